@@ -1,0 +1,133 @@
+from google.protobuf.internal import containers as _containers
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from collections.abc import Iterable as _Iterable, Mapping as _Mapping
+from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
+
+DESCRIPTOR: _descriptor.FileDescriptor
+
+class Association(_message.Message):
+    __slots__ = ("attribute", "value", "correlation", "roc_auc", "neuron_correlation", "neuron_roc_auc")
+    ATTRIBUTE_FIELD_NUMBER: _ClassVar[int]
+    VALUE_FIELD_NUMBER: _ClassVar[int]
+    CORRELATION_FIELD_NUMBER: _ClassVar[int]
+    ROC_AUC_FIELD_NUMBER: _ClassVar[int]
+    NEURON_CORRELATION_FIELD_NUMBER: _ClassVar[int]
+    NEURON_ROC_AUC_FIELD_NUMBER: _ClassVar[int]
+    attribute: str
+    value: str
+    correlation: float
+    roc_auc: float
+    neuron_correlation: float
+    neuron_roc_auc: float
+    def __init__(self, attribute: _Optional[str] = ..., value: _Optional[str] = ..., correlation: _Optional[float] = ..., roc_auc: _Optional[float] = ..., neuron_correlation: _Optional[float] = ..., neuron_roc_auc: _Optional[float] = ...) -> None: ...
+
+class Effect(_message.Message):
+    __slots__ = ("share_before", "share_after", "ndcg_kept")
+    SHARE_BEFORE_FIELD_NUMBER: _ClassVar[int]
+    SHARE_AFTER_FIELD_NUMBER: _ClassVar[int]
+    NDCG_KEPT_FIELD_NUMBER: _ClassVar[int]
+    share_before: float
+    share_after: float
+    ndcg_kept: float
+    def __init__(self, share_before: _Optional[float] = ..., share_after: _Optional[float] = ..., ndcg_kept: _Optional[float] = ...) -> None: ...
+
+class Feature(_message.Message):
+    __slots__ = ("id", "label", "label_confidence", "steerable", "density", "scale", "association", "effect", "top_item_ids", "top_item_titles")
+    ID_FIELD_NUMBER: _ClassVar[int]
+    LABEL_FIELD_NUMBER: _ClassVar[int]
+    LABEL_CONFIDENCE_FIELD_NUMBER: _ClassVar[int]
+    STEERABLE_FIELD_NUMBER: _ClassVar[int]
+    DENSITY_FIELD_NUMBER: _ClassVar[int]
+    SCALE_FIELD_NUMBER: _ClassVar[int]
+    ASSOCIATION_FIELD_NUMBER: _ClassVar[int]
+    EFFECT_FIELD_NUMBER: _ClassVar[int]
+    TOP_ITEM_IDS_FIELD_NUMBER: _ClassVar[int]
+    TOP_ITEM_TITLES_FIELD_NUMBER: _ClassVar[int]
+    id: int
+    label: str
+    label_confidence: float
+    steerable: bool
+    density: float
+    scale: float
+    association: Association
+    effect: Effect
+    top_item_ids: _containers.RepeatedScalarFieldContainer[str]
+    top_item_titles: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, id: _Optional[int] = ..., label: _Optional[str] = ..., label_confidence: _Optional[float] = ..., steerable: _Optional[bool] = ..., density: _Optional[float] = ..., scale: _Optional[float] = ..., association: _Optional[_Union[Association, _Mapping]] = ..., effect: _Optional[_Union[Effect, _Mapping]] = ..., top_item_ids: _Optional[_Iterable[str]] = ..., top_item_titles: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class ConceptTerm(_message.Message):
+    __slots__ = ("feature_id", "weight")
+    FEATURE_ID_FIELD_NUMBER: _ClassVar[int]
+    WEIGHT_FIELD_NUMBER: _ClassVar[int]
+    feature_id: int
+    weight: float
+    def __init__(self, feature_id: _Optional[int] = ..., weight: _Optional[float] = ...) -> None: ...
+
+class Concept(_message.Message):
+    __slots__ = ("name", "attribute", "value", "terms", "effect")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    ATTRIBUTE_FIELD_NUMBER: _ClassVar[int]
+    VALUE_FIELD_NUMBER: _ClassVar[int]
+    TERMS_FIELD_NUMBER: _ClassVar[int]
+    EFFECT_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    attribute: str
+    value: str
+    terms: _containers.RepeatedCompositeFieldContainer[ConceptTerm]
+    effect: Effect
+    def __init__(self, name: _Optional[str] = ..., attribute: _Optional[str] = ..., value: _Optional[str] = ..., terms: _Optional[_Iterable[_Union[ConceptTerm, _Mapping]]] = ..., effect: _Optional[_Union[Effect, _Mapping]] = ...) -> None: ...
+
+class ListFeaturesRequest(_message.Message):
+    __slots__ = ("page_size", "page_token", "text", "steerable_only")
+    PAGE_SIZE_FIELD_NUMBER: _ClassVar[int]
+    PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    TEXT_FIELD_NUMBER: _ClassVar[int]
+    STEERABLE_ONLY_FIELD_NUMBER: _ClassVar[int]
+    page_size: int
+    page_token: str
+    text: str
+    steerable_only: bool
+    def __init__(self, page_size: _Optional[int] = ..., page_token: _Optional[str] = ..., text: _Optional[str] = ..., steerable_only: _Optional[bool] = ...) -> None: ...
+
+class ListFeaturesResponse(_message.Message):
+    __slots__ = ("features", "next_page_token", "total_size", "bundle_version")
+    FEATURES_FIELD_NUMBER: _ClassVar[int]
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    TOTAL_SIZE_FIELD_NUMBER: _ClassVar[int]
+    BUNDLE_VERSION_FIELD_NUMBER: _ClassVar[int]
+    features: _containers.RepeatedCompositeFieldContainer[Feature]
+    next_page_token: str
+    total_size: int
+    bundle_version: str
+    def __init__(self, features: _Optional[_Iterable[_Union[Feature, _Mapping]]] = ..., next_page_token: _Optional[str] = ..., total_size: _Optional[int] = ..., bundle_version: _Optional[str] = ...) -> None: ...
+
+class GetFeatureRequest(_message.Message):
+    __slots__ = ("id", "bundle_version")
+    ID_FIELD_NUMBER: _ClassVar[int]
+    BUNDLE_VERSION_FIELD_NUMBER: _ClassVar[int]
+    id: int
+    bundle_version: str
+    def __init__(self, id: _Optional[int] = ..., bundle_version: _Optional[str] = ...) -> None: ...
+
+class GetFeatureResponse(_message.Message):
+    __slots__ = ("feature", "bundle_version")
+    FEATURE_FIELD_NUMBER: _ClassVar[int]
+    BUNDLE_VERSION_FIELD_NUMBER: _ClassVar[int]
+    feature: Feature
+    bundle_version: str
+    def __init__(self, feature: _Optional[_Union[Feature, _Mapping]] = ..., bundle_version: _Optional[str] = ...) -> None: ...
+
+class ListConceptsRequest(_message.Message):
+    __slots__ = ("text",)
+    TEXT_FIELD_NUMBER: _ClassVar[int]
+    text: str
+    def __init__(self, text: _Optional[str] = ...) -> None: ...
+
+class ListConceptsResponse(_message.Message):
+    __slots__ = ("concepts", "bundle_version")
+    CONCEPTS_FIELD_NUMBER: _ClassVar[int]
+    BUNDLE_VERSION_FIELD_NUMBER: _ClassVar[int]
+    concepts: _containers.RepeatedCompositeFieldContainer[Concept]
+    bundle_version: str
+    def __init__(self, concepts: _Optional[_Iterable[_Union[Concept, _Mapping]]] = ..., bundle_version: _Optional[str] = ...) -> None: ...

@@ -1,0 +1,80 @@
+from google.protobuf.internal import containers as _containers
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from collections.abc import Iterable as _Iterable, Mapping as _Mapping
+from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
+
+DESCRIPTOR: _descriptor.FileDescriptor
+
+class GetModelInfoRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class Limits(_message.Message):
+    __slots__ = ("history_items", "controls", "strength", "k", "filter_items", "events_per_append", "session_events")
+    HISTORY_ITEMS_FIELD_NUMBER: _ClassVar[int]
+    CONTROLS_FIELD_NUMBER: _ClassVar[int]
+    STRENGTH_FIELD_NUMBER: _ClassVar[int]
+    K_FIELD_NUMBER: _ClassVar[int]
+    FILTER_ITEMS_FIELD_NUMBER: _ClassVar[int]
+    EVENTS_PER_APPEND_FIELD_NUMBER: _ClassVar[int]
+    SESSION_EVENTS_FIELD_NUMBER: _ClassVar[int]
+    history_items: int
+    controls: int
+    strength: float
+    k: int
+    filter_items: int
+    events_per_append: int
+    session_events: int
+    def __init__(self, history_items: _Optional[int] = ..., controls: _Optional[int] = ..., strength: _Optional[float] = ..., k: _Optional[int] = ..., filter_items: _Optional[int] = ..., events_per_append: _Optional[int] = ..., session_events: _Optional[int] = ...) -> None: ...
+
+class Shapes(_message.Message):
+    __slots__ = ("items", "hidden", "features", "active_features", "window_length", "window_stride", "hook_block")
+    ITEMS_FIELD_NUMBER: _ClassVar[int]
+    HIDDEN_FIELD_NUMBER: _ClassVar[int]
+    FEATURES_FIELD_NUMBER: _ClassVar[int]
+    ACTIVE_FEATURES_FIELD_NUMBER: _ClassVar[int]
+    WINDOW_LENGTH_FIELD_NUMBER: _ClassVar[int]
+    WINDOW_STRIDE_FIELD_NUMBER: _ClassVar[int]
+    HOOK_BLOCK_FIELD_NUMBER: _ClassVar[int]
+    items: int
+    hidden: int
+    features: int
+    active_features: int
+    window_length: int
+    window_stride: int
+    hook_block: int
+    def __init__(self, items: _Optional[int] = ..., hidden: _Optional[int] = ..., features: _Optional[int] = ..., active_features: _Optional[int] = ..., window_length: _Optional[int] = ..., window_stride: _Optional[int] = ..., hook_block: _Optional[int] = ...) -> None: ...
+
+class GetModelInfoResponse(_message.Message):
+    __slots__ = ("server_version", "bundle_version", "bundle_format", "bundle_created", "data", "backend", "device", "shapes", "limits", "attributes", "figures")
+    class FiguresEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: float
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[float] = ...) -> None: ...
+    SERVER_VERSION_FIELD_NUMBER: _ClassVar[int]
+    BUNDLE_VERSION_FIELD_NUMBER: _ClassVar[int]
+    BUNDLE_FORMAT_FIELD_NUMBER: _ClassVar[int]
+    BUNDLE_CREATED_FIELD_NUMBER: _ClassVar[int]
+    DATA_FIELD_NUMBER: _ClassVar[int]
+    BACKEND_FIELD_NUMBER: _ClassVar[int]
+    DEVICE_FIELD_NUMBER: _ClassVar[int]
+    SHAPES_FIELD_NUMBER: _ClassVar[int]
+    LIMITS_FIELD_NUMBER: _ClassVar[int]
+    ATTRIBUTES_FIELD_NUMBER: _ClassVar[int]
+    FIGURES_FIELD_NUMBER: _ClassVar[int]
+    server_version: str
+    bundle_version: str
+    bundle_format: str
+    bundle_created: str
+    data: str
+    backend: str
+    device: str
+    shapes: Shapes
+    limits: Limits
+    attributes: _containers.RepeatedScalarFieldContainer[str]
+    figures: _containers.ScalarMap[str, float]
+    def __init__(self, server_version: _Optional[str] = ..., bundle_version: _Optional[str] = ..., bundle_format: _Optional[str] = ..., bundle_created: _Optional[str] = ..., data: _Optional[str] = ..., backend: _Optional[str] = ..., device: _Optional[str] = ..., shapes: _Optional[_Union[Shapes, _Mapping]] = ..., limits: _Optional[_Union[Limits, _Mapping]] = ..., attributes: _Optional[_Iterable[str]] = ..., figures: _Optional[_Mapping[str, float]] = ...) -> None: ...
