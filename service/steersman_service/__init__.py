@@ -1,0 +1,1 @@
+"""Serves a bundle over gRPC: request -> session -> batcher -> engine -> response."""

@@ -1,0 +1,1 @@
+"""Turns raw events into a bundle: sequences -> recommender -> activations -> SAE -> catalogue -> bundle."""
