@@ -1,0 +1,137 @@
+"""What may go wrong, each with its gRPC status, and the one place where it becomes a `google.rpc.Status`."""
+
+from collections.abc import Mapping, Sequence
+from typing import ClassVar, NamedTuple
+
+import grpc
+from google.protobuf.message import Message
+from google.rpc import error_details_pb2, status_pb2
+from grpc_status import rpc_status
+
+DOMAIN = "steersman"
+
+
+class SteersmanError(Exception):
+    """Root of the tree."""
+
+
+class StartupError(SteersmanError):
+    """The server cannot start. The message names the cause and the remedy; it is for the operator, not for callers."""
+
+
+class BundleError(StartupError):
+    """A bundle that must not be served."""
+
+    def __init__(self, file: str, why: str) -> None:
+        super().__init__(f"bundle refused: {file}: {why}")
+        self.file = file
+
+
+class ValkeyError(StartupError):
+    """The embedded Valkey does not start, or another one already serves the folder."""
+
+
+class RequestError(SteersmanError):
+    """A call that is answered with an error. The message goes to the caller as it is."""
+
+    status: ClassVar[grpc.StatusCode] = grpc.StatusCode.INTERNAL
+    reason: ClassVar[str] = "INTERNAL"
+
+    def __init__(
+        self, message: str, *, metadata: Mapping[str, str] | None = None, retry_seconds: float | None = None
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.metadata = dict(metadata or {})
+        self.retry_seconds = retry_seconds
+
+
+class Violation(NamedTuple):
+    """A field of a request that is wrong."""
+
+    field: str
+    """Path from the request: `controls[2].strength`."""
+    description: str
+    """What is wrong and what would be right."""
+
+
+class InvalidRequest(RequestError):
+    """One or more fields are wrong."""
+
+    status = grpc.StatusCode.INVALID_ARGUMENT
+    reason = "INVALID_REQUEST"
+
+    def __init__(self, violations: Sequence[Violation]) -> None:
+        super().__init__("; ".join(f"{field}: {description}" for field, description in violations))
+        self.violations = list(violations)
+
+
+class StaleFeature(RequestError):
+    """A feature reference of another bundle. The metadata carries the likely replacement where one is known."""
+
+    status = grpc.StatusCode.FAILED_PRECONDITION
+    reason = "FEATURE_OF_ANOTHER_BUNDLE"
+
+
+class NotFound(RequestError):
+    status = grpc.StatusCode.NOT_FOUND
+    reason = "NOT_FOUND"
+
+
+class QueueFull(RequestError):
+    """Overload. `retry_seconds` is the time that the queue needs to drain, as measured."""
+
+    status = grpc.StatusCode.RESOURCE_EXHAUSTED
+    reason = "QUEUE_FULL"
+
+
+class DeadlinePassed(RequestError):
+    """The caller's deadline passed while the request waited: it was not computed."""
+
+    status = grpc.StatusCode.DEADLINE_EXCEEDED
+    reason = "DEADLINE_PASSED"
+
+
+class StoreUnavailable(RequestError):
+    """The session store does not answer. Nothing was acknowledged."""
+
+    status = grpc.StatusCode.UNAVAILABLE
+    reason = "SESSION_STORE_UNAVAILABLE"
+
+    def __init__(self, message: str = "the session store is unavailable", *, retry_seconds: float = 1.0) -> None:
+        super().__init__(message, retry_seconds=retry_seconds)
+
+
+class Draining(RequestError):
+    """The server is going away."""
+
+    status = grpc.StatusCode.UNAVAILABLE
+    reason = "DRAINING"
+
+
+class InternalError(RequestError):
+    """Whatever was not foreseen: its text stays in the log."""
+
+    def __init__(self) -> None:
+        super().__init__("internal error; the server's log has it under the request id")
+
+
+def grpc_status(error: RequestError) -> grpc.Status:
+    """`error` as a gRPC status whose details are ErrorInfo and, where they apply, BadRequest and RetryInfo."""
+    details: list[Message] = [
+        error_details_pb2.ErrorInfo(reason=error.reason, domain=DOMAIN, metadata=error.metadata),
+    ]
+    if isinstance(error, InvalidRequest):
+        fields = [
+            error_details_pb2.BadRequest.FieldViolation(field=field, description=description)
+            for field, description in error.violations
+        ]
+        details.append(error_details_pb2.BadRequest(field_violations=fields))
+    if error.retry_seconds is not None:
+        retry = error_details_pb2.RetryInfo()
+        retry.retry_delay.FromNanoseconds(int(error.retry_seconds * 1e9))
+        details.append(retry)
+    status = status_pb2.Status(code=error.status.value[0], message=error.message)
+    for detail in details:
+        status.details.add().Pack(detail)
+    return rpc_status.to_status(status)
