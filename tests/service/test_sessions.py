@@ -114,6 +114,15 @@ async def test_an_append_of_any_size_may_be_repeated(valkey: EmbeddedValkey) -> 
     await store.close()
 
 
+async def test_the_memory_of_event_ids_is_bounded(valkey: EmbeddedValkey, redis: Redis) -> None:
+    store = connect(valkey.url)
+    for n in range(30):
+        await store.append("memory", events(n))
+    assert redis.zcard("steersman:{memory}:ids") == REMEMBERED_IDS_PER_EVENT * MAX_EVENTS
+    assert redis.llen("steersman:{memory}:items") == MAX_EVENTS
+    await store.close()
+
+
 async def test_concurrent_appends_with_repeats_count_each_event_once(valkey: EmbeddedValkey) -> None:
     store = connect(valkey.url)
     outcomes = await asyncio.gather(*(store.append("crowd", events(n % 6)) for n in range(200)))
@@ -159,7 +168,7 @@ CONTROLS = st.lists(st.binary(max_size=3), max_size=2).map(lambda controls: ("se
 STEPS = st.lists(st.one_of(APPENDS, APPENDS, CONTROLS, st.just(("delete", None))), max_size=12)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(steps=STEPS)
 def test_a_session_is_what_the_model_says(valkey: EmbeddedValkey, steps: list[tuple[str, Any]]) -> None:
     async def replay() -> None:
