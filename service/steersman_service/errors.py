@@ -9,6 +9,9 @@ from google.rpc import error_details_pb2, status_pb2
 from grpc_status import rpc_status
 
 DOMAIN = "steersman"
+# Details travel in trailers, and clients take 8 KiB of those.
+MAX_VIOLATIONS = 8
+MAX_TEXT_BYTES = 400
 
 
 class SteersmanError(Exception):
@@ -25,10 +28,6 @@ class BundleError(StartupError):
     def __init__(self, file: str, why: str) -> None:
         super().__init__(f"bundle refused: {file}: {why}")
         self.file = file
-
-
-class ValkeyError(StartupError):
-    """The embedded Valkey does not start, or another one already serves the folder."""
 
 
 class RequestError(SteersmanError):
@@ -62,8 +61,16 @@ class InvalidRequest(RequestError):
     reason = "INVALID_REQUEST"
 
     def __init__(self, violations: Sequence[Violation]) -> None:
-        super().__init__("; ".join(f"{field}: {description}" for field, description in violations))
-        self.violations = list(violations)
+        shown = [Violation(_shortened(v.field), _shortened(v.description)) for v in violations[:MAX_VIOLATIONS]]
+        more = f" (and {len(violations) - 1} more)" if len(violations) > 1 else ""
+        super().__init__(f"{shown[0].field}: {shown[0].description}{more}")
+        self.violations = shown
+
+
+def raise_if_any(violations: Sequence[Violation]) -> None:
+    """Raises InvalidRequest."""
+    if violations:
+        raise InvalidRequest(violations)
 
 
 class StaleFeature(RequestError):
@@ -116,11 +123,10 @@ class InternalError(RequestError):
         super().__init__("internal error; the server's log has it under the request id")
 
 
-def grpc_status(error: RequestError) -> grpc.Status:
+def grpc_status(error: RequestError, request_id: str) -> grpc.Status:
     """`error` as a gRPC status whose details are ErrorInfo and, where they apply, BadRequest and RetryInfo."""
-    details: list[Message] = [
-        error_details_pb2.ErrorInfo(reason=error.reason, domain=DOMAIN, metadata=error.metadata),
-    ]
+    metadata = {"request_id": request_id, **error.metadata}
+    details: list[Message] = [error_details_pb2.ErrorInfo(reason=error.reason, domain=DOMAIN, metadata=metadata)]
     if isinstance(error, InvalidRequest):
         fields = [
             error_details_pb2.BadRequest.FieldViolation(field=field, description=description)
@@ -135,3 +141,8 @@ def grpc_status(error: RequestError) -> grpc.Status:
     for detail in details:
         status.details.add().Pack(detail)
     return rpc_status.to_status(status)
+
+
+def _shortened(text: str) -> str:
+    data = text.encode()
+    return text if len(data) <= MAX_TEXT_BYTES else data[: MAX_TEXT_BYTES - 3].decode(errors="ignore") + "..."

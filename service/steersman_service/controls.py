@@ -1,0 +1,189 @@
+"""Validates controls, and maps them to what the graphs take. What an edit does to a state is the graphs' affair."""
+
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from difflib import get_close_matches
+from typing import NamedTuple
+
+import numpy as np
+
+from steersman.v1.control_pb2 import (
+    OPERATION_ABLATE,
+    OPERATION_ADD,
+    OPERATION_SCALE,
+    OPERATION_SET,
+    OPERATION_UNSPECIFIED,
+    AppliedControl,
+    Control,
+    ControlSource,
+    FeatureEdit,
+    Operation,
+)
+from steersman_service.bundle import Array
+from steersman_service.catalogue import Catalogue
+from steersman_service.engine import Edits
+from steersman_service.errors import StaleFeature, Violation
+from steersman_service.replacement import Replacements
+
+
+class Source(NamedTuple):
+    """Controls and where they came from."""
+
+    path: str
+    """How errors name them: "controls" or "session.controls"."""
+    kind: ControlSource
+    controls: Sequence[Control]
+
+
+class Steering(NamedTuple):
+    """Controls, in the form that the graphs take."""
+
+    edits: Edits
+    """Of the controls on features, in their order."""
+    concepts_C: Array
+    concept_strengths_C: Array
+    applied: list[AppliedControl]
+    """All controls in their order; those on concepts have no edits yet."""
+
+    def resolved(self, concept_edits: Iterable[Edits], catalogue: Catalogue) -> list[AppliedControl]:
+        """What was applied, once the engine has said what each concept came down to."""
+        of_concepts = iter(concept_edits)
+        for applied in self.applied:
+            if applied.control.WhichOneof("target") == "concept":
+                applied.edits.extend(_feature_edits(next(of_concepts), catalogue))
+        return self.applied
+
+
+class ControlReader:
+    """Knows the bundle's catalogue and the server's limits."""
+
+    def __init__(
+        self, version: str, catalogue: Catalogue, replacements: Replacements, *, max_controls: int, max_strength: float
+    ) -> None:
+        self._version = version
+        self._catalogue = catalogue
+        self._replacements = replacements
+        self._max_controls = max_controls
+        self._max_strength = max_strength
+
+    def check(self, *sources: Source) -> list[Violation]:
+        """What is wrong with the controls, taken together."""
+        violations = [violation for source in sources for violation in self._check_source(source)]
+        return violations or list(_repeated_sets(sources))
+
+    def read(self, *sources: Source) -> Steering:
+        """Maps controls that `check` has nothing against. Raises StaleFeature for one of another bundle."""
+        applied: list[AppliedControl] = []
+        for source in sources:
+            for index, control in enumerate(source.controls):
+                edits = []
+                if control.HasField("feature"):
+                    path = f"{source.path}[{index}].feature.bundle_version"
+                    self.check_version(path, control.feature.bundle_version, control.feature.id)
+                    edits = _feature_edits(_edits([control]), self._catalogue)
+                applied.append(AppliedControl(control=control, source=source.kind, edits=edits))
+        controls = [entry.control for entry in applied]
+        concepts = [control for control in controls if control.HasField("concept")]
+        return Steering(
+            _edits([control for control in controls if control.HasField("feature")]),
+            np.array([self._catalogue.concept_rows[control.concept] for control in concepts], np.int64),
+            np.array([control.strength for control in concepts], np.float32),
+            applied,
+        )
+
+    def _check_source(self, source: Source) -> Iterator[Violation]:
+        if len(source.controls) > self._max_controls:
+            yield Violation(source.path, f"{len(source.controls)} controls; at most {self._max_controls}")
+            return
+        for index, control in enumerate(source.controls):
+            path = f"{source.path}[{index}]"
+            yield from self._check_target(path, control)
+            yield from self._check_strength(path, control)
+
+    def _check_target(self, path: str, control: Control) -> Iterator[Violation]:
+        target = control.WhichOneof("target")
+        if target is None:
+            yield Violation(path, "names neither a feature nor a concept")
+        if control.operation == OPERATION_UNSPECIFIED or control.operation not in Operation.values():
+            yield Violation(f"{path}.operation", "must be ADD, SET, SCALE or ABLATE")
+        if target == "concept":
+            yield from self._check_concept(path, control)
+        if target == "feature":
+            yield from self._check_feature(f"{path}.feature", control)
+
+    def _check_concept(self, path: str, control: Control) -> Iterator[Violation]:
+        if control.operation not in (OPERATION_UNSPECIFIED, OPERATION_ADD):
+            yield Violation(f"{path}.operation", "a concept takes ADD only")
+        if control.concept not in self._catalogue.concept_rows:
+            close = get_close_matches(control.concept[:100], self._catalogue.concept_rows)
+            hint = f"did you mean {' or '.join(close)}?" if close else "ListConcepts gives their names"
+            yield Violation(f"{path}.concept", f"unknown concept {control.concept[:100]!r}; {hint}")
+
+    def _check_feature(self, path: str, control: Control) -> Iterator[Violation]:
+        feature = control.feature
+        if not feature.bundle_version:
+            yield Violation(
+                f"{path}.bundle_version",
+                "is empty: feature ids change at every training, so say which bundle the id was taken from"
+                f" (ListFeatures gives it; this one is {self._version})",
+            )
+        elif feature.bundle_version == self._version:
+            count = len(self._catalogue.features)
+            if feature.id >= count:
+                yield Violation(f"{path}.id", f"unknown feature {feature.id}; there are {count}, from 0")
+            elif not self._catalogue.features[feature.id].scale:
+                yield Violation(f"{path}.id", f"feature {feature.id} is dead (never active): it cannot be steered")
+
+    def _check_strength(self, path: str, control: Control) -> Iterator[Violation]:
+        strength, limit = control.strength, self._max_strength
+        least = 0.0 if control.operation == OPERATION_SCALE else -limit
+        if control.operation == OPERATION_ABLATE and strength != 0:
+            yield Violation(f"{path}.strength", "ABLATE takes no strength")
+        elif not math.isfinite(strength) or not least <= strength <= limit:
+            yield Violation(f"{path}.strength", f"{strength:g} is not between {least:g} and {limit:g}")
+
+    def check_version(self, path: str, version: str, feature: int) -> None:
+        """Raises StaleFeature, with the likely replacement, unless `version` is the bundle's."""
+        if version == self._version:
+            return
+        message = f"{path}: feature {feature} belongs to bundle {version[:64]}, this is {self._version}"
+        metadata = {"field": path, "bundle_version": self._version}
+        found = self._replacements.find(version, feature)
+        if found is None:
+            raise StaleFeature(f"{message}; ListFeatures gives the features of this one", metadata=metadata)
+        label = self._catalogue.features[found].label[:100]
+        metadata |= {"replacement_id": str(found), "replacement_label": label}
+        raise StaleFeature(f"{message}; its likely replacement is feature {found}, {label!r}", metadata=metadata)
+
+
+def _repeated_sets(sources: Iterable[Source]) -> Iterator[Violation]:
+    first: dict[int, str] = {}
+    for source in sources:
+        for index, control in enumerate(source.controls):
+            path = f"{source.path}[{index}]"
+            if control.operation == OPERATION_SET and first.setdefault(control.feature.id, path) != path:
+                other = first[control.feature.id]
+                yield Violation(path, f"a second SET on feature {control.feature.id}, beside {other}")
+
+
+def _edits(controls: Sequence[Control]) -> Edits:
+    """DESIGN, "The mathematics": add (1, s), set (0, s), scale (g, 0), ablate (0, 0)."""
+    return Edits(
+        np.array([control.feature.id for control in controls], np.int64),
+        np.array([_gain(control) for control in controls], np.float32),
+        np.array([0 if control.operation == OPERATION_SCALE else control.strength for control in controls], np.float32),
+    )
+
+
+def _gain(control: Control) -> float:
+    if control.operation == OPERATION_SCALE:
+        return control.strength
+    return 1.0 if control.operation == OPERATION_ADD else 0.0
+
+
+def _feature_edits(edits: Edits, catalogue: Catalogue) -> list[FeatureEdit]:
+    rows = zip(*(part.tolist() for part in edits), strict=True)
+    return [
+        FeatureEdit(feature_id=feature, label=catalogue.features[feature].label, gain=gain, strength=strength)
+        for feature, gain, strength in rows
+    ]

@@ -1,0 +1,62 @@
+"""Which items may be returned: filters, applied before the top k is taken."""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from steersman.v1.recommendation_service_pb2 import AttributeFilter, Filters
+from steersman_service.errors import Violation
+from steersman_service.items import Items, Mask, Rows
+
+
+class Eligibility(NamedTuple):
+    """What filters come down to."""
+
+    mask_N: Mask
+    eligible: int
+    """Eligible items."""
+    unknown_ids: int
+    """Ids of the filters that the bundle does not know."""
+
+
+def check_filters(filters: Filters, items: Items, limit: int) -> list[Violation]:
+    """What is wrong with `filters`. `limit` is the most ids and values in all."""
+    values = sum(len(attribute.any_of) for attribute in filters.attributes)
+    given = len(filters.allow_item_ids) + len(filters.deny_item_ids) + values + len(filters.attributes)
+    if given > limit:
+        return [Violation("filters", f"{given} ids and values; at most {limit}")]
+    checks = (_check_attribute(f"filters.attributes[{i}]", f, items) for i, f in enumerate(filters.attributes))
+    return [violation for violations in checks for violation in violations]
+
+
+def _check_attribute(path: str, attribute: AttributeFilter, items: Items) -> list[Violation]:
+    column = items.attributes.get(attribute.attribute)
+    if column is None:
+        known = ", ".join(items.attributes) or "none"
+        return [Violation(f"{path}.attribute", f"unknown attribute {attribute.attribute!r}; known: {known}")]
+    if not attribute.any_of:
+        return [Violation(f"{path}.any_of", "at least one value is needed")]
+    return [
+        Violation(f"{path}.any_of[{i}]", f"{attribute.attribute} is numeric, and {value!r} is no number")
+        for i, value in enumerate(attribute.any_of)
+        if not column.accepts(value)
+    ]
+
+
+def eligibility(filters: Filters, seen: Rows, items: Items) -> Eligibility:
+    """Applies checked `filters`; `seen` are the rows of the whole history, not only of its window."""
+    mask_N = np.ones(len(items), np.bool_)
+    unknown = 0
+    if filters.allow_item_ids:
+        allowed = items.rows(filters.allow_item_ids)
+        unknown += len(filters.allow_item_ids) - len(allowed)
+        mask_N[:] = False
+        mask_N[allowed] = True
+    for attribute in filters.attributes:
+        mask_N &= items.attributes[attribute.attribute].having(attribute.any_of, len(items))
+    denied = items.rows(filters.deny_item_ids)
+    unknown += len(filters.deny_item_ids) - len(denied)
+    mask_N[denied] = False
+    if not filters.include_seen:
+        mask_N[seen] = False
+    return Eligibility(mask_N, int(mask_N.sum()), unknown)

@@ -1,0 +1,56 @@
+"""Replays a bundle's golden rows: a backend that computes something else must not serve it."""
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from steersman.v1.bundle_pb2 import Graph, Tolerance
+from steersman_service.bundle import GRAPHS, SUFFIXES, Array
+from steersman_service.engine import Engine
+from steersman_service.errors import BundleError
+
+FROM_FILES = ("items_ND", "biases_N")
+
+
+def replay_golden(engine: Engine) -> None:
+    """Runs each graph on its golden inputs. Raises BundleError naming the file, the tensor and the difference."""
+    tolerance = _tolerance(engine)
+    for name in GRAPHS:
+        graph, golden = engine.bundle.graphs[name], engine.bundle.golden.get(name, {})
+        inputs = [tensor.name for tensor in graph.inputs if tensor.name not in FROM_FILES]
+        for tensor in (*inputs, *(output.name for output in graph.outputs)):
+            if tensor not in golden:
+                raise BundleError("golden.npz", f"has no {name}.{tensor}")
+        file = f"{name}{SUFFIXES[engine.backend.name]}"
+        try:
+            outputs = engine.replay(name, {tensor: golden[tensor] for tensor in inputs})
+        except Exception as error:
+            raise BundleError(file, f"does not run on its golden rows: {error}") from error
+        _compare(file, graph, golden, outputs, tolerance)
+
+
+def _tolerance(engine: Engine) -> Tolerance:
+    for tolerance in engine.bundle.manifest.tolerances:
+        if (tolerance.backend, tolerance.dtype) == (engine.backend.name, "float32"):
+            return tolerance
+    raise BundleError("manifest.json", f"gives no tolerance for backend {engine.backend.name}, float32")
+
+
+def _compare(
+    file: str, graph: Graph, golden: Mapping[str, Array], outputs: Mapping[str, Array], tolerance: Tolerance
+) -> None:
+    for tensor in (output.name for output in graph.outputs):
+        wanted, got = golden[tensor], outputs[tensor]
+        if got.shape != wanted.shape:
+            raise BundleError(file, f"{tensor} has shape {got.shape}, the golden rows have {wanted.shape}")
+        if np.issubdtype(wanted.dtype, np.floating):
+            same = np.isclose(got, wanted, rtol=tolerance.relative, atol=tolerance.absolute)
+        else:
+            same = got == wanted
+        if not same.all():
+            worst = np.abs(got[~same].astype(np.float64) - wanted[~same].astype(np.float64)).max()
+            raise BundleError(
+                file,
+                f"{tensor} differs from the golden rows in {(~same).sum()} of {same.size} values, by up to {worst:.3g}"
+                f" (allowed: {tolerance.absolute:g} + {tolerance.relative:g} of the value; integers exactly)",
+            )

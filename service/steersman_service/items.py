@@ -1,0 +1,99 @@
+"""The items of a bundle: external ids, titles, and what filters ask of their attributes."""
+
+import math
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from steersman_service.errors import BundleError
+
+FILE = "items.parquet"
+Rows = npt.NDArray[np.int64]
+Mask = npt.NDArray[np.bool_]
+
+
+class Items:
+    """Row n is the item whose embedding is row n of the item table. Rows are sorted by external id."""
+
+    ids: list[str]
+    titles: list[str]
+    attributes: "dict[str, Categories | Numbers]"
+
+    def __init__(self, table: pa.Table) -> None:
+        for column in ("item_id", "title"):
+            if column not in table.column_names:
+                raise BundleError(FILE, f"has no column {column}")
+        self.ids = list(map(str, table["item_id"].to_pylist()))
+        self.titles = [title or "" for title in table["title"].to_pylist()]
+        # The answer's order among equal scores rests on it. Python compares code points, which is the order of UTF-8.
+        if any(a >= b for a, b in zip(self.ids, self.ids[1:], strict=False)):
+            raise BundleError(FILE, "rows are not sorted by item_id, or an item_id stands twice")
+        self._row_of = {item_id: row for row, item_id in enumerate(self.ids)}
+        self.attributes = dict(_attributes(table))
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def rows(self, item_ids: Iterable[str]) -> Rows:
+        """Rows of the known ones among `item_ids`, in order."""
+        found = (self._row_of.get(item_id) for item_id in item_ids)
+        return np.array([row for row in found if row is not None], np.int64)
+
+
+class Categories:
+    """An attribute whose values are texts; an item may have several."""
+
+    def __init__(self, column: Any) -> None:
+        # Pairs of item row and value, grouped by value: as large as the column, however many values there are.
+        values: Any = pc.list_flatten(column)
+        rows = np.asarray(pc.list_parent_indices(column).to_numpy(zero_copy_only=False), np.int64)
+        encoded: Any = pc.dictionary_encode(pc.drop_null(values))
+        rows = rows[np.asarray(pc.is_valid(values).to_numpy(zero_copy_only=False), np.bool_)]
+        codes = np.asarray(encoded.indices.to_numpy(zero_copy_only=False), np.int64)
+        order = np.argsort(codes, kind="stable")
+        names = encoded.dictionary.to_pylist()
+        starts = np.searchsorted(codes[order], np.arange(1, len(names)))
+        self._rows_of = dict(zip(names, np.split(rows[order], starts), strict=True)) if names else {}
+
+    def accepts(self, value: str) -> bool:
+        return True
+
+    def having(self, values: Iterable[str], size: int) -> Mask:
+        """Which of the `size` items have any of `values`; one that no item has matches none."""
+        mask_N = np.zeros(size, np.bool_)
+        for value in values:
+            mask_N[self._rows_of.get(value, [])] = True
+        return mask_N
+
+
+class Numbers:
+    """An attribute whose values are numbers; NaN where unknown, which equals nothing."""
+
+    def __init__(self, column: Any) -> None:
+        self._values_N = column.fill_null(float("nan")).to_numpy(zero_copy_only=False)
+
+    def accepts(self, value: str) -> bool:
+        """Whether `value` is a number."""
+        try:
+            return math.isfinite(float(value))
+        except ValueError:
+            return False
+
+    def having(self, values: Iterable[str], size: int) -> Mask:
+        """Which of the `size` items have any of `values`, all of them accepted before."""
+        return np.isin(self._values_N, [float(value) for value in values])
+
+
+def _attributes(table: pa.Table) -> "Iterator[tuple[str, Categories | Numbers]]":
+    for field in table.schema:
+        if field.name in ("item_id", "title"):
+            continue
+        column = table[field.name].combine_chunks()
+        if pa.types.is_list(field.type) or pa.types.is_large_list(field.type):
+            yield field.name, Categories(column)
+        elif pa.types.is_float64(field.type):
+            yield field.name, Numbers(column)

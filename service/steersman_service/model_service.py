@@ -1,0 +1,57 @@
+"""ModelService: what is served."""
+
+from importlib.metadata import version
+
+from steersman.v1 import model_service_pb2 as pb
+from steersman.v1.model_service_pb2_grpc import ModelServiceServicer
+from steersman_service.backend import Backend
+from steersman_service.bundle import Bundle
+from steersman_service.calls import Context
+from steersman_service.items import Items
+from steersman_service.settings import Settings
+
+
+class ModelService(ModelServiceServicer):
+    def __init__(self, bundle: Bundle, items: Items, backend: Backend, settings: Settings) -> None:
+        manifest = bundle.manifest
+        self._info = pb.GetModelInfoResponse(
+            server_version=version("steersman"),
+            bundle_version=bundle.version,
+            bundle_format=f"{manifest.format_major}.{manifest.format_minor}",
+            bundle_created=manifest.created,
+            data=manifest.provenance.data,
+            backend=backend.name,
+            device=backend.device,
+            shapes=_shapes(bundle),
+            limits=_limits(settings),
+            attributes=items.attributes,
+            figures=manifest.figures,
+        )
+
+    async def GetModelInfo(self, request: pb.GetModelInfoRequest, context: Context) -> pb.GetModelInfoResponse:
+        return self._info
+
+
+def _shapes(bundle: Bundle) -> pb.Shapes:
+    manifest = bundle.manifest
+    return pb.Shapes(
+        items=manifest.shape.items,
+        hidden=manifest.shape.hidden,
+        features=manifest.shape.features,
+        active_features=manifest.autoencoder.active,
+        window_length=manifest.window.length,
+        window_stride=manifest.window.stride,
+        hook_block=manifest.hook.block,
+    )
+
+
+def _limits(settings: Settings) -> pb.Limits:
+    return pb.Limits(
+        history_items=settings.max_history_items,
+        controls=settings.max_controls,
+        strength=settings.max_strength,
+        k=settings.max_k,
+        filter_items=settings.max_filter_items,
+        events_per_append=settings.max_events_per_append,
+        session_events=settings.max_session_events,
+    )

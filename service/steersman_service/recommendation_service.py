@@ -1,0 +1,151 @@
+"""RecommendationService: a history or a session in, items out."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from steersman.v1 import recommendation_service_pb2 as pb
+from steersman.v1.control_pb2 import (
+    CONTROL_SOURCE_REQUEST,
+    CONTROL_SOURCE_SESSION,
+    AppliedControl,
+    Control,
+)
+from steersman.v1.recommendation_service_pb2_grpc import RecommendationServiceServicer
+from steersman_service.batcher import Batcher, Computed
+from steersman_service.bundle import Bundle
+from steersman_service.calls import Context
+from steersman_service.catalogue import Catalogue
+from steersman_service.checks import MAX_REQUEST_ID_BYTES, check_bytes, check_session_id
+from steersman_service.controls import ControlReader, Source
+from steersman_service.eligibility import Eligibility, check_filters, eligibility
+from steersman_service.engine import Work
+from steersman_service.errors import StoreUnavailable, Violation, raise_if_any
+from steersman_service.items import Items
+from steersman_service.sessions import SessionStore
+from steersman_service.settings import Settings
+from steersman_service.window import in_window
+
+DEFAULT_K = 10
+# Far beyond any history, and far below where the total of events would overflow its field.
+MAX_EVENTS_BEFORE = 2**53
+
+
+class Past(NamedTuple):
+    """What is known of the one who asks."""
+
+    item_ids: Sequence[str] = ()
+    """Of the latest events, oldest first."""
+    total_events: int = 0
+    controls: Sequence[Control] = ()
+    """Sticky ones."""
+    session_version: int = 0
+    degradations: Sequence[pb.Degradation] = ()
+
+
+@dataclass(frozen=True)
+class RecommendationService(RecommendationServiceServicer):
+    bundle: Bundle
+    items: Items
+    catalogue: Catalogue
+    controls: ControlReader
+    batcher: Batcher
+    store: SessionStore
+    settings: Settings
+
+    async def Recommend(self, request: pb.RecommendRequest, context: Context) -> pb.RecommendResponse:
+        requested = Source("controls", CONTROL_SOURCE_REQUEST, request.controls)
+        raise_if_any([*self._check(request), *self.controls.check(requested)])
+        past = await self._past(request)
+        sources = (Source("session.controls", CONTROL_SOURCE_SESSION, past.controls), requested)
+        raise_if_any(self.controls.check(*sources))
+        steering = self.controls.read(*sources)
+        window = self.bundle.manifest.window
+        shown = in_window(past.item_ids, past.total_events, window.length, window.stride)
+        ids_T = self.items.rows(shown)
+        eligible = eligibility(request.filters, self.items.rows(past.item_ids), self.items)
+        work = Work(
+            ids_T,
+            steering.edits,
+            steering.concepts_C,
+            steering.concept_strengths_C,
+            eligible.mask_N,
+            request.k or DEFAULT_K,
+        )
+        computed = await self.batcher.submit(work, context.time_remaining())
+        use = pb.HistoryUse(
+            total_events=past.total_events,
+            used_events=len(ids_T),
+            unknown_events=len(shown) - len(ids_T),
+            empty=not len(ids_T),
+        )
+        applied = steering.resolved(computed.answer.concept_edits, self.catalogue)
+        return self._response(request, past, use, eligible, applied, computed)
+
+    def _check(self, request: pb.RecommendRequest) -> Iterator[Violation]:
+        yield from check_bytes("request_id", request.request_id, 0, MAX_REQUEST_ID_BYTES)
+        if request.session_id:
+            yield from check_session_id(request.session_id)
+            if request.HasField("history"):
+                yield Violation("history", "is ambiguous beside session_id: give one of them")
+        elif request.HasField("fallback_history"):
+            yield Violation("fallback_history", "goes only beside session_id; give history instead")
+        yield from self._check_history("history", request.history)
+        yield from self._check_history("fallback_history", request.fallback_history)
+        if request.k > self.settings.max_k:
+            yield Violation("k", f"{request.k} items; at most {self.settings.max_k}")
+        yield from check_filters(request.filters, self.items, self.settings.max_filter_items)
+
+    def _check_history(self, field: str, history: pb.History) -> Iterator[Violation]:
+        count, limit = len(history.item_ids), self.settings.max_history_items
+        if count > limit:
+            yield Violation(f"{field}.item_ids", f"{count} items; at most {limit}, with the rest in events_before")
+        if history.events_before > MAX_EVENTS_BEFORE:
+            yield Violation(f"{field}.events_before", f"at most {MAX_EVENTS_BEFORE}")
+
+    async def _past(self, request: pb.RecommendRequest) -> Past:
+        if not request.session_id:
+            return _given(request.history)
+        try:
+            session = await self.store.get(request.session_id)
+        except StoreUnavailable:
+            if not request.HasField("fallback_history"):
+                raise
+            past = _given(request.fallback_history)
+            return past._replace(degradations=[pb.DEGRADATION_SESSION_UNAVAILABLE])
+        if session is None:
+            return Past()
+        controls = [Control.FromString(control) for control in session.controls]
+        return Past(session.item_ids, session.total_events, controls, session.version)
+
+    def _response(
+        self,
+        request: pb.RecommendRequest,
+        past: Past,
+        use: pb.HistoryUse,
+        eligible: Eligibility,
+        applied: Sequence[AppliedControl],
+        computed: Computed,
+    ) -> pb.RecommendResponse:
+        ids, titles = self.items.ids, self.items.titles
+        ranked = zip(computed.answer.rows_K.tolist(), computed.answer.scores_K.tolist(), strict=True)
+        return pb.RecommendResponse(
+            request_id=request.request_id,
+            items=[pb.RecommendedItem(item_id=ids[row], title=titles[row], score=score) for row, score in ranked],
+            applied_controls=applied,
+            bundle_version=self.bundle.version,
+            session_version=past.session_version,
+            history_use=use,
+            eligible_items=eligible.eligible,
+            unknown_filter_ids=eligible.unknown_ids,
+            degradations=past.degradations,
+            timings=pb.Timings(
+                queue_ms=1e3 * computed.queue_seconds,
+                inference_ms=1e3 * computed.inference_seconds,
+                batch_size=computed.batch_size,
+            ),
+        )
+
+
+def _given(history: pb.History) -> Past:
+    return Past(history.item_ids, history.events_before + len(history.item_ids))

@@ -1,0 +1,216 @@
+"""Assembles the server, and takes it down in the order that loses nothing."""
+
+import asyncio
+import signal
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from typing import NamedTuple
+
+import grpc
+import numpy as np
+import structlog
+from grpc_health.v1 import health_pb2_grpc
+from grpc_health.v1.health import SERVICE_NAME as HEALTH
+from grpc_health.v1.health import aio as health_aio
+from grpc_health.v1.health_pb2 import HealthCheckResponse
+from grpc_reflection.v1alpha import reflection
+
+from steersman.v1 import feature_service_pb2_grpc as feature_grpc
+from steersman.v1 import model_service_pb2_grpc as model_grpc
+from steersman.v1 import recommendation_service_pb2_grpc as recommendation_grpc
+from steersman.v1 import session_service_pb2_grpc as session_grpc
+from steersman_service.backend import load_backend
+from steersman_service.batcher import Batcher
+from steersman_service.bundle import Bundle, load_bundle
+from steersman_service.calls import CallInterceptor
+from steersman_service.catalogue import Catalogue
+from steersman_service.controls import ControlReader
+from steersman_service.engine import Edits, Engine, Work
+from steersman_service.errors import StartupError
+from steersman_service.feature_service import FeatureService
+from steersman_service.golden import replay_golden
+from steersman_service.items import Items
+from steersman_service.metrics import Metrics
+from steersman_service.model_service import ModelService
+from steersman_service.recommendation_service import RecommendationService
+from steersman_service.replacement import Replacements
+from steersman_service.session_service import SessionService
+from steersman_service.sessions import SessionStore
+from steersman_service.settings import Settings
+from steersman_service.valkey import EmbeddedValkey
+
+PACKAGE = "steersman.v1"
+SERVICES = ("RecommendationService", "SessionService", "FeatureService", "ModelService")
+SESSION_SERVICE = f"{PACKAGE}.SessionService"
+STORE_CHECK_SECONDS = 1.0
+
+log = structlog.get_logger()
+
+
+class Ports(NamedTuple):
+    """Where a running server listens."""
+
+    grpc: int
+    metrics: int
+
+
+async def serve(settings: Settings) -> None:
+    """Serves until SIGTERM or SIGINT, then drains. Raises StartupError if it cannot start."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    async with running(settings) as ports:
+        log.info("ready", address=f"{settings.host}:{ports.grpc}", metrics=f"{settings.metrics_host}:{ports.metrics}")
+        await stop.wait()
+        log.info("draining", at_most_seconds=settings.drain_seconds)
+    log.info("stopped")
+
+
+@asynccontextmanager
+async def running(settings: Settings) -> AsyncIterator[Ports]:
+    """A server that is ready. What is started first is stopped last: calls drain while everything they need is up."""
+    metrics = Metrics()
+    async with AsyncExitStack() as stack:
+        server = grpc.aio.server(interceptors=[CallInterceptor(metrics)], options=_options(settings))
+        # The port is taken before the work of loading, and refused to a second server; calls wait until the start.
+        grpc_port = _listen(server, settings)
+        stack.push_async_callback(server.stop, None)
+        metrics_port = stack.enter_context(metrics.exposed(settings.metrics_host, settings.metrics_port))
+        engine = _load_engine(settings, metrics)
+        store = await _open_store(settings, engine.bundle, stack)
+        batcher = Batcher(engine, queue_size=settings.queue_size, max_batch=settings.max_batch, on_batch=metrics.batch)
+        stack.push_async_callback(batcher.close)
+        metrics.watch_queue(lambda: batcher.depth)
+        _add_services(server, engine, batcher, store, settings)
+        health = await _add_health(server)
+        watch = asyncio.create_task(_watch_store(store, health))
+        stack.push_async_callback(_cancel, watch)
+        await server.start()
+        stack.push_async_callback(server.stop, settings.drain_seconds)
+        stack.push_async_callback(health.enter_graceful_shutdown)
+        yield Ports(grpc_port, metrics_port)
+
+
+def _options(settings: Settings) -> list[tuple[str, int]]:
+    options = [
+        # Without this a second server shares the port in silence.
+        ("grpc.so_reuseport", 0),
+        ("grpc.max_receive_message_length", settings.max_message_bytes),
+        ("grpc.max_send_message_length", settings.max_message_bytes),
+    ]
+    if settings.max_connection_age_seconds is not None:
+        options.append(("grpc.max_connection_age_ms", int(1e3 * settings.max_connection_age_seconds)))
+        options.append(("grpc.max_connection_age_grace_ms", int(1e3 * settings.drain_seconds)))
+    return options
+
+
+def _listen(server: grpc.aio.Server, settings: Settings) -> int:
+    address = f"{settings.host}:{settings.port}"
+    try:
+        return server.add_insecure_port(address)
+    except RuntimeError as error:
+        raise StartupError(f"cannot listen on {address}; is another server running there?") from error
+
+
+def _load_engine(settings: Settings, metrics: Metrics) -> Engine:
+    bundle = load_bundle(settings.bundle_folder, settings.backend)
+    backend = load_backend(bundle, settings.backend, settings.device, settings.inference_threads)
+    engine = Engine(bundle, backend, metrics.inference)
+    replay_golden(engine)
+    _warm_up(engine, settings.max_batch)
+    manifest = bundle.manifest
+    metrics.bundle(
+        version=bundle.version,
+        bundle_format=f"{manifest.format_major}.{manifest.format_minor}",
+        data=manifest.provenance.data,
+        backend=backend.name,
+        device=backend.device,
+    )
+    log.info("bundle loaded", version=bundle.version, folder=str(bundle.folder), backend=backend.name)
+    return engine
+
+
+def _warm_up(engine: Engine, max_batch: int) -> None:
+    """The first run in a shape is slow: it allocates and, on a GPU, compiles."""
+    shape = engine.bundle.manifest.shape
+    work = Work(
+        np.zeros(engine.bundle.manifest.window.length, np.int64),
+        Edits(np.zeros(1, np.int64), np.zeros(1, np.float32), np.zeros(1, np.float32)),
+        np.zeros(min(1, shape.concepts), np.int64),
+        np.ones(min(1, shape.concepts), np.float32),
+        np.ones(shape.items, np.bool_),
+        min(10, shape.items),
+    )
+    for size in (1, max_batch):
+        engine.run([work] * size)
+
+
+async def _open_store(settings: Settings, bundle: Bundle, stack: AsyncExitStack) -> SessionStore:
+    if settings.max_session_events < bundle.manifest.window.length:
+        raise StartupError(
+            f"settings: max_session_events of {settings.max_session_events} is less than the bundle's window of"
+            f" {bundle.manifest.window.length}: sessions would forget what the recommender has to see"
+        )
+    url = settings.redis_url
+    if url is None:
+        valkey = await asyncio.to_thread(EmbeddedValkey.start, settings.data / "valkey")
+        stack.push_async_callback(asyncio.to_thread, valkey.stop)
+        url = valkey.url
+    try:
+        store = SessionStore.connect(
+            url,
+            max_events=settings.max_session_events,
+            ttl_seconds=settings.session_ttl_seconds,
+            timeout_seconds=settings.redis_timeout_seconds,
+        )
+    except ValueError as error:
+        raise StartupError(f"settings: redis_url: {error}") from error
+    stack.push_async_callback(store.close)
+    return store
+
+
+def _add_services(
+    server: grpc.aio.Server, engine: Engine, batcher: Batcher, store: SessionStore, settings: Settings
+) -> None:
+    bundle = engine.bundle
+    items = Items(bundle.items)
+    catalogue = Catalogue(bundle, items)
+    controls = ControlReader(
+        bundle.version,
+        catalogue,
+        Replacements(bundle, catalogue),
+        max_controls=settings.max_controls,
+        max_strength=settings.max_strength,
+    )
+    recommendation = RecommendationService(bundle, items, catalogue, controls, batcher, store, settings)
+    recommendation_grpc.add_RecommendationServiceServicer_to_server(recommendation, server)
+    session = SessionService(store, controls, settings.max_events_per_append)
+    session_grpc.add_SessionServiceServicer_to_server(session, server)
+    feature_grpc.add_FeatureServiceServicer_to_server(FeatureService(bundle.version, catalogue, controls), server)
+    model_grpc.add_ModelServiceServicer_to_server(ModelService(bundle, items, engine.backend, settings), server)
+
+
+async def _add_health(server: grpc.aio.Server) -> health_aio.HealthServicer:
+    """Health per service. The server as a whole ("") is alive without Redis."""
+    health = health_aio.HealthServicer()
+    names = [f"{PACKAGE}.{service}" for service in SERVICES]
+    for name in names:
+        await health.set(name, HealthCheckResponse.SERVING)
+    health_pb2_grpc.add_HealthServicer_to_server(health, server)
+    reflection.enable_server_reflection((*names, HEALTH, reflection.SERVICE_NAME), server)
+    return health
+
+
+async def _watch_store(store: SessionStore, health: health_aio.HealthServicer) -> None:
+    """Lets the health of the SessionService follow the store's."""
+    while True:
+        alive = await store.ping()
+        await health.set(SESSION_SERVICE, HealthCheckResponse.SERVING if alive else HealthCheckResponse.NOT_SERVING)
+        await asyncio.sleep(STORE_CHECK_SECONDS)
+
+
+async def _cancel(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    with suppress(asyncio.CancelledError):
+        await task

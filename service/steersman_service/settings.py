@@ -1,0 +1,72 @@
+"""The settings of the server. The environment (`STEERSMAN_*`) is read once, at start; flags of `serve` go before it."""
+
+import os
+from pathlib import Path
+from typing import Any, Literal, Self
+
+from pydantic import Field, ValidationError, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from steersman_service.errors import StartupError
+
+PREFIX = "STEERSMAN_"
+
+
+class Settings(BaseSettings):
+    """Checked once, frozen after. Limits are what callers may send; they are published by GetModelInfo."""
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="forbid", str_strip_whitespace=True)
+
+    host: str = Field("127.0.0.1", description="Address that gRPC listens on")
+    port: int = Field(50051, ge=0, le=65535, description="Port that gRPC listens on; 0 picks a free one")
+    metrics_host: str = Field("127.0.0.1", description="Address of the Prometheus endpoint")
+    metrics_port: int = Field(9464, ge=0, le=65535, description="Port of the Prometheus endpoint; 0 picks a free one")
+
+    data: Path = Field(Path("data"), description="Data folder: bundles, and the embedded session store")
+    bundle: Path | None = Field(None, description="Bundle folder, or a link to one (default: DATA/bundles/current)")
+    redis_url: str | None = Field(None, description="Session store; without it an embedded Valkey keeps DATA/valkey")
+    redis_timeout_seconds: float = Field(1.0, gt=0, description="Longest wait for the session store, in seconds")
+
+    backend: Literal["onnx", "torch"] = Field("onnx", description="What runs the graphs")
+    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="Where they run; auto takes a GPU if there is")
+    inference_threads: int = Field(0, ge=0, description="CPU threads of one batch; 0 leaves it to the backend")
+    queue_size: int = Field(256, ge=1, description="Requests that may wait; more are refused at once")
+    max_batch: int = Field(64, ge=1, description="Most requests computed together")
+
+    max_history_items: int = Field(10_000, ge=1, description="Most items of an explicit history")
+    max_controls: int = Field(32, ge=1, description="Most controls of a request or of a session")
+    max_strength: float = Field(10.0, gt=0, description="Largest magnitude of a strength (1.0: natural maximum)")
+    max_k: int = Field(1000, ge=1, description="Most items of an answer")
+    max_filter_items: int = Field(10_000, ge=1, description="Most ids and values in all filters of a request")
+    max_events_per_append: int = Field(1000, ge=1, description="Most events of one AppendEvents")
+    max_session_events: int = Field(1000, ge=1, description="Events kept for each session, the latest ones")
+    session_ttl_seconds: float = Field(30 * 86400.0, gt=0, description="Untouched sessions live this long, in seconds")
+
+    drain_seconds: float = Field(20.0, ge=0, description="Longest wait for calls in flight at shutdown, in seconds")
+    max_message_bytes: int = Field(4 << 20, ge=1024, description="Largest message taken or given, in bytes")
+    max_connection_age_seconds: float | None = Field(
+        None, gt=0, description="Connections are closed after, in seconds, so that clients spread anew (default: never)"
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least severity logged")
+    log_format: Literal["json", "console"] = Field("console", description="A JSON object or a readable line an event")
+
+    @model_validator(mode="after")
+    def _known_environment(self) -> Self:
+        known = {f"{PREFIX}{name}".upper() for name in type(self).model_fields}
+        unknown = sorted(name for name in os.environ if name.upper().startswith(PREFIX) and name.upper() not in known)
+        if unknown:
+            raise ValueError(f"unknown setting {', '.join(unknown)}; `steersman serve --help` lists them all")
+        return self
+
+    @property
+    def bundle_folder(self) -> Path:
+        return self.bundle if self.bundle is not None else self.data / "bundles" / "current"
+
+
+def load_settings(**flags: Any) -> Settings:
+    """Settings from `flags` (None: not given), then the environment, then the defaults. Raises StartupError."""
+    try:
+        return Settings(**{name: value for name, value in flags.items() if value is not None})
+    except ValidationError as error:
+        wrong = (": ".join([*map(str, e["loc"]), e["msg"].removeprefix("Value error, ")]) for e in error.errors())
+        raise StartupError("settings: " + "; ".join(wrong)) from None
