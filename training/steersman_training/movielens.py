@@ -57,6 +57,8 @@ def _original(path: Path, folder: Folder) -> Tables | None:
             with readable(str(path)):
                 interactions = scanned(ratings, ["userId", "movieId", "rating", "timestamp"])
                 items = _movies(scanned(movies, ["movieId", "title", "genres"]))
+                for table in (interactions, items):
+                    table.collect_schema()  # A missing column shows here.
                 return Tables(path.stem, interactions, items, str(path))
     return None
 
@@ -126,7 +128,7 @@ def _download(folder: Path) -> None:
     name, version = WHEEL.split("-")[:2]
     flags = ["--quiet", "--disable-pip-version-check", "--no-deps", "--only-binary=:all:", "--dest", str(folder)]
     command = [sys.executable, "-m", "pip", "download", *flags, f"{name}=={version}"]
-    done = subprocess.run(command, stderr=subprocess.PIPE, text=True, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         raise DataError(
             f"{NAME_100K}: pip could not fetch {WHEEL}: {done.stderr.strip()}\nGive pip a way to its index, "
