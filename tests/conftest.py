@@ -1,0 +1,49 @@
+"""A tiny bundle, trained once a run."""
+
+from pathlib import Path
+
+import pytest
+
+from tests import synthetic
+
+
+class Silent:
+    """A display that shows nothing."""
+
+    def stage(self, name: str) -> None: ...
+    def recommender(self, progress: object) -> None: ...
+    def sae(self, epoch: int, epochs: int, variance_explained: float) -> None: ...
+
+
+@pytest.fixture(scope="session")
+def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """interactions.parquet and items.parquet."""
+    return synthetic.write(tmp_path_factory.mktemp("data"))
+
+
+@pytest.fixture(scope="session")
+def bundle_dir(data_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A bundle of 60 items, 16 hidden, 64 features, a window of 20 in strides of 5, and a concept for each of four genres."""
+    return make_bundle(data_dir, tmp_path_factory.mktemp("bundles"))
+
+
+def make_bundle(data_dir: Path, out: Path, *, seed: int = 0, hook: int | None = None) -> Path:
+    """Trains a tiny recommender and writes its bundle; a few seconds."""
+    import torch
+
+    from steersman_training.concepts import ConceptConfig
+    from steersman_training.data import load
+    from steersman_training.fit import FitConfig
+    from steersman_training.pipeline import TrainConfig, train
+    from steersman_training.recommender import RecommenderConfig
+    from steersman_training.sae import SaeConfig
+
+    config = TrainConfig(
+        RecommenderConfig(hidden=16, window_length=20, window_stride=5, dropout=0.1, hook=hook),
+        FitConfig(epochs=12, events_per_batch=400, learning_rate=1e-2, evaluate_every=4, seed=seed),
+        SaeConfig(features=64, active=8, epochs=20, batch_size=128, dead_after=4000, seed=seed),
+        ConceptConfig(terms=8, steps=60, users=32, seed=seed),
+        min_concept_items=5,
+    )
+    data = load(str(data_dir), cache=out / "cache")
+    return train(data, config, out, torch.device("cpu"), Silent()).folder

@@ -1,0 +1,48 @@
+"""The edit: the one implementation, used by the offline evaluation and exported into every bundle.
+
+Dimensions: B batch, D hidden, F features, E edits.
+"""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from steersman_training.sae import SparseAutoencoder
+
+
+class Edited(NamedTuple):
+    """What the edit gives back."""
+
+    edited_BD: Tensor  # the edited hidden state
+    z_BF: Tensor  # activations before the edit
+
+
+class Edit(nn.Module):
+    """z'_f = (prod gain) z_f + (sum strength) scale_f over the edits of f;  h' = h + sum_f (z'_f - z_f) W_dec[f].
+
+    The delta form keeps what the autoencoder cannot reconstruct, and gives back h, value for value, when there is no edit.
+    """
+
+    scale_F: Tensor
+
+    def __init__(self, sae: SparseAutoencoder, scale_F: Tensor) -> None:
+        super().__init__()
+        self.sae = sae
+        self.register_buffer("scale_F", scale_F)
+
+    def forward(self, h_BD: Tensor, features_BE: Tensor, gains_BE: Tensor, strengths_BE: Tensor) -> Edited:
+        """Applies each row's own edits. Padding is feature 0, gain 1, strength 0."""
+        z_BF = self.sae.encode(h_BD)
+        gain_BF = torch.ones_like(z_BF).scatter_reduce(1, features_BE, gains_BE, "prod")
+        strength_BF = torch.zeros_like(z_BF).scatter_add(1, features_BE, strengths_BE)
+        delta_BF = (gain_BF - 1) * z_BF + strength_BF * self.scale_F
+        return Edited(h_BD + delta_BF @ self.sae.decoder_FD, z_BF)
+
+
+@torch.no_grad()
+def natural_scale(sae: SparseAutoencoder, states_SD: Tensor) -> Tensor:
+    """The 0.99 quantile of each feature's active values over hidden states (S, D); 0 for a feature that never fires. (F,)"""
+    z_SF = torch.cat([sae.encode(h_BD) for h_BD in states_SD.split(4096)])
+    z_SF[z_SF == 0] = torch.nan
+    return torch.stack([column.nanquantile(0.99) for column in z_SF.T]).nan_to_num(0.0)

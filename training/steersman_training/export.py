@@ -1,0 +1,189 @@
+"""Writes the graphs of a bundle as ONNX and TorchScript, and the golden rows that both must replay.
+
+Dimensions: B batch, T time, P = T + 1 positions, D hidden, F features, E edits, C concepts, N items, K top-k.
+"""
+
+import copy
+import logging
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import onnxruntime
+import torch
+from torch import Tensor, nn
+
+from steersman_training.edit import Edit
+from steersman_training.graphs import FixedConcepts, Lower, OnnxSearch, Search, Upper
+from steersman_training.recommender import Recommender
+from steersman_training.sequences import Batch
+
+OPSET = 20
+TOLERANCE = 1e-4
+"""Absolute and relative, for float32 on every backend."""
+GOLDEN_ROWS = 8
+GOLDEN_MARGIN = 1e-3
+"""Distance of golden rows from ties between scores and from the threshold of the autoencoder."""
+TABLES = ("items_ND", "biases_N")
+
+Tensors = dict[str, Tensor]
+
+
+class ExportError(RuntimeError):
+    """A graph that was written does not give what the model gives."""
+
+
+class GraphSpec(NamedTuple):
+    """One graph: the module, and its tensors in order."""
+
+    name: str
+    module: nn.Module
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+
+    def __call__(self, pool: Tensors) -> Tensors:
+        """Feeds the graph from named tensors and names what it answers."""
+        answer = self.module(*(pool[name] for name in self.inputs))
+        return dict(zip(self.outputs, (answer,) if isinstance(answer, Tensor) else answer, strict=True))
+
+
+@dataclass(frozen=True)
+class Graphs:
+    """All graphs of a bundle, in the order of a request, and the item table that they are fed."""
+
+    specs: tuple[GraphSpec, ...]
+    tables: Tensors
+
+    @staticmethod
+    def of(model: Recommender, edit: Edit, concepts: FixedConcepts) -> "Graphs":
+        """Copies everything to the CPU; the item table is an input of the graphs, not part of them."""
+        tables = {"items_ND": model.items.weight.detach().cpu().float(), "biases_N": model.biases.detach().cpu().float()}
+        stripped = copy.deepcopy(model).cpu().float().eval().requires_grad_(False)
+        del stripped.items, stripped.biases
+        below = model.config.hook_block < model.config.blocks
+        context = ("context_BPD",) if below else ()
+        return Graphs(
+            (
+                GraphSpec("lower", Lower(stripped), ("items_ND", "ids_BT", "lengths_B"), ("h_BD", *context)),
+                GraphSpec("concept", copy.deepcopy(concepts).cpu(), ("concepts_BC", "concept_strengths_BC"), _CONCEPT_EDITS),
+                GraphSpec("edit", copy.deepcopy(edit).cpu(), ("h_BD", "features_BE", "gains_BE", "strengths_BE"), ("edited_BD", "z_BF")),
+                GraphSpec("upper", Upper(stripped), ("h_BD", *context, *(("lengths_B",) if below else ())), ("query_BD",)),
+                GraphSpec("search", Search(), ("query_BD", *TABLES, "eligible_BN", "tilts_BN", "k"), ("rows_BK", "scores_BK")),
+            ),
+            tables,
+        )
+
+
+_CONCEPT_EDITS = ("concept_features_BE", "concept_gains_BE", "concept_edits_BE")
+
+
+def write_graphs(graphs: Graphs, golden: dict[str, Tensors], folder: Path) -> None:
+    """Writes every graph twice. Raises ExportError if what was written does not replay the golden rows."""
+    for spec in graphs.specs:
+        example = {**graphs.tables, **golden[spec.name]}
+        inputs = tuple(example[name] for name in spec.inputs)
+        _write_onnx(spec, inputs, folder / f"{spec.name}.onnx")
+        _write_torchscript(spec, inputs, folder / f"{spec.name}.ts")
+        wanted = [golden[spec.name][name] for name in spec.outputs]
+        session = onnxruntime.InferenceSession(folder / f"{spec.name}.onnx", providers=["CPUExecutionProvider"])
+        feeds = {node.name: example[node.name].numpy() for node in session.get_inputs()}
+        _compare(f"{spec.name}.onnx", spec, [torch.from_numpy(np.asarray(got)) for got in session.run(spec.outputs, feeds)], wanted)
+        answer = torch.jit.load(folder / f"{spec.name}.ts")(*inputs)
+        _compare(f"{spec.name}.ts", spec, [answer] if isinstance(answer, Tensor) else list(answer), wanted)
+
+
+def _write_onnx(spec: GraphSpec, inputs: tuple[Tensor, ...], path: Path) -> None:
+    module = OnnxSearch() if isinstance(spec.module, Search) else spec.module
+    shapes = tuple(_dynamic(name) for name in spec.inputs)
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it warns of every domain that is not installed
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.onnx.export(
+            module.eval(), inputs, str(path), input_names=list(spec.inputs), output_names=list(spec.outputs), dynamic_shapes=shapes,
+            opset_version=OPSET, dynamo=True, external_data=False, verbose=False,
+        )  # fmt: skip
+
+
+def _write_torchscript(spec: GraphSpec, inputs: tuple[Tensor, ...], path: Path) -> None:
+    """The only place that knows TorchScript, which torch has deprecated. A traced `int(k)` would be a constant: search is scripted."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        module = spec.module.eval()
+        script = torch.jit.script(module) if isinstance(module, Search) else torch.jit.trace(module, inputs, check_trace=False)
+        torch.jit.save(script, str(path))
+
+
+def _dynamic(name: str) -> dict[int, Any]:
+    """Which dimensions of a tensor vary, by the letters that its name ends in. D and F are the model's own."""
+    letters = name.rpartition("_")[2] if "_" in name else ""
+    return {axis: torch.export.Dim.DYNAMIC for axis, letter in enumerate(letters) if letter in "BTPECN"}
+
+
+def _compare(file: str, spec: GraphSpec, got: list[Tensor], wanted: list[Tensor]) -> None:
+    for name, one, other in zip(spec.outputs, got, wanted, strict=True):
+        same = torch.equal(one, other) if one.dtype == torch.int64 else torch.allclose(one, other, rtol=TOLERANCE, atol=TOLERANCE)
+        if one.shape != other.shape or not same:
+            raise ExportError(f"{file}: {name} does not replay the golden rows")
+
+
+@torch.no_grad()
+def golden_rows(graphs: Graphs, batch: Batch, concept_count: int, seed: int = 0) -> dict[str, Tensors]:
+    """Inputs and outputs of every graph on some of the histories of `batch`, away from ties and thresholds. graph -> tensor -> value.
+
+    Raises ExportError if too few histories are far enough from both.
+    """
+    pool = {**graphs.tables, **_inputs(graphs, batch, concept_count, np.random.default_rng(seed))}
+    _run(graphs, pool)
+    chosen = _far_from_edges(graphs, pool).nonzero().flatten()[:GOLDEN_ROWS]
+    if len(chosen) < 2:
+        raise ExportError("golden rows: fewer than two histories lie away from ties and thresholds; train for longer")
+    pool = {name: value if name in TABLES or name == "k" else value[chosen].clone() for name, value in pool.items() if name in _GIVEN}
+    return _run(graphs, pool)
+
+
+_GIVEN = {
+    *TABLES, "ids_BT", "lengths_B", "concepts_BC", "concept_strengths_BC", "features_BE", "gains_BE", "strengths_BE", "eligible_BN",
+    "tilts_BN", "k",
+}  # fmt: skip
+
+
+def _inputs(graphs: Graphs, batch: Batch, concept_count: int, rng: np.random.Generator) -> Tensors:
+    rows, items = len(batch.lengths_B), len(graphs.tables["items_ND"])
+    features = next(spec.module.scale_F for spec in graphs.specs if isinstance(spec.module, Edit))
+    alive = features.nonzero().flatten()
+    return {
+        "ids_BT": torch.from_numpy(batch.ids_BT),
+        "lengths_B": torch.from_numpy(batch.lengths_B),
+        "concepts_BC": torch.from_numpy(rng.integers(max(1, concept_count), size=(rows, 2))),
+        "concept_strengths_BC": torch.from_numpy(rng.uniform(-1, 1, (rows, 2)).astype(np.float32)),
+        "features_BE": alive[torch.from_numpy(rng.integers(len(alive), size=(rows, 4)))],
+        "gains_BE": torch.from_numpy(rng.choice([1.0, 1.0, 0.0, 2.0], (rows, 4)).astype(np.float32)),
+        "strengths_BE": torch.from_numpy(rng.uniform(-1, 1, (rows, 4)).astype(np.float32)),
+        "eligible_BN": torch.from_numpy(rng.random((rows, items)) < 0.8),
+        "tilts_BN": torch.from_numpy(rng.choice([0.0, 0.5], (rows, items)).astype(np.float32)),
+        "k": torch.tensor(min(10, items)),
+    }
+
+
+def _run(graphs: Graphs, pool: Tensors) -> dict[str, Tensors]:
+    """Runs the graphs one after the other, as a request does; adds what they answer to the pool."""
+    golden: dict[str, Tensors] = {}
+    for spec in graphs.specs:
+        given = {**pool, "h_BD": pool["edited_BD"]} if spec.name == "upper" else pool
+        answers = spec(given)
+        golden[spec.name] = {name: given[name] for name in spec.inputs if name not in TABLES} | answers
+        pool |= answers
+    return golden
+
+
+def _far_from_edges(graphs: Graphs, pool: Tensors) -> Tensor:
+    """Rows whose best k + 1 scores are apart, and whose k-th activation is clear of the next one. (B,)"""
+    sae = next(spec.module.sae for spec in graphs.specs if isinstance(spec.module, Edit))
+    pre_BF = sae.preactivations(pool["h_BD"])
+    top_BA = pre_BF.topk(min(sae.active + 1, pre_BF.shape[1]), dim=1).values
+    more = {**pool, "k": (pool["k"] + 1).clamp_max(pool["eligible_BN"].shape[1])}
+    scores_BK = next(spec for spec in graphs.specs if spec.name == "search")(more)["scores_BK"]
+    apart_B = (scores_BK[:, :-1] - scores_BK[:, 1:]).min(1).values > GOLDEN_MARGIN
+    return apart_B & (top_BA[:, -2] - top_BA[:, -1] > GOLDEN_MARGIN)

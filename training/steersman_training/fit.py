@@ -1,0 +1,239 @@
+"""Trains the recommender: next-item cross-entropy, AdamW, cosine decay, averaged weights, early stopping."""
+
+import copy
+import json
+import math
+import os
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from steersman_training.ranking import Metrics, evaluate
+from steersman_training.recommender import Recommender, RecommenderConfig
+from steersman_training.sequences import Batch, Split, training_batches
+
+
+@dataclass(frozen=True)
+class FitConfig:
+    """How the recommender is trained."""
+
+    epochs: int = 40
+    """Passes over the training events at most."""
+    learning_rate: float = 2e-3
+    """Peak of the learning rate, reached after a twentieth of the steps; cosine to zero afterwards."""
+    weight_decay: float = 0.01
+    """Of AdamW, on matrices only."""
+    events_per_batch: int = 3200
+    """Batch size in events, padding included."""
+    negatives: int | None = None
+    """Shared negatives of a sampled softmax with log-Q correction. None: full cross-entropy up to 20,000 items, 1,024 above."""
+    average_epochs: float = 3.0
+    """Horizon of the exponential average of the weights, in epochs. 0: no averaging."""
+    evaluate_every: int = 5
+    """Epochs between validations (and checkpoints)."""
+    patience: int = 4
+    """Validations without a better NDCG@10 after which training stops."""
+    seed: int = 0
+    """Of weights, order of batches, dropout and negatives."""
+
+
+class Progress(NamedTuple):
+    """What a progress display shows after an epoch."""
+
+    epoch: int
+    epochs: int
+    loss: float
+    valid_ndcg: float
+    seconds_left: float
+
+
+Report = Callable[[Progress], None]
+
+
+class Fitted(NamedTuple):
+    """The recommender with the best validation NDCG@10, in evaluation mode."""
+
+    model: Recommender
+    valid: Metrics
+    epochs: int
+    seconds: float
+
+
+class Fit:
+    """One training run. Its state is what a checkpoint holds, so that an interrupted run goes on where it was."""
+
+    def __init__(self, split: Split, shape: RecommenderConfig, config: FitConfig, device: torch.device) -> None:
+        torch.manual_seed(config.seed)
+        self.split, self.config, self.device = split, config, device
+        self.model = Recommender(shape, split.item_count).to(device)
+        for index, module in enumerate(self.model.modules()):
+            if hasattr(module, "generator"):
+                module.generator = np.random.Generator(np.random.SFC64([config.seed, index]))
+        self.average = copy.deepcopy(self.model).eval()
+        self.best = copy.deepcopy(self.average.state_dict())
+        self.best_ndcg, self.stale, self.epoch, self.seconds = -1.0, 0, 0, 0.0
+        events = int(split.train_ends_U.sum())
+        self.steps_per_epoch = max(1, math.ceil(events / config.events_per_batch))
+        self.optimiser = torch.optim.AdamW(_parameter_groups(self.model, config), lr=config.learning_rate, fused=True)
+        self.schedule = torch.optim.lr_scheduler.LambdaLR(self.optimiser, self._rate)
+        self.negatives = _negatives(config, split.item_count)
+        popularity = torch.from_numpy(split.popularity()).to(device) + 1.0
+        self.proposal_N = (popularity / popularity.sum()).float()
+        self.autocast_dtype = pick_dtype(device)
+
+    def _rate(self, step: int) -> float:
+        total = self.steps_per_epoch * self.config.epochs
+        warmup = max(1, total // 20)
+        if step < warmup:
+            return (step + 1) / warmup
+        return 0.5 * (1 + math.cos(math.pi * min(1.0, (step - warmup) / max(1, total - warmup))))
+
+    def run(self, report: Report, checkpoint: Path | None = None) -> Fitted:
+        """Trains to the end. With a checkpoint path, resumes from it and keeps it up to date.
+
+        Raises ValueError if the checkpoint belongs to other settings or data.
+        """
+        self._resume(checkpoint)
+        valid_ndcg = max(0.0, self.best_ndcg)
+        while self.epoch < self.config.epochs and self.stale < self.config.patience:
+            began = time.monotonic()
+            loss = self._train_epoch()
+            self.epoch += 1
+            if self.epoch % self.config.evaluate_every == 0 or self.epoch == self.config.epochs:
+                valid_ndcg = self._validate()
+                self.seconds += time.monotonic() - began
+                self._save(checkpoint)
+            else:
+                self.seconds += time.monotonic() - began
+            left = self.seconds / self.epoch * (self.config.epochs - self.epoch)
+            report(Progress(self.epoch, self.config.epochs, loss, valid_ndcg, left))
+        self.average.load_state_dict(self.best)
+        valid = evaluate(self.average, self.split, self.split.valid)
+        return Fitted(self.average.eval(), valid, self.epoch, self.seconds)
+
+    def _train_epoch(self) -> float:
+        self.model.train()
+        rng = np.random.default_rng([self.config.seed, self.epoch])
+        torch.manual_seed(self.config.seed * 1_000_003 + self.epoch)
+        losses = [
+            self._step(batch)
+            for batch in training_batches(
+                self.split, self.model.config.window_length, self.config.events_per_batch, rng
+            )
+        ]
+        return float(torch.stack(losses).mean())
+
+    def _step(self, batch: Batch) -> Tensor:
+        with torch.autocast(self.device.type, dtype=self.autocast_dtype, enabled=self.autocast_dtype != torch.float32):
+            loss = self._loss(*(torch.from_numpy(part).to(self.device) for part in batch))
+        self.optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
+        self.optimiser.step()
+        self.schedule.step()
+        self._average()
+        return loss.detach()
+
+    def _loss(self, ids_BT: Tensor, lengths_B: Tensor) -> Tensor:
+        """Mean cross-entropy of each event given those before it."""
+        queries = self.model(ids_BT[:, :-1])
+        real_BT = torch.arange(ids_BT.shape[1], device=ids_BT.device) < lengths_B[:, None]
+        query_ED, targets_E = queries[real_BT], ids_BT[real_BT]
+        if self.negatives is None:
+            return F.cross_entropy(self.model.score(query_ED).float(), targets_E)
+        return self._sampled_loss(query_ED, targets_E)
+
+    def _sampled_loss(self, query_ED: Tensor, targets_E: Tensor) -> Tensor:
+        """Sampled softmax with shared negatives and log-Q correction (Bengio & Senecal 2008)."""
+        assert self.negatives is not None
+        drawn_S = torch.multinomial(self.proposal_N, self.negatives, replacement=True)
+        items, biases = self.model.items.weight, self.model.biases
+        negative_ES = F.linear(query_ED, items[drawn_S], biases[drawn_S]).float() - self.proposal_N[drawn_S].log()
+        negative_ES = negative_ES.masked_fill(targets_E[:, None] == drawn_S, -math.inf) - math.log(self.negatives)
+        positive_E = (query_ED * items[targets_E]).sum(-1).float() + biases[targets_E]
+        logits = torch.cat([positive_E[:, None], negative_ES], dim=1)
+        return F.cross_entropy(logits, torch.zeros_like(targets_E))
+
+    @torch.no_grad()
+    def _average(self) -> None:
+        horizon = self.config.average_epochs * self.steps_per_epoch
+        weight = 1.0 if horizon <= 0 else max(1 / horizon, 1 / (1 + self.schedule.last_epoch))
+        torch._foreach_lerp_(list(self.average.parameters()), list(self.model.parameters()), weight)
+
+    def _validate(self) -> float:
+        metrics = evaluate(self.average, self.split, self.split.valid)
+        better = metrics.ndcg > self.best_ndcg
+        self.stale = 0 if better else self.stale + 1
+        if better:
+            self.best_ndcg = metrics.ndcg
+            self.best = copy.deepcopy(self.average.state_dict())
+        return metrics.ndcg
+
+    _STATE = ("best", "best_ndcg", "stale", "epoch", "seconds")
+    _MODULES = ("model", "average", "optimiser", "schedule")
+
+    def _save(self, checkpoint: Path | None) -> None:
+        if checkpoint is None:
+            return
+        state: dict[str, Any] = {name: getattr(self, name) for name in self._STATE}
+        state |= {name: getattr(self, name).state_dict() for name in self._MODULES}
+        state["generators"] = [m.generator.bit_generator.state for m in self.model.modules() if hasattr(m, "generator")]
+        checkpoint.parent.mkdir(parents=True, exist_ok=True)
+        temporary = checkpoint.with_suffix(".tmp")
+        torch.save({"settings": self._settings(), **state}, temporary)
+        os.replace(temporary, checkpoint)
+
+    def _resume(self, checkpoint: Path | None) -> None:
+        if checkpoint is None or not checkpoint.exists():
+            return
+        state = torch.load(checkpoint, map_location=self.device, weights_only=False)
+        if state["settings"] != self._settings():
+            raise ValueError(f"{checkpoint}: belongs to a run with other settings or data; delete it, or name another checkpoint")
+        for name in self._STATE:
+            setattr(self, name, state[name])
+        for name in self._MODULES:
+            getattr(self, name).load_state_dict(state[name])
+        modules = [module for module in self.model.modules() if hasattr(module, "generator")]
+        for module, generator in zip(modules, state["generators"], strict=True):
+            module.generator.bit_generator.state = generator
+
+    def _settings(self) -> str:
+        return json.dumps([asdict(self.config), asdict(self.model.config), len(self.split.items), self.split.item_count])
+
+
+def pick_dtype(device: torch.device) -> torch.dtype:
+    """bf16 on a GPU that has it, and on a CPU where it is measured to be faster; fp32 elsewhere."""
+    if device.type == "cuda":
+        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float32
+    seconds = {dtype: _time_product(dtype) for dtype in (torch.float32, torch.bfloat16)}
+    return torch.bfloat16 if seconds[torch.bfloat16] < 0.7 * seconds[torch.float32] else torch.float32
+
+
+def _time_product(dtype: torch.dtype) -> float:
+    a, b = torch.ones(512, 128, dtype=dtype), torch.ones(128, 512, dtype=dtype)
+    _ = a @ b
+    best = math.inf
+    for _ in range(3):
+        began = time.perf_counter()
+        _ = a @ b
+        best = min(best, time.perf_counter() - began)
+    return best
+
+
+def _negatives(config: FitConfig, item_count: int) -> int | None:
+    if config.negatives is not None:
+        return min(config.negatives, item_count)
+    return None if item_count <= 20_000 else 1_024
+
+
+def _parameter_groups(model: nn.Module, config: FitConfig) -> list[dict[str, Any]]:
+    matrices = [parameter for parameter in model.parameters() if parameter.ndim > 1]
+    others = [parameter for parameter in model.parameters() if parameter.ndim <= 1]
+    return [{"params": matrices, "weight_decay": config.weight_decay}, {"params": others, "weight_decay": 0.0}]

@@ -1,0 +1,161 @@
+"""From data to bundle, top to bottom: split, recommender, states, autoencoder, catalogue, concepts, bundle."""
+
+import json
+from dataclasses import asdict, dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+from typing import Literal, NamedTuple, Protocol
+
+import numpy as np
+import polars as pl
+import torch
+from torch import Tensor
+
+from steersman.v1 import bundle_pb2
+from steersman_training.attributes import AttributeValues
+from steersman_training.bundle import write_bundle
+from steersman_training.catalogue import Evidence, build_catalogue
+from steersman_training.concepts import ConceptConfig, fit_concepts
+from steersman_training.data import Dataset
+from steersman_training.edit import Edit, natural_scale
+from steersman_training.export import Graphs, golden_rows
+from steersman_training.fit import Fit, FitConfig, Progress
+from steersman_training.ranking import evaluate, evaluate_most_popular
+from steersman_training.recommender import Recommender, RecommenderConfig
+from steersman_training.sae import SaeConfig, SparseAutoencoder, measure_sae, train_sae
+from steersman_training.sequences import Batch, Split, Targets, evaluation_batches, split_global_time, split_leave_one_out
+from steersman_training.states import collect_states, hold_out_users
+from steersman_training.steering import audience
+
+MEASURED_USERS = 500
+"""Users on whom features and concepts are measured, and as many to fit concepts on."""
+MEASURED_STATES = 20_000
+"""Hidden states from which labels are chosen, and as many held-out ones on which they are measured."""
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """Everything that a training run can be told."""
+
+    recommender: RecommenderConfig = field(default_factory=RecommenderConfig)
+    fit: FitConfig = field(default_factory=FitConfig)
+    sae: SaeConfig = field(default_factory=SaeConfig)
+    concepts: ConceptConfig = field(default_factory=ConceptConfig)
+    split: Literal["leave-one-out", "global-time"] = "leave-one-out"
+    """How held-out events are chosen."""
+    min_concept_items: int = 10
+    """Items that an attribute value needs to become a concept and a label."""
+    held_out_users: float = 0.1
+    """Share of users whose states the autoencoder does not see, so that features are measured on them."""
+
+
+class Display(Protocol):
+    """What a run tells while it goes on."""
+
+    def stage(self, name: str) -> None: ...
+    def recommender(self, progress: Progress) -> None: ...
+    def sae(self, epoch: int, epochs: int, variance_explained: float) -> None: ...
+
+
+class Trained(NamedTuple):
+    """What a run ends with."""
+
+    folder: Path
+    figures: dict[str, float]
+
+
+def train(data: Dataset, config: TrainConfig, out: Path, device: torch.device, display: Display, checkpoint: Path | None = None) -> Trained:
+    """Trains on `data` and writes a bundle into the folder `out`. Resumes the recommender from `checkpoint`."""
+    split = split_by(config.split, data)
+    display.stage("recommender")
+    fitted = Fit(split, config.recommender, config.fit, device).run(display.recommender, checkpoint)
+    model = fitted.model.requires_grad_(False)
+    display.stage("sparse autoencoder")
+    learners, held_out = hold_out_users(split, config.held_out_users, config.fit.seed)
+    states = collect_states(model, split, learners)
+    sae = train_sae(states.h_SD, config.sae, display.sae)
+    edit = Edit(sae, natural_scale(sae, states.h_SD))
+    display.stage("catalogue")
+    values = AttributeValues.of(data.items, config.min_concept_items)
+    evidence = Evidence(
+        states.sample(MEASURED_STATES, config.fit.seed),
+        collect_states(model, split, held_out).sample(MEASURED_STATES, config.fit.seed),
+        values,
+        data.items["title"].to_list(),
+    )
+    people = audience(model, split, sample_targets(split.valid, MEASURED_USERS, config.fit.seed))
+    features = build_catalogue(edit, evidence, people)
+    display.stage("concepts")
+    pupils = audience(model, split, _random_targets(split, learners, config.fit.seed))
+    graph, concepts = fit_concepts(edit, values, pupils, people, config.concepts)
+    display.stage("bundle")
+    figures = _figures(model, split, sae, states.h_SD, evidence)
+    figures |= {"recommender.epochs": fitted.epochs, "recommender.seconds": fitted.seconds}
+    manifest = _manifest(data, config, figures, concepts.height)
+    folder = _write(out, manifest, Graphs.of(model, edit, graph), split, config, {"items": data.items, "features": features, "concepts": concepts})
+    return Trained(folder, figures)
+
+
+def split_by(name: str, data: Dataset) -> Split:
+    return split_leave_one_out(data) if name == "leave-one-out" else split_global_time(data)
+
+
+def sample_targets(targets: Targets, count: int, seed: int) -> Targets:
+    """At most `count` of them."""
+    rows = np.random.default_rng(seed).permutation(len(targets.users))[:count]
+    return targets.take(np.sort(rows))
+
+
+def _random_targets(split: Split, users: list[int], seed: int) -> Targets:
+    """A random training event of each of some users, to be predicted from what came before it."""
+    rng = np.random.default_rng(seed)
+    trained = np.array([user for user in users if split.train_ends_U[user] > 0])
+    chosen = np.sort(rng.permutation(trained)[:MEASURED_USERS])
+    return Targets(chosen, rng.integers(split.train_ends_U[chosen]))
+
+
+@torch.no_grad()
+def _figures(model: Recommender, split: Split, sae: SparseAutoencoder, h_SD: Tensor, evidence: Evidence) -> dict[str, float]:
+    """The figures that the manifest keeps: ranking, and what the autoencoder explains, kills and keeps."""
+    figures: dict[str, float] = {}
+    for name, targets in (("valid", split.valid), ("test", split.test)):
+        figures |= evaluate(model, split, targets).named(name)
+        figures |= evaluate(model, split, targets, filter_seen=False).named(f"{name}_unfiltered")
+        figures |= evaluate_most_popular(split, targets).named(f"{name}_most_popular")
+        people = audience(model, split, targets)
+        reconstructed = people.lists(sae.reconstruct(people.h_BD))
+        figures[f"sae.{name}_ndcg_kept"] = reconstructed.ndcg / max(people.plain.ndcg, 1e-9)
+    figures["sae.variance_explained"] = measure_sae(sae, evidence.measured_on.h_SD)["variance_explained"]
+    trained = measure_sae(sae, h_SD)
+    return figures | {"sae.active": trained["active"], "sae.dead": trained["dead"]}
+
+
+def _manifest(data: Dataset, config: TrainConfig, figures: dict[str, float], concepts: int) -> bundle_pb2.Manifest:
+    shape = config.recommender
+    return bundle_pb2.Manifest(
+        hook=bundle_pb2.Hook(block=shape.hook_block, blocks=shape.blocks, positions="last"),
+        window=bundle_pb2.Window(length=shape.window_length, stride=shape.window_stride),
+        shape=bundle_pb2.BundleShape(items=data.items.height, hidden=shape.hidden, features=config.sae.features, concepts=concepts),
+        autoencoder=bundle_pb2.Autoencoder(kind="topk", active=config.sae.active),
+        provenance=bundle_pb2.Provenance(
+            data=data.name,
+            data_sha256=data.sha256,
+            users=data.events["user"].n_unique(),
+            items=data.items.height,
+            events=data.events.height,
+            code_version=version("steersman"),
+            seed=config.fit.seed,
+            settings_json=json.dumps(asdict(config), sort_keys=True),
+        ),
+        figures=figures,
+    )
+
+
+def _write(
+    out: Path, manifest: bundle_pb2.Manifest, graphs: Graphs, split: Split, config: TrainConfig, tables: dict[str, pl.DataFrame]
+) -> Path:
+    targets = sample_targets(split.valid, 256, seed=0)
+    shape = config.recommender
+    (batch,) = evaluation_batches(split, targets, shape.window_length, shape.window_stride, len(targets.users))
+    histories = Batch(batch.batch.ids_BT, np.where(np.arange(len(targets.users)) == 0, 0, batch.batch.lengths_B))  # one is empty
+    return write_bundle(out, manifest, graphs, golden_rows(graphs, histories, manifest.shape.concepts), tables)
