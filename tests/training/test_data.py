@@ -84,8 +84,8 @@ def test_the_hash_sees_events_items_and_attributes(tmp_path: Path) -> None:
 
 
 def test_ties_in_time_keep_the_order_of_the_file(tmp_path: Path) -> None:
-    items = [f"i{n * 37 % 101}" for n in range(101)]
-    frame = pl.DataFrame({"user": ["u"] * 101, "item": items, "time": [7] * 101})
+    items = [f"i{n * 37 % 10_007}" for n in range(10_007)]
+    frame = pl.DataFrame({"user": ["u"] * 10_007, "item": items, "time": [7] * 10_007})
     assert [item for _, item, _ in events_of(read(write(frame, tmp_path)))] == items
 
 
@@ -127,20 +127,21 @@ def test_malformed_rows_and_duplicates_are_left_out_and_counted(tmp_path: Path) 
 
 
 def test_minima_hold_for_users_and_items_at_once(tmp_path: Path) -> None:
-    # Without c, which only u3 has twice, u3 has too few; without u3, b has too few.
-    pairs = ["u1 a", "u1 a", "u1 b", "u2 a", "u2 a", "u2 a", "u3 b", "u3 c", "u3 c"]
+    # c has too few; without c, u3 has too few; without u3, b has too few.
+    pairs = ["u1 a", "u1 a", "u1 b", "u2 a", "u2 a", "u3 b", "u3 c"]
     frame = pl.DataFrame([(*pair.split(), n) for n, pair in enumerate(pairs)], ["user", "item", "time"], orient="row")
-    data = read(write(frame, tmp_path), min_user_events=2, min_item_events=3)
-    assert events_of(data) == [(0, "a", 0), (0, "a", 1), (1, "a", 3), (1, "a", 4), (1, "a", 5)]
-    assert (data.report.rare_users, data.report.rare_items, data.report.rare_events) == (1, 2, 4)
-    assert load(str(tmp_path / "events.parquet"), cache=tmp_path).report.rare_users == 0
+    data = read(write(frame, tmp_path), min_user_events=2, min_item_events=2)
+    assert events_of(data) == [(0, "a", 0), (0, "a", 1), (1, "a", 3), (1, "a", 4)]
+    assert (data.report.rare_users, data.report.rare_items, data.report.rare_events) == (1, 2, 3)
+    by_default = load(str(tmp_path / "events.parquet"), cache=tmp_path)
+    assert (by_default.report.rare_users, by_default.events["user"].n_unique()) == (2, 1)
 
 
 ITEMS = pl.DataFrame(
     {
         "item_id": ["a", "Z", "a", None, "cold"],
         "title": ["007", None, "again", "no id", "never met"],
-        "tags": [["x", "y", "x", "", None], None, [], [], []],
+        "tags": [["z", "x", "y", "x", "", None, "a"], None, [], [], []],
         "maker": ["me", "", "you", "you", "you"],
         "sold": [True, None, False, False, False],
         "price": [1, 2, 3, 4, 5],
@@ -155,7 +156,7 @@ def test_attributes_become_lists_of_text_or_numbers(tmp_path: Path) -> None:
     data = read(write(EVENTS, tmp_path), items=write(ITEMS, tmp_path, "items.parquet"))
     assert data.items.rows() == [
         ("Z", "Z", [], [], [], 2.0, 0.5, ["3"]),
-        ("a", "007", ["x", "y"], ["me"], ["true"], 1.0, None, ["1", "2"]),
+        ("a", "007", ["z", "x", "y", "a"], ["me"], ["true"], 1.0, None, ["1", "2"]),
         ("b", "b", [], [], [], None, None, []),
         ("é", "é", [], [], [], None, None, []),
     ]
@@ -173,6 +174,12 @@ def test_an_item_table_of_text_says_the_same(tmp_path: Path, kind: str) -> None:
     text = read(events, items=write(flat, tmp_path, f"items.{kind}"))
     assert text.items.equals(typed.items)
     assert text.sha256 == typed.sha256
+
+
+def test_ids_and_titles_that_look_like_numbers_stay_text(tmp_path: Path) -> None:
+    (tmp_path / "items.csv").write_text("item_id,title,year\n007,1984,1949\n")
+    events = write(EVENTS.with_columns(item_id=pl.lit("007")), tmp_path, "events.csv")
+    assert read(events, items=tmp_path / "items.csv").items.rows() == [("007", "1984", 1949.0)]
 
 
 def test_a_folder_holds_both_tables(tmp_path: Path) -> None:

@@ -88,7 +88,7 @@ def load(
     if items:
         tables = tables._replace(items=scan_items(items, columns))
     rows, has_clock, ignored = _read_interactions(tables, columns, min_rating is not None)
-    whole = rows.drop_nulls()
+    whole, item_ids = _coded(rows.drop_nulls())
     liked = whole if min_rating is None else whole.filter(pl.col("rating") >= min_rating)
     distinct = liked.unique(["user", "item", "time"], keep="first", maintain_order=True)
     events = _frequent(distinct, min_user_events, min_item_events)
@@ -97,7 +97,7 @@ def load(
             f"{tables.where}: no event is left of {rows.height} rows: {rows.height - whole.height} malformed, "
             f"{whole.height - liked.height} rated too low, {distinct.height} of users or items with too few events"
         )
-    table = read_items(tables.items, columns, events["item"].unique().sort())
+    table = read_items(tables.items, columns, item_ids.gather(events["item"].unique().sort()))
     events = _numbered(events)
     report = DataReport(
         rows=rows.height,
@@ -162,8 +162,15 @@ def _frequent(events: pl.DataFrame, min_user_events: int, min_item_events: int) 
         events = kept
 
 
+def _coded(rows: pl.DataFrame) -> tuple[pl.DataFrame, pl.Series]:
+    """Users and items as numbers, in the order of the UTF-8 bytes of their ids; and the ids of the items by number."""
+    ids = {name: rows[name].unique().sort() for name in ("user", "item")}
+    codes = [pl.col(name).cast(pl.Enum(ids[name])).to_physical().cast(pl.UInt32) for name in ids]
+    return rows.with_columns(codes), ids["item"]
+
+
 def _numbered(events: pl.DataFrame) -> pl.DataFrame:
-    """Users and items by their place in the order of their ids. Text is ordered by its UTF-8 bytes."""
+    """Numbers without gaps, once some are left out, and the order of a Dataset."""
     numbers = [(pl.col(name).rank("dense") - 1).cast(pl.UInt32) for name in ("user", "item")]
     return events.select(*numbers, "time").sort("user", "time", maintain_order=True)
 
