@@ -75,15 +75,13 @@ def connected(address: str) -> Iterator[grpc.Channel]:
 
 def _explain(error: grpc.RpcError, address: str) -> NoReturn:
     assert isinstance(error, grpc.Call)
-    console = Console(stderr=True)
+    console = Console(stderr=True, soft_wrap=True)
     status = rpc_status.from_call(error)
     if status is None and error.code() is grpc.StatusCode.UNAVAILABLE:
         console.print(f"No server answers at {address}. Start one: steersman serve", style="red", markup=False)
         raise typer.Exit(1)
-    console.print(f"{error.code().name}: {error.details()}", style="red", markup=False)
-    bad = error_details_pb2.BadRequest()
-    for detail in status.details if status else ():
-        if detail.Unpack(bad):
-            for violation in bad.field_violations:
-                console.print(f"  {violation.field}: {violation.description}", markup=False)
+    violations = error_details_pb2.BadRequest()
+    any(detail.Unpack(violations) for detail in (status.details if status else ()))
+    fields = [f"{violation.field}: {violation.description}" for violation in violations.field_violations]
+    console.print(f"{error.code().name}: {'; '.join(fields) or error.details()}", style="red", markup=False)
     raise typer.Exit(1)

@@ -138,19 +138,10 @@ def _print_recommendations(response: pb.RecommendResponse) -> None:
 
 
 def _print_features(page: features_pb.ListFeaturesResponse) -> None:
-    table = Table("feature", "label", "confidence", "steerable", "attribute", "correlation", "share at 0 → 1", "items")
+    table = Table("feature", "label", "steers", "share at 0 → 1", "top items")
     for feature in page.features:
-        association, items = feature.association, ", ".join(feature.top_item_titles[:3])
-        table.add_row(
-            f"f{feature.id}",
-            feature.label,
-            f"{feature.label_confidence:.2f}",
-            "yes" if feature.steerable else "no",
-            f"{association.attribute}:{association.value}" if association.attribute else "",
-            f"{association.correlation:.2f}" if association.attribute else "",
-            _effect(feature),
-            items,
-        )
+        steers = "yes" if feature.steerable else "no"
+        table.add_row(f"f{feature.id}", feature.label, steers, _effect(feature), "; ".join(feature.top_item_titles[:2]))
     console = Console()
     console.print(table)
     console.print(f"{len(page.features)} of {page.total_size} features of bundle {page.bundle_version[:12]}")

@@ -9,7 +9,11 @@ import structlog
 def configure_logs(level: str, log_format: str) -> None:
     """`level` is a name of `logging`, `log_format` "json" or "console"."""
     renderer: structlog.typing.Processor
-    renderer = structlog.processors.JSONRenderer() if log_format == "json" else structlog.dev.ConsoleRenderer()
+    renderer = (
+        structlog.processors.JSONRenderer()
+        if log_format == "json"
+        else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
+    )
     structlog.configure(
         processors=[
             structlog.processors.add_log_level,

@@ -15,7 +15,9 @@ PREFIX = "STEERSMAN_"
 class Settings(BaseSettings):
     """Checked once, frozen after. Limits are what callers may send; they are published by GetModelInfo."""
 
-    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="forbid", str_strip_whitespace=True)
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX, frozen=True, extra="forbid", env_ignore_empty=True, str_strip_whitespace=True
+    )
 
     host: str = Field("127.0.0.1", description="Address that gRPC listens on")
     port: int = Field(50051, ge=0, le=65535, description="Port that gRPC listens on; 0 picks a free one")
