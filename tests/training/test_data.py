@@ -93,6 +93,9 @@ def test_positions_are_an_order_but_no_clock(tmp_path: Path) -> None:
     data = read(write(EVENTS.rename({"timestamp": "position"}), tmp_path))
     assert not data.has_clock
     assert data.events["time"].to_list() == [10, 20, 40, 5, 10, 30]
+    both = write(EVENTS.with_columns(at=pl.Series([2, 2, 1, 1, 1, 3])), tmp_path)
+    assert read(both).has_clock
+    assert not read(both, columns=Columns(position="at")).has_clock
 
 
 @pytest.mark.parametrize(
@@ -202,7 +205,7 @@ def test_column_names_can_be_given(tmp_path: Path) -> None:
     [
         ("", {}, r"events.csv: cannot be read: empty"),
         ("user,item,time\n", {}, r"events.csv: no rows"),
-        ("user,item\nu,i\n", {}, r"no column for the position \(position\); it has user, item\. Name"),
+        ("user,item\nu,i\n", {}, r"no column for the timestamp \(timestamp, time\); it has user, item\. Name"),
         ("user,thing,time\nu,i,1\n", {}, r"no column for the item \(item_id, .*it has user, thing, time"),
         (
             "user,item,time\nu,i,1\n",

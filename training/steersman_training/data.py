@@ -119,8 +119,10 @@ def _read_interactions(tables: Tables, columns: Columns, rated: bool) -> tuple[p
     """Columns user, item (text), time (number) and, if asked for, rating, with null for what cannot be understood."""
     where, names = tables.where, tables.interactions.collect_schema().names()
     chosen = {role: columns.need(role, names, where) for role in ("user", "item")}
-    clock = columns.find("timestamp", names, where)
-    chosen["time"] = clock or columns.need("position", names, where)
+    # A position that was named goes before a timestamp that was only guessed.
+    named_position = columns.position if not columns.timestamp else None
+    clock = None if named_position else columns.find("timestamp", names, where)
+    chosen["time"] = clock or columns.find("position", names, where) or columns.need("timestamp", names, where)
     if rated:
         chosen["rating"] = columns.need("rating", names, where)
     with readable(where):

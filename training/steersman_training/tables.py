@@ -32,7 +32,7 @@ class Columns:
     user: str | None = None
     item: str | None = None
     timestamp: str | None = None
-    """Clock time: a number, a date, or text in ISO 8601. Goes before `position`."""
+    """Clock time: a number, a date, or text in ISO 8601. Goes before `position`, unless only that is named."""
     position: str | None = None
     """Place of an event in the history of its user."""
     rating: str | None = None
