@@ -1,0 +1,159 @@
+"""An answer depends on its own request alone, and is the same on every backend."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+
+from steersman_service.backend import load_backend
+from steersman_service.bundle import Array, Bundle
+from steersman_service.engine import Answer, Edits, Engine, Work
+
+BACKENDS = ["onnx", "torch"]
+NO_EDITS = Edits(np.zeros(0, np.int64), np.zeros(0, np.float32), np.zeros(0, np.float32))
+# Where an autoencoder's k-th activation and the next one are closer than this, backends may keep either.
+THRESHOLD_GAP = 1e-4
+
+
+@pytest.fixture(scope="module")
+def engines(bundle: Bundle) -> dict[str, Engine]:
+    return {name: Engine(bundle, load_backend(bundle, name, "cpu", 1)) for name in BACKENDS}
+
+
+@pytest.fixture(params=BACKENDS)
+def engine(request: pytest.FixtureRequest, engines: dict[str, Engine]) -> Engine:
+    return engines[request.param]
+
+
+def random_work(bundle: Bundle, rng: np.random.Generator, *, jumps: bool = True) -> Work:
+    """A request of any kind; without `jumps`, only edits of gain 1."""
+    shape = bundle.manifest.shape
+    edits, concepts = int(rng.integers(4)), int(rng.integers(3))
+    gains = rng.choice([1.0, 0.0, 2.0], edits) if jumps else np.ones(edits)
+    return Work(
+        rng.integers(shape.items, size=rng.integers(bundle.manifest.window.length + 1)),
+        Edits(
+            rng.integers(shape.features, size=edits),
+            gains.astype(np.float32),
+            rng.uniform(-2, 2, edits).astype(np.float32),
+        ),
+        rng.integers(shape.concepts, size=concepts),
+        rng.uniform(-1, 1, concepts).astype(np.float32),
+        rng.random(shape.items) < rng.choice([0.05, 0.9]),
+        int(rng.integers(1, shape.items + 5)),
+    )
+
+
+def works(bundle: Bundle, count: int, seed: int, *, jumps: bool = True) -> list[Work]:
+    rng = np.random.default_rng(seed)
+    return [random_work(bundle, rng, jumps=jumps) for _ in range(count)]
+
+
+def assert_same(one: Answer, other: Answer, tolerance: float) -> None:
+    """The same items with the same scores; only items closer than the tolerance may change places."""
+    scores = dict(zip(other.rows_K.tolist(), other.scores_K.tolist(), strict=True))
+    scale = max(1.0, float(np.abs(one.scores_K).max(initial=0)))
+    assert len(one.rows_K) == len(other.rows_K)
+    np.testing.assert_allclose(one.scores_K, other.scores_K, atol=tolerance * scale)
+    for row, score, place in zip(one.rows_K.tolist(), one.scores_K.tolist(), other.scores_K.tolist(), strict=True):
+        # An item that is missing on the other side lost the last place to one that is as good.
+        assert abs(scores.get(row, place) - score) <= tolerance * scale
+    assert len(one.concept_edits) == len(other.concept_edits)
+    for edits, others in zip(one.concept_edits, other.concept_edits, strict=True):
+        np.testing.assert_array_equal(edits.features_E, others.features_E)
+        np.testing.assert_allclose(edits.strengths_E, others.strengths_E, atol=tolerance)
+
+
+def test_a_mixed_batch_equals_single_calls(engine: Engine) -> None:
+    batch = works(engine.bundle, 64, seed=1)
+    together = engine.run(batch)
+    for work, answer in zip(batch, together, strict=True):
+        assert_same(answer, engine.run([work])[0], 1e-5)
+
+
+def test_no_row_feels_anothers_edits(engine: Engine) -> None:
+    """The same request beside different ones, all of the same shape."""
+    plain, *others = works(engine.bundle, 17, seed=2)
+    plain = plain._replace(edits=NO_EDITS, concepts_C=NO_EDITS.features_E, concept_strengths_C=NO_EDITS.gains_E)
+    alone = engine.run([plain] * 17)[0]
+    assert_same(engine.run([plain, *others])[0], alone, 1e-5)
+
+
+def test_backends_agree(engines: dict[str, Engine]) -> None:
+    batch = works(engines["onnx"].bundle, 64, seed=3, jumps=False)
+    onnx, torch = (engines[name].run(batch) for name in BACKENDS)
+    for one, other in zip(onnx, torch, strict=True):
+        assert_same(one, other, 1e-4)
+
+
+def test_backends_agree_on_gains_away_from_the_threshold(engines: dict[str, Engine]) -> None:
+    batch = [work for work in works(engines["onnx"].bundle, 64, seed=4) if len(work.edits.features_E)]
+    kept = [work for work, near in zip(batch, near_threshold(engines["onnx"], batch), strict=True) if not near]
+    assert len(kept) >= 0.8 * len(batch), "too many rows lie at the threshold to say anything"
+    onnx, torch = (engines[name].run(kept) for name in BACKENDS)
+    for one, other in zip(onnx, torch, strict=True):
+        assert_same(one, other, 1e-4)
+
+
+def near_threshold(engine: Engine, batch: Sequence[Work]) -> list[bool]:
+    """Whether the least activation that was kept is so small, or so near to being dropped, that backends may differ."""
+    flips = []
+    for work in batch:
+        length = max(1, len(work.ids_T))
+        ids = np.zeros((1, length), np.int64)
+        ids[0, : len(work.ids_T)] = work.ids_T
+        lower = engine.replay("lower", {"ids_BT": ids, "lengths_B": np.array([len(work.ids_T)])})
+        state = lower["h_BD"]
+        nothing: dict[str, Array] = {
+            "features_BE": np.zeros((9, 1), np.int64),
+            "gains_BE": np.ones((9, 1), np.float32),
+            "strengths_BE": np.zeros((9, 1), np.float32),
+        }
+        noise = np.random.default_rng(0).normal(0, THRESHOLD_GAP, (9, state.shape[1]))
+        noise[0] = 0
+        active = engine.replay("edit", {"h_BD": (state + noise).astype(np.float32), **nothing})["z_BF"] > 0
+        flips.append(bool((active != active[0]).any()))
+    return flips
+
+
+def test_no_control_gives_the_unsteered_scores_value_for_value(engine: Engine) -> None:
+    """Three ways to say nothing: no edit, padding, and a neighbour that makes the batch run the edit graph."""
+    bundle = engine.bundle
+    bare = [work._replace(edits=NO_EDITS, concepts_C=NO_EDITS.features_E) for work in works(bundle, 8, seed=5)]
+    bare = [work._replace(concept_strengths_C=NO_EDITS.gains_E) for work in bare]
+    padding = Edits(np.zeros(2, np.int64), np.ones(2, np.float32), np.zeros(2, np.float32))
+    plain, padded = engine.run(bare), engine.run([work._replace(edits=padding) for work in bare])
+    for one, other in zip(plain, padded, strict=True):
+        np.testing.assert_array_equal(one.rows_K, other.rows_K)
+        np.testing.assert_array_equal(one.scores_K, other.scores_K)
+
+
+def test_scores_are_those_of_the_item_table(engine: Engine) -> None:
+    """The plain path: lower, upper, then a product with the whole table in numpy."""
+    bundle, work = engine.bundle, works(engine.bundle, 1, seed=6)[0]
+    work = work._replace(edits=NO_EDITS, concepts_C=NO_EDITS.features_E, eligible_N=np.ones(len(bundle.items_ND), bool))
+    work = work._replace(ids_T=np.arange(7), k=len(bundle.items_ND))
+    pool = {"ids_BT": work.ids_T[None], "lengths_B": np.array([7])}
+    pool |= engine.replay("lower", pool)
+    wanted = [tensor.name for tensor in bundle.graphs["upper"].inputs]
+    query_D = engine.replay("upper", {name: pool[name] for name in wanted})["query_BD"][0]
+    scores_N = bundle.items_ND @ query_D + bundle.biases_N
+    answer = engine.run([work])[0]
+    np.testing.assert_allclose(answer.scores_K, np.sort(scores_N)[::-1], rtol=1e-5, atol=1e-5)
+
+
+def test_only_eligible_items_come_back_and_as_many_as_there_are(engine: Engine) -> None:
+    for work, answer in zip(batch := works(engine.bundle, 32, seed=7), engine.run(batch), strict=True):
+        assert work.eligible_N[answer.rows_K].all()
+        assert len(answer.rows_K) == min(work.k, work.eligible_N.sum())
+
+
+def test_equal_scores_break_by_row(engine: Engine) -> None:
+    shape = engine.bundle.manifest.shape
+    inputs = {
+        "query_BD": np.zeros((1, shape.hidden), np.float32),
+        "eligible_BN": np.ones((1, shape.items), bool),
+        "tilts_BN": -engine.bundle.biases_N[None],
+        "k": np.array(shape.items),
+    }
+    assert engine.replay("search", inputs)["rows_BK"][0].tolist() == list(range(shape.items))

@@ -1,0 +1,118 @@
+"""Starts the real server for tests, and reads what its errors say."""
+
+import asyncio
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import grpc
+import pytest
+import uvloop
+from google.rpc import error_details_pb2
+from grpc_status import rpc_status
+
+from steersman.v1.feature_service_pb2_grpc import FeatureServiceStub
+from steersman.v1.model_service_pb2_grpc import ModelServiceStub
+from steersman.v1.recommendation_service_pb2_grpc import RecommendationServiceStub
+from steersman.v1.session_service_pb2_grpc import SessionServiceStub
+from steersman_service.server import Ports, running
+from steersman_service.settings import Settings
+
+
+class Running(NamedTuple):
+    """A server, and stubs that talk to it."""
+
+    ports: Ports
+    channel: grpc.Channel
+    recommendation: RecommendationServiceStub
+    session: SessionServiceStub
+    feature: FeatureServiceStub
+    model: ModelServiceStub
+    stop: Callable[[], None]
+    """Begins the drain, as a signal does."""
+
+
+class Failure(NamedTuple):
+    """What a call that failed told its caller."""
+
+    code: grpc.StatusCode
+    message: str
+    reason: str
+    fields: dict[str, str]
+    metadata: dict[str, str]
+    retry_seconds: float | None
+
+
+def settings_for(data: Path, bundle: Path, **changes: Any) -> Settings:
+    """Free ports, and nothing outside of `data`."""
+    return Settings(**{"port": 0, "metrics_port": 0, "data": data, "bundle": bundle, "inference_threads": 1, **changes})
+
+
+@contextmanager
+def serving(settings: Settings) -> Iterator[Running]:
+    """The server, on a thread and an event loop of its own, drained at the end."""
+    ready = threading.Event()
+    box: dict[str, Any] = {}
+
+    async def serve() -> None:
+        stop = asyncio.Event()
+        async with running(settings) as ports:
+            loop = asyncio.get_running_loop()
+            box.update(ports=ports, stop=lambda: loop.call_soon_threadsafe(stop.set))
+            ready.set()
+            await stop.wait()
+
+    def run() -> None:
+        try:
+            with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+                runner.run(serve())
+        except BaseException as error:
+            box["error"] = error
+        finally:
+            ready.set()
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    ready.wait()
+    if "error" in box:
+        thread.join()
+        raise box["error"]
+    with grpc.insecure_channel(f"127.0.0.1:{box['ports'].grpc}") as channel:
+        try:
+            yield Running(box["ports"], channel, *_stubs(channel), box["stop"])
+        finally:
+            if thread.is_alive():
+                box["stop"]()
+            thread.join()
+    if "error" in box:
+        raise box["error"]
+
+
+def _stubs(channel: grpc.Channel) -> tuple[Any, ...]:
+    stubs = (RecommendationServiceStub, SessionServiceStub, FeatureServiceStub, ModelServiceStub)
+    return tuple(stub(channel) for stub in stubs)
+
+
+def failure(call: Callable[[Any], Any], request: Any, **options: Any) -> Failure:
+    """Makes a call that has to fail."""
+    with pytest.raises(grpc.RpcError) as caught:
+        call(request, **options)
+    return explain(caught.value)
+
+
+def explain(error: Any) -> Failure:
+    """Every error of the server carries details: one without them fails the test."""
+    status = rpc_status.from_call(error)
+    assert status is not None, f"{error.code()}: {error.details()} has no details"
+    info, bad, retry = error_details_pb2.ErrorInfo(), error_details_pb2.BadRequest(), error_details_pb2.RetryInfo()
+    retried = False
+    for detail in status.details:
+        detail.Unpack(info)
+        detail.Unpack(bad)
+        retried |= detail.Unpack(retry)
+    assert info.domain == "steersman"
+    fields = {violation.field: violation.description for violation in bad.field_violations}
+    seconds = retry.retry_delay.ToNanoseconds() / 1e9 if retried else None
+    return Failure(error.code(), error.details(), info.reason, fields, dict(info.metadata), seconds)
