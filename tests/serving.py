@@ -81,18 +81,21 @@ def serving(settings: Settings) -> Iterator[Running]:
         raise box["error"]
     with grpc.insecure_channel(f"127.0.0.1:{box['ports'].grpc}") as channel:
         try:
-            yield Running(box["ports"], channel, *_stubs(channel), box["stop"])
+            yield Running(
+                box["ports"],
+                channel,
+                RecommendationServiceStub(channel),
+                SessionServiceStub(channel),
+                FeatureServiceStub(channel),
+                ModelServiceStub(channel),
+                box["stop"],
+            )
         finally:
             if thread.is_alive():
                 box["stop"]()
             thread.join()
     if "error" in box:
         raise box["error"]
-
-
-def _stubs(channel: grpc.Channel) -> tuple[Any, ...]:
-    stubs = (RecommendationServiceStub, SessionServiceStub, FeatureServiceStub, ModelServiceStub)
-    return tuple(stub(channel) for stub in stubs)
 
 
 def failure(call: Callable[[Any], Any], request: Any, **options: Any) -> Failure:

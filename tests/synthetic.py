@@ -22,10 +22,19 @@ def write(folder: Path, *, events_per_user: int = 28, seed: int = 0) -> Path:
         items.append(rng.choice(ITEMS, count, replace=False, p=weights / weights.sum()))
         users.append(np.full(count, user))
     position = np.concatenate([np.arange(len(part)) for part in items])
-    frame = pl.DataFrame({"user_id": np.concatenate(users), "item_id": np.concatenate(items) + 100, "position": position})
+    frame = pl.DataFrame(
+        {"user_id": np.concatenate(users), "item_id": np.concatenate(items) + 100, "position": position}
+    )
     frame.write_parquet(folder / "interactions.parquet")
     second = rng.integers(len(GENRES), size=ITEMS)
-    genres = [sorted({GENRES[a], GENRES[b]} if row % 5 == 0 else {GENRES[a]}) for row, (a, b) in enumerate(zip(genre, second, strict=True))]
-    items_table = {"item_id": np.arange(ITEMS) + 100, "title": [f"Film {row}" for row in range(ITEMS)], "genres": genres}
+    genres = [
+        sorted({GENRES[a], GENRES[b]} if row % 5 == 0 else {GENRES[a]})
+        for row, (a, b) in enumerate(zip(genre, second, strict=True))
+    ]
+    items_table = {
+        "item_id": np.arange(ITEMS) + 100,
+        "title": [f"Film {row}" for row in range(ITEMS)],
+        "genres": genres,
+    }
     pl.DataFrame({**items_table, "year": 1950.0 + np.arange(ITEMS)}).write_parquet(folder / "items.parquet")
     return folder

@@ -20,7 +20,11 @@ DTYPES = {"torch.int64": "int64", "torch.float32": "float32", "torch.bool": "boo
 
 
 def write_bundle(
-    parent: Path, manifest: bundle_pb2.Manifest, graphs: Graphs, golden: dict[str, Tensors], tables: dict[str, pl.DataFrame]
+    parent: Path,
+    manifest: bundle_pb2.Manifest,
+    graphs: Graphs,
+    golden: dict[str, Tensors],
+    tables: dict[str, pl.DataFrame],
 ) -> Path:
     """Writes a bundle into `parent` under its version, and points `parent/current` to it. Returns its folder.
 
@@ -37,7 +41,9 @@ def write_bundle(
         write_graphs(graphs, golden, temporary)
         for name, frame in tables.items():
             frame.write_parquet(temporary / f"{name}.parquet")
-        arrays = {f"{graph}.{name}": value.numpy() for graph, tensors in golden.items() for name, value in tensors.items()}
+        arrays = {
+            f"{graph}.{name}": value.numpy() for graph, tensors in golden.items() for name, value in tensors.items()
+        }
         np.savez_compressed(temporary / "golden.npz", **arrays)  # type: ignore[arg-type]  # numpy's stub has no **kwargs of arrays
         version = _write_manifest(temporary, manifest, graphs, golden)
         for path in [*temporary.iterdir(), temporary]:

@@ -79,7 +79,9 @@ def build_catalogue(edit: Edit, evidence: Evidence, people: Audience) -> pl.Data
         "scale": edit.scale_F.tolist(),
         "top_items": [
             [int(row) for row in order if mean[row] > 0]
-            for mean, order in zip(means_FN, means_FN.topk(min(TOP_ITEMS, means_FN.shape[1]), dim=1).indices, strict=True)
+            for mean, order in zip(
+                means_FN, means_FN.topk(min(TOP_ITEMS, means_FN.shape[1]), dim=1).indices, strict=True
+            )
         ],
     }
     associations = _associations(chosen_SF, measured_SF, evidence)
@@ -97,7 +99,9 @@ def build_catalogue(edit: Edit, evidence: Evidence, people: Audience) -> pl.Data
             member_N[columns["top_items"][feature]] = True
         effects.append(_effect(edit, feature, member_N, people))
     table = pl.DataFrame([{**row, **effect} for row, effect in zip(rows, effects, strict=True)], schema=_SCHEMA)
-    return pl.DataFrame(columns, schema_overrides={"density": pl.Float32, "scale": pl.Float32, "top_items": pl.List(pl.Int32)}).hstack(table)
+    return pl.DataFrame(
+        columns, schema_overrides={"density": pl.Float32, "scale": pl.Float32, "top_items": pl.List(pl.Int32)}
+    ).hstack(table)
 
 
 _SCHEMA = {

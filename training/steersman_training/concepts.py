@@ -27,7 +27,7 @@ class ConceptConfig:
     """Steps of Adam; after half of them only the `terms` largest weights stay."""
     users: int = 48
     """Users in a step."""
-    learning_rate: float = 0.03
+    learning_rate: float = 0.1
     """Of Adam."""
     seed: int = 0
     """Of the users drawn."""
@@ -50,13 +50,17 @@ def fit_concepts(
     device = edit.scale_F.device
     member_VN = values.member_VN.to(device)
     goals_V = [target_share(people.plain.share(member_N), config.rise) for member_N in member_VN]
-    tilts_V = torch.tensor([boost_to_share(people, member_N, goal)[0] for member_N, goal in zip(member_VN, goals_V, strict=True)])
+    tilts_V = torch.tensor(
+        [boost_to_share(people, member_N, goal)[0] for member_N, goal in zip(member_VN, goals_V, strict=True)]
+    )
     weights_VF = _fit_weights(edit, member_VN, tilts_V.to(device), learners, config)
     features_VM = weights_VF.abs().topk(min(config.terms, weights_VF.shape[1]), dim=1).indices
     weights_VM = weights_VF.gather(1, features_VM)
     rows = []
     for value, (attribute, name) in enumerate(values.names):
-        weights_VM[value] *= _calibrate(edit, features_VM[value], weights_VM[value], member_VN[value], people, goals_V[value])
+        weights_VM[value] *= _calibrate(
+            edit, features_VM[value], weights_VM[value], member_VN[value], people, goals_V[value]
+        )
         steered = people.steered(edit, features_VM[value], weights_VM[value])
         kept_M = weights_VM[value] != 0
         rows.append(
@@ -86,9 +90,7 @@ _SCHEMA = {
 }
 
 
-def _fit_weights(
-    edit: Edit, member_VN: Tensor, tilts_V: Tensor, learners: Audience, config: ConceptConfig
-) -> Tensor:
+def _fit_weights(edit: Edit, member_VN: Tensor, tilts_V: Tensor, learners: Audience, config: ConceptConfig) -> Tensor:
     """Weights (V, F) that bring the steered distribution over items closest to the one that score boosting gives.
 
     Minimises the mean over users of KL(softmax(s + tilt * member) || softmax(s steered)): boosting is the cheapest way to raise a known
@@ -126,10 +128,12 @@ def _largest(weights_VF: Tensor, count: int) -> Tensor:
     return torch.zeros_like(weights_VF, dtype=torch.bool).scatter(1, rows_VM, True)
 
 
-def _calibrate(edit: Edit, features_M: Tensor, weights_M: Tensor, member_N: Tensor, people: Audience, goal: float) -> float:
+def _calibrate(
+    edit: Edit, features_M: Tensor, weights_M: Tensor, member_N: Tensor, people: Audience, goal: float
+) -> float:
     """The factor at which strength 1 reaches the goal, or the one that comes closest, by bisection."""
-    low, high = 0.0, 4.0
-    for _ in range(10):
+    low, high = 0.0, 16.0
+    for _ in range(12):
         middle = (low + high) / 2
         reached = people.steered(edit, features_M, weights_M, strength=middle).share(member_N)
         low, high = (middle, high) if reached < goal else (low, middle)

@@ -59,7 +59,10 @@ class Graphs:
     @staticmethod
     def of(model: Recommender, edit: Edit, concepts: FixedConcepts) -> "Graphs":
         """Copies everything to the CPU; the item table is an input of the graphs, not part of them."""
-        tables = {"items_ND": model.items.weight.detach().cpu().float(), "biases_N": model.biases.detach().cpu().float()}
+        tables = {
+            "items_ND": model.items.weight.detach().cpu().float(),
+            "biases_N": model.biases.detach().cpu().float(),
+        }
         stripped = copy.deepcopy(model).cpu().float().eval().requires_grad_(False)
         del stripped.items, stripped.biases
         below = model.config.hook_block < model.config.blocks
@@ -67,10 +70,21 @@ class Graphs:
         return Graphs(
             (
                 GraphSpec("lower", Lower(stripped), ("items_ND", "ids_BT", "lengths_B"), ("h_BD", *context)),
-                GraphSpec("concept", copy.deepcopy(concepts).cpu(), ("concepts_BC", "concept_strengths_BC"), _CONCEPT_EDITS),
-                GraphSpec("edit", copy.deepcopy(edit).cpu(), ("h_BD", "features_BE", "gains_BE", "strengths_BE"), ("edited_BD", "z_BF")),
-                GraphSpec("upper", Upper(stripped), ("h_BD", *context, *(("lengths_B",) if below else ())), ("query_BD",)),
-                GraphSpec("search", Search(), ("query_BD", *TABLES, "eligible_BN", "tilts_BN", "k"), ("rows_BK", "scores_BK")),
+                GraphSpec(
+                    "concept", copy.deepcopy(concepts).cpu(), ("concepts_BC", "concept_strengths_BC"), _CONCEPT_EDITS
+                ),
+                GraphSpec(
+                    "edit",
+                    copy.deepcopy(edit).cpu(),
+                    ("h_BD", "features_BE", "gains_BE", "strengths_BE"),
+                    ("edited_BD", "z_BF"),
+                ),
+                GraphSpec(
+                    "upper", Upper(stripped), ("h_BD", *context, *(("lengths_B",) if below else ())), ("query_BD",)
+                ),
+                GraphSpec(
+                    "search", Search(), ("query_BD", *TABLES, "eligible_BN", "tilts_BN", "k"), ("rows_BK", "scores_BK")
+                ),
             ),
             tables,
         )
@@ -89,7 +103,12 @@ def write_graphs(graphs: Graphs, golden: dict[str, Tensors], folder: Path) -> No
         wanted = [golden[spec.name][name] for name in spec.outputs]
         session = onnxruntime.InferenceSession(folder / f"{spec.name}.onnx", providers=["CPUExecutionProvider"])
         feeds = {node.name: example[node.name].numpy() for node in session.get_inputs()}
-        _compare(f"{spec.name}.onnx", spec, [torch.from_numpy(np.asarray(got)) for got in session.run(spec.outputs, feeds)], wanted)
+        _compare(
+            f"{spec.name}.onnx",
+            spec,
+            [torch.from_numpy(np.asarray(got)) for got in session.run(spec.outputs, feeds)],
+            wanted,
+        )
         answer = torch.jit.load(folder / f"{spec.name}.ts")(*inputs)
         _compare(f"{spec.name}.ts", spec, [answer] if isinstance(answer, Tensor) else list(answer), wanted)
 
@@ -111,7 +130,11 @@ def _write_torchscript(spec: GraphSpec, inputs: tuple[Tensor, ...], path: Path) 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         module = spec.module.eval()
-        script = torch.jit.script(module) if isinstance(module, Search) else torch.jit.trace(module, inputs, check_trace=False)
+        script = (
+            torch.jit.script(module)
+            if isinstance(module, Search)
+            else torch.jit.trace(module, inputs, check_trace=False)
+        )
         torch.jit.save(script, str(path))
 
 
@@ -123,7 +146,11 @@ def _dynamic(name: str) -> dict[int, Any]:
 
 def _compare(file: str, spec: GraphSpec, got: list[Tensor], wanted: list[Tensor]) -> None:
     for name, one, other in zip(spec.outputs, got, wanted, strict=True):
-        same = torch.equal(one, other) if one.dtype == torch.int64 else torch.allclose(one, other, rtol=TOLERANCE, atol=TOLERANCE)
+        same = (
+            torch.equal(one, other)
+            if one.dtype == torch.int64
+            else torch.allclose(one, other, rtol=TOLERANCE, atol=TOLERANCE)
+        )
         if one.shape != other.shape or not same:
             raise ExportError(f"{file}: {name} does not replay the golden rows")
 
@@ -139,7 +166,11 @@ def golden_rows(graphs: Graphs, batch: Batch, concept_count: int, seed: int = 0)
     chosen = _far_from_edges(graphs, pool).nonzero().flatten()[:GOLDEN_ROWS]
     if len(chosen) < 2:
         raise ExportError("golden rows: fewer than two histories lie away from ties and thresholds; train for longer")
-    pool = {name: value if name in TABLES or name == "k" else value[chosen].clone() for name, value in pool.items() if name in _GIVEN}
+    pool = {
+        name: value if name in TABLES or name == "k" else value[chosen].clone()
+        for name, value in pool.items()
+        if name in _GIVEN
+    }
     return _run(graphs, pool)
 
 

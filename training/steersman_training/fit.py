@@ -195,7 +195,9 @@ class Fit:
             return
         state = torch.load(checkpoint, map_location=self.device, weights_only=False)
         if state["settings"] != self._settings():
-            raise ValueError(f"{checkpoint}: belongs to a run with other settings or data; delete it, or name another checkpoint")
+            raise ValueError(
+                f"{checkpoint}: belongs to a run with other settings or data; delete it, or name another checkpoint"
+            )
         for name in self._STATE:
             setattr(self, name, state[name])
         for name in self._MODULES:
@@ -205,7 +207,9 @@ class Fit:
             module.generator.bit_generator.state = generator
 
     def _settings(self) -> str:
-        return json.dumps([asdict(self.config), asdict(self.model.config), len(self.split.items), self.split.item_count])
+        return json.dumps(
+            [asdict(self.config), asdict(self.model.config), len(self.split.items), self.split.item_count]
+        )
 
 
 def pick_dtype(device: torch.device) -> torch.dtype:

@@ -74,7 +74,9 @@ class OnnxSearch(nn.Module):
         return Found(rows_BK, scores_BK)
 
 
-def _eligible_scores(query_BD: Tensor, items_ND: Tensor, biases_N: Tensor, eligible_BN: Tensor, tilts_BN: Tensor) -> Tensor:
+def _eligible_scores(
+    query_BD: Tensor, items_ND: Tensor, biases_N: Tensor, eligible_BN: Tensor, tilts_BN: Tensor
+) -> Tensor:
     return (F.linear(query_BD, items_ND, biases_N) + tilts_BN).masked_fill(~eligible_BN, float("-inf"))
 
 

@@ -23,7 +23,14 @@ from steersman_training.fit import Fit, FitConfig, Progress
 from steersman_training.ranking import evaluate, evaluate_most_popular
 from steersman_training.recommender import Recommender, RecommenderConfig
 from steersman_training.sae import SaeConfig, SparseAutoencoder, measure_sae, train_sae
-from steersman_training.sequences import Batch, Split, Targets, evaluation_batches, split_global_time, split_leave_one_out
+from steersman_training.sequences import (
+    Batch,
+    Split,
+    Targets,
+    evaluation_batches,
+    split_global_time,
+    split_leave_one_out,
+)
 from steersman_training.states import collect_states, hold_out_users
 from steersman_training.steering import audience
 
@@ -62,9 +69,21 @@ class Trained(NamedTuple):
 
     folder: Path
     figures: dict[str, float]
+    model: Recommender
+    edit: Edit
+    split: Split
+    values: AttributeValues
+    concepts: pl.DataFrame
 
 
-def train(data: Dataset, config: TrainConfig, out: Path, device: torch.device, display: Display, checkpoint: Path | None = None) -> Trained:
+def train(
+    data: Dataset,
+    config: TrainConfig,
+    out: Path,
+    device: torch.device,
+    display: Display,
+    checkpoint: Path | None = None,
+) -> Trained:
     """Trains on `data` and writes a bundle into the folder `out`. Resumes the recommender from `checkpoint`."""
     split = split_by(config.split, data)
     display.stage("recommender")
@@ -92,8 +111,15 @@ def train(data: Dataset, config: TrainConfig, out: Path, device: torch.device, d
     figures = _figures(model, split, sae, states.h_SD, evidence)
     figures |= {"recommender.epochs": fitted.epochs, "recommender.seconds": fitted.seconds}
     manifest = _manifest(data, config, figures, concepts.height)
-    folder = _write(out, manifest, Graphs.of(model, edit, graph), split, config, {"items": data.items, "features": features, "concepts": concepts})
-    return Trained(folder, figures)
+    folder = _write(
+        out,
+        manifest,
+        Graphs.of(model, edit, graph),
+        split,
+        config,
+        {"items": data.items, "features": features, "concepts": concepts},
+    )
+    return Trained(folder, figures, model, edit, split, values, concepts)
 
 
 def split_by(name: str, data: Dataset) -> Split:
@@ -115,7 +141,9 @@ def _random_targets(split: Split, users: list[int], seed: int) -> Targets:
 
 
 @torch.no_grad()
-def _figures(model: Recommender, split: Split, sae: SparseAutoencoder, h_SD: Tensor, evidence: Evidence) -> dict[str, float]:
+def _figures(
+    model: Recommender, split: Split, sae: SparseAutoencoder, h_SD: Tensor, evidence: Evidence
+) -> dict[str, float]:
     """The figures that the manifest keeps: ranking, and what the autoencoder explains, kills and keeps."""
     figures: dict[str, float] = {}
     for name, targets in (("valid", split.valid), ("test", split.test)):
@@ -135,7 +163,9 @@ def _manifest(data: Dataset, config: TrainConfig, figures: dict[str, float], con
     return bundle_pb2.Manifest(
         hook=bundle_pb2.Hook(block=shape.hook_block, blocks=shape.blocks, positions="last"),
         window=bundle_pb2.Window(length=shape.window_length, stride=shape.window_stride),
-        shape=bundle_pb2.BundleShape(items=data.items.height, hidden=shape.hidden, features=config.sae.features, concepts=concepts),
+        shape=bundle_pb2.BundleShape(
+            items=data.items.height, hidden=shape.hidden, features=config.sae.features, concepts=concepts
+        ),
         autoencoder=bundle_pb2.Autoencoder(kind="topk", active=config.sae.active),
         provenance=bundle_pb2.Provenance(
             data=data.name,
@@ -152,10 +182,17 @@ def _manifest(data: Dataset, config: TrainConfig, figures: dict[str, float], con
 
 
 def _write(
-    out: Path, manifest: bundle_pb2.Manifest, graphs: Graphs, split: Split, config: TrainConfig, tables: dict[str, pl.DataFrame]
+    out: Path,
+    manifest: bundle_pb2.Manifest,
+    graphs: Graphs,
+    split: Split,
+    config: TrainConfig,
+    tables: dict[str, pl.DataFrame],
 ) -> Path:
     targets = sample_targets(split.valid, 256, seed=0)
     shape = config.recommender
     (batch,) = evaluation_batches(split, targets, shape.window_length, shape.window_stride, len(targets.users))
-    histories = Batch(batch.batch.ids_BT, np.where(np.arange(len(targets.users)) == 0, 0, batch.batch.lengths_B))  # one is empty
+    histories = Batch(
+        batch.batch.ids_BT, np.where(np.arange(len(targets.users)) == 0, 0, batch.batch.lengths_B)
+    )  # one is empty
     return write_bundle(out, manifest, graphs, golden_rows(graphs, histories, manifest.shape.concepts), tables)

@@ -28,7 +28,10 @@ class Metrics:
     """Share of the catalogue that appears in any list."""
 
     def named(self, prefix: str) -> dict[str, float]:
-        return {f"{prefix}.{name}_at_{TOP}" if name != "mrr" else f"{prefix}.mrr": value for name, value in asdict(self).items()}
+        return {
+            f"{prefix}.{name}_at_{TOP}" if name != "mrr" else f"{prefix}.mrr": value
+            for name, value in asdict(self).items()
+        }
 
 
 def ranks(scores_BN: Tensor, targets_B: Tensor) -> Tensor:

@@ -67,7 +67,6 @@ def _keep_top(pre_BF: Tensor, count: int) -> Tensor:
     return pre_BF * (pre_BF >= threshold_B1)
 
 
-
 def train_sae(states_SD: Tensor, config: SaeConfig, report: Callable[[int, int, float], None]) -> SparseAutoencoder:
     """Trains on hidden states (S, D). `report` is called with epoch, epochs and variance explained."""
     torch.manual_seed(config.seed)

@@ -76,7 +76,9 @@ def split_global_time(data: Dataset, valid_from: float = 0.8, test_from: float =
     The moments are quantiles of the events' times. Raises DataError if times cannot be compared across users.
     """
     if not data.has_clock:
-        raise DataError("split: a global time split needs timestamps, and this data has positions only; use leave-one-out")
+        raise DataError(
+            "split: a global time split needs timestamps, and this data has positions only; use leave-one-out"
+        )
     items, offsets = _flatten(data)
     time = data.events["time"].to_numpy()
     moments = np.quantile(time, [valid_from, test_from])

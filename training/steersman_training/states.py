@@ -18,7 +18,9 @@ class States(NamedTuple):
 
     def sample(self, count: int, seed: int) -> "States":
         """At most `count` of them."""
-        rows = torch.randperm(len(self.h_SD), generator=torch.Generator().manual_seed(seed))[:count].to(self.h_SD.device)
+        rows = torch.randperm(len(self.h_SD), generator=torch.Generator().manual_seed(seed))[:count].to(
+            self.h_SD.device
+        )
         return States(self.h_SD[rows], self.items_S[rows])
 
 
@@ -34,7 +36,12 @@ def collect_states(model: Recommender, split: Split, users: list[int], batch_siz
     """States of all training events of `users`, in windows laid one after the other."""
     model.eval()
     device, length = model.biases.device, model.config.window_length
-    windows = [history[at : at + length] for u in users for history in [split.train_history(u)] for at in range(0, len(history), length)]
+    windows = [
+        history[at : at + length]
+        for u in users
+        for history in [split.train_history(u)]
+        for at in range(0, len(history), length)
+    ]
     windows.sort(key=len)
     states, items = [], []
     for begin in range(0, len(windows), batch_size):

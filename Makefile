@@ -1,0 +1,65 @@
+# The one place of commands, for people and for CI alike. `make help` lists them.
+PYTHON ?= python3
+# Where torch is taken from: the CPU build, unless there is an NVIDIA GPU. Empty: pip's own index.
+TORCH_INDEX ?= $(if $(shell command -v nvidia-smi 2>/dev/null),,https://download.pytorch.org/whl/cpu)
+DATA ?= data
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+BUNDLE := $(DATA)/bundles/current
+
+.DEFAULT_GOAL := help
+.PHONY: help setup proto proto-check lint types test train serve bench clean
+
+help: ## This list
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 22
+
+setup: $(READY) ## Make the virtual environment and install everything
+
+$(READY): pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or later is needed: make PYTHON=python3.11 ...")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) "torch>=2.13,<2.14"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[service,training,dev]"
+	touch $@
+
+proto: $(READY) ## Make the generated protobuf code again
+	rm -rf proto/gen && mkdir proto/gen
+	cd proto && ../$(BIN)/python -m grpc_tools.protoc -I. --python_out=gen --pyi_out=gen --grpc_python_out=gen --mypy_grpc_out=gen \
+		--plugin=protoc-gen-mypy_grpc=../$(BIN)/protoc-gen-mypy_grpc steersman/v1/*.proto
+	touch proto/gen/steersman/__init__.py proto/gen/steersman/py.typed proto/gen/steersman/v1/__init__.py proto/gen/steersman/v1/py.typed
+
+proto-check: $(READY) ## Check that the generated code is that of the .proto files
+	cp -r proto/gen $(VENV)/gen-before && $(MAKE) --no-print-directory proto >/dev/null 2>&1; \
+		diff -r -x __pycache__ $(VENV)/gen-before proto/gen; status=$$?; rm -rf $(VENV)/gen-before; \
+		test $$status = 0 || { echo "proto/gen was stale: commit what 'make proto' has made"; exit 1; }
+
+lint: $(READY) ## Style, import contracts, and the API's style and compatibility
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
+	cd proto && ../$(BIN)/buf lint
+	@tag=$$(git describe --tags --abbrev=0 2>/dev/null); if [ -n "$$tag" ]; \
+		then cd proto && ../$(BIN)/buf breaking --against "../.git#tag=$$tag,subdir=proto"; \
+		else echo "buf breaking: SKIPPED, there is no release tag to compare with"; fi
+
+types: $(READY) ## mypy --strict
+	$(BIN)/mypy
+
+test: $(READY) ## The whole test suite
+	$(BIN)/pytest
+
+train: $(READY) ## Train on MovieLens-100K and write a bundle (PRESET=full for the better one)
+	$(BIN)/steersman train --preset $(or $(PRESET),quick) --out $(DATA)/bundles --cache $(DATA)/cache
+
+$(BUNDLE): | $(READY)
+	$(MAKE) --no-print-directory train
+
+serve: $(BUNDLE) ## Serve the bundle; trains one first if there is none
+	$(BIN)/steersman serve
+
+bench: $(READY) ## Benchmarks, by hand: batched against single calls
+	$(BIN)/python -m tests.bench.batching --bundle $(BUNDLE)
+
+clean: ## Remove the virtual environment and caches; data/ (bundles, sessions) stays
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache dist build

@@ -1,0 +1,153 @@
+"""The subcommands `steersman train` and `steersman evaluate`. Imports torch only when one runs: --help stays quick."""
+
+import json
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+
+class Preset(StrEnum):
+    """Named settings."""
+
+    QUICK = "quick"
+    FULL = "full"
+
+
+class SplitName(StrEnum):
+    """How held-out events are chosen."""
+
+    LEAVE_ONE_OUT = "leave-one-out"
+    GLOBAL_TIME = "global-time"
+
+
+DataOption = Annotated[
+    str,
+    typer.Option(
+        help="movielens-100k (fetched), a MovieLens folder or zip, a file of interactions, or a folder with "
+        "interactions and items, as Parquet, CSV or TSV."
+    ),
+]
+CacheOption = Annotated[Path, typer.Option(help="Where fetched data is kept.")]
+ItemsOption = Annotated[Path | None, typer.Option(help="Item table: item_id, title, and attributes.")]
+PresetOption = Annotated[Preset, typer.Option(help="quick: about two minutes on MovieLens-100K. full: better.")]
+SplitOption = Annotated[SplitName, typer.Option(help="How held-out events are chosen.")]
+SeedOption = Annotated[int, typer.Option(min=0, help="Of everything random.")]
+DeviceOption = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+def train(
+    data: DataOption = "movielens-100k",
+    items: ItemsOption = None,
+    preset: PresetOption = Preset.QUICK,
+    split: SplitOption = SplitName.LEAVE_ONE_OUT,
+    out: Annotated[Path, typer.Option(help="Folder of bundles; its `current` will point to the new one.")] = Path(
+        "data/bundles"
+    ),
+    cache: CacheOption = Path("data/cache"),
+    epochs: Annotated[int | None, typer.Option(min=1, help="Instead of the preset's.")] = None,
+    hook: Annotated[
+        int | None,
+        typer.Option(min=0, help="Read and edit the state after this many blocks. [default: after the last]"),
+    ] = None,
+    min_rating: Annotated[float | None, typer.Option(help="Leave out events rated below.")] = None,
+    seed: SeedOption = 0,
+    device: DeviceOption = "auto",
+    checkpoint: Annotated[
+        Path | None, typer.Option(help="Resume from this file if it exists, and keep it up to date.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Train a recommender and its features, and write a bundle."""
+    from dataclasses import replace
+
+    from steersman_training.data import load
+    from steersman_training.display import RichDisplay
+    from steersman_training.pipeline import train as run
+    from steersman_training.presets import PRESETS
+
+    config = PRESETS[preset]
+    try:
+        config = replace(
+            config,
+            split=split.value,
+            recommender=replace(config.recommender, hook=hook),
+            fit=replace(config.fit, seed=seed, epochs=epochs or config.fit.epochs),
+            sae=replace(config.sae, seed=seed),
+            concepts=replace(config.concepts, seed=seed),
+        )
+        dataset = load(data, items=items, min_rating=min_rating, cache=cache)
+        with RichDisplay() as display:
+            trained = run(dataset, config, out, pick_device(device), display, checkpoint)
+    except (ValueError, OSError) as error:
+        raise _failed(error) from error
+    if as_json:
+        typer.echo(json.dumps({"bundle": str(trained.folder), "figures": trained.figures}))
+        return
+    _print_figures(trained.figures)
+    typer.echo(f"bundle: {trained.folder}")
+
+
+def evaluate(
+    data: DataOption = "movielens-100k",
+    items: ItemsOption = None,
+    preset: PresetOption = Preset.QUICK,
+    seeds: Annotated[int, typer.Option(min=1, help="Runs, with seeds 0, 1, ...")] = 3,
+    values: Annotated[
+        list[str] | None, typer.Option("--concept", help="Attribute values to steer, as in genres:Horror. Repeatable.")
+    ] = None,
+    cache: CacheOption = Path("data/cache"),
+    device: DeviceOption = "auto",
+    as_json: JsonOption = False,
+) -> None:
+    """Train with several seeds; report accuracy, what the autoencoder keeps, and what steering by concepts does."""
+    from steersman_training.data import load
+    from steersman_training.display import RichDisplay
+    from steersman_training.evaluation import evaluate_seeds
+    from steersman_training.presets import PRESETS
+
+    try:
+        dataset = load(data, items=items, cache=cache)
+        with RichDisplay() as display:
+            report = evaluate_seeds(dataset, PRESETS[preset], seeds, values or [], pick_device(device), display)
+    except (ValueError, OSError) as error:
+        raise _failed(error) from error
+    if as_json:
+        typer.echo(json.dumps(report._asdict()))
+        return
+    _print_figures(report.figures)
+    table = Table("concept", "strength", "share", "NDCG@10 kept", "kept by score boosting at that share")
+    for row in report.steering:
+        table.add_row(
+            str(row["concept"]),
+            *(f"{row[name]:.2f}" for name in ("strength",)),
+            *(f"{row[name]:.3f}" for name in ("share", "kept", "boost_kept")),
+        )
+    Console().print(table)
+
+
+def pick_device(name: str) -> "torch.device":  # type: ignore[name-defined]  # noqa: F821
+    """The device that is asked for; `auto` is a GPU where there is one."""
+    import torch
+
+    if name not in ("auto", "cpu", "cuda"):
+        raise ValueError(f"device: {name!r} is not auto, cpu or cuda")
+    if name == "cuda" and not torch.cuda.is_available():
+        raise ValueError("device: cuda was asked for, and torch finds no GPU; use auto or cpu")
+    return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
+
+
+def _print_figures(figures: dict[str, float]) -> None:
+    table = Table("figure", "value")
+    for name, value in sorted(figures.items()):
+        table.add_row(name, f"{value:.4f}")
+    Console().print(table)
+
+
+def _failed(error: Exception) -> typer.Exit:
+    Console(stderr=True).print(f"[red]error:[/red] {error}", highlight=False, soft_wrap=True)
+    return typer.Exit(1)

@@ -1,0 +1,60 @@
+"""Progress of a training run on a terminal, or as plain lines where there is none."""
+
+from types import TracebackType
+from typing import Self
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
+
+from steersman_training.fit import Progress as FitProgress
+
+
+class RichDisplay:
+    """One line a stage: a bar with loss, validation NDCG@10 and the time left. Written to standard error."""
+
+    def __init__(self) -> None:
+        self.console = Console(stderr=True)
+        columns = (
+            SpinnerColumn(),
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TextColumn("{task.fields[note]}"),
+            TimeElapsedColumn(),
+        )
+        self.progress = Progress(*columns, console=self.console)
+        self.task: TaskID | None = None
+
+    def __enter__(self) -> Self:
+        self.progress.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is None:
+            self._finish()
+        self.progress.stop()
+
+    def stage(self, name: str) -> None:
+        self._finish()
+        self.task = self.progress.add_task(name, total=None, note="")
+        if not self.console.is_terminal:
+            self.console.print(f"{name} ...")
+
+    def recommender(self, progress: FitProgress) -> None:
+        note = f"loss {progress.loss:.3f}  valid NDCG@10 {progress.valid_ndcg:.4f}  {progress.seconds_left:.0f} s left"
+        self._update(progress.epoch, progress.epochs, note)
+
+    def sae(self, epoch: int, epochs: int, variance_explained: float) -> None:
+        self._update(epoch, epochs, f"variance explained {variance_explained:.3f}")
+
+    def _update(self, done: int, total: int, note: str) -> None:
+        assert self.task is not None
+        self.progress.update(self.task, completed=done, total=total, note=note)
+        if not self.console.is_terminal and (done % max(1, total // 6) == 0 or done == total):
+            self.console.print(f"  {done}/{total}  {note}")
+
+    def _finish(self) -> None:
+        if self.task is not None:
+            total = self.progress.tasks[self.task].total or 1
+            self.progress.update(self.task, total=total, completed=total)
