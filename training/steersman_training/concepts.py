@@ -78,7 +78,7 @@ def fit_concepts(
     return FixedConcepts(features_VM, weights_VM), pl.DataFrame(rows, schema=_SCHEMA)
 
 
-_SCHEMA = {
+_SCHEMA: dict[str, pl.DataType | type[pl.DataType]] = {
     "name": pl.String,
     "attribute": pl.String,
     "value": pl.String,

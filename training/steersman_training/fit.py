@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from steersman_training.ranking import Metrics, evaluate
-from steersman_training.recommender import Recommender, RecommenderConfig
+from steersman_training.recommender import Dropout, Recommender, RecommenderConfig
 from steersman_training.sequences import Batch, Split, training_batches
 
 
@@ -73,9 +73,8 @@ class Fit:
         torch.manual_seed(config.seed)
         self.split, self.config, self.device = split, config, device
         self.model = Recommender(shape, split.item_count).to(device)
-        for index, module in enumerate(self.model.modules()):
-            if hasattr(module, "generator"):
-                module.generator = np.random.Generator(np.random.SFC64([config.seed, index]))
+        for index, dropout in enumerate(_dropouts(self.model)):
+            dropout.generator = np.random.Generator(np.random.SFC64([config.seed, index]))
         self.average = copy.deepcopy(self.model).eval()
         self.best = copy.deepcopy(self.average.state_dict())
         self.best_ndcg, self.stale, self.epoch, self.seconds = -1.0, 0, 0, 0.0
@@ -184,7 +183,7 @@ class Fit:
             return
         state: dict[str, Any] = {name: getattr(self, name) for name in self._STATE}
         state |= {name: getattr(self, name).state_dict() for name in self._MODULES}
-        state["generators"] = [m.generator.bit_generator.state for m in self.model.modules() if hasattr(m, "generator")]
+        state["generators"] = [dropout.generator.bit_generator.state for dropout in _dropouts(self.model)]
         checkpoint.parent.mkdir(parents=True, exist_ok=True)
         temporary = checkpoint.with_suffix(".tmp")
         torch.save({"settings": self._settings(), **state}, temporary)
@@ -202,14 +201,17 @@ class Fit:
             setattr(self, name, state[name])
         for name in self._MODULES:
             getattr(self, name).load_state_dict(state[name])
-        modules = [module for module in self.model.modules() if hasattr(module, "generator")]
-        for module, generator in zip(modules, state["generators"], strict=True):
-            module.generator.bit_generator.state = generator
+        for dropout, generator in zip(_dropouts(self.model), state["generators"], strict=True):
+            dropout.generator.bit_generator.state = generator
 
     def _settings(self) -> str:
         return json.dumps(
             [asdict(self.config), asdict(self.model.config), len(self.split.items), self.split.item_count]
         )
+
+
+def _dropouts(model: nn.Module) -> list[Dropout]:
+    return [module for module in model.modules() if isinstance(module, Dropout)]
 
 
 def pick_dtype(device: torch.device) -> torch.dtype:

@@ -35,11 +35,11 @@ class Upper(nn.Module):
 
     def forward(self, h_BD: Tensor, context_BPD: Tensor | None = None, lengths_B: Tensor | None = None) -> Tensor:
         if context_BPD is None or lengths_B is None:
-            return self.model.norm(h_BD)
+            return self.model.query(h_BD)
         index_B1D = lengths_B.view(-1, 1, 1).expand(-1, 1, h_BD.shape[1])
         x_BPD = context_BPD.scatter(1, index_B1D, h_BD.unsqueeze(1))
         x_BPD = self.model.run_blocks(x_BPD, self.model.config.hook_block, self.model.config.blocks)
-        return self.model.norm(last_position(x_BPD, lengths_B))
+        return self.model.query(last_position(x_BPD, lengths_B))
 
 
 class Found(NamedTuple):

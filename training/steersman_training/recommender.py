@@ -78,11 +78,15 @@ class Block(nn.Module):
 
     def forward(self, x_BPD: Tensor) -> Tensor:
         x_BPD = x_BPD + self.dropout(self._attend(self.attention_norm(x_BPD)))
-        return x_BPD + self.dropout(self.mlp(self.mlp_norm(x_BPD)))
+        mixed_BPD: Tensor = x_BPD + self.dropout(self.mlp(self.mlp_norm(x_BPD)))
+        return mixed_BPD
 
     def _attend(self, x_BPD: Tensor) -> Tensor:
         q, k, v = (part.unflatten(-1, (self.heads, -1)).transpose(1, 2) for part in self.qkv(x_BPD).chunk(3, dim=-1))
-        return self.out(F.scaled_dot_product_attention(q, k, v, is_causal=True).transpose(1, 2).flatten(2))
+        attended_BPD: Tensor = self.out(
+            F.scaled_dot_product_attention(q, k, v, is_causal=True).transpose(1, 2).flatten(2)
+        )
+        return attended_BPD
 
 
 class Recommender(nn.Module):
@@ -106,7 +110,8 @@ class Recommender(nn.Module):
         """Puts the start token before the events' embeddings and adds positions. (B, T, D) -> (B, P, D)."""
         start_B1D = self.start + events_BTD.new_zeros(events_BTD.shape[0], 1, events_BTD.shape[2])
         x_BPD = torch.cat([start_B1D, events_BTD], dim=1)
-        return self.dropout(x_BPD + self.positions[: x_BPD.shape[1]])
+        embedded_BPD: Tensor = self.dropout(x_BPD + self.positions[: x_BPD.shape[1]])
+        return embedded_BPD
 
     def run_blocks(self, x_BPD: Tensor, begin: int, end: int) -> Tensor:
         """The residual stream after block `end`, given that after block `begin`."""
@@ -121,7 +126,12 @@ class Recommender(nn.Module):
     def forward(self, ids_BT: Tensor) -> Tensor:
         """Queries at every position, (B, P, D)."""
         x_BPD = self.run_blocks(self.hidden_states(ids_BT), self.config.hook_block, self.config.blocks)
-        return self.norm(x_BPD)
+        return self.query(x_BPD)
+
+    def query(self, x_BD: Tensor) -> Tensor:
+        """The final norm of the residual stream."""
+        normed_BD: Tensor = self.norm(x_BD)
+        return normed_BD
 
     def score(self, query_BD: Tensor) -> Tensor:
         """Logits of every item, (B, N)."""

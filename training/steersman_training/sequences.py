@@ -44,8 +44,9 @@ class Split:
 
     def history(self, user: int, end: int) -> IntArray:
         """The first `end` events of a user, oldest first."""
-        start = self.offsets_U[user]
-        return self.items[start : start + end]
+        start = int(self.offsets_U[user])
+        events: IntArray = self.items[start : start + end]
+        return events
 
     def train_history(self, user: int) -> IntArray:
         return self.history(user, int(self.train_ends_U[user]))
@@ -57,7 +58,8 @@ class Split:
 
     def targets(self, targets: Targets) -> IntArray:
         """Item rows to be predicted."""
-        return self.items[self.offsets_U[targets.users] + targets.positions]
+        rows: IntArray = self.items[self.offsets_U[targets.users] + targets.positions]
+        return rows
 
 
 def split_leave_one_out(data: Dataset) -> Split:
