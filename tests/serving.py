@@ -17,6 +17,7 @@ from steersman.v1.feature_service_pb2_grpc import FeatureServiceStub
 from steersman.v1.model_service_pb2_grpc import ModelServiceStub
 from steersman.v1.recommendation_service_pb2_grpc import RecommendationServiceStub
 from steersman.v1.session_service_pb2_grpc import SessionServiceStub
+from steersman_service.logs import configure_logs
 from steersman_service.server import Ports, running
 from steersman_service.settings import Settings
 
@@ -53,6 +54,7 @@ def settings_for(data: Path, bundle: Path, **changes: Any) -> Settings:
 @contextmanager
 def serving(settings: Settings) -> Iterator[Running]:
     """The server, on a thread and an event loop of its own, drained at the end."""
+    configure_logs("critical", "json")
     ready = threading.Event()
     box: dict[str, Any] = {}
 

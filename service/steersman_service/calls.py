@@ -23,6 +23,13 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
 
     def __init__(self, metrics: Metrics) -> None:
         self._metrics = metrics
+        self._running = 0
+        self._idle = asyncio.Event()
+        self._idle.set()
+
+    async def idle(self) -> None:
+        """Waits until no call is in flight."""
+        await self._idle.wait()
 
     async def intercept_service(
         self, continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Any]], handler_call_details: Any
@@ -42,6 +49,8 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         request_id = _request_id(request)
         start, code = time.perf_counter(), grpc.StatusCode.OK
         self._metrics.started(method)
+        self._running += 1
+        self._idle.clear()
         try:
             return await behaviour(request, context)
         except asyncio.CancelledError:
@@ -60,6 +69,9 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         finally:
             seconds = time.perf_counter() - start
             self._metrics.handled(method, code, seconds)
+            self._running -= 1
+            if not self._running:
+                self._idle.set()
             log.debug("call", method=method, code=code.name, request_id=request_id, ms=round(1e3 * seconds, 3))
 
 

@@ -43,6 +43,8 @@ PACKAGE = "steersman.v1"
 SERVICES = ("RecommendationService", "SessionService", "FeatureService", "ModelService")
 SESSION_SERVICE = f"{PACKAGE}.SessionService"
 STORE_CHECK_SECONDS = 1.0
+# What a finished call may take to send its answer.
+LAST_ANSWERS_SECONDS = 0.5
 
 log = structlog.get_logger()
 
@@ -72,22 +74,22 @@ async def running(settings: Settings) -> AsyncIterator[Ports]:
     """A server that is ready. What is started first is stopped last: calls drain while everything they need is up."""
     metrics = Metrics()
     async with AsyncExitStack() as stack:
-        server = grpc.aio.server(interceptors=[CallInterceptor(metrics)], options=_options(settings))
+        calls = CallInterceptor(metrics)
+        server = grpc.aio.server(interceptors=[calls], options=_options(settings))
         # The port is taken before the work of loading, and refused to a second server; calls wait until the start.
         grpc_port = _listen(server, settings)
         stack.push_async_callback(server.stop, None)
         metrics_port = stack.enter_context(metrics.exposed(settings.metrics_host, settings.metrics_port))
         engine = _load_engine(settings, metrics)
-        store = await _open_store(settings, engine.bundle, stack)
+        store, valkey = await _open_store(settings, engine.bundle, stack)
         batcher = Batcher(engine, queue_size=settings.queue_size, max_batch=settings.max_batch, on_batch=metrics.batch)
         stack.push_async_callback(batcher.close)
         metrics.watch_queue(lambda: batcher.depth)
         _add_services(server, engine, batcher, store, settings)
         health = await _add_health(server)
-        watch = asyncio.create_task(_watch_store(store, health))
-        stack.push_async_callback(_cancel, watch)
+        await stack.enter_async_context(_watched(store, valkey, health))
         await server.start()
-        stack.push_async_callback(server.stop, settings.drain_seconds)
+        stack.push_async_callback(_drain, server, calls, settings.drain_seconds)
         stack.push_async_callback(health.enter_graceful_shutdown)
         yield Ports(grpc_port, metrics_port)
 
@@ -146,13 +148,15 @@ def _warm_up(engine: Engine, max_batch: int) -> None:
         engine.run([work] * size)
 
 
-async def _open_store(settings: Settings, bundle: Bundle, stack: AsyncExitStack) -> SessionStore:
+async def _open_store(
+    settings: Settings, bundle: Bundle, stack: AsyncExitStack
+) -> tuple[SessionStore, EmbeddedValkey | None]:
     if settings.max_session_events < bundle.manifest.window.length:
         raise StartupError(
             f"settings: max_session_events of {settings.max_session_events} is less than the bundle's window of"
             f" {bundle.manifest.window.length}: sessions would forget what the recommender has to see"
         )
-    url = settings.redis_url
+    url, valkey = settings.redis_url, None
     if url is None:
         valkey = await asyncio.to_thread(EmbeddedValkey.start, settings.data / "valkey")
         stack.push_async_callback(asyncio.to_thread, valkey.stop)
@@ -167,7 +171,7 @@ async def _open_store(settings: Settings, bundle: Bundle, stack: AsyncExitStack)
     except ValueError as error:
         raise StartupError(f"settings: redis_url: {error}") from error
     stack.push_async_callback(store.close)
-    return store
+    return store, valkey
 
 
 def _add_services(
@@ -202,15 +206,44 @@ async def _add_health(server: grpc.aio.Server) -> health_aio.HealthServicer:
     return health
 
 
-async def _watch_store(store: SessionStore, health: health_aio.HealthServicer) -> None:
-    """Lets the health of the SessionService follow the store's."""
-    while True:
-        alive = await store.ping()
-        await health.set(SESSION_SERVICE, HealthCheckResponse.SERVING if alive else HealthCheckResponse.NOT_SERVING)
-        await asyncio.sleep(STORE_CHECK_SECONDS)
+@asynccontextmanager
+async def _watched(
+    store: SessionStore, valkey: EmbeddedValkey | None, health: health_aio.HealthServicer
+) -> AsyncIterator[None]:
+    """Lets the health of the SessionService follow the store's, and brings back an embedded Valkey that died."""
+    closing = asyncio.Event()
 
+    async def watch() -> None:
+        while not closing.is_set():
+            alive = await store.ping()
+            status = HealthCheckResponse.SERVING if alive else HealthCheckResponse.NOT_SERVING
+            await health.set(SESSION_SERVICE, status)
+            if not alive:
+                log.warning("the session store does not answer")
+                await _revive(valkey)
+            with suppress(TimeoutError):
+                await asyncio.wait_for(closing.wait(), STORE_CHECK_SECONDS)
 
-async def _cancel(task: asyncio.Task[None]) -> None:
-    task.cancel()
-    with suppress(asyncio.CancelledError):
+    task = asyncio.create_task(watch())
+    try:
+        yield
+    finally:
+        # Not cancelled: a Valkey that is being started must not outlive the server.
+        closing.set()
         await task
+
+
+async def _revive(valkey: EmbeddedValkey | None) -> None:
+    try:
+        if valkey is not None:
+            await asyncio.to_thread(valkey.revive)
+    except StartupError as error:
+        log.error("the embedded session store is down", error=str(error))
+
+
+async def _drain(server: grpc.aio.Server, calls: CallInterceptor, seconds: float) -> None:
+    """Takes no new calls and waits for those in flight. Streams that watch health would never end by themselves."""
+    stopping = asyncio.create_task(server.stop(seconds))
+    await calls.idle()
+    await server.stop(min(seconds, LAST_ANSWERS_SECONDS))
+    await stopping

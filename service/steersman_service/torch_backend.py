@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Mapping
+from typing import Any, cast
 
 import numpy as np
 
@@ -50,9 +51,7 @@ class TorchBackend:
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", DeprecationWarning)
-                module: torch.jit.ScriptModule = torch.jit.load(  # type: ignore[no-untyped-call]
-                    bundle.folder / file, map_location=self.device
-                )
-                return module
+                load: Any = torch.jit.load
+                return cast(torch.jit.ScriptModule, load(bundle.folder / file, map_location=self.device))
         except Exception as error:
             raise BundleError(file, f"torch does not load it: {error}") from error

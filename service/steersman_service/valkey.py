@@ -41,13 +41,14 @@ class EmbeddedValkey:
     """What redis-py connects to: unix://..."""
 
     def __init__(self, folder: Path, owner_lock: IO[bytes], server_lock: IO[bytes]) -> None:
+        self._folder = folder
         self._owner_lock = owner_lock
         self._alias = _short_alias(folder)
-        socket_path = (self._alias / "d" if self._alias else folder) / "valkey.sock"
-        self.url = f"unix://{quote(str(socket_path))}"
+        self._socket_path = (self._alias / "d" if self._alias else folder) / "valkey.sock"
+        self.url = f"unix://{quote(str(self._socket_path))}"
         self._process = _launch(folder, server_lock)
         try:
-            _wait_until_ready(self._process, socket_path, folder)
+            _wait_until_ready(self._process, self._socket_path, folder)
         except BaseException:
             self.stop()
             raise
@@ -79,6 +80,13 @@ class EmbeddedValkey:
         except BaseException:
             owner_lock.close()
             raise
+
+    def revive(self) -> None:
+        """Starts the server again if it has died. Raises StartupError if it does not come up."""
+        if self._process.poll() is not None:
+            with _server_lock(self._folder) as server_lock:
+                self._process = _launch(self._folder, server_lock)
+            _wait_until_ready(self._process, self._socket_path, self._folder)
 
     def stop(self) -> None:
         """Shuts the server down; everything it acknowledged is in the folder. May be called twice."""

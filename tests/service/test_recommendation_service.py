@@ -240,7 +240,7 @@ def test_requests_that_are_ambiguous_or_too_large(server: Running, items: Items)
     assert wrong(server, history=History(item_ids=["1"] * 10_001)).fields.keys() == {"history.item_ids"}
     assert wrong(server, history=History(events_before=2**63)).fields.keys() == {"history.events_before"}
     assert wrong(server, filters=Filters(deny_item_ids=["1"] * 10_001)).fields.keys() == {"filters"}
-    assert ask(server, history=History(item_ids=items.ids * 160, events_before=2**40)).items == ask(server).items[:0]
+    assert not ask(server, history=History(item_ids=items.ids * 160, events_before=2**40)).items
 
 
 def test_attribute_filters_that_cannot_hold(server: Running) -> None:

@@ -1,0 +1,251 @@
+"""The server as a whole: health, reflection, metrics, start and drain."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import urllib.request
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
+from grpc_health.v1.health_pb2_grpc import HealthStub
+from grpc_reflection.v1alpha.reflection_pb2 import ServerReflectionRequest
+from grpc_reflection.v1alpha.reflection_pb2_grpc import ServerReflectionStub
+from tests.serving import Failure, Running, failure, serving, settings_for
+
+from steersman.v1.model_service_pb2 import GetModelInfoRequest
+from steersman.v1.model_service_pb2_grpc import ModelServiceStub
+from steersman.v1.recommendation_service_pb2 import RecommendRequest
+from steersman.v1.session_service_pb2 import AppendEventsRequest, DeleteSessionRequest, Event, GetSessionRequest
+from steersman_service.bundle import Bundle
+from steersman_service.engine import Engine
+from steersman_service.errors import StartupError
+from steersman_service.sessions import SessionStore
+from steersman_service.valkey import EmbeddedValkey
+
+SERVICES = ("RecommendationService", "SessionService", "FeatureService", "ModelService")
+SERVING, NOT_SERVING = HealthCheckResponse.SERVING, HealthCheckResponse.NOT_SERVING
+
+
+def health(channel: grpc.Channel, service: str) -> int:
+    stub: Any = HealthStub(channel)
+    return int(stub.Check(HealthCheckRequest(service=service)).status)
+
+
+def watch(channel: grpc.Channel, service: str) -> Iterator[int]:
+    stub: Any = HealthStub(channel)
+    for update in stub.Watch(HealthCheckRequest(service=service), timeout=60):
+        yield int(update.status)
+
+
+def scrape(server: Running) -> str:
+    with urllib.request.urlopen(f"http://127.0.0.1:{server.ports.metrics}/metrics") as response:
+        return str(response.read().decode())
+
+
+def test_health_and_reflection_name_every_service(server: Running) -> None:
+    names = [f"steersman.v1.{service}" for service in SERVICES]
+    assert {health(server.channel, name) for name in ["", *names]} == {SERVING}
+    requests = iter([ServerReflectionRequest(list_services="")])
+    stub: Any = ServerReflectionStub(server.channel)
+    (answer,) = stub.ServerReflectionInfo(requests)
+    listed = {service.name for service in answer.list_services_response.service}
+    assert {*names, "grpc.health.v1.Health"} <= listed
+
+
+def test_model_info(server: Running, bundle: Bundle) -> None:
+    info = server.model.GetModelInfo(GetModelInfoRequest())
+    assert (info.bundle_version, info.bundle_format) == (bundle.version, "1.0")
+    assert (info.backend, info.device) == ("onnx", "cpu")
+    assert (info.shapes.items, info.shapes.window_length, info.shapes.window_stride) == (60, 20, 5)
+    assert (info.limits.k, info.limits.session_events, info.limits.strength) == (1000, 24, 10.0)
+    assert list(info.attributes) == ["genres", "year"]
+    assert info.server_version
+    assert info.figures
+
+
+def test_metrics_count_calls_and_name_the_bundle(server: Running, bundle: Bundle) -> None:
+    server.recommendation.Recommend(RecommendRequest())
+    failure(server.recommendation.Recommend, RecommendRequest(k=5000))
+    text = scrape(server)
+    call = 'grpc_method="Recommend",grpc_service="steersman.v1.RecommendationService",grpc_type="unary"'
+    for code in ("OK", "InvalidArgument"):
+        assert f'grpc_server_handled_total{{grpc_code="{code}",{call}}}' in text
+    assert f"grpc_server_handling_seconds_count{{{call}}}" in text
+    assert f'version="{bundle.version}"' in text
+    for name in (
+        "steersman_batch_size_bucket",
+        "steersman_queue_depth",
+        'steersman_inference_seconds_sum{stage="search"}',
+    ):
+        assert name in text
+
+
+def test_unknown_methods_and_garbage(server: Running) -> None:
+    def call(method: str) -> grpc.RpcError:
+        garbled: Any = server.channel.unary_unary(f"/steersman.v1.{method}")
+        with pytest.raises(grpc.RpcError) as caught:
+            garbled(b"\xff\xff")
+        return caught.value
+
+    assert call("RecommendationService/Divine").code() is grpc.StatusCode.UNIMPLEMENTED
+    assert "Traceback" not in str(call("RecommendationService/Recommend").details())
+    assert "Divine" not in scrape(server)
+
+
+def test_what_was_not_foreseen_stays_in_the_log(server: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def broken(*arguments: Any) -> bool:
+        raise RuntimeError("secret")
+
+    monkeypatch.setattr(SessionStore, "delete", broken)
+    failed = failure(server.session.DeleteSession, DeleteSessionRequest(session_id="s"))
+    assert (failed.code, failed.reason) == (grpc.StatusCode.INTERNAL, "INTERNAL")
+    assert "secret" not in failed.message
+    assert failed.metadata["request_id"]
+
+
+def test_a_second_server_is_refused(server: Running, bundle_dir: Path, tmp_path: Path) -> None:
+    settings = settings_for(tmp_path, bundle_dir, port=server.ports.grpc)
+    with pytest.raises(StartupError, match="another server"), serving(settings):
+        pass
+    settings = settings_for(tmp_path, bundle_dir, metrics_port=server.ports.metrics)
+    with pytest.raises(StartupError, match="metrics cannot listen"), serving(settings):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("changes", "why"),
+    [
+        ({"max_session_events": 19}, "max_session_events"),
+        ({"redis_url": "http://localhost"}, "redis_url"),
+        ({"device": "cuda"}, "CUDA"),
+        ({"device": "cuda", "backend": "torch"}, "GPU"),
+        ({"bundle": Path("nowhere")}, "manifest.json"),
+    ],
+)
+def test_a_server_that_cannot_start_says_why(
+    bundle_dir: Path, tmp_path: Path, changes: dict[str, Any], why: str
+) -> None:
+    settings = settings_for(tmp_path, bundle_dir).model_copy(update=changes)
+    with pytest.raises(StartupError, match=why), serving(settings):
+        pass
+
+
+def test_health_of_sessions_follows_redis_and_liveness_does_not(bundle_dir: Path, tmp_path: Path) -> None:
+    store = EmbeddedValkey.start(tmp_path / "store")
+    try:
+        with serving(settings_for(tmp_path, bundle_dir, redis_url=store.url)) as server:
+            statuses = watch(server.channel, "steersman.v1.SessionService")
+            assert next(statuses) == SERVING
+            store.stop()
+            assert next(statuses) == NOT_SERVING
+            assert health(server.channel, "") == health(server.channel, "steersman.v1.RecommendationService") == SERVING
+            store = EmbeddedValkey.start(tmp_path / "store")
+            assert next(statuses) == SERVING
+    finally:
+        store.stop()
+
+
+@pytest.fixture
+def slow(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[threading.Event, threading.Event]]:
+    """Makes every batch wait: the first event tells that one has begun, the second lets it go on."""
+    begun, go_on = threading.Event(), threading.Event()
+    original: Callable[..., Any] = Engine.run
+
+    def run(engine: Engine, batch: Any) -> Any:
+        begun.set()
+        go_on.wait()
+        return original(engine, batch)
+
+    monkeypatch.setattr("steersman_service.server._warm_up", lambda *arguments: None)
+    monkeypatch.setattr(Engine, "run", run)
+    yield begun, go_on
+    go_on.set()
+
+
+def test_a_drain_finishes_what_is_in_flight(
+    bundle_dir: Path, tmp_path: Path, slow: tuple[threading.Event, threading.Event]
+) -> None:
+    begun, go_on = slow
+    with serving(settings_for(tmp_path, bundle_dir, drain_seconds=3600)) as server:
+        liveness = watch(server.channel, "")
+        assert next(liveness) == SERVING
+        pending = server.recommendation.Recommend.future(RecommendRequest(session_id="s"))
+        begun.wait()
+        server.stop()
+        assert next(liveness) == NOT_SERVING
+        go_on.set()
+        assert len(pending.result().items) == 10
+
+
+def test_overload_is_refused_at_once(
+    bundle_dir: Path, tmp_path: Path, slow: tuple[threading.Event, threading.Event]
+) -> None:
+    begun, go_on = slow
+    with serving(settings_for(tmp_path, bundle_dir, queue_size=2, max_batch=1)) as server:
+        first = server.recommendation.Recommend.future(RecommendRequest())
+        begun.wait()
+        with ThreadPoolExecutor(8) as pool:
+            calls = [pool.submit(failure, server.recommendation.Recommend, RecommendRequest()) for _ in range(6)]
+            # Two of them wait; the other four are answered while the engine stands still.
+            refused: list[Failure] = []
+            while len(refused) < 4:
+                refused = [call.result() for call in calls if call.done() and not call.exception()]
+            assert {failed.code for failed in refused} == {grpc.StatusCode.RESOURCE_EXHAUSTED}
+            assert all(failed.retry_seconds for failed in refused)
+            go_on.set()
+        assert len(first.result().items) == 10
+
+
+BLOCKED = """
+import sys
+class Blocker:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in ("torch", "steersman_training", "polars"):
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+sys.meta_path.insert(0, Blocker())
+from steersman_service.cli import main
+main()
+"""
+
+
+def test_a_server_starts_where_neither_torch_nor_training_can_be_imported(bundle_dir: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "-c", BLOCKED, "serve", "--port", "0", "--metrics-port", "0", "--log-format", "json"]
+    command += ["--data", str(tmp_path), "--bundle", str(bundle_dir)]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr
+        ready = next(line for line in process.stderr if '"ready"' in line)
+        address = ready.split('"address": "')[1].split('"')[0]
+        with grpc.insecure_channel(address) as channel:
+            assert ModelServiceStub(channel).GetModelInfo(GetModelInfoRequest()).backend == "onnx"
+        process.send_signal(signal.SIGTERM)
+        rest = process.stderr.read()
+    assert process.returncode == 0, rest
+    assert '"stopped"' in rest
+
+
+def test_the_torch_backend_without_torch(bundle_dir: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "-c", BLOCKED, "serve", "--backend", "torch", "--port", "0", "--metrics-port", "0"]
+    command += ["--data", str(tmp_path), "--bundle", str(bundle_dir)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "torch is not installed" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_an_embedded_store_that_is_killed_comes_back_with_everything(bundle_dir: Path, tmp_path: Path) -> None:
+    with serving(settings_for(tmp_path, bundle_dir)) as server:
+        events = [Event(event_id=str(n), item_id=str(n)) for n in range(3)]
+        server.session.AppendEvents(AppendEventsRequest(session_id="s", events=events))
+        statuses = watch(server.channel, "steersman.v1.SessionService")
+        assert next(statuses) == SERVING
+        os.kill(int((tmp_path / "valkey" / "valkey.pid").read_text()), signal.SIGKILL)
+        assert next(statuses) == NOT_SERVING
+        assert next(statuses) == SERVING
+        assert server.session.GetSession(GetSessionRequest(session_id="s")).session.item_ids == ["0", "1", "2"]
