@@ -1,0 +1,126 @@
+"""The graphs as torch modules: the edit, the search and its ties, the window, states at any hook."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from steersman_training.edit import Edit, natural_scale
+from steersman_training.graphs import FixedConcepts, Lower, OnnxSearch, Search, Upper
+from steersman_training.recommender import Recommender, RecommenderConfig, last_position
+from steersman_training.sae import SaeConfig, SparseAutoencoder, measure_sae, train_sae
+from steersman_training.sequences import window_start
+
+
+@pytest.fixture(scope="module")
+def edit() -> Edit:
+    torch.manual_seed(0)
+    sae = SparseAutoencoder(hidden=12, features=40, active=5).requires_grad_(False)
+    return Edit(sae, natural_scale(sae, torch.randn(500, 12)))
+
+
+def test_no_edit_gives_back_the_state_value_for_value(edit: Edit) -> None:
+    h_BD = torch.randn(6, 12)
+    padding = (torch.zeros(6, 3, dtype=torch.int64), torch.ones(6, 3), torch.zeros(6, 3))
+    assert torch.equal(edit(h_BD, *padding).edited_BD, h_BD)
+
+
+@given(st.lists(st.tuples(st.integers(0, 39), st.sampled_from([0.0, 0.5, 1.0, 2.0]), st.floats(-2, 2)), max_size=6))
+@settings(deadline=None, max_examples=60)
+def test_edits_compose_as_the_equation_says_in_any_order(edit: Edit, edits: list[tuple[int, float, float]]) -> None:
+    h_1D = torch.randn(1, 12, generator=torch.Generator().manual_seed(len(edits)))
+    z_F = edit.sae.encode(h_1D)[0]
+    wanted_F = z_F.clone()
+    for feature in {one[0] for one in edits}:
+        gain = math.prod(one[1] for one in edits if one[0] == feature)
+        wanted_F[feature] = (
+            gain * z_F[feature] + sum(one[2] for one in edits if one[0] == feature) * edit.scale_F[feature]
+        )
+    wanted_D = h_1D[0] + (wanted_F - z_F) @ edit.sae.decoder_FD
+    for order in (edits, edits[::-1]):
+        columns = [torch.tensor([[one[at] for one in order]]) for at in range(3)]
+        got = edit(h_1D, columns[0].long(), columns[1].float(), columns[2].float())
+        torch.testing.assert_close(got.edited_BD[0], wanted_D, rtol=1e-5, atol=1e-5)
+
+
+def test_no_row_feels_the_edits_of_another(edit: Edit) -> None:
+    generator = torch.Generator().manual_seed(1)
+    h_BD = torch.randn(16, 12, generator=generator)
+    features_BE = torch.randint(40, (16, 4), generator=generator)
+    gains_BE, strengths_BE = torch.rand(16, 4, generator=generator), torch.randn(16, 4, generator=generator)
+    together = edit(h_BD, features_BE, gains_BE, strengths_BE).edited_BD
+    for row in range(16):
+        alone = edit(*(part[row : row + 1] for part in (h_BD, features_BE, gains_BE, strengths_BE))).edited_BD
+        torch.testing.assert_close(together[row], alone[0], rtol=1e-5, atol=1e-6)
+
+
+@given(st.lists(st.integers(-2, 2), min_size=3, max_size=30), st.integers(1, 30), st.data())
+@settings(deadline=None, max_examples=100)
+def test_search_breaks_ties_by_row_and_never_ranks_the_ineligible(
+    scores: list[int], k: int, data: st.DataObject
+) -> None:
+    k = min(k, len(scores))
+    eligible = data.draw(st.lists(st.booleans(), min_size=len(scores), max_size=len(scores)))
+    items_ND = torch.tensor(scores, dtype=torch.float32)[:, None]
+    inputs = (torch.ones(1, 1), items_ND, torch.zeros(len(scores)), torch.tensor([eligible]))
+    found = Search()(*inputs, torch.zeros(1, len(scores)), torch.tensor(k))
+    wanted = sorted((row for row in range(len(scores)) if eligible[row]), key=lambda row: (-scores[row], row))[:k]
+    assert found.rows_BK[0, : len(wanted)].tolist() == wanted
+    assert bool((found.scores_BK[0, len(wanted) :] == -math.inf).all())
+
+
+def test_search_for_onnx_finds_the_same_without_ties() -> None:
+    inputs = (torch.randn(4, 8), torch.randn(50, 8), torch.randn(50), torch.rand(4, 50) < 0.7, torch.randn(4, 50))
+    for one, other in zip(Search()(*inputs, torch.tensor(9)), OnnxSearch()(*inputs, torch.tensor(9)), strict=True):
+        assert torch.equal(one, other)
+
+
+@pytest.mark.parametrize("hook", [0, 1, 2])
+def test_lower_and_upper_make_the_recommender_at_any_hook(hook: int) -> None:
+    torch.manual_seed(2)
+    model = Recommender(RecommenderConfig(hidden=16, window_length=10, window_stride=2, hook=hook), 30).eval()
+    ids_BT, lengths_B = torch.randint(30, (5, 10)), torch.tensor([0, 1, 4, 9, 10])
+    with torch.no_grad():
+        h_BD, *context = Lower(model)(model.items.weight, ids_BT, lengths_B)
+        query_BD = Upper(model)(h_BD, *context, *([lengths_B] if context else []))
+        torch.testing.assert_close(query_BD, last_position(model(ids_BT), lengths_B))
+        padded_BT = torch.where(torch.arange(10) < lengths_B[:, None], ids_BT, 7)
+        torch.testing.assert_close(Lower(model)(model.items.weight, padded_BT, lengths_B)[0], h_BD)
+
+
+def test_concepts_come_down_to_weighted_adds() -> None:
+    graph = FixedConcepts(torch.tensor([[3, 5], [8, 0]]), torch.tensor([[1.0, -2.0], [0.5, 0.0]]))
+    features, gains, edits = graph(torch.tensor([[1, 0]]), torch.tensor([[2.0, 0.5]]))
+    assert features.tolist() == [[8, 0, 3, 5]]
+    assert gains.tolist() == [[1.0] * 4]
+    assert edits.tolist() == [[1.0, 0.0, 0.5, -1.0]]
+
+
+@given(st.integers(0, 5000), st.integers(1, 200), st.integers(1, 200))
+def test_window_moves_in_strides_and_never_outgrows_its_length(events: int, length: int, stride: int) -> None:
+    stride = min(stride, length)
+    start = window_start(events, length, stride)
+    assert start % stride == 0
+    assert min(events, length - stride + 1) <= events - start <= length
+
+
+def _states() -> Tensor:
+    generator = torch.Generator().manual_seed(3)
+    directions = torch.nn.functional.normalize(torch.randn(24, 12, generator=generator), dim=1)
+    active = torch.rand(4000, 24, generator=generator) < 0.1
+    return (active * torch.rand(4000, 24, generator=generator)) @ directions + 0.5
+
+
+def test_autoencoder_explains_sparse_states_with_unit_rows_and_few_features() -> None:
+    sae = train_sae(
+        _states(), SaeConfig(features=48, active=8, epochs=20, batch_size=128, dead_after=4000), lambda *_: None
+    )
+    figures = measure_sae(sae, _states())
+    assert figures["variance_explained"] > 0.85
+    assert figures["dead"] < 0.1
+    assert figures["active"] <= 8
+    np.testing.assert_allclose(sae.decoder_FD.norm(dim=1), 1, rtol=1e-5)
