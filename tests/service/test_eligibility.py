@@ -1,0 +1,73 @@
+"""Masks against the definition, item by item."""
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from steersman.v1.recommendation_service_pb2 import AttributeFilter, Filters
+from steersman_service.eligibility import check_filters, eligibility
+from steersman_service.items import Items
+
+VALUES = ["a", "b", "c"]
+YEARS = [1990.0, 1991.5, -0.0]
+ids = st.sampled_from([*"12345", "?"])
+tables = st.lists(
+    st.tuples(
+        st.one_of(st.none(), st.lists(st.one_of(st.none(), st.sampled_from(VALUES)))),
+        st.one_of(st.none(), st.sampled_from(YEARS)),
+    ),
+    min_size=5,
+    max_size=5,
+)
+attributes = st.one_of(
+    st.builds(AttributeFilter, attribute=st.just("tags"), any_of=st.lists(st.sampled_from([*VALUES, "d"]), min_size=1)),
+    st.builds(
+        AttributeFilter,
+        attribute=st.just("year"),
+        any_of=st.lists(st.sampled_from(["1990", "1.9915e3", "0", "7"]), min_size=1),
+    ),
+)
+filters = st.builds(
+    Filters,
+    include_seen=st.booleans(),
+    allow_item_ids=st.lists(ids),
+    deny_item_ids=st.lists(ids),
+    attributes=st.lists(attributes, max_size=2),
+)
+
+
+@pytest.mark.parametrize("list_type", [pa.list_(pa.string()), pa.large_list(pa.large_string())])
+@given(table=tables, asked=filters, seen=st.lists(st.sampled_from("12345")))
+def test_an_item_is_eligible_if_every_condition_holds(
+    list_type: pa.DataType, table: list[tuple[list[str] | None, float | None]], asked: Filters, seen: list[str]
+) -> None:
+    tags, years = zip(*table, strict=True)
+    columns = {
+        "item_id": pa.array(list("12345")),
+        "title": pa.array(["t"] * 5),
+        "tags": pa.array(tags, list_type),
+        "year": pa.array(years, pa.float64()),
+        "ignored": pa.array([1] * 5),
+    }
+    items = Items(pa.table(columns))
+    assert list(items.attributes) == ["tags", "year"]
+    assert not check_filters(asked, items, 1000)
+    allowed = eligibility(asked, items.rows(seen), items)
+
+    def holds(row: int, condition: AttributeFilter) -> bool:
+        if condition.attribute == "tags":
+            return bool({*(tags[row] or ())} & {*condition.any_of})
+        return years[row] in [float(value) for value in condition.any_of]
+
+    wanted = [
+        (not asked.allow_item_ids or item_id in asked.allow_item_ids)
+        and item_id not in asked.deny_item_ids
+        and (asked.include_seen or item_id not in seen)
+        and all(holds(row, condition) for condition in asked.attributes)
+        for row, item_id in enumerate("12345")
+    ]
+    np.testing.assert_array_equal(allowed.mask_N, wanted)
+    assert allowed.eligible == sum(wanted)
+    assert allowed.unknown_ids == [*asked.allow_item_ids, *asked.deny_item_ids].count("?")

@@ -1,0 +1,39 @@
+from pathlib import Path
+
+import pytest
+
+from steersman_service.errors import StartupError
+from steersman_service.settings import load_settings
+
+
+def test_flags_go_before_the_environment_and_that_before_defaults(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("STEERSMAN_PORT", "7000")
+    monkeypatch.setenv("STEERSMAN_MAX_K", "7")
+    monkeypatch.setenv("STEERSMAN_REDIS_URL", "")
+    settings = load_settings(port=8000, host=None)
+    assert (settings.port, settings.max_k, settings.host, settings.redis_url) == (8000, 7, "127.0.0.1", None)
+    assert settings.bundle_folder == Path("data/bundles/current")
+    assert load_settings(bundle=Path("x")).bundle_folder == Path("x")
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "why"),
+    [
+        ("STEERSMAN_PORTS", "1", "unknown setting STEERSMAN_PORTS"),
+        ("STEERSMAN_PORT", "x", "port: "),
+        ("STEERSMAN_PORT", "70000", "port: "),
+        ("STEERSMAN_MAX_K", "0", "max_k: "),
+        ("STEERSMAN_MAX_STRENGTH", "nan", "max_strength: "),
+        ("STEERSMAN_BACKEND", "jax", "backend: "),
+        ("STEERSMAN_DRAIN_SECONDS", "-1", "drain_seconds: "),
+    ],
+)
+def test_what_is_wrong_is_named(monkeypatch: pytest.MonkeyPatch, name: str, value: str, why: str) -> None:
+    monkeypatch.setenv(name, value)
+    with pytest.raises(StartupError, match=why):
+        load_settings()
+
+
+def test_unknown_flags_are_refused() -> None:
+    with pytest.raises(StartupError, match="pot"):
+        load_settings(pot=1)
