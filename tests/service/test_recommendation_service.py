@@ -129,7 +129,7 @@ def test_every_operation_comes_back_as_applied(server: Running, bundle: Bundle, 
 
 
 def test_a_concept_is_the_edits_that_it_comes_down_to(server: Running, bundle: Bundle) -> None:
-    steered = ask(server, controls=[horror()])
+    steered = ask(server, controls=[horror(0.1)])  # small: as requests, its edits must keep to the limit on strength
     edits = steered.applied_controls[0].edits
     assert edits
     assert {edit.gain for edit in edits} == {1.0}
