@@ -1,6 +1,5 @@
 """Validates controls, and maps them to what the graphs take. What an edit does to a state is the graphs' affair."""
 
-import math
 from collections.abc import Iterable, Iterator, Sequence
 from difflib import get_close_matches
 from typing import NamedTuple
@@ -139,7 +138,7 @@ class ControlReader:
         least = 0.0 if control.operation == OPERATION_SCALE else -limit
         if control.operation == OPERATION_ABLATE and strength != 0:
             yield Violation(f"{path}.strength", "ABLATE takes no strength")
-        elif not math.isfinite(strength) or not least <= strength <= limit:
+        elif not least <= strength <= limit:  # nor is NaN
             yield Violation(f"{path}.strength", f"{strength:g} is not between {least:g} and {limit:g}")
 
     def check_version(self, path: str, version: str, feature: int) -> None:

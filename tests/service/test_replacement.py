@@ -31,7 +31,7 @@ def folder(bundle_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     kept = items.num_rows - 5
     older = [[row - 5 for row in rows if row >= 5] for rows in reversed(features["top_items"].to_pylist())]
     pq.write_table(items.slice(5, kept), parent / OLDER / "items.parquet")
-    pq.write_table(pa.table({"top_items": older}), parent / OLDER / "features.parquet")
+    pq.write_table(pa.table({"top_items": [*older, []]}), parent / OLDER / "features.parquet")
     return folder
 
 
@@ -65,7 +65,7 @@ def test_the_likely_replacement_is_named(server: Running, folder: Path) -> None:
     assert f"feature {feature}" in failed.message
 
 
-@pytest.mark.parametrize("version", ["b" * 64, "../" + OLDER, "x", OLDER + "\n", "x" * 100_000])
+@pytest.mark.parametrize("version", ["b" * 64, "../bundles0/" + OLDER, "x", OLDER + "\n", "x" * 100_000])
 def test_a_bundle_that_is_not_there(server: Running, version: str) -> None:
     failed = steer(server, version, 1)
     assert failed.code is grpc.StatusCode.FAILED_PRECONDITION
@@ -73,8 +73,9 @@ def test_a_bundle_that_is_not_there(server: Running, version: str) -> None:
     assert "ListFeatures" in failed.message
 
 
-def test_a_feature_that_the_older_bundle_never_had(server: Running) -> None:
-    assert "replacement_id" not in steer(server, OLDER, 64).metadata
+@pytest.mark.parametrize("feature", [64, 65])
+def test_a_feature_that_was_never_active_or_never_was(server: Running, feature: int) -> None:
+    assert "replacement_id" not in steer(server, OLDER, feature).metadata
 
 
 def test_a_spoilt_older_bundle_is_no_error(folder: Path) -> None:

@@ -23,7 +23,7 @@ def test_flags_go_before_the_environment_and_that_before_defaults(monkeypatch: p
         ("STEERSMAN_PORT", "x", "port: "),
         ("STEERSMAN_PORT", "70000", "port: "),
         ("STEERSMAN_MAX_K", "0", "max_k: "),
-        ("STEERSMAN_MAX_STRENGTH", "nan", "max_strength: "),
+        ("STEERSMAN_MAX_STRENGTH", "inf", "max_strength: "),
         ("STEERSMAN_BACKEND", "jax", "backend: "),
         ("STEERSMAN_DRAIN_SECONDS", "-1", "drain_seconds: "),
     ],
