@@ -19,7 +19,7 @@ setup: $(READY) ## Make the virtual environment and install everything
 $(READY): pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or later is needed: make PYTHON=python3.11 ...")'
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) "torch>=2.13,<2.14"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) "torch>=2.13,<2.14"
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[service,training,dev]"
 	touch $@
 
@@ -30,7 +30,7 @@ proto: $(READY) ## Make the generated protobuf code again
 	touch proto/gen/steersman/__init__.py proto/gen/steersman/py.typed proto/gen/steersman/v1/__init__.py proto/gen/steersman/v1/py.typed
 
 proto-check: $(READY) ## Check that the generated code is that of the .proto files
-	cp -r proto/gen $(VENV)/gen-before && $(MAKE) --no-print-directory proto >/dev/null 2>&1; \
+	@cp -r proto/gen $(VENV)/gen-before && $(MAKE) --no-print-directory proto >/dev/null 2>&1; \
 		diff -r -x __pycache__ $(VENV)/gen-before proto/gen; status=$$?; rm -rf $(VENV)/gen-before; \
 		test $$status = 0 || { echo "proto/gen was stale: commit what 'make proto' has made"; exit 1; }
 

@@ -1,19 +1,20 @@
 """The items of a bundle: external ids, titles, and what filters ask of their attributes."""
 
 import math
+from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from steersman_service.errors import BundleError
 
 FILE = "items.parquet"
 Rows = npt.NDArray[np.int64]
 Mask = npt.NDArray[np.bool_]
+NOWHERE: Rows = np.array([], np.int64)
 
 
 class Items:
@@ -48,16 +49,11 @@ class Categories:
     """An attribute whose values are texts; an item may have several."""
 
     def __init__(self, column: Any) -> None:
-        # Pairs of item row and value, grouped by value: as large as the column, however many values there are.
-        values: Any = pc.list_flatten(column)
-        rows = np.asarray(pc.list_parent_indices(column).to_numpy(zero_copy_only=False), np.int64)
-        encoded: Any = pc.dictionary_encode(pc.drop_null(values))
-        rows = rows[np.asarray(pc.is_valid(values).to_numpy(zero_copy_only=False), np.bool_)]
-        codes = np.asarray(encoded.indices.to_numpy(zero_copy_only=False), np.int64)
-        order = np.argsort(codes, kind="stable")
-        names = encoded.dictionary.to_pylist()
-        starts = np.searchsorted(codes[order], np.arange(1, len(names)))
-        self._rows_of = dict(zip(names, np.split(rows[order], starts), strict=True)) if names else {}
+        rows_of: dict[str, list[int]] = defaultdict(list)
+        for row, values in enumerate(column.to_pylist()):
+            for value in values or ():
+                rows_of[value].append(row)
+        self._rows_of = {value: np.array(rows, np.int64) for value, rows in rows_of.items()}
 
     def accepts(self, value: str) -> bool:
         return True
@@ -66,7 +62,7 @@ class Categories:
         """Which of the `size` items have any of `values`; one that no item has matches none."""
         mask_N = np.zeros(size, np.bool_)
         for value in values:
-            mask_N[self._rows_of.get(value, [])] = True
+            mask_N[self._rows_of.get(value, NOWHERE)] = True
         return mask_N
 
 

@@ -126,7 +126,10 @@ def _write_onnx(spec: GraphSpec, inputs: tuple[Tensor, ...], path: Path) -> None
 
 
 def _write_torchscript(spec: GraphSpec, inputs: tuple[Tensor, ...], path: Path) -> None:
-    """TorchScript, which torch has deprecated, is known here and in `_run_torchscript` alone. A traced `int(k)` would be a constant: search is scripted."""
+    """TorchScript, deprecated upstream, is known here and in `_run_torchscript` alone.
+
+    A traced `int(k)` would be a constant, so search is scripted.
+    """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         module = spec.module.eval()
