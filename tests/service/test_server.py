@@ -203,6 +203,27 @@ def test_overload_is_refused_at_once(
         assert len(first.result().items) == 10
 
 
+def test_who_gives_up_leaves_the_queue(
+    bundle_dir: Path, tmp_path: Path, slow: tuple[threading.Event, threading.Event]
+) -> None:
+    begun, go_on = slow
+    with serving(settings_for(tmp_path, bundle_dir)) as server:
+        first = server.recommendation.Recommend.future(RecommendRequest())
+        begun.wait()
+        gone = server.recommendation.Recommend.future(RecommendRequest())
+        while "steersman_queue_depth 1.0" not in scrape(server):
+            pass
+        gone.cancel()
+        with pytest.raises(grpc.RpcError) as late:
+            server.recommendation.Recommend(RecommendRequest(), timeout=0.2)
+        assert late.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+        while "steersman_queue_depth 0.0" not in scrape(server):
+            pass
+        go_on.set()
+        assert len(first.result().items) == 10
+        assert "steersman_batch_size_sum 1.0" in scrape(server)
+
+
 BLOCKED = """
 import sys
 class Blocker:
