@@ -265,12 +265,6 @@ def test_a_bad_request_is_told_all_at_once_and_within_bounds(server: Running) ->
     assert "more" in failed.message
 
 
-def test_a_deadline_reaches_the_caller(server: Running) -> None:
-    with pytest.raises(grpc.RpcError) as caught:
-        server.recommendation.Recommend(RecommendRequest(), timeout=1e-6)
-    assert caught.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
-
-
 @pytest.fixture(scope="module")
 def storeless(bundle_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     """A server whose Redis is away."""
