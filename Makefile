@@ -9,7 +9,7 @@ READY := $(VENV)/.ready
 BUNDLE := $(DATA)/bundles/current
 
 .DEFAULT_GOAL := help
-.PHONY: help setup proto proto-check lint types test train serve bench clean
+.PHONY: help setup proto proto-check lint types test interop train serve bench clean
 
 help: ## This list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 22
@@ -48,6 +48,10 @@ types: $(READY) ## mypy --strict
 
 test: $(READY) ## The whole test suite
 	$(BIN)/pytest
+
+interop: $(READY) ## Strangers' clients, and a real Prometheus: its queries, its alerts, a picture of the dashboard
+	tests/interop/install.sh
+	$(BIN)/pytest tests/interop
 
 train: $(READY) ## Train on MovieLens-100K and write a bundle (PRESET=full for the better one)
 	$(BIN)/steersman train --preset $(or $(PRESET),quick) --out $(DATA)/bundles --cache $(DATA)/cache

@@ -1,0 +1,58 @@
+"""Clients that others have written: Node's gRPC, and an HTTP/2 load generator that knows nothing of gRPC."""
+
+import re
+import struct
+import subprocess
+import sysconfig
+from pathlib import Path
+
+from steersman.v1.control_pb2 import OPERATION_ADD, Control
+from steersman.v1.recommendation_service_pb2 import History, RecommendRequest
+from tests.interop.conftest import Show
+from tests.interop.processes import ROOT, Served, scraped
+
+REQUESTS, CONNECTIONS, STREAMS = 3000, 4, 8
+RECOMMEND = {"grpc_service": "steersman.v1.RecommendationService", "grpc_method": "Recommend"}
+
+
+def run(*command: str | Path) -> str:
+    """What `command` printed. Fails with all of it if the command does."""
+    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    assert done.returncode == 0, f"{command[0]} ended with {done.returncode}:\n{done.stdout}"
+    return done.stdout
+
+
+def test_node(served: Served, show: Show) -> None:
+    store = (served.data / "valkey" / "valkey.pid").read_text().strip()
+    client = Path(__file__).with_name("client.mjs")
+    # The .proto files of google.rpc come with the Python packages that the server needs.
+    google = Path(sysconfig.get_path("purelib"))
+    printed = run("node", client, served.address, f"http://{served.metrics}/metrics", store, ROOT / "proto", google)
+    for line in printed.splitlines():
+        show(f"Node: {line}")
+
+
+def test_h2load(served: Served, tmp_path: Path, show: Show) -> None:
+    control = Control(concept="genres:Horror", operation=OPERATION_ADD, strength=0.5)
+    request = RecommendRequest(history=History(item_ids=["100", "104", "108"]), controls=[control], k=5)
+    body = tmp_path / "body"
+    # A gRPC message: one byte that says it is not compressed, and its length in four.
+    body.write_bytes(struct.pack(">BI", False, request.ByteSize()) + request.SerializeToString())
+    url = f"http://{served.address}/steersman.v1.RecommendationService/Recommend"
+    headers = ("-H", "content-type: application/grpc", "-H", "te: trailers")
+    size = ("-n", str(REQUESTS), "-c", str(CONNECTIONS), "-m", str(STREAMS))
+    before = handled(served)
+    printed = run("h2load", *size, *headers, "-d", body, url)
+    assert f"{REQUESTS} succeeded, 0 failed, 0 errored, 0 timeout" in printed
+    assert f"status codes: {REQUESTS} 2xx" in printed
+    # HTTP says 200 whatever became of the call: the server's own count tells.
+    assert [after - then for after, then in zip(handled(served), before, strict=True)] == [REQUESTS, REQUESTS]
+    rate = re.search(r"([\d.]+) req/s", printed)
+    shape = f"{CONNECTIONS} connections of {STREAMS} streams"
+    show(f"h2load: {REQUESTS} raw calls on {shape}: all 2xx, all counted as OK by the server; {rate and rate[0]}")
+
+
+def handled(served: Served) -> tuple[float, float]:
+    """Calls of Recommend that ended, and those of them that ended well."""
+    name = "grpc_server_handled_total"
+    return scraped(served.metrics, name, **RECOMMEND), scraped(served.metrics, name, **RECOMMEND, grpc_code="OK")
