@@ -51,8 +51,9 @@ class Batcher:
         *,
         queue_size: int,
         max_batch: int,
-        on_batch: Callable[[int], None] = lambda size: None,
+        on_batch: Callable[[Sequence[float]], None] = lambda waits_seconds: None,
     ) -> None:
+        """`on_batch` is told, when a batch begins, how long each of its requests has waited."""
         self._engine = engine
         self._queue_size = queue_size
         self._max_batch = max_batch
@@ -60,6 +61,7 @@ class Batcher:
         self._waiting: deque[_Job] = deque()
         self._arrived = asyncio.Event()
         self._closing = False
+        self._runs = 0
         self._batch_seconds = 0.0
         self._worker = ThreadPoolExecutor(1, "engine")
         self._loop = asyncio.create_task(self._dispatch())
@@ -89,6 +91,16 @@ class Batcher:
         finally:
             if job.done.cancelled():
                 self._leave(job)
+
+    async def spare(self, work: Work) -> Answer | None:
+        """Computes `work` if the engine has nothing else to do, and gives None at once if it has.
+
+        For what nobody waits for: it takes no place in the queue, and a request that comes meanwhile is next.
+        """
+        if self._closing or self._waiting or self._runs:
+            return None
+        (answer,) = await self._run([work])
+        return answer
 
     async def close(self) -> None:
         """Computes what waits, takes nothing new, and ends the worker."""
@@ -122,12 +134,9 @@ class Batcher:
 
     async def _compute(self, batch: list[_Job]) -> None:
         start = time.monotonic()
-        self._on_batch(len(batch))
-        running = asyncio.get_running_loop().run_in_executor(
-            self._worker, self._engine.run, [job.work for job in batch]
-        )
+        self._on_batch([start - job.submitted for job in batch])
         try:
-            answers = await running
+            answers = await self._run([job.work for job in batch])
         except Exception as error:
             for job in batch:
                 if not job.done.done():
@@ -138,6 +147,13 @@ class Batcher:
         for job, answer in zip(batch, answers, strict=True):
             if not job.done.done():
                 job.done.set_result(Computed(answer, start - job.submitted, seconds, len(batch)))
+
+    async def _run(self, batch: list[Work]) -> list[Answer]:
+        self._runs += 1
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._worker, self._engine.run, batch)
+        finally:
+            self._runs -= 1
 
     def _leave(self, job: _Job) -> None:
         # By identity: comparing jobs would compare arrays.

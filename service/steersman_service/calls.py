@@ -1,78 +1,146 @@
 """What happens around every call: a request id, metrics, the log, and errors turned into statuses."""
 
 import asyncio
+import inspect
 import time
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import uuid4
 
 import grpc
 import structlog
 
 from steersman_service.errors import InternalError, RequestError, grpc_status
-from steersman_service.metrics import Metrics
+from steersman_service.metrics import CallMetrics, CallType, Metrics
 
 Context = grpc.aio.ServicerContext[Any, Any]
 Behaviour = Callable[[Any, Context], Awaitable[Any]]
 
-log = structlog.get_logger()
+
+class _Method(NamedTuple):
+    name: str
+    """ "/package.Service/Method" """
+    kind: CallType
+    behaviour: Behaviour
+    metrics: CallMetrics
 
 
 class CallInterceptor(grpc.aio.ServerInterceptor):
-    """Lets nothing unhandled out: without it grpc sends the text of any exception to the caller."""
+    """Lets nothing unhandled out: without it grpc sends the text of any exception to the caller.
 
-    def __init__(self, metrics: Metrics) -> None:
+    One line a call goes to the log: at level debug if it was answered, info if it failed, warning if it took
+    `slow_seconds` or longer. None holds what the caller sent, but for the request id.
+    """
+
+    def __init__(self, metrics: Metrics, slow_seconds: float) -> None:
         self._metrics = metrics
+        self._slow_seconds = slow_seconds
+        self._handlers: dict[str, Any] = {}
+        # Bound once: a line that is filtered out costs next to nothing.
+        self._log = structlog.get_logger().bind()
         self._running = 0
         self._idle = asyncio.Event()
         self._idle.set()
 
     async def idle(self) -> None:
-        """Waits until no call is in flight."""
+        """Waits until no call is in flight. Streams do not count: those of health checks never end by themselves."""
         await self._idle.wait()
 
     async def intercept_service(
         self, continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Any]], handler_call_details: Any
     ) -> Any:
-        handler = await continuation(handler_call_details)
-        # No handler: an unknown method. Streams are those of health and reflection alone.
-        if handler is None or handler.unary_unary is None:
-            return handler
-        behaviour: Behaviour = handler.unary_unary
+        method: str = handler_call_details.method
+        if method not in self._handlers:
+            handler = await continuation(handler_call_details)
+            # An unknown method has no handler. Whoever makes them up makes no metrics of them.
+            if handler is None:
+                return None
+            self._handlers[method] = self._wrapped(method, handler)
+        return self._handlers[method]
+
+    def _wrapped(self, name: str, handler: Any) -> Any:
+        service, _, short_name = name.removeprefix("/").partition("/")
+        kind, make, behaviour = _shape(handler)
+        method = _Method(name, kind, behaviour, self._metrics.calls(kind, service, short_name))
 
         async def call(request: Any, context: Context) -> Any:
-            return await self._call(handler_call_details.method, behaviour, request, context)
+            return await self._call(method, request, context)
 
-        return grpc.unary_unary_rpc_method_handler(call, handler.request_deserializer, handler.response_serializer)
+        return make(call, handler.request_deserializer, handler.response_serializer)
 
-    async def _call(self, method: str, behaviour: Behaviour, request: Any, context: Context) -> Any:
+    async def _call(self, method: _Method, request: Any, context: Context) -> Any:
         request_id = _request_id(request)
-        start, code = time.perf_counter(), grpc.StatusCode.OK
-        self._metrics.started(method)
-        self._running += 1
-        self._idle.clear()
+        start, code, reason = time.perf_counter(), grpc.StatusCode.OK, ""
+        self._begin(method)
         try:
-            return await behaviour(request, context)
+            return await method.behaviour(request, context)
         except asyncio.CancelledError:
             code = grpc.StatusCode.CANCELLED
             raise
         except grpc.aio.AbortError:
-            code = grpc.StatusCode.UNKNOWN
+            code = context.code()
             raise
         except RequestError as error:
-            code = error.status
-            await context.abort_with_status(grpc_status(error, request_id))
+            code, reason = error.status, error.reason
+            await self._refuse(error, request_id, context)
         except Exception:
-            code = grpc.StatusCode.INTERNAL
-            log.exception("call failed", method=method, request_id=request_id)
-            await context.abort_with_status(grpc_status(InternalError(), request_id))
+            code, reason = InternalError.status, InternalError.reason
+            self._log.exception("call failed", method=method.name, request_id=ascii(request_id)[1:-1])
+            await self._refuse(InternalError(), request_id, context)
         finally:
-            seconds = time.perf_counter() - start
-            self._metrics.handled(method, code, seconds)
+            self._end(method, code, reason, request_id, time.perf_counter() - start)
+
+    def _begin(self, method: _Method) -> None:
+        method.metrics.started()
+        if method.kind == "unary":
+            self._running += 1
+            self._idle.clear()
+
+    async def _refuse(self, error: RequestError, request_id: str, context: Context) -> None:
+        self._metrics.refused(error)
+        await context.abort_with_status(grpc_status(error, request_id))
+
+    def _end(self, method: _Method, code: grpc.StatusCode, reason: str, request_id: str, seconds: float) -> None:
+        method.metrics.handled(code, seconds)
+        log = self._log.debug
+        if method.kind == "unary":
             self._running -= 1
             if not self._running:
                 self._idle.set()
-            log.debug("call", method=method, code=code.name, request_id=request_id, ms=round(1e3 * seconds, 3))
+            if seconds >= self._slow_seconds:
+                log = self._log.warning
+            elif code is not grpc.StatusCode.OK:
+                log = self._log.info
+        # A request id may be anything: escaped, it cannot pass for other lines or steer a terminal.
+        log(
+            "call",
+            method=method.name,
+            code=code.name,
+            reason=reason,
+            ms=round(1e3 * seconds, 3),
+            request_id=ascii(request_id)[1:-1],
+        )
+
+
+def _shape(handler: Any) -> tuple[CallType, Callable[..., Any], Behaviour]:
+    """Which kind of call it is, what makes its handler, and its behaviour as one coroutine."""
+    if handler.unary_unary is not None:
+        return "unary", grpc.unary_unary_rpc_method_handler, handler.unary_unary
+    if handler.unary_stream is not None:
+        return "server_stream", grpc.unary_stream_rpc_method_handler, _written(handler.unary_stream)
+    return "bidi_stream", grpc.stream_stream_rpc_method_handler, _written(handler.stream_stream)
+
+
+def _written(stream: Callable[[Any, Context], Any]) -> Behaviour:
+    """`stream` may be a coroutine that writes its answers, or a generator of them."""
+    if inspect.iscoroutinefunction(stream):
+        return stream
+
+    async def behaviour(request: Any, context: Context) -> None:
+        async for answer in stream(request, context):
+            await context.write(answer)
+
+    return behaviour
 
 
 def _request_id(request: Any) -> str:

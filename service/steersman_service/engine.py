@@ -53,10 +53,13 @@ class Answer(NamedTuple):
 class Engine:
     """Not thread-safe: one thread calls it."""
 
-    def __init__(self, bundle: Bundle, backend: Backend, observe: Observe = lambda stage, seconds: None) -> None:
+    observe: Observe
+    """Told of every graph that runs. It may be set when golden rows and warm-up, which are no requests, are over."""
+
+    def __init__(self, bundle: Bundle, backend: Backend) -> None:
         self.bundle = bundle
         self.backend = backend
-        self._observe = observe
+        self.observe = lambda stage, seconds: None
         # The item table is fed, not baked in: the graphs share one copy.
         self._constants = {
             "items_ND": backend.put(bundle.items_ND),
@@ -120,7 +123,7 @@ class Engine:
         start = time.perf_counter()
         wanted = [tensor.name for tensor in self.bundle.graphs[graph].inputs]
         outputs = self.backend.run(graph, {name: pool[name] for name in wanted})
-        self._observe(graph, time.perf_counter() - start)
+        self.observe(graph, time.perf_counter() - start)
         return outputs
 
     def _put(self, arrays: dict[str, Array]) -> dict[str, Tensor]:

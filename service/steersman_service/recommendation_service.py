@@ -22,6 +22,8 @@ from steersman_service.eligibility import Eligibility, check_filters, eligibilit
 from steersman_service.engine import Work
 from steersman_service.errors import StoreUnavailable, Violation, raise_if_any
 from steersman_service.items import Items
+from steersman_service.list_change import ListChange
+from steersman_service.metrics import Metrics
 from steersman_service.sessions import SessionStore
 from steersman_service.settings import Settings
 from steersman_service.window import in_window
@@ -52,6 +54,8 @@ class RecommendationService(RecommendationServiceServicer):
     batcher: Batcher
     store: SessionStore
     settings: Settings
+    metrics: Metrics
+    list_change: ListChange
 
     async def Recommend(self, request: pb.RecommendRequest, context: Context) -> pb.RecommendResponse:
         requested = Source("controls", CONTROL_SOURCE_REQUEST, request.controls)
@@ -80,6 +84,9 @@ class RecommendationService(RecommendationServiceServicer):
             empty=not len(ids_T),
         )
         applied = steering.resolved(computed.answer.concept_edits, self.catalogue)
+        self.metrics.recommended(applied, past.degradations)
+        if applied:
+            self.list_change.sample(work, computed.answer.rows_K, context)
         return self._response(request, past, use, eligible, applied, computed)
 
     def _check(self, request: pb.RecommendRequest) -> Iterator[Violation]:

@@ -9,6 +9,7 @@ from typing import NamedTuple
 import grpc
 import numpy as np
 import structlog
+from google.protobuf import descriptor_pool
 from grpc_health.v1 import health_pb2_grpc
 from grpc_health.v1.health import SERVICE_NAME as HEALTH
 from grpc_health.v1.health import aio as health_aio
@@ -30,6 +31,7 @@ from steersman_service.errors import StartupError
 from steersman_service.feature_service import FeatureService
 from steersman_service.golden import replay_golden
 from steersman_service.items import Items
+from steersman_service.list_change import ListChange
 from steersman_service.metrics import Metrics
 from steersman_service.model_service import ModelService
 from steersman_service.recommendation_service import RecommendationService
@@ -54,6 +56,7 @@ class Ports(NamedTuple):
 
     grpc: int
     metrics: int
+    """0 if there are none."""
 
 
 async def serve(settings: Settings) -> None:
@@ -63,7 +66,8 @@ async def serve(settings: Settings) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     async with running(settings) as ports:
-        log.info("ready", address=f"{settings.host}:{ports.grpc}", metrics=f"{settings.metrics_host}:{ports.metrics}")
+        metrics = f"{settings.metrics_host}:{ports.metrics}" if ports.metrics else "off"
+        log.info("ready", address=f"{settings.host}:{ports.grpc}", metrics=metrics)
         await stop.wait()
         log.info("draining", at_most_seconds=settings.drain_seconds)
     log.info("stopped")
@@ -72,25 +76,29 @@ async def serve(settings: Settings) -> None:
 @asynccontextmanager
 async def running(settings: Settings) -> AsyncIterator[Ports]:
     """A server that is ready. What is started first is stopped last: calls drain while everything they need is up."""
-    metrics = Metrics()
+    metrics = Metrics(collected=settings.metrics == "on")
     async with AsyncExitStack() as stack:
-        calls = CallInterceptor(metrics)
+        calls = CallInterceptor(metrics, slow_seconds=settings.slow_call_ms / 1e3)
         server = grpc.aio.server(interceptors=[calls], options=_options(settings))
         # The port is taken before the work of loading, and refused to a second server; calls wait until the start.
         grpc_port = _listen(server, settings)
         stack.push_async_callback(server.stop, None)
         metrics_port = stack.enter_context(metrics.exposed(settings.metrics_host, settings.metrics_port))
         engine = _load_engine(settings, metrics)
-        store, valkey = await _open_store(settings, engine.bundle, stack)
+        store, valkey = await _open_store(settings, engine.bundle, metrics, stack)
         batcher = Batcher(engine, queue_size=settings.queue_size, max_batch=settings.max_batch, on_batch=metrics.batch)
         stack.push_async_callback(batcher.close)
-        metrics.watch_queue(lambda: batcher.depth)
-        _add_services(server, engine, batcher, store, settings)
+        metrics.watch_queue(lambda: batcher.depth, settings.queue_size)
+        list_change = ListChange(batcher, settings.list_change_sample, metrics.list_change)
+        _add_services(server, engine, batcher, store, settings, metrics, list_change)
         health = await _add_health(server)
-        await stack.enter_async_context(_watched(store, valkey, health))
+        await stack.enter_async_context(_watched(store, valkey, health, metrics))
         await server.start()
+        metrics.ready(True)
         stack.push_async_callback(_drain, server, calls, settings.drain_seconds)
+        stack.push_async_callback(list_change.close)
         stack.push_async_callback(health.enter_graceful_shutdown)
+        stack.callback(metrics.ready, False)
         yield Ports(grpc_port, metrics_port)
 
 
@@ -118,9 +126,10 @@ def _listen(server: grpc.aio.Server, settings: Settings) -> int:
 def _load_engine(settings: Settings, metrics: Metrics) -> Engine:
     bundle = load_bundle(settings.bundle_folder, settings.backend)
     backend = load_backend(bundle, settings.backend, settings.device, settings.inference_threads)
-    engine = Engine(bundle, backend, metrics.inference)
+    engine = Engine(bundle, backend)
     replay_golden(engine)
     _warm_up(engine, settings.max_batch)
+    engine.observe = metrics.inference
     manifest = bundle.manifest
     metrics.bundle(
         version=bundle.version,
@@ -149,7 +158,7 @@ def _warm_up(engine: Engine, max_batch: int) -> None:
 
 
 async def _open_store(
-    settings: Settings, bundle: Bundle, stack: AsyncExitStack
+    settings: Settings, bundle: Bundle, metrics: Metrics, stack: AsyncExitStack
 ) -> tuple[SessionStore, EmbeddedValkey | None]:
     if settings.max_session_events < bundle.manifest.window.length:
         raise StartupError(
@@ -167,6 +176,7 @@ async def _open_store(
             max_events=settings.max_session_events,
             ttl_seconds=settings.session_ttl_seconds,
             timeout_seconds=settings.redis_timeout_seconds,
+            metrics=metrics,
         )
     except ValueError as error:
         raise StartupError(f"settings: redis_url: {error}") from error
@@ -175,7 +185,13 @@ async def _open_store(
 
 
 def _add_services(
-    server: grpc.aio.Server, engine: Engine, batcher: Batcher, store: SessionStore, settings: Settings
+    server: grpc.aio.Server,
+    engine: Engine,
+    batcher: Batcher,
+    store: SessionStore,
+    settings: Settings,
+    metrics: Metrics,
+    list_change: ListChange,
 ) -> None:
     bundle = engine.bundle
     items = Items(bundle.items)
@@ -187,12 +203,17 @@ def _add_services(
         max_controls=settings.max_controls,
         max_strength=settings.max_strength,
     )
-    recommendation = RecommendationService(bundle, items, catalogue, controls, batcher, store, settings)
+    recommendation = RecommendationService(
+        bundle, items, catalogue, controls, batcher, store, settings, metrics, list_change
+    )
     recommendation_grpc.add_RecommendationServiceServicer_to_server(recommendation, server)
     session = SessionService(store, controls, settings.max_events_per_append)
     session_grpc.add_SessionServiceServicer_to_server(session, server)
     feature_grpc.add_FeatureServiceServicer_to_server(FeatureService(bundle.version, catalogue, controls), server)
     model_grpc.add_ModelServiceServicer_to_server(ModelService(bundle, items, engine.backend, settings), server)
+    for name in (f"{PACKAGE}.{service}" for service in SERVICES):
+        for method in descriptor_pool.Default().FindServiceByName(name).methods:
+            metrics.calls("unary", name, method.name)
 
 
 async def _add_health(server: grpc.aio.Server) -> health_aio.HealthServicer:
@@ -208,18 +229,24 @@ async def _add_health(server: grpc.aio.Server) -> health_aio.HealthServicer:
 
 @asynccontextmanager
 async def _watched(
-    store: SessionStore, valkey: EmbeddedValkey | None, health: health_aio.HealthServicer
+    store: SessionStore, valkey: EmbeddedValkey | None, health: health_aio.HealthServicer, metrics: Metrics
 ) -> AsyncIterator[None]:
     """Lets the health of the SessionService follow the store's, and brings back an embedded Valkey that died."""
     closing = asyncio.Event()
 
     async def watch() -> None:
+        answered = True
         while not closing.is_set():
             alive = await store.ping()
+            metrics.redis_up(alive)
             status = HealthCheckResponse.SERVING if alive else HealthCheckResponse.NOT_SERVING
             await health.set(SESSION_SERVICE, status)
-            if not alive:
+            if alive and not answered:
+                log.info("the session store answers again")
+            elif answered and not alive:
                 log.warning("the session store does not answer")
+            answered = alive
+            if not alive:
                 await _revive(valkey)
             with suppress(TimeoutError):
                 await asyncio.wait_for(closing.wait(), STORE_CHECK_SECONDS)

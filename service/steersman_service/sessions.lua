@@ -49,8 +49,9 @@ end
 
 -- ARGV from 3: the controls.
 function operations.set_controls()
+  local created = 1 - redis.call('EXISTS', meta)
   local current = redis.call('LRANGE', controls, 0, -1)
-  local same = #current == #ARGV - 2 and redis.call('EXISTS', meta) == 1
+  local same = #current == #ARGV - 2 and created == 0
   for i, control in ipairs(current) do
     same = same and control == ARGV[i + 2]
   end
@@ -62,7 +63,7 @@ function operations.set_controls()
     redis.call('HINCRBY', meta, 'version', 1)
   end
   touch()
-  return read('version')
+  return {read('version'), created}
 end
 
 function operations.delete()

@@ -21,6 +21,7 @@ class Settings(BaseSettings):
 
     host: str = Field("127.0.0.1", description="Address that gRPC listens on")
     port: int = Field(50051, ge=0, le=65535, description="Port that gRPC listens on; 0 picks a free one")
+    metrics: Literal["on", "off"] = Field("on", description="Whether metrics are collected, and served to Prometheus")
     metrics_host: str = Field("127.0.0.1", description="Address of the Prometheus endpoint")
     metrics_port: int = Field(9464, ge=0, le=65535, description="Port of the Prometheus endpoint; 0 picks a free one")
 
@@ -51,8 +52,18 @@ class Settings(BaseSettings):
     max_connection_age_seconds: float | None = Field(
         None, gt=0, description="Connections are closed after, in seconds, so that clients spread anew (default: never)"
     )
-    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least severity logged")
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="Least severity logged: debug logs every call, info failed ones, warning slow ones"
+    )
     log_format: Literal["json", "console"] = Field("console", description="A JSON object or a readable line an event")
+
+    slow_call_ms: float = Field(1000.0, gt=0, description="A call that takes longer is logged as slow, in milliseconds")
+    list_change_sample: float = Field(
+        0.01,
+        ge=0,
+        le=1,
+        description="Share of steered requests whose list is compared with the list without controls; 0 turns it off",
+    )
 
     @model_validator(mode="after")
     def _known_environment(self) -> Self:

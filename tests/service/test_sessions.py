@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from redis import Redis
 
 from steersman_service.errors import StoreUnavailable
+from steersman_service.metrics import Metrics
 from steersman_service.sessions import REMEMBERED_IDS_PER_EVENT, AppendOutcome, SessionState, SessionStore
 from steersman_service.valkey import EmbeddedValkey
 
@@ -47,7 +48,9 @@ def frozen(valkey: EmbeddedValkey) -> Iterator[None]:
 
 
 def connect(url: str, timeout_seconds: float = 20.0) -> SessionStore:
-    return SessionStore.connect(url, max_events=MAX_EVENTS, ttl_seconds=TTL_SECONDS, timeout_seconds=timeout_seconds)
+    return SessionStore.connect(
+        url, max_events=MAX_EVENTS, ttl_seconds=TTL_SECONDS, timeout_seconds=timeout_seconds, metrics=Metrics()
+    )
 
 
 def events(*ids: int) -> list[tuple[str, str]]:
