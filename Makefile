@@ -20,7 +20,7 @@ $(READY): pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or later is needed: make PYTHON=python3.11 ...")'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) "torch>=2.13,<2.14"
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[service,training,dev]"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[service,training,loadtest,dev]"
 	touch $@
 
 proto: $(READY) ## Make the generated protobuf code again

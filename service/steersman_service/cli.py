@@ -6,8 +6,9 @@ from typing import NoReturn
 import typer
 
 GROUP = "steersman.commands"
-OWN = tuple(
-    EntryPoint(name, f"steersman_service.commands:{name}", GROUP) for name in ("serve", "recommend", "features")
+OWN = (
+    *(EntryPoint(name, f"steersman_service.commands:{name}", GROUP) for name in ("serve", "recommend", "features")),
+    EntryPoint("loadtest", "steersman_service.loadtest.command:loadtest", GROUP),
 )
 EXTRAS = {"steersman_service": "service", "steersman_training": "training"}
 

@@ -22,6 +22,10 @@ class StartupError(SteersmanError):
     """The server cannot start. The message names the cause and the remedy; it is for the operator, not for callers."""
 
 
+class LoadTestError(SteersmanError):
+    """A load test cannot run, or cannot go on. The message names the cause and the remedy."""
+
+
 class BundleError(StartupError):
     """A bundle that must not be served."""
 

@@ -1,0 +1,79 @@
+"""Searches for the saturating rate: the highest that is held for a while with no error and a bounded p99."""
+
+import math
+from collections.abc import Callable
+from typing import NamedTuple
+
+# Bounds of the search.
+MOST_RATE = 1e6
+MAX_CONFIRMATIONS = 8
+
+
+class Probe(NamedTuple):
+    """A rate that was tried."""
+
+    rate: float
+    seconds: float
+    why_not: str
+    """Why the rate was not held; empty if it was."""
+
+
+class Found(NamedTuple):
+    """What the search came to."""
+
+    rate: float | None
+    """The saturating rate, or None if not even the lowest rate was held."""
+    probes: list[Probe]
+
+
+class Search(NamedTuple):
+    """How to search: double the rate until it is too much, then halve the distance, then confirm."""
+
+    start: float = 50.0
+    """First rate, calls a second."""
+    least: float = 1.0
+    """Rates below are not tried."""
+    precision: float = 0.05
+    """The search ends when the least rate that was too much is at most this much above the highest that was not."""
+    probe_seconds: float = 5.0
+    hold_seconds: float = 30.0
+    """The rate that is found was held that long."""
+
+    def find(self, try_rate: Callable[[float, float], str]) -> Found:
+        """`try_rate(rate, seconds)` tells why a rate is not held, or nothing.
+
+        A short probe that fails is made once more: a hiccup of a few milliseconds must not halve the outcome.
+        """
+        probes: list[Probe] = []
+
+        def held(rate: float, seconds: float) -> bool:
+            probes.append(Probe(rate, seconds, try_rate(rate, seconds)))
+            return not probes[-1].why_not
+
+        def probed(rate: float) -> bool:
+            return held(rate, self.probe_seconds) or held(rate, self.probe_seconds)
+
+        low, high = self._bracket(probed)
+        while low and high / low > 1 + self.precision:
+            middle = math.sqrt(low * high)
+            low, high = (middle, high) if probed(middle) else (low, middle)
+        return Found(self._confirmed(low, held) if low else None, probes)
+
+    def _bracket(self, probed: Callable[[float], bool]) -> tuple[float, float]:
+        """A rate that is held (0 if none is), and one that is not (MOST_RATE if all are)."""
+        rate = self.start
+        if probed(rate):
+            while rate < MOST_RATE and probed(2 * rate):
+                rate *= 2
+            return rate, min(2 * rate, MOST_RATE)
+        while rate > self.least and not probed(rate / 2):
+            rate /= 2
+        return (rate / 2, rate) if rate > self.least else (0.0, rate)
+
+    def _confirmed(self, rate: float, held: Callable[[float, float], bool]) -> float | None:
+        """The rate, or the next lower one that is held as long as it takes."""
+        for _ in range(MAX_CONFIRMATIONS):
+            if held(rate, self.hold_seconds):
+                return rate
+            rate /= 1 + self.precision
+        return None
