@@ -9,7 +9,7 @@ READY := $(VENV)/.ready
 BUNDLE := $(DATA)/bundles/current
 
 .DEFAULT_GOAL := help
-.PHONY: help setup proto proto-check lint types test interop train serve bench clean
+.PHONY: help setup proto proto-check lint types test deploy-check interop train serve bench clean
 
 help: ## This list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 22
@@ -48,6 +48,14 @@ types: $(READY) ## mypy --strict
 
 test: $(READY) ## The whole test suite
 	$(BIN)/pytest
+
+deploy-check: $(READY) ## Lint and validate what is in deploy/
+	$(BIN)/hadolint deploy/Dockerfile deploy/Dockerfile.bundle
+	$(BIN)/check-jsonschema --builtin-schema vendor.compose-spec deploy/compose.yaml
+	$(BIN)/kubernetes-validate --strict $(filter-out %/kustomization.yaml,$(wildcard deploy/kubernetes/*.yaml))
+	@if command -v promtool >/dev/null; \
+		then cd deploy/prometheus && promtool check config prometheus.yml && promtool test rules alerts.test.yml; \
+		else echo "promtool: SKIPPED, it is not on the PATH (Debian: apt-get install prometheus)"; fi
 
 interop: $(READY) ## Strangers' clients, and a real Prometheus: its queries, its alerts, a picture of the dashboard
 	tests/interop/install.sh
