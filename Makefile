@@ -59,6 +59,7 @@ deploy-check: $(READY) ## Lint and validate what is in deploy/
 
 interop: $(READY) ## Strangers' clients, and a real Prometheus: its queries, its alerts, a picture of the dashboard
 	tests/interop/install.sh
+	$(MAKE) --no-print-directory deploy-check
 	$(BIN)/pytest tests/interop
 
 train: $(READY) ## Train on MovieLens-100K and write a bundle (PRESET=full for the better one)
