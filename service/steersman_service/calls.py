@@ -70,7 +70,8 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
 
     async def _call(self, method: _Method, request: Any, context: Context) -> Any:
         request_id = _request_id(request)
-        start, code, reason = time.perf_counter(), grpc.StatusCode.OK, ""
+        start, code = time.perf_counter(), grpc.StatusCode.OK
+        refusal: RequestError | None = None
         self._begin(method)
         try:
             return await method.behaviour(request, context)
@@ -81,14 +82,13 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
             code = context.code()
             raise
         except RequestError as error:
-            code, reason = error.status, error.reason
-            await self._refuse(error, request_id, context)
+            refusal = error
         except Exception:
-            code, reason = InternalError.status, InternalError.reason
-            self._log.exception("call failed", method=method.name, request_id=ascii(request_id)[1:-1])
-            await self._refuse(InternalError(), request_id, context)
+            self._log.exception("call failed", method=method.name, request_id=_printable(request_id))
+            refusal = InternalError()
         finally:
-            self._end(method, code, reason, request_id, time.perf_counter() - start)
+            self._end(method, code, refusal, request_id, time.perf_counter() - start)
+        await context.abort_with_status(grpc_status(refusal, request_id))
 
     def _begin(self, method: _Method) -> None:
         method.metrics.started()
@@ -96,11 +96,13 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
             self._running += 1
             self._idle.clear()
 
-    async def _refuse(self, error: RequestError, request_id: str, context: Context) -> None:
-        self._metrics.refused(error)
-        await context.abort_with_status(grpc_status(error, request_id))
-
-    def _end(self, method: _Method, code: grpc.StatusCode, reason: str, request_id: str, seconds: float) -> None:
+    def _end(
+        self, method: _Method, code: grpc.StatusCode, refusal: RequestError | None, request_id: str, seconds: float
+    ) -> None:
+        """Counts and logs the call before its answer is sent: who has the answer finds it counted."""
+        if refusal is not None:
+            code = refusal.status
+            self._metrics.refused(refusal)
         method.metrics.handled(code, seconds)
         log = self._log.debug
         if method.kind == "unary":
@@ -111,14 +113,13 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
                 log = self._log.warning
             elif code is not grpc.StatusCode.OK:
                 log = self._log.info
-        # A request id may be anything: escaped, it cannot pass for other lines or steer a terminal.
         log(
             "call",
             method=method.name,
             code=code.name,
-            reason=reason,
+            reason=refusal.reason if refusal else "",
             ms=round(1e3 * seconds, 3),
-            request_id=ascii(request_id)[1:-1],
+            request_id=_printable(request_id),
         )
 
 
@@ -149,3 +150,8 @@ def _request_id(request: Any) -> str:
     if hasattr(request, "request_id"):
         request.request_id = request_id
     return request_id[:128]
+
+
+def _printable(request_id: str) -> str:
+    """A caller chose it: escaped, it can neither pass for another line of the log nor steer a terminal."""
+    return ascii(request_id)[1:-1]

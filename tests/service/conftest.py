@@ -1,12 +1,15 @@
 """A real server with an embedded Valkey, started once a run."""
 
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.serving import Running, serving, settings_for
 
 from steersman_service.bundle import Bundle, load_bundle
+from steersman_service.engine import Engine
 from steersman_service.items import Items
 
 
@@ -25,3 +28,20 @@ def bundle(bundle_dir: Path) -> Bundle:
 @pytest.fixture(scope="session")
 def items(bundle: Bundle) -> Items:
     return Items(bundle.items)
+
+
+@pytest.fixture
+def slow(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[threading.Event, threading.Event]]:
+    """Makes every batch wait: the first event tells that one has begun, the second lets it go on."""
+    begun, go_on = threading.Event(), threading.Event()
+    original: Callable[..., Any] = Engine.run
+
+    def run(engine: Engine, batch: Any) -> Any:
+        begun.set()
+        go_on.wait()
+        return original(engine, batch)
+
+    monkeypatch.setattr("steersman_service.server._warm_up", lambda *arguments: None)
+    monkeypatch.setattr(Engine, "run", run)
+    yield begun, go_on
+    go_on.set()

@@ -141,3 +141,49 @@ async def test_closing_computes_what_waits_and_takes_nothing_new(engine: GatedEn
     engine.release(2)
     await closing
     assert await asyncio.gather(*calls) == list(range(6))
+
+
+async def test_spare_work_runs_where_the_engine_has_nothing_else_to_do(batcher: Batcher, engine: GatedEngine) -> None:
+    spare = asyncio.create_task(batcher.spare(work(1)))
+    await engine.computing()
+    assert await batcher.spare(work(2)) is None, "the engine computes"
+    waiting = submit(batcher, 3)
+    await settle()
+    assert batcher.depth == 0, "spare work takes no place that a request could have"
+    engine.release(2)
+    answer = await spare
+    assert answer
+    assert answer.rows_K == [1]
+    assert await waiting == 3
+    assert engine.batches == [[1], [3]]
+
+
+async def test_spare_work_gives_way_to_what_waits_and_to_the_end(batcher: Batcher, engine: GatedEngine) -> None:
+    first, second = submit(batcher, 0), submit(batcher, 1)
+    await asyncio.sleep(0)
+    assert batcher.depth == 2, "the engine has not been given them yet"
+    assert await batcher.spare(work(9)) is None
+    engine.release(2)
+    await asyncio.gather(first, second)
+    closing = asyncio.create_task(batcher.close())
+    await settle()
+    assert await batcher.spare(work(9)) is None
+    await closing
+    assert all(9 not in batch for batch in engine.batches)
+
+
+async def test_the_wait_of_every_request_is_told_when_its_batch_begins(engine: GatedEngine) -> None:
+    told: list[list[float]] = []
+    batcher = Batcher(
+        engine, queue_size=QUEUE_SIZE, max_batch=MAX_BATCH, on_batch=lambda waits_seconds: told.append([*waits_seconds])
+    )
+    first = submit(batcher, 0)
+    await engine.computing()
+    others = [submit(batcher, k) for k in range(1, 7)]
+    await settle()
+    assert [len(waits) for waits in told] == [1]
+    engine.release(3)
+    await asyncio.gather(first, *others)
+    assert [len(waits) for waits in told] == [1, 4, 2]
+    assert all(seconds >= 0 for waits in told for seconds in waits)
+    await batcher.close()

@@ -6,7 +6,7 @@ import subprocess
 import sys
 import threading
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,6 @@ from steersman.v1.model_service_pb2_grpc import ModelServiceStub
 from steersman.v1.recommendation_service_pb2 import RecommendRequest
 from steersman.v1.session_service_pb2 import AppendEventsRequest, DeleteSessionRequest, Event, GetSessionRequest
 from steersman_service.bundle import Bundle
-from steersman_service.engine import Engine
 from steersman_service.errors import StartupError
 from steersman_service.sessions import SessionStore
 from steersman_service.valkey import EmbeddedValkey
@@ -150,23 +149,6 @@ def test_health_of_sessions_follows_redis_and_liveness_does_not(bundle_dir: Path
             assert next(statuses) == SERVING
     finally:
         store.stop()
-
-
-@pytest.fixture
-def slow(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[threading.Event, threading.Event]]:
-    """Makes every batch wait: the first event tells that one has begun, the second lets it go on."""
-    begun, go_on = threading.Event(), threading.Event()
-    original: Callable[..., Any] = Engine.run
-
-    def run(engine: Engine, batch: Any) -> Any:
-        begun.set()
-        go_on.wait()
-        return original(engine, batch)
-
-    monkeypatch.setattr("steersman_service.server._warm_up", lambda *arguments: None)
-    monkeypatch.setattr(Engine, "run", run)
-    yield begun, go_on
-    go_on.set()
 
 
 def test_a_drain_finishes_what_is_in_flight(
