@@ -34,6 +34,12 @@ def test_panels_have_ids_of_their_own_and_do_not_overlap() -> None:
     assert max(x for x, _ in cells) < COLUMNS
 
 
+def test_the_choice_of_servers_follows_that_of_the_source() -> None:
+    source, server = dashboard()["templating"]["list"]
+    assert (source["name"], source["type"], source["query"]) == ("datasource", "datasource", "prometheus")
+    assert (server["name"], server["datasource"]["uid"]) == ("instance", "${datasource}")
+
+
 @pytest.mark.parametrize(
     "panel", [panel for panel in PANELS if panel["type"] != "row"], ids=lambda panel: panel["title"]
 )
