@@ -197,7 +197,7 @@ async function reflected(reflection, recommendation) {
 
 // With the session store standing still a call takes as long as its caller lets it.
 async function impatience(session) {
-  const gone = ["Cancelled", "DeadlineExceeded"];
+  const gone = ["Canceled", "DeadlineExceeded"];
   const [started, given_up] = [await calls("GetSession"), await calls("GetSession", gone)];
   process.kill(Number(storePid), "SIGSTOP");
   try {

@@ -1,13 +1,14 @@
 """Processes of other programs: started, waited for, and ended whatever happens."""
 
 import os
+import signal
 import socket
 import subprocess
 import sys
 import time
 import urllib.request
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
@@ -30,21 +31,29 @@ class Served(NamedTuple):
     """Of the Prometheus endpoint: host:port."""
     data: Path
     """Its data folder."""
+    pid: int
+
+    @property
+    def store_pid(self) -> int:
+        """Process id of its embedded session store."""
+        return int((self.data / "valkey" / "valkey.pid").read_text())
 
 
 @contextmanager
 def started(command: Sequence[str | Path], log: Path) -> Iterator["subprocess.Popen[bytes]"]:
-    """Runs `command` with its output in `log`. At the end it is told to end, and made to if it does not."""
+    """Runs `command` with its output in `log`. At the end it and its children are told to end, and made to if they do not."""
     with log.open("wb") as output:
-        process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, env=_environment())
+        process = subprocess.Popen(
+            command, stdout=output, stderr=subprocess.STDOUT, env=_environment(), start_new_session=True
+        )
     try:
         yield process
     finally:
-        process.terminate()
         try:
+            _tell(process, signal.SIGTERM)
             process.wait(PATIENCE_SECONDS)
-        except subprocess.TimeoutExpired:
-            process.kill()
+        finally:
+            _tell(process, signal.SIGKILL)
             process.wait()
 
 
@@ -56,7 +65,7 @@ def serving(bundle: Path, data: Path, **settings: object) -> Iterator[Served]:
     with started(serve_command(bundle, data, **settings), log) as process:
         ready = until(f"the server is ready ({log})", lambda: _line_of(log, '"ready"', process))
         address, metrics = (ready.split(f'"{name}": "')[1].split('"')[0] for name in ("address", "metrics"))
-        yield Served(address, metrics, data)
+        yield Served(address, metrics, data, process.pid)
 
 
 def serve_command(bundle: Path, data: Path, **settings: object) -> list[str | Path]:
@@ -64,6 +73,16 @@ def serve_command(bundle: Path, data: Path, **settings: object) -> list[str | Pa
     given = {"bundle": bundle, "data": data, "port": 0, "metrics_port": 0, "log_format": "json", **settings}
     flags = (part for name, value in given.items() for part in (f"--{name.replace('_', '-')}", str(value)))
     return [STEERSMAN, "serve", *flags]
+
+
+@contextmanager
+def standing_still(pid: int) -> Iterator[None]:
+    """Holds the process: what is asked of it waits."""
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(pid, signal.SIGCONT)
 
 
 def until(what: str, holds: Callable[[], Found], seconds: float = PATIENCE_SECONDS) -> Found:
@@ -99,6 +118,11 @@ def _line_of(log: Path, text: str, process: "subprocess.Popen[bytes]") -> str:
     found = next((line for line in log.read_text("utf-8").splitlines() if text in line), "")
     assert found or ended is None, f"ended with {ended}:\n{last_lines(log)}"
     return found
+
+
+def _tell(process: "subprocess.Popen[bytes]", number: signal.Signals) -> None:
+    with suppress(ProcessLookupError):  # nobody is left
+        os.killpg(process.pid, number)
 
 
 def _environment() -> dict[str, str]:

@@ -61,11 +61,6 @@ class Prometheus:
         rules = [rule for group in self._get("rules")["groups"] for rule in group["rules"]]
         return {rule["name"]: rule["query"] for rule in rules if rule["type"] == "alerting"}
 
-    def up(self) -> set[str]:
-        """Servers (host:port) whose last scrape went well."""
-        targets = self._get("targets")["activeTargets"]
-        return {target["labels"]["instance"] for target in targets if target["health"] == "up"}
-
     def _get(self, what: str, **parameters: object) -> Any:
         url = f"http://{self._address}/api/v1/{what}?{urllib.parse.urlencode(parameters)}"
         try:

@@ -23,11 +23,11 @@ def run(*command: str | Path) -> str:
 
 
 def test_node(served: Served, show: Show) -> None:
-    store = (served.data / "valkey" / "valkey.pid").read_text().strip()
     client = Path(__file__).with_name("client.mjs")
     # The .proto files of google.rpc come with the Python packages that the server needs.
     google = Path(sysconfig.get_path("purelib"))
-    printed = run("node", client, served.address, f"http://{served.metrics}/metrics", store, ROOT / "proto", google)
+    metrics, store = f"http://{served.metrics}/metrics", str(served.store_pid)
+    printed = run("node", client, served.address, metrics, store, ROOT / "proto", google)
     for line in printed.splitlines():
         show(f"Node: {line}")
 
