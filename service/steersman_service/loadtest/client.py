@@ -1,6 +1,7 @@
 """A client process: one sender on an event loop of its own, which does what the fleet orders through a pipe."""
 
 import asyncio
+import gc
 import random
 import signal
 from concurrent.futures import ThreadPoolExecutor
@@ -60,6 +61,7 @@ async def _serve(pipe: Connection, scenario: Scenario, tolerance: float, name: s
 
         async with grpc.aio.insecure_channel(scenario.address, CHANNEL_OPTIONS) as channel:
             sender = Sender(channel, Traffic(scenario, tolerance, users, name, rng), hand_on)
+            gc.freeze()  # The scenario lives on: looking through it for garbage would only hold up calls.
             await hand_on(Ready())
             while (order := await asyncio.to_thread(_received, pipe)) is not None:
                 try:

@@ -107,8 +107,10 @@ class Figures:
         self.examples: list[str] = []
         """Of violations, the first few."""
         self.series: list[Second] = []
-        self.troubles: dict[str, Trouble] = {}
-        """Of errors and of degraded answers."""
+        self.troubles: dict[Outcome, Trouble] = {}
+        """By outcome, save `ok`."""
+        self.began_unix_seconds = 0.0
+        """When the run began, on the clock of the wall, for whoever stops and starts things meanwhile."""
         self.usages: Sequence[Usage] = ()
         self._shares: dict[str, list[Share]] = defaultdict(list)
 
@@ -158,7 +160,7 @@ class Figures:
     @property
     def limit(self) -> Limit:
         """What kept calls from leaving on time: a client's own work, or a machine that gave it no CPU; or nothing did."""
-        if self.lag.milliseconds(99) <= 1e3 * LATE_SECONDS and not self.outcomes[Outcome.UNSENT]:
+        if self.lag.milliseconds(99) <= 1e3 * LATE_SECONDS:
             return "none"
         return "client" if max(self.cpu_shares, default=0.0) >= BUSY else "machine"
 
@@ -168,6 +170,7 @@ class Figures:
             "name": self.name,
             "rate": self.rate,
             "seconds": self.seconds,
+            "began_unix_s": self.began_unix_seconds,
             "sent": self.sent,
             "answered": self.answered,
             "answered_per_second": self.answered_rate,
@@ -184,7 +187,7 @@ class Figures:
             "latency_ms_by_kind": {kind.value: times.summary() for kind, times in self.latency_by_kind.items()},
             "latency_ms_by_percentile": [[p, self.latency.milliseconds(p)] for p in percentiles(self.latency.count)],
             "steering": [steered._asdict() for steered in self.steering],
-            "trouble_s": {name: trouble._asdict() for name, trouble in self.troubles.items()},
+            "trouble_s": {outcome.value: trouble._asdict() for outcome, trouble in self.troubles.items()},
             "client": {
                 "limit": self.limit,
                 "processes": len(self.usages),
@@ -209,10 +212,9 @@ class Figures:
             self.errors[record.outcome, record.code, record.reason] += 1
             second.refused += record.outcome is Outcome.REFUSED
             second.errors += record.outcome is not Outcome.REFUSED
-            self._troubled("errors", record.done)
-        if record.outcome is Outcome.DEGRADED:
-            second.degraded += 1
-            self._troubled("degraded", record.done)
+        second.degraded += record.outcome is Outcome.DEGRADED
+        if record.outcome is not Outcome.OK:
+            self._troubled(record.outcome, record.done)
         for violation in record.violations:
             self._violated(violation.check, f"{record.kind} call due at {record.due:.3f} s: {violation.detail}")
         if record.share:
@@ -223,9 +225,9 @@ class Figures:
             self.series.append(Second())
         return self.series[int(at)]
 
-    def _troubled(self, what: str, at: float) -> None:
-        before = self.troubles.get(what, Trouble(at, at))
-        self.troubles[what] = Trouble(min(before.first, at), max(before.last, at))
+    def _troubled(self, outcome: Outcome, at: float) -> None:
+        before = self.troubles.get(outcome, Trouble(at, at))
+        self.troubles[outcome] = Trouble(min(before.first, at), max(before.last, at))
 
     def _violated(self, check: str, detail: str) -> None:
         self.violations[check] += 1

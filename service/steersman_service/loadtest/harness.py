@@ -1,11 +1,12 @@
 """The course of a load test: warm up, run at a rate or search for one, audit."""
 
+import time
 from dataclasses import dataclass, field
 from typing import Protocol
 
 from steersman_service.loadtest.audit import Audit
 from steersman_service.loadtest.figures import LIMITS, Figures
-from steersman_service.loadtest.fleet import Fleet
+from steersman_service.loadtest.fleet import HEAD_START_SECONDS, Fleet
 from steersman_service.loadtest.record import Outcome
 from steersman_service.loadtest.search import Found, Search
 
@@ -110,6 +111,7 @@ class Harness:
     def _run(self, name: str, rate: float, seconds: float) -> Figures:
         figures = Figures(name, rate, seconds)
         self._display.began(figures)
+        figures.began_unix_seconds = time.time() + HEAD_START_SECONDS
         figures.finish(self._fleet.run(rate, seconds, figures.take, lambda at: self._display.goes(figures, at)))
         self._display.ended(figures)
         self._results.runs.append(figures)

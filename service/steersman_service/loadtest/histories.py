@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
@@ -43,8 +44,8 @@ def read_histories(path: Path, seed: int) -> Histories:
     # The sort is stable: events of the same time stay in the order of the file.
     table = table.sort_by([("user", "ascending"), ("time", "ascending")])
     users, items = table["user"].to_numpy(), table["item"]
-    starts = np.flatnonzero(np.r_[True, users[1:] != users[:-1]]) if len(users) else np.array([], np.int64)
-    spans = [span for span in zip(starts, np.r_[starts[1:], len(users)], strict=True) if span[1] - span[0] >= 2]
+    edges = [0, *(np.flatnonzero(users[1:] != users[:-1]) + 1).tolist(), len(users)]
+    spans = [(start, end) for start, end in pairwise(edges) if end - start >= 2]
     if not spans:
         raise LoadTestError(f"{file}: no user with two events or more")
     if len(spans) > MAX_HISTORIES:
@@ -80,7 +81,10 @@ def _read(file: Path) -> pa.Table:
     try:
         if file.suffix == ".parquet":
             return parquet.read_table(file)
-        return csv.read_csv(file, parse_options=csv.ParseOptions(delimiter=SEPARATORS[file.suffix]))
+        # Ids are text: 007 is not 7, and NA may be one.
+        ids = {name: pa.string() for role in ("user", "item") for name in COLUMNS[role]}
+        convert = csv.ConvertOptions(column_types=ids, null_values=[""], strings_can_be_null=True)
+        return csv.read_csv(file, None, csv.ParseOptions(delimiter=SEPARATORS[file.suffix]), convert)
     except (pa.ArrowException, OSError) as error:
         raise LoadTestError(f"{file}: cannot be read: {str(error).splitlines()[0]}") from error
 

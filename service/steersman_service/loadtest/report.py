@@ -107,8 +107,8 @@ def _outcomes(figures: Figures) -> Iterator[str]:
     )
     for (outcome, code, reason), count in figures.errors.most_common():
         yield f"  {outcome}: {code} {reason}: {count}"
-    for what, trouble in figures.troubles.items():
-        yield f"  {what} from {trouble.first:.2f} s to {trouble.last:.2f} s ({trouble.last - trouble.first:.2f} s)"
+    for outcome, trouble in figures.troubles.items():
+        yield f"  {outcome} from {trouble.first:.2f} s to {trouble.last:.2f} s ({trouble.last - trouble.first:.2f} s)"
     yield f"Violations: {', '.join(f'{name} {n}' for name, n in figures.violations.most_common()) or 'none'}."
     shares = ", ".join(f"{share:.2f}" for share in figures.cpu_shares)
     lag = figures.lag

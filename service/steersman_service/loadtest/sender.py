@@ -1,7 +1,6 @@
 """Sends calls when they are due, whether or not earlier ones were answered: an open loop."""
 
 import asyncio
-import gc
 import random
 import time
 from collections.abc import Awaitable, Callable, Iterator
@@ -83,8 +82,6 @@ class Sender:
         rng = random.Random(order.seed + 1)
         over = asyncio.Event()
         handing_on = asyncio.create_task(self._keep_handing_on(over))
-        gc.collect()
-        gc.freeze()  # What lives on need not be looked at again while the clock runs.
         await asyncio.sleep(order.start - time.monotonic())
         began = time.monotonic(), time.process_time()
         for at in arrivals(order):
