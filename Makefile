@@ -9,7 +9,7 @@ READY := $(VENV)/.ready
 BUNDLE := $(DATA)/bundles/current
 
 .DEFAULT_GOAL := help
-.PHONY: help setup proto proto-check lint types test deploy-check interop train serve bench clean
+.PHONY: help setup proto proto-check lint types test deploy-check interop train serve loadtest bench clean
 
 help: ## This list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 22
@@ -70,6 +70,18 @@ $(BUNDLE): | $(READY)
 
 serve: $(BUNDLE) ## Serve the bundle; trains one first if there is none
 	$(BIN)/steersman serve
+
+# Of the server that `make serve` starts. HISTORIES= makes them up; LOAD="--rate 100 --seconds 60" runs at a rate.
+ADDRESS ?= 127.0.0.1:50051
+HISTORIES ?= $(DATA)/histories.parquet
+LOAD ?= --search --then 0.7
+
+loadtest: $(READY) $(HISTORIES) ## Load test of the server at ADDRESS: its saturating rate, and a run at 70% of it
+	$(BIN)/steersman loadtest --address $(ADDRESS) $(if $(HISTORIES),--histories $(HISTORIES)) $(LOAD)
+
+$(DATA)/histories.parquet: | $(READY)
+	$(BIN)/python -c 'import pathlib, sys; from steersman_training.movielens import open_tables; \
+		open_tables("movielens-100k", pathlib.Path(sys.argv[1])).interactions.sink_parquet(sys.argv[2])' $(DATA)/cache $@
 
 bench: $(READY) ## Benchmarks, by hand: batched against single calls
 	$(BIN)/python -m tests.bench.batching --bundle $(BUNDLE)

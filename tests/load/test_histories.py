@@ -9,7 +9,7 @@ from steersman_service.errors import LoadTestError
 from steersman_service.loadtest import histories
 from steersman_service.loadtest.histories import make_up_histories, read_histories
 
-EVENTS = {"user_id": [2, 1, 1, 2, 3, 1], "item_id": [10, 20, 30, 40, 50, 20], "timestamp": [5, 9, 1, 4, 1, 9]}
+EVENTS = {"user_id": [2, 1, 1, 2, 3, 1], "item_id": [10, 20, 30, 40, 50, 20], "timestamp": [50, 9, 1, 4, 1, 9]}
 # User 3 did one thing only.
 WANTED = [["30", "20", "20"], ["40", "10"]]
 
@@ -21,7 +21,8 @@ def test_users_in_the_order_of_time(tmp_path: Path) -> None:
     frame.write_csv(tmp_path / "interactions.tsv", separator="\t")
     frame.rename({"user_id": "userId", "item_id": "movieId"}).write_csv(tmp_path / "ratings.csv")
     frame.rename({"timestamp": "position"}).cast({"user_id": pl.String}).write_parquet(tmp_path / "b.parquet")
-    for name in ("a.parquet", "a.csv", "", "ratings.csv", "b.parquet"):
+    frame.cast(pl.String).write_parquet(tmp_path / "c.parquet")
+    for name in ("a.parquet", "a.csv", "", "ratings.csv", "b.parquet", "c.parquet"):
         found = read_histories(tmp_path / name, seed=0)
         assert found.item_ids == WANTED, name
         assert found.real
