@@ -10,6 +10,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, Formatter, FuncFormatter
+from matplotlib.transforms import Bbox
 from numpy.typing import NDArray
 
 from tests.interop.dashboard import Panel, Query, panels
@@ -156,10 +157,9 @@ def _bars(axes: Axes, panel: Panel, span: Span) -> None:
 def _table(axes: Axes, panel: Panel, span: Span) -> None:
     axes.axis("off")
     rows = [[_short(answer.series.labels[name]) for name in panel.columns] for answer in span.answers(panel)]
-    table = axes.table(
-        rows, colLabels=panel.columns, cellLoc="left", colLoc="left", loc="upper left", edges="horizontal"
-    )
-    table.scale(1, 1.2)
+    height = 0.25 * (1 + len(rows))
+    place = Bbox.from_bounds(0, 1 - height, 1, height)
+    axes.table(rows, colLabels=panel.columns, cellLoc="left", colLoc="left", edges="horizontal", bbox=place)
 
 
 DRAWERS: dict[str, Callable[[Axes, Panel, Span], None]] = {

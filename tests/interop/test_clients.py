@@ -9,7 +9,7 @@ from pathlib import Path
 from steersman.v1.control_pb2 import OPERATION_ADD, Control
 from steersman.v1.recommendation_service_pb2 import History, RecommendRequest
 from tests.interop.conftest import Show
-from tests.interop.processes import ROOT, Served, scraped
+from tests.interop.processes import PATIENCE_SECONDS, ROOT, Served, scraped
 
 REQUESTS, CONNECTIONS, STREAMS = 3000, 4, 8
 RECOMMEND = {"grpc_service": "steersman.v1.RecommendationService", "grpc_method": "Recommend"}
@@ -17,7 +17,9 @@ RECOMMEND = {"grpc_service": "steersman.v1.RecommendationService", "grpc_method"
 
 def run(*command: str | Path) -> str:
     """What `command` printed. Fails with all of it if the command does."""
-    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    done = subprocess.run(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=PATIENCE_SECONDS
+    )
     assert done.returncode == 0, f"{command[0]} ended with {done.returncode}:\n{done.stdout}"
     return done.stdout
 

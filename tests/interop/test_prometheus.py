@@ -23,7 +23,7 @@ from tests.interop.conftest import Show
 from tests.interop.dashboard import panels
 from tests.interop.load import burst
 from tests.interop.picture import draw
-from tests.interop.processes import free_port, scraped, serve_command, serving, standing_still, until
+from tests.interop.processes import PATIENCE_SECONDS, free_port, scraped, serve_command, serving, standing_still, until
 from tests.interop.scene import Watched, watched_server
 from tests.service.test_bundle import resign
 
@@ -80,7 +80,7 @@ def test_broken_golden_rows(watched: Watched, bundle_dir: Path, tmp_path: Path, 
     resign(broken)
     metrics_port = free_port()
     command = serve_command(broken, tmp_path / "server", metrics_port=metrics_port)
-    refused = subprocess.run(command, capture_output=True, text=True)
+    refused = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_SECONDS)
     assert refused.returncode == 1
     assert "differs from the golden rows" in refused.stderr
     watched.prometheus.watch(watched.server.metrics, f"127.0.0.1:{metrics_port}")
