@@ -89,6 +89,16 @@ def test_a_search_and_a_run_after_it(address: str, data_dir: Path, monkeypatch: 
     assert ran.exit_code == 0
 
 
+def test_a_client_that_cannot_keep_up_gets_another_beside_it(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever it does counts as late and busy here."""
+    monkeypatch.setattr("steersman_service.loadtest.figures.LATE_SECONDS", -1.0)
+    monkeypatch.setattr("steersman_service.loadtest.figures.BUSY", 0.0)
+    ran = loadtest("--address", address, "--rate", "20", "--seconds", "1", "--most-processes", "2", "--no-audit")
+    assert "1 client process(es) could not keep up: one more" in ran.stderr
+    assert "Clients: 2 process(es)" in ran.stdout
+    assert "the client was the limit" in ran.stdout
+
+
 def test_without_a_file_histories_are_made_up_and_said_to_be(address: str) -> None:
     ran = loadtest("--address", address, "--rate", "20", "--seconds", "1")
     assert ran.exit_code == 0, ran.output

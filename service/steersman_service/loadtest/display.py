@@ -18,7 +18,7 @@ class RichDisplay:
 
     def __init__(self) -> None:
         self._console = Console(stderr=True, soft_wrap=True)
-        columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[note]}"))
+        columns = (TextColumn("{task.description}"), BarColumn(bar_width=16), TextColumn("{task.fields[note]}"))
         self._progress = Progress(*columns, console=self._console, auto_refresh=False)
         self._task: TaskID | None = None
         self._printed = 0.0
