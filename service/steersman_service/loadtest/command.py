@@ -93,6 +93,9 @@ def loadtest(
     try:
         from steersman_service.loadtest import harness, report
         from steersman_service.loadtest.fleet import Sending
+
+        if plot:
+            from steersman_service.loadtest.plot import plot as draw
     except ImportError as error:
         raise _failed(f"needs {error.name}: pip install 'steersman[service,loadtest]'") from None
     mix = Mix(session, steered, concepts, filtered, canary, k, users)
@@ -113,8 +116,6 @@ def loadtest(
         if out:
             out.write_text(json.dumps(figures, indent=1) + "\n", "utf-8")
         if plot:
-            from steersman_service.loadtest.plot import plot as draw
-
             draw(results.main, plot)
     except (LoadTestError, OSError) as error:
         raise _failed(str(error)) from None

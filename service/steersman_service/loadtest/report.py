@@ -121,7 +121,7 @@ def _outcomes(figures: Figures) -> Iterator[str]:
 
 def _search(results: Results) -> Iterator[str]:
     if results.found and results.plan.search:
-        what = f"held for {results.plan.search.hold_seconds:.0f} s, no error, p99 below {results.plan.p99_ms:.0f} ms"
+        what = f"held for {results.plan.search.hold_seconds:.0f} s, no error, p99 below {results.plan.p99_ms:g} ms"
         rate = results.found.rate
         yield f"Saturating rate: {rate:.1f}/s ({what})." if rate else f"No rate was {what}: {_last(results.found)}."
 
