@@ -86,6 +86,7 @@ def loadtest(
     """Send a running server calls at a set rate, check every answer, and measure from when calls were due.
 
     Ends with exit code 1 if a call failed, something that must hold did not, or an acknowledged event was lost.
+    The sessions of a test that is interrupted stay until they expire.
     """
     if then and not search:
         raise typer.BadParameter("goes only with --search", param_hint="--then")
