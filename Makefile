@@ -9,7 +9,7 @@ READY := $(VENV)/.ready
 BUNDLE := $(DATA)/bundles/current
 
 .DEFAULT_GOAL := help
-.PHONY: help setup proto proto-check lint types test deploy-check interop train serve loadtest bench clean
+.PHONY: help setup proto proto-check lint types test docs docs-check deploy-check interop train serve loadtest bench clean
 
 help: ## This list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 22
@@ -57,6 +57,12 @@ deploy-check: $(READY) ## Lint and validate what is in deploy/
 		then cd deploy/prometheus && promtool check config prometheus.yml && promtool test rules alerts.test.yml; \
 		else echo "promtool: SKIPPED, it is not on the PATH (Debian: apt-get install prometheus)"; fi
 
+docs: $(READY) ## Write the tables of docs/operate.md again
+	$(BIN)/python docs/tables.py
+
+docs-check: $(READY) ## Check that those tables are those of the code
+	$(BIN)/python docs/tables.py --check
+
 interop: $(READY) ## Strangers' clients, and a real Prometheus: its queries, its alerts, a picture of the dashboard
 	tests/interop/install.sh
 	$(MAKE) --no-print-directory deploy-check
@@ -83,8 +89,9 @@ $(DATA)/histories.parquet: | $(READY)
 	$(BIN)/python -c 'import pathlib, sys; from steersman_training.movielens import open_tables; \
 		open_tables("movielens-100k", pathlib.Path(sys.argv[1])).interactions.sink_parquet(sys.argv[2])' $(DATA)/cache $@
 
-bench: $(READY) ## Benchmarks, by hand: batched against single calls
+bench: $(READY) ## Benchmarks, by hand: batched against single calls, with metrics against without
 	$(BIN)/python -m tests.bench.batching --bundle $(BUNDLE)
+	$(BIN)/python -m tests.bench.overhead --bundle $(BUNDLE)
 
 clean: ## Remove the virtual environment and caches; data/ (bundles, sessions) stays
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache dist build

@@ -38,7 +38,7 @@ def slow(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[threading.Event, thr
 
     def run(engine: Engine, batch: Any) -> Any:
         begun.set()
-        go_on.wait()
+        go_on.wait(60)  # a test that failed must not keep the server from its end
         return original(engine, batch)
 
     monkeypatch.setattr("steersman_service.server._warm_up", lambda *arguments: None)

@@ -211,7 +211,13 @@ def test_controls_count_by_who_brought_them(server: Running, feature: FeatureRef
     with moves(server) as moved:
         server.recommendation.Recommend(RecommendRequest(session_id=session_id, controls=[HORROR]))
     brought = {**controls("feature", "scale", "session"), **controls("concept", "add", "request")}
-    assert moved == {**STEERED, **brought, **redis("get"), observed("concept"): 1.0}
+    # Concepts that want candidates have `upper` and `search` run for those first.
+    assert all(moved.pop(observed(stage)) in (1.0, 2.0) for stage in ("upper", "search"))
+    assert moved == {
+        series: times
+        for series, times in {**STEERED, **brought, **redis("get"), observed("concept"): 1.0}.items()
+        if series not in (observed("upper"), observed("search"))
+    }
 
 
 def test_requests_that_are_refused_count_by_reason_and_are_no_recommendations(
@@ -403,3 +409,25 @@ def test_without_metrics_nothing_listens_and_everything_works(bundle_dir: Path, 
         assert server.recommendation.Recommend(RecommendRequest(session_id="s", controls=[HORROR])).items
         failure(server.recommendation.Recommend, RecommendRequest(k=5000))
         assert server.model.GetModelInfo(GetModelInfoRequest()).bundle_version
+
+
+def test_who_gives_up_and_whose_deadline_passes_are_told_apart(
+    bundle_dir: Path, tmp_path: Path, slow: tuple[threading.Event, threading.Event]
+) -> None:
+    begun, go_on = slow
+    with serving(settings_for(tmp_path, bundle_dir)) as server:
+        first = server.recommendation.Recommend.future(RecommendRequest())
+        begun.wait()
+        for code, end in (("Canceled", "cancel"), ("DeadlineExceeded", "exception")):
+            late = call(RECOMMEND, code)
+            with moves(server) as moved:
+                future = server.recommendation.Recommend.future(RecommendRequest(), timeout=0.5)
+                while not scrape(server)["steersman_queue_depth"]:
+                    pass
+                getattr(future, end)()
+                while not all(scrape(server)[series] for series in late):
+                    pass
+            assert moved.items() >= late.items()
+            assert set(moved) - set(late) <= {"steersman_queue_depth"}
+        go_on.set()
+        first.result()

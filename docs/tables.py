@@ -1,0 +1,113 @@
+"""Writes the tables of operate.md that stand between `<!-- table: NAME -->` and `<!-- end -->`, each from its source.
+
+`make docs` writes them, `make docs-check` fails if they are not what it would write.
+"""
+
+import argparse
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import yaml
+from prometheus_client import Metric
+
+from steersman_service.metrics import Metrics
+from steersman_service.settings import PREFIX, Settings
+
+PAGE = Path(__file__).parent / "operate.md"
+ALERTS = Path(__file__).parent.parent / "deploy" / "prometheus" / "alerts.yml"
+# Those of the client library: not every system has all of them.
+LIBRARY = ("process_", "python_")
+BOUNDS = {"minimum": "at least", "exclusiveMinimum": "above", "maximum": "at most", "exclusiveMaximum": "below"}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--check", action="store_true", help="write nothing; fail if there is anything to write")
+    check = parser.parse_args().check
+    old = PAGE.read_text("utf-8")
+    new = old
+    for name, rows in (("settings", _settings()), ("metrics", _metrics()), ("alerts", _alerts(old))):
+        new = _replaced(new, name, "\n".join(rows))
+    if check and new != old:
+        sys.exit(f"{PAGE} is stale: commit what 'make docs' writes")
+    PAGE.write_text(new, "utf-8")
+
+
+def _settings() -> Iterator[str]:
+    yield from _head("setting", "default", "allowed", "meaning")
+    properties: dict[str, dict[str, Any]] = Settings.model_json_schema()["properties"]
+    for name, schema in properties.items():
+        yield _row(f"`{PREFIX}{name.upper()}`", _default(schema), _allowed(schema), schema["description"])
+
+
+def _default(schema: dict[str, Any]) -> str:
+    value = schema["default"]
+    if value is None:
+        return "none"
+    return f"`{int(value) if isinstance(value, float) and value.is_integer() else value}`"
+
+
+def _allowed(schema: dict[str, Any]) -> str:
+    choices = [schema, *schema.get("anyOf", ())]
+    named = [f"`{value}`" for choice in choices for value in choice.get("enum", ())]
+    bounds = [f"{words} {choice[bound]:g}" for choice in choices for bound, words in BOUNDS.items() if bound in choice]
+    return ", ".join(named or bounds) or "any"
+
+
+def _metrics() -> Iterator[str]:
+    metrics = Metrics()
+    # These two have no series before there is a method and a bundle.
+    metrics.calls("unary", "", "")
+    metrics.bundle(version="", bundle_format="", data="", backend="", device="")
+    yield from _head("metric", "type", "labels", "meaning")
+    for family in metrics.registry.collect():
+        if not family.name.startswith(LIBRARY):
+            name = f"{family.name}_total" if family.type == "counter" else family.name
+            yield _row(f"`{name}`", family.type, "; ".join(_labels(family)), family.documentation)
+
+
+def _labels(family: Metric) -> Iterator[str]:
+    """Names of labels, with their values where those are known beforehand."""
+    values: dict[str, list[str]] = {}
+    for sample in family.samples:
+        for label, value in sample.labels.items():
+            if label != "le" and value not in values.setdefault(label, []):
+                values[label].append(value)
+    known = "" not in [value for listed in values.values() for value in listed]
+    for label, listed in values.items():
+        yield f"`{label}`: {', '.join(listed)}" if known else f"`{label}`"
+
+
+def _alerts(page: str) -> Iterator[str]:
+    """Every alert has a section of its own on the page: its `runbook_url` leads there."""
+    yield from _head("alert", "severity", "after", "meaning")
+    for group in yaml.safe_load(ALERTS.read_text("utf-8"))["groups"]:
+        for rule in group["rules"]:
+            name, meaning = rule["alert"], rule["annotations"]["description"]
+            if f"\n### {name}\n" not in page:
+                sys.exit(f"{PAGE} has no section ### {name}, to say what to do about that alert")
+            yield _row(f"[{name}](#{name.lower()})", rule["labels"]["severity"], rule["for"], meaning.strip())
+
+
+def _head(*columns: str) -> Iterator[str]:
+    yield _row(*columns)
+    yield _row(*("---" for _ in columns))
+
+
+def _row(*cells: str) -> str:
+    return f"| {' | '.join(cell.replace('|', '&#124;') for cell in cells)} |"
+
+
+def _replaced(page: str, name: str, table: str) -> str:
+    begin, end = f"<!-- table: {name} -->\n", "\n<!-- end -->"
+    before, found, rest = page.partition(begin)
+    after = rest.partition(end)[2]
+    if not (found and after):
+        sys.exit(f"{PAGE} has no place for the table of {name}: {begin.strip()} to {end.strip()}")
+    return f"{before}{begin}{table}{end}{after}"
+
+
+if __name__ == "__main__":
+    main()
