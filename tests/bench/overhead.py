@@ -2,9 +2,10 @@
 
 make bench
 
-Both servers are processes of their own; this one is the client. While the one with metrics has its turn it is scraped once,
-which is more often than Prometheus would. Time of the processor for each call says the same with less noise where other
-programs run beside.
+Both servers are processes of their own; this one is the client. Two processes of the same program may differ by a few per
+cent for as long as they live, so every round starts both anew. `--log-level none` compares two servers without, which tells
+how much of a ratio is noise. While the one with metrics has its turn it is scraped once, which is more often than
+Prometheus would.
 """
 
 import argparse
@@ -58,14 +59,20 @@ def main() -> None:
     """Prints the medians of both ways, and their ratios pair by pair."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--bundle", type=Path, default=Path("data/bundles/current"))
-    parser.add_argument("--pairs", type=int, default=12)
-    parser.add_argument("--seconds", type=float, default=5.0, help="of a turn")
-    parser.add_argument("--log-level", default="info", help="of the server with metrics; debug logs every call")
+    parser.add_argument("--rounds", type=int, default=8)
+    parser.add_argument("--pairs", type=int, default=4, help="of turns, in a round")
+    parser.add_argument("--seconds", type=float, default=4.0, help="of a turn")
+    parser.add_argument(
+        "--log-level", default="info", help="of the server with metrics; debug logs every call; none: no metrics either"
+    )
     arguments = parser.parse_args()
     requests = _requests(load_bundle(arguments.bundle, "onnx"))
-    with_both = ("--metrics", "on", "--log-level", arguments.log_level)
-    with _served(arguments.bundle, with_both) as one, _served(arguments.bundle, WITHOUT) as other:
-        pairs = asyncio.run(_pairs(one, other, requests, arguments.pairs, arguments.seconds))
+    level = arguments.log_level
+    with_both = WITHOUT if level == "none" else ("--metrics", "on", "--log-level", level)
+    pairs = []
+    for number in range(arguments.rounds):
+        with _both(arguments.bundle, with_both, swapped=bool(number % 2)) as servers:
+            pairs += asyncio.run(_pairs(*servers, requests, arguments.pairs, arguments.seconds))
     _print(pairs)
 
 
@@ -79,6 +86,14 @@ def _requests(bundle: Bundle) -> list[bytes]:
         controls = [Control(concept=rng.choice(concepts), operation=OPERATION_ADD, strength=0.5)] if number % 2 else []
         requests.append(RecommendRequest(history=History(item_ids=history), controls=controls).SerializeToString())
     return requests
+
+
+@contextmanager
+def _both(bundle: Path, with_both: Sequence[str], *, swapped: bool) -> Iterator[tuple[Server, Server]]:
+    """The server with and the one without; `swapped`: the latter starts first."""
+    flags = (WITHOUT, with_both) if swapped else (with_both, WITHOUT)
+    with _served(bundle, flags[0]) as first, _served(bundle, flags[1]) as second:
+        yield (second, first) if swapped else (first, second)
 
 
 @contextmanager

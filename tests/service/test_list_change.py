@@ -107,6 +107,8 @@ async def test_the_drain_drops_what_is_under_way_and_what_comes_later(batcher: B
     await asyncio.to_thread(engine.entered.wait)
     await change.close()
     later.sent()
+    for _ in range(10):
+        await asyncio.sleep(0)
     engine.gate.set()
     await batcher.submit(STEERED, None)
     assert (ratios, len(engine.works)) == ([], 2)

@@ -399,6 +399,7 @@ def test_how_much_of_a_list_steering_changes(bundle_dir: Path, tmp_path: Path, i
         assert after["steersman_batch_size_sum"] - before["steersman_batch_size_sum"] == 1.0
     lists = [{item.item_id for item in answer.items} for answer in (steered, plain)]
     assert lists[0] != lists[1]
+    assert after["steersman_list_change_ratio_count"] == 1.0, "the plain one is compared with nothing"
     assert after["steersman_list_change_ratio_sum"] == pytest.approx(len(lists[0] - lists[1]) / 10)
 
 
