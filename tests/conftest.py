@@ -40,9 +40,11 @@ def make_bundle(data_dir: Path, out: Path, *, seed: int = 0, hook: int | None = 
 
     config = TrainConfig(
         RecommenderConfig(hidden=16, window_length=20, window_stride=5, dropout=0.1, hook=hook),
-        FitConfig(epochs=12, events_per_batch=400, learning_rate=1e-2, evaluate_every=4, seed=seed),
+        FitConfig(
+            epochs=12, events_per_batch=400, learning_rate=1e-2, evaluate_every=4, precision="float32", seed=seed
+        ),
         SaeConfig(features=64, active=8, epochs=20, batch_size=128, dead_after=4000, seed=seed),
-        ConceptConfig(terms=8, steps=60, users=32, seed=seed),
+        ConceptConfig(terms=8, learners=64, steps=60, users=32, seed=seed),
         min_concept_items=5,
     )
     data = load(str(data_dir), cache=out / "cache")

@@ -10,7 +10,16 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from steersman_training.edit import Edit, natural_scale
-from steersman_training.graphs import FixedConcepts, Lower, OnnxSearch, Search, Upper
+from steersman_training.graphs import (
+    RIDGE,
+    FixedConcepts,
+    Lower,
+    OnnxSearch,
+    Search,
+    SolvedConcepts,
+    Upper,
+    _newton_step,
+)
 from steersman_training.recommender import Recommender, RecommenderConfig, last_position
 from steersman_training.sae import SaeConfig, SparseAutoencoder, measure_sae, train_sae
 from steersman_training.sequences import window_start
@@ -98,6 +107,77 @@ def test_concepts_come_down_to_weighted_adds() -> None:
     assert features.tolist() == [[8, 0, 3, 5]]
     assert gains.tolist() == [[1.0] * 4]
     assert edits.tolist() == [[1.0, 0.0, 0.5, -1.0]]
+
+
+class Solvable:
+    """Twenty users, thirty items of which every third has the value, and one concept of eight features."""
+
+    def __init__(self, edit: Edit) -> None:
+        generator = torch.Generator().manual_seed(5)
+        self.edit = edit
+        self.items_ND, self.biases_N = torch.randn(30, 12, generator=generator), torch.randn(30, generator=generator)
+        self.member_N = torch.arange(30) % 3 == 0
+        alive = (edit.scale_F > 0).nonzero().flatten()[:8]
+        self.graph = SolvedConcepts(edit, alive[None], self.member_N[None], torch.tensor([1.5]))
+        self.h_BD = torch.randn(20, 12, generator=generator)
+        self.candidates_BK = torch.stack([torch.randperm(30, generator=generator)[:25] for _ in range(20)])
+
+    def solve(self, strengths: list[float], rows: slice = slice(None)) -> Tensor:
+        h_BD, candidates_BK = self.h_BD[rows], self.candidates_BK[rows]
+        concepts_BC = torch.zeros(len(h_BD), len(strengths), dtype=torch.int64)
+        strengths_BC = torch.tensor(strengths).expand(len(h_BD), -1)
+        answer = self.graph(h_BD, candidates_BK, self.items_ND, self.biases_N, concepts_BC, strengths_BC)
+        edited_BD: Tensor = self.edit(h_BD, *answer).edited_BD
+        return edited_BD
+
+    def divergence(self, edited_BD: Tensor, strength: float) -> Tensor:
+        """KL of the tilted distribution over the candidates and the steered one, of each user."""
+        scores, steered = (
+            (state @ self.items_ND.T + self.biases_N).gather(1, self.candidates_BK) for state in (self.h_BD, edited_BD)
+        )
+        wanted = (scores + 1.5 * strength * self.member_N[self.candidates_BK]).log_softmax(1)
+        return (wanted.exp() * (wanted - steered.log_softmax(1))).sum(1)
+
+
+@pytest.mark.parametrize("strength", [0.5, 1.0, -1.0])
+def test_a_solved_concept_comes_close_to_the_tilt_for_every_user(edit: Edit, strength: float) -> None:
+    case = Solvable(edit)
+    before, after = case.divergence(case.h_BD, strength), case.divergence(case.solve([strength]), strength)
+    assert bool((after < before).all())
+    assert after.mean() < 0.5 * before.mean()
+
+
+def test_a_solved_concept_depends_on_its_own_row_alone(edit: Edit) -> None:
+    case = Solvable(edit)
+    torch.testing.assert_close(case.solve([1.0], slice(3, 4))[0], case.solve([1.0])[3], rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(case.solve([1.0, 0.0]), case.solve([1.0]), rtol=1e-4, atol=1e-5)
+
+
+def test_a_solved_concept_at_strength_zero_is_no_edit_at_all(edit: Edit) -> None:
+    case = Solvable(edit)
+    assert torch.equal(case.solve([0.0]), case.h_BD)
+
+
+def test_the_newton_step_is_that_of_a_direct_solver() -> None:
+    generator = torch.Generator().manual_seed(6)
+    jacobian = torch.randn(2, 3, 40, 6, generator=generator) * torch.tensor([1e-2, 0.1, 1, 1, 10, 100])
+    now, wanted = (torch.randn(2, 3, 40, generator=generator).softmax(-1) for _ in range(2))
+    metric = ((now + wanted) / 2).double()
+    centred = jacobian.double() - (metric[..., None] * jacobian).sum(-2, keepdim=True)
+    fisher = torch.einsum("bckm,bck,bckn->bcmn", centred, metric, centred)
+    curvature = fisher.diagonal(dim1=-2, dim2=-1)
+    ridge = RIDGE * torch.diag_embed(curvature + RIDGE * curvature.mean(-1, keepdim=True))
+    slope = torch.einsum("bckm,bck->bcm", jacobian.double(), (wanted - now).double())
+    exact = torch.linalg.solve(fisher + ridge, slope)
+    torch.testing.assert_close(_newton_step(jacobian, now, wanted).double(), exact, rtol=1e-3, atol=1e-5)
+
+
+def test_a_feature_that_moves_no_candidate_is_left_alone() -> None:
+    jacobian, now = torch.randn(1, 1, 9, 3), torch.full((1, 1, 9), 1 / 9)
+    jacobian[..., 1] = 0
+    step_BCM = _newton_step(jacobian, now, torch.randn(1, 1, 9).softmax(-1))
+    assert step_BCM[0, 0, 1] == 0
+    assert bool(step_BCM.isfinite().all())
 
 
 @given(st.integers(0, 5000), st.integers(1, 200), st.integers(1, 200))

@@ -69,7 +69,8 @@ def test_seen_items_are_masked_but_the_target_is_not() -> None:
 
 
 def test_interrupted_run_ends_where_an_uninterrupted_one_does(data: Dataset, tmp_path: Path) -> None:
-    split, config = split_leave_one_out(data), FitConfig(epochs=4, events_per_batch=400, evaluate_every=2)
+    split = split_leave_one_out(data)
+    config = FitConfig(epochs=4, events_per_batch=400, evaluate_every=2, precision="float32")
 
     class Interrupted(Exception):
         pass
@@ -88,6 +89,17 @@ def test_interrupted_run_ends_where_an_uninterrupted_one_does(data: Dataset, tmp
         torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
     with pytest.raises(ValueError, match="other settings"):
         Fit(split, SHAPE, FitConfig(epochs=5), device).run(lambda _: None, checkpoint)
+
+
+def test_a_resumed_run_keeps_the_precision_that_it_began_with(data: Dataset, tmp_path: Path) -> None:
+    split, config, cpu = split_leave_one_out(data), FitConfig(epochs=1, events_per_batch=400), torch.device("cpu")
+    begun = Fit(split, SHAPE, config, cpu)
+    begun.dtype = torch.bfloat16
+    begun.run(lambda _: None, tmp_path / "run.pt")
+    resumed = Fit(split, SHAPE, config, cpu)
+    resumed.dtype = torch.float32
+    resumed.run(lambda _: None, tmp_path / "run.pt")
+    assert resumed.dtype == torch.bfloat16
 
 
 def test_sampled_softmax_learns_too(data: Dataset) -> None:

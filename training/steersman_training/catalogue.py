@@ -180,7 +180,7 @@ def _effect(edit: Edit, feature: int, member_N: Tensor, people: Audience) -> dic
     if float(edit.scale_F[feature]) == 0:
         return {"share_before": None, "share_after": None, "ndcg_kept": None, "steerable": False}
     before = people.plain
-    after = people.steered(edit, torch.tensor([feature], device=member_N.device), torch.ones(1, device=member_N.device))
+    after = people.steered(edit, feature, 1.0)
     rise_B = after.share_B(member_N) - before.share_B(member_N)
     error = float(rise_B.std()) / len(rise_B) ** 0.5 if len(rise_B) > 1 else 0.0
     return {

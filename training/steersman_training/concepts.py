@@ -1,9 +1,10 @@
 """Concepts: for each attribute value, a sparse signed set of features that raises it in the lists at the least cost.
 
-Dimensions: X concepts, M terms, B users, D hidden, F features, N items, V attribute values.
+Dimensions: X concepts, V attribute values (as many), M features of a concept, B users, K candidates, D hidden, F features, N items.
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import polars as pl
 import torch
@@ -11,8 +12,15 @@ from torch import Tensor
 
 from steersman_training.attributes import AttributeValues
 from steersman_training.edit import Edit
-from steersman_training.graphs import FixedConcepts
+from steersman_training.graphs import RIDGE, FixedConcepts, SolvedConcepts
 from steersman_training.steering import Audience, boost_to_share
+
+Concepts = SolvedConcepts | FixedConcepts
+
+FIRST_TILT = 2.0
+"""Features are chosen for a tilt by this many nats: members of the value seven times as likely."""
+FACTORS = (0.25, 0.5, 0.75, 1.0, 1.25, 1.5, 1.75, 2.0)
+"""Multiples of the first guess that are tried for what strength 1 shall be."""
 
 
 @dataclass(frozen=True)
@@ -23,10 +31,12 @@ class ConceptConfig:
     """M, features of a concept at most."""
     rise: float = 0.30
     """What strength 1 adds to the value's share of the top ten, measured on validation users (less where it is common already)."""
+    learners: int = 200
+    """Users on whom a concept's features are chosen, where it is solved for the state at hand."""
     steps: int = 160
-    """Steps of Adam; after half of them only the `terms` largest weights stay."""
+    """Steps of Adam for fixed weights (below the last block); after half of them only the `terms` largest weights stay."""
     users: int = 48
-    """Users in a step."""
+    """Users in such a step."""
     learning_rate: float = 0.1
     """Of Adam."""
     seed: int = 0
@@ -40,42 +50,102 @@ def target_share(before: float, rise: float) -> float:
 
 def fit_concepts(
     edit: Edit, values: AttributeValues, learners: Audience, people: Audience, config: ConceptConfig
-) -> tuple[FixedConcepts, pl.DataFrame]:
+) -> tuple[Concepts, pl.DataFrame]:
     """The concept graph, and concepts.parquet: one row an attribute value, in the order of `values`.
 
-    Weights are fitted on `learners`; their common factor, and the effect that the table states, are measured on `people`.
+    Features are chosen on `learners`; what strength 1 shall be, and the effect that the table states, are measured on `people`. Where the
+    state is the query, a concept is solved for the state at hand; below the last block its weights are fixed.
     """
     if not values.names:
         return FixedConcepts(torch.zeros(1, 1, dtype=torch.int64), torch.zeros(1, 1)), pl.DataFrame(schema=_SCHEMA)
-    device = edit.scale_F.device
-    member_VN = values.member_VN.to(device)
-    goals_V = [target_share(people.plain.share(member_N), config.rise) for member_N in member_VN]
-    tilts_V = torch.tensor(
-        [boost_to_share(people, member_N, goal)[0] for member_N, goal in zip(member_VN, goals_V, strict=True)]
-    )
-    weights_VF = _fit_weights(edit, member_VN, tilts_V.to(device), learners, config)
-    features_VM = weights_VF.abs().topk(min(config.terms, weights_VF.shape[1]), dim=1).indices
-    weights_VM = weights_VF.gather(1, features_VM)
+    member_VN = values.member_VN.to(edit.scale_F.device)
+    concepts = (_fixed if people.context else _solved)(edit, member_VN, learners, people, config)
     rows = []
     for value, (attribute, name) in enumerate(values.names):
-        weights_VM[value] *= _calibrate(
-            edit, features_VM[value], weights_VM[value], member_VN[value], people, goals_V[value]
-        )
-        steered = people.steered(edit, features_VM[value], weights_VM[value])
-        kept_M = weights_VM[value] != 0
-        rows.append(
-            {
-                "name": f"{attribute}:{name}",
-                "attribute": attribute,
-                "value": name,
-                "features": features_VM[value][kept_M].tolist(),
-                "weights": weights_VM[value][kept_M].tolist(),
-                "share_before": people.plain.share(member_VN[value]),
-                "share_after": steered.share(member_VN[value]),
-                "ndcg_kept": steered.ndcg / max(people.plain.ndcg, 1e-9),
-            }
-        )
-    return FixedConcepts(features_VM, weights_VM), pl.DataFrame(rows, schema=_SCHEMA)
+        goal = target_share(people.plain.share(member_VN[value]), config.rise)
+        concepts.strengthen(value, _calibrate(edit, concepts, value, member_VN[value], people, goal))
+        effect = _measure(edit, concepts, value, member_VN[value], people)
+        rows.append({"name": f"{attribute}:{name}", "attribute": attribute, "value": name, **effect})
+    return concepts, pl.DataFrame(rows, schema=_SCHEMA)
+
+
+def _measure(edit: Edit, concepts: Concepts, concept: int, member_N: Tensor, people: Audience) -> dict[str, Any]:
+    """The mean weights of the concept's features at strength 1, and what it does to the lists."""
+    resolved = people.resolve(concepts, concept, 1.0)
+    weights_M = resolved.concept_edits_BE.mean(0)
+    kept_M = weights_M != 0
+    steered = people.edited(edit, *resolved)
+    return {
+        "features": resolved.concept_features_BE[0][kept_M].tolist(),
+        "weights": weights_M[kept_M].tolist(),
+        "share_before": people.plain.share(member_N),
+        "share_after": steered.share(member_N),
+        "ndcg_kept": steered.ndcg / max(people.plain.ndcg, 1e-9),
+    }
+
+
+def _calibrate(edit: Edit, concepts: Concepts, concept: int, member_N: Tensor, people: Audience, goal: float) -> float:
+    """The least strength that reaches the goal, between those that are tried, or the one that comes closest.
+
+    Shares may fall again where strength is beyond what the features can do, so this is no bisection.
+    """
+    below = (0.0, people.plain.share(member_N))
+    best = below
+    for strength in FACTORS:
+        share = people.edited(edit, *people.resolve(concepts, concept, strength)).share(member_N)
+        if share >= goal:
+            return below[0] + (strength - below[0]) * (goal - below[1]) / max(share - below[1], 1e-9)
+        below = (strength, share)
+        best = max(best, below, key=lambda pair: pair[1])
+    return best[0]
+
+
+def _solved(
+    edit: Edit, member_VN: Tensor, learners: Audience, people: Audience, config: ConceptConfig
+) -> SolvedConcepts:
+    some = learners.take(torch.arange(min(config.learners, len(learners.h_BD)), device=member_VN.device))
+    features_VM = torch.stack([_pursue(edit, some, member_N, config.terms) for member_N in member_VN])
+    tilts_V = torch.full((len(member_VN),), FIRST_TILT, device=member_VN.device)
+    return SolvedConcepts(edit, features_VM, member_VN, tilts_V)
+
+
+@torch.no_grad()
+def _pursue(edit: Edit, people: Audience, member_N: Tensor, count: int) -> Tensor:
+    """The features that together come closest to a tilt by an attribute, each user weighing them as needed. (M,)
+
+    Simultaneous orthogonal matching pursuit (Tropp et al. 2006) in the Fisher metric of each user, over all living features.
+    """
+    directions_FD = edit.scale_F[:, None] * edit.sae.decoder_FD
+    items_BKD = people.model.items.weight[people.candidates_BK]
+    scores_BK = (items_BKD @ people.h_BD[..., None])[..., 0] + people.model.biases[people.candidates_BK]
+    tilts_BK = FIRST_TILT * member_N[people.candidates_BK]
+    metric_BK1 = 0.5 * (scores_BK.softmax(-1) + (scores_BK + tilts_BK).softmax(-1))[..., None]
+    centred_BKD = items_BKD - (metric_BK1 * items_BKD).sum(1, keepdim=True)
+    fisher_BDD = centred_BKD.mT @ (metric_BK1 * centred_BKD)
+    wanted_BD = (centred_BKD.mT @ (metric_BK1 * tilts_BK[..., None]))[..., 0]
+    curvature_BF = ((directions_FD @ fisher_BDD) * directions_FD).sum(-1)
+    chosen: list[int] = []
+    left_BD = wanted_BD
+    for _ in range(min(count, int((edit.scale_F > 0).sum()))):
+        gain_F = ((left_BD @ directions_FD.T).square() / curvature_BF.clamp_min(1e-9)).mean(0)
+        gain_F[edit.scale_F == 0] = -1
+        gain_F[chosen] = -1
+        chosen.append(int(gain_F.argmax()))
+        basis_MD = directions_FD[chosen]
+        fisher_BMM = basis_MD @ fisher_BDD @ basis_MD.T
+        ridge_B = RIDGE * fisher_BMM.diagonal(dim1=1, dim2=2).mean(1)
+        fisher_BMM.diagonal(dim1=1, dim2=2).add_(ridge_B[:, None])
+        weights_BM = torch.linalg.solve(fisher_BMM, wanted_BD @ basis_MD.T)
+        left_BD = wanted_BD - ((weights_BM @ basis_MD)[:, None] @ fisher_BDD)[:, 0]
+    return torch.tensor(chosen, device=member_N.device)
+
+
+def _fixed(edit: Edit, member_VN: Tensor, learners: Audience, people: Audience, config: ConceptConfig) -> FixedConcepts:
+    goals = [target_share(people.plain.share(member_N), config.rise) for member_N in member_VN]
+    boosts = [boost_to_share(people, member_N, goal)[0] for member_N, goal in zip(member_VN, goals, strict=True)]
+    weights_VF = _fit_weights(edit, member_VN, torch.tensor(boosts, device=member_VN.device), learners, config)
+    features_VM = weights_VF.abs().topk(min(config.terms, weights_VF.shape[1]), dim=1).indices
+    return FixedConcepts(features_VM, weights_VF.gather(1, features_VM))
 
 
 _SCHEMA: dict[str, pl.DataType | type[pl.DataType]] = {
@@ -126,15 +196,3 @@ def _divergence(people: Audience, direction_VD: Tensor, bias_VN: Tensor) -> Tens
 def _largest(weights_VF: Tensor, count: int) -> Tensor:
     rows_VM = weights_VF.abs().topk(min(count, weights_VF.shape[1]), dim=1).indices
     return torch.zeros_like(weights_VF, dtype=torch.bool).scatter(1, rows_VM, True)
-
-
-def _calibrate(
-    edit: Edit, features_M: Tensor, weights_M: Tensor, member_N: Tensor, people: Audience, goal: float
-) -> float:
-    """The factor at which strength 1 reaches the goal, or the one that comes closest, by bisection."""
-    low, high = 0.0, 16.0
-    for _ in range(12):
-        middle = (low + high) / 2
-        reached = people.steered(edit, features_M, weights_M, strength=middle).share(member_N)
-        low, high = (middle, high) if reached < goal else (low, middle)
-    return high

@@ -58,15 +58,13 @@ def steering_table(trained: Trained, names: list[str]) -> list[dict[str, float |
     rows: list[dict[str, float | str]] = []
     for name in names or sorted(known):
         row = known[name]
-        member_N = trained.values.member_VN[trained.values.names.index((row["attribute"], row["value"]))]
-        member_N = member_N.to(people.h_BD.device)
-        features_M = torch.tensor(row["features"], device=member_N.device)
-        weights_M = torch.tensor(row["weights"], device=member_N.device)
+        concept = trained.values.names.index((row["attribute"], row["value"]))
+        member_N = trained.values.member_VN[concept].to(people.h_BD.device)
         rows.append(
             {"concept": name, "strength": 0.0, "share": people.plain.share(member_N), "kept": 1.0, "boost_kept": 1.0}
         )
         for strength in STRENGTHS:
-            steered = people.steered(trained.edit, features_M, weights_M, strength=strength)
+            steered = people.edited(trained.edit, *people.resolve(trained.graph, concept, strength))
             boosted = boost_to_share(people, member_N, steered.share(member_N))[1]
             kept, boost_kept = (lists.ndcg / people.plain.ndcg for lists in (steered, boosted))
             share = steered.share(member_N)

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from steersman_training.edit import Edit
-from steersman_training.graphs import FixedConcepts, Lower, OnnxSearch, Search, Upper
+from steersman_training.graphs import CANDIDATES, FixedConcepts, Lower, OnnxSearch, Search, SolvedConcepts, Upper
 from steersman_training.recommender import Recommender
 from steersman_training.sequences import Batch
 
@@ -57,7 +57,7 @@ class Graphs:
     tables: Tensors
 
     @staticmethod
-    def of(model: Recommender, edit: Edit, concepts: FixedConcepts) -> "Graphs":
+    def of(model: Recommender, edit: Edit, concepts: SolvedConcepts | FixedConcepts) -> "Graphs":
         """Copies everything to the CPU; the item table is an input of the graphs, not part of them."""
         tables = {
             "items_ND": model.items.weight.detach().cpu().float(),
@@ -70,9 +70,7 @@ class Graphs:
         return Graphs(
             (
                 GraphSpec("lower", Lower(stripped), ("items_ND", "ids_BT", "lengths_B"), ("h_BD", *context)),
-                GraphSpec(
-                    "concept", copy.deepcopy(concepts).cpu(), ("concepts_BC", "concept_strengths_BC"), _CONCEPT_EDITS
-                ),
+                GraphSpec("concept", copy.deepcopy(concepts).cpu(), concepts.INPUTS, _CONCEPT_EDITS),
                 GraphSpec(
                     "edit",
                     copy.deepcopy(edit).cpu(),
@@ -151,7 +149,7 @@ def _run_torchscript(path: Path, inputs: tuple[Tensor, ...]) -> Tensor | tuple[T
 def _dynamic(name: str) -> dict[int, Any]:
     """Which dimensions of a tensor vary, by the letters that its name ends in. D and F are the model's own."""
     letters = name.rpartition("_")[2] if "_" in name else ""
-    return {axis: torch.export.Dim.DYNAMIC for axis, letter in enumerate(letters) if letter in "BTPECN"}
+    return {axis: torch.export.Dim.DYNAMIC for axis, letter in enumerate(letters) if letter in "BTPECNK"}
 
 
 def _compare(file: str, spec: GraphSpec, got: list[Tensor], wanted: list[Tensor]) -> None:
@@ -212,11 +210,21 @@ def _run(graphs: Graphs, pool: Tensors) -> dict[str, Tensors]:
     """Runs the graphs one after the other, as a request does; adds what they answer to the pool."""
     golden: dict[str, Tensors] = {}
     for spec in graphs.specs:
+        if "candidates_BK" in spec.inputs:
+            pool["candidates_BK"] = _candidates(graphs, pool)
         given = {**pool, "h_BD": pool["edited_BD"]} if spec.name == "upper" else pool
         answers = spec(given)
         golden[spec.name] = {name: given[name] for name in spec.inputs if name not in TABLES} | answers
         pool |= answers
     return golden
+
+
+def _candidates(graphs: Graphs, pool: Tensors) -> Tensor:
+    """The best items without any control."""
+    upper, search = (next(spec for spec in graphs.specs if spec.name == name) for name in ("upper", "search"))
+    count = torch.tensor(min(CANDIDATES, pool["eligible_BN"].shape[1]))
+    plain = {**pool, **upper(pool), "tilts_BN": torch.zeros_like(pool["tilts_BN"]), "k": count}
+    return search(plain)["rows_BK"]
 
 
 def _far_from_edges(graphs: Graphs, pool: Tensors) -> Tensor:

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -40,6 +40,8 @@ class FitConfig:
     """Epochs between validations (and checkpoints)."""
     patience: int = 4
     """Validations without a better NDCG@10 after which training stops."""
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    """Of the matrix products. auto: bfloat16 where a measurement at the start finds it faster. A resumed run keeps what it began with."""
     seed: int = 0
     """Of weights, order of batches, dropout and negatives."""
 
@@ -73,6 +75,10 @@ class Fit:
         torch.manual_seed(config.seed)
         self.split, self.config, self.device = split, config, device
         self.model = Recommender(shape, split.item_count).to(device)
+        self.negatives = _negatives(config, split.item_count)
+        popularity = torch.from_numpy(split.popularity()).to(device) + 1.0
+        self.proposal_N = (popularity / popularity.sum()).float()
+        self.dtype = self._pick_dtype() if config.precision == "auto" else getattr(torch, config.precision)
         for index, dropout in enumerate(_dropouts(self.model)):
             dropout.generator = np.random.Generator(np.random.SFC64([config.seed, index]))
         self.average = copy.deepcopy(self.model).eval()
@@ -82,10 +88,24 @@ class Fit:
         self.steps_per_epoch = max(1, math.ceil(events / config.events_per_batch))
         self.optimiser = torch.optim.AdamW(_parameter_groups(self.model, config), lr=config.learning_rate, fused=True)
         self.schedule = torch.optim.lr_scheduler.LambdaLR(self.optimiser, self._rate)
-        self.negatives = _negatives(config, split.item_count)
-        popularity = torch.from_numpy(split.popularity()).to(device) + 1.0
-        self.proposal_N = (popularity / popularity.sum()).float()
-        self.autocast_dtype = pick_dtype(device)
+
+    def _pick_dtype(self) -> torch.dtype:
+        """bfloat16 on a GPU that has it, and on a CPU where steps are measured to be faster with it; float32 elsewhere."""
+        if self.device.type == "cuda":
+            return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float32
+        rng = np.random.default_rng(0)
+        length, size = self.model.config.window_length, self.config.events_per_batch
+        batch = next(iter(training_batches(self.split, length, size, rng)))
+        seconds: dict[torch.dtype, float] = {}
+        for _ in range(3):
+            for self.dtype in (torch.float32, torch.bfloat16):
+                began = time.perf_counter()
+                self._forward(batch).backward()
+                seconds[self.dtype] = min(seconds.get(self.dtype, math.inf), time.perf_counter() - began)
+            if seconds[torch.bfloat16] > 4 * seconds[torch.float32]:
+                break  # emulated: each step may take a second
+        self.model.zero_grad(set_to_none=True)
+        return torch.bfloat16 if seconds[torch.bfloat16] < 0.8 * seconds[torch.float32] else torch.float32
 
     def _rate(self, step: int) -> float:
         total = self.steps_per_epoch * self.config.epochs
@@ -129,9 +149,12 @@ class Fit:
         ]
         return float(torch.stack(losses).mean())
 
+    def _forward(self, batch: Batch) -> Tensor:
+        with torch.autocast(self.device.type, dtype=self.dtype, enabled=self.dtype != torch.float32):
+            return self._loss(*(torch.from_numpy(part).to(self.device) for part in batch))
+
     def _step(self, batch: Batch) -> Tensor:
-        with torch.autocast(self.device.type, dtype=self.autocast_dtype, enabled=self.autocast_dtype != torch.float32):
-            loss = self._loss(*(torch.from_numpy(part).to(self.device) for part in batch))
+        loss = self._forward(batch)
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()
         nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
@@ -175,7 +198,7 @@ class Fit:
             self.best = copy.deepcopy(self.average.state_dict())
         return metrics.ndcg
 
-    _STATE = ("best", "best_ndcg", "stale", "epoch", "seconds")
+    _STATE = ("best", "best_ndcg", "stale", "epoch", "seconds", "dtype")
     _MODULES = ("model", "average", "optimiser", "schedule")
 
     def _save(self, checkpoint: Path | None) -> None:
@@ -212,25 +235,6 @@ class Fit:
 
 def _dropouts(model: nn.Module) -> list[Dropout]:
     return [module for module in model.modules() if isinstance(module, Dropout)]
-
-
-def pick_dtype(device: torch.device) -> torch.dtype:
-    """bf16 on a GPU that has it, and on a CPU where it is measured to be faster; fp32 elsewhere."""
-    if device.type == "cuda":
-        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float32
-    seconds = {dtype: _time_product(dtype) for dtype in (torch.float32, torch.bfloat16)}
-    return torch.bfloat16 if seconds[torch.bfloat16] < 0.7 * seconds[torch.float32] else torch.float32
-
-
-def _time_product(dtype: torch.dtype) -> float:
-    a, b = torch.ones(512, 128, dtype=dtype), torch.ones(128, 512, dtype=dtype)
-    _ = a @ b
-    best = math.inf
-    for _ in range(3):
-        began = time.perf_counter()
-        _ = a @ b
-        best = min(best, time.perf_counter() - began)
-    return best
 
 
 def _negatives(config: FitConfig, item_count: int) -> int | None:

@@ -1,6 +1,7 @@
 """The graphs of a bundle (proto/README.md) as torch modules: what is exported is what the offline evaluation runs.
 
-Dimensions: B batch, T time, P = T + 1 positions, D hidden, E edits, C concepts, M terms of a concept, N items, K top-k.
+Dimensions: B batch, T time, P = T + 1 positions, D hidden, E edits, C concepts of a request, X concepts in all, M features of a concept,
+N items, K top-k or candidates.
 """
 
 from typing import NamedTuple
@@ -9,7 +10,19 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from steersman_training.edit import Edit
 from steersman_training.recommender import Recommender, last_position
+
+CANDIDATES = 256
+"""Best items of a user on which a concept is solved."""
+NEWTON_STEPS = 2
+"""Of a concept's solution: the tilt is approached in as many equal parts."""
+GRADIENT_STEPS = 24
+"""Conjugate gradients in each of them: enough for single precision, so that backends agree."""
+RIDGE = 0.1
+"""Relative to a feature's own curvature: what keeps weights small where features do much the same."""
+TINY = 1e-30
+"""Keeps a system that asks for nothing from dividing by nothing. A bound, not a summand: the exporter drops an addition this small."""
 
 
 class Lower(nn.Module):
@@ -35,11 +48,11 @@ class Upper(nn.Module):
 
     def forward(self, h_BD: Tensor, context_BPD: Tensor | None = None, lengths_B: Tensor | None = None) -> Tensor:
         if context_BPD is None or lengths_B is None:
-            return self.model.query(h_BD)
+            return h_BD.clone()  # the state after the last block is the query
         index_B1D = lengths_B.view(-1, 1, 1).expand(-1, 1, h_BD.shape[1])
         x_BPD = context_BPD.scatter(1, index_B1D, h_BD.unsqueeze(1))
         x_BPD = self.model.run_blocks(x_BPD, self.model.config.hook_block, self.model.config.blocks)
-        return self.model.query(last_position(x_BPD, lengths_B))
+        return last_position(x_BPD, lengths_B)
 
 
 class Found(NamedTuple):
@@ -99,8 +112,95 @@ class ConceptEdits(NamedTuple):
     concept_edits_BE: Tensor
 
 
+class SolvedConcepts(nn.Module):
+    """A concept is solved for the state at hand: its features move the scores as a tilt by its attribute value would.
+
+    With s the scores of the user's best items, member the items that have the value, and J the change of s by each feature's strength,
+
+        minimise over w:  KL( softmax(s + strength * tilt * member) || softmax(s + J w) )
+
+    by a few Newton steps with a ridge. Scores are linear in a state that is the query, so J is exact. Tilting is the target since it is the
+    cheapest way to raise a known attribute: of all distributions with that share it is the closest to the user's own.
+    """
+
+    INPUTS = ("h_BD", "candidates_BK", "items_ND", "biases_N", "concepts_BC", "concept_strengths_BC")
+
+    features_XM: Tensor
+    directions_XMD: Tensor
+    member_XN: Tensor
+    tilts_X: Tensor
+
+    def __init__(self, edit: Edit, features_XM: Tensor, member_XN: Tensor, tilts_X: Tensor) -> None:
+        super().__init__()
+        self.register_buffer("features_XM", features_XM)
+        self.register_buffer(
+            "directions_XMD", edit.scale_F[features_XM].unsqueeze(-1) * edit.sae.decoder_FD[features_XM]
+        )
+        self.register_buffer("member_XN", member_XN)
+        self.register_buffer("tilts_X", tilts_X)
+
+    def strengthen(self, concept: int, factor: float) -> None:
+        """Makes strength 1 of a concept what `factor` was before."""
+        self.tilts_X[concept] *= factor
+
+    def forward(
+        self,
+        h_BD: Tensor,
+        candidates_BK: Tensor,
+        items_ND: Tensor,
+        biases_N: Tensor,
+        concepts_BC: Tensor,
+        concept_strengths_BC: Tensor,
+    ) -> ConceptEdits:
+        items_BKD = F.embedding(candidates_BK, items_ND)
+        scores_B1K = (items_BKD @ h_BD.unsqueeze(-1)).transpose(1, 2) + biases_N[candidates_BK].unsqueeze(1)
+        jacobian_BCKM = items_BKD.unsqueeze(1) @ self.directions_XMD[concepts_BC].transpose(-1, -2)
+        member_BCK = self.member_XN[concepts_BC.unsqueeze(-1), candidates_BK.unsqueeze(1)]
+        tilts_BCK = member_BCK * (self.tilts_X[concepts_BC] * concept_strengths_BC).unsqueeze(-1)
+        weights_BCM = torch.zeros_like(jacobian_BCKM[:, :, 0])
+        for step in range(1, NEWTON_STEPS + 1):
+            moved_BCK = (jacobian_BCKM @ weights_BCM.unsqueeze(-1)).squeeze(-1)
+            wanted_BCK = (scores_B1K + tilts_BCK * (step / NEWTON_STEPS)).softmax(-1)
+            weights_BCM = weights_BCM + _newton_step(jacobian_BCKM, (scores_B1K + moved_BCK).softmax(-1), wanted_BCK)
+        edits_BE = weights_BCM.flatten(1)
+        return ConceptEdits(self.features_XM[concepts_BC].flatten(1), torch.ones_like(edits_BE), edits_BE)
+
+
+def _newton_step(jacobian_BCKM: Tensor, now_BCK: Tensor, wanted_BCK: Tensor) -> Tensor:
+    """The change of weights that brings one distribution to another, in the Fisher metric half way between them. (B, C, M)
+
+    Each feature's strength is measured by what it does (its curvature, and a tenth of the mean, since it may do next to nothing), and the
+    ridge is relative to that: the condition is at most 1 + M / RIDGE.
+    """
+    metric_BCK1 = (0.5 * (now_BCK + wanted_BCK)).unsqueeze(-1)
+    centred_BCKM = jacobian_BCKM - (metric_BCK1 * jacobian_BCKM).sum(-2, keepdim=True)
+    curvature_BC1M = (metric_BCK1 * centred_BCKM.square()).sum(-2, keepdim=True)
+    scale_BC1M = (curvature_BC1M + RIDGE * curvature_BC1M.mean(-1, keepdim=True)).clamp_min(TINY).rsqrt()
+    scaled_BCKM = centred_BCKM * scale_BC1M
+    fisher_BCMM = scaled_BCKM.transpose(-1, -2) @ (metric_BCK1 * scaled_BCKM)
+    slope_BCM = ((wanted_BCK - now_BCK).unsqueeze(-2) @ scaled_BCKM).squeeze(-2)
+    return _conjugate_gradients(fisher_BCMM, slope_BCM) * scale_BC1M.squeeze(-2)
+
+
+def _conjugate_gradients(a_BCMM: Tensor, b_BCM: Tensor) -> Tensor:
+    """Solves (A + RIDGE I) x = b by a fixed number of steps: ONNX has no linear solve."""
+    x_BCM, residual_BCM = torch.zeros_like(b_BCM), b_BCM
+    direction_BCM, size_BC1 = residual_BCM, residual_BCM.square().sum(-1, keepdim=True)
+    for _ in range(GRADIENT_STEPS):
+        image_BCM = (a_BCMM @ direction_BCM.unsqueeze(-1)).squeeze(-1) + RIDGE * direction_BCM
+        length_BC1 = size_BC1 / (direction_BCM * image_BCM).sum(-1, keepdim=True).clamp_min(TINY)
+        x_BCM = x_BCM + length_BC1 * direction_BCM
+        residual_BCM = residual_BCM - length_BC1 * image_BCM
+        next_BC1 = residual_BCM.square().sum(-1, keepdim=True)
+        direction_BCM = residual_BCM + next_BC1 / size_BC1.clamp_min(TINY) * direction_BCM
+        size_BC1 = next_BC1
+    return x_BCM
+
+
 class FixedConcepts(nn.Module):
     """A concept adds the same weighted features whatever the state: strength_f = strength * weight_f."""
+
+    INPUTS = ("concepts_BC", "concept_strengths_BC")
 
     features_XM: Tensor
     weights_XM: Tensor
@@ -110,6 +210,10 @@ class FixedConcepts(nn.Module):
         super().__init__()
         self.register_buffer("features_XM", features_XM)
         self.register_buffer("weights_XM", weights_XM)
+
+    def strengthen(self, concept: int, factor: float) -> None:
+        """Makes strength 1 of a concept what `factor` was before."""
+        self.weights_XM[concept] *= factor
 
     def forward(self, concepts_BC: Tensor, concept_strengths_BC: Tensor) -> ConceptEdits:
         features_BE = self.features_XM[concepts_BC].flatten(1)

@@ -15,7 +15,7 @@ from steersman.v1 import bundle_pb2
 from steersman_training.attributes import AttributeValues
 from steersman_training.bundle import write_bundle
 from steersman_training.catalogue import Evidence, build_catalogue
-from steersman_training.concepts import ConceptConfig, fit_concepts
+from steersman_training.concepts import ConceptConfig, Concepts, fit_concepts
 from steersman_training.data import Dataset
 from steersman_training.edit import Edit, natural_scale
 from steersman_training.export import Graphs, golden_rows
@@ -73,6 +73,7 @@ class Trained(NamedTuple):
     edit: Edit
     split: Split
     values: AttributeValues
+    graph: Concepts
     concepts: pl.DataFrame
 
 
@@ -119,7 +120,7 @@ def train(
         config,
         {"items": data.items, "features": features, "concepts": concepts},
     )
-    return Trained(folder, figures, model, edit, split, values, concepts)
+    return Trained(folder, figures, model, edit, split, values, graph, concepts)
 
 
 def split_by(name: str, data: Dataset) -> Split:

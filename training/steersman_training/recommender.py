@@ -28,7 +28,7 @@ class RecommenderConfig:
     window_stride: int = 50
     """Steps, in events, in which the window of a longer history moves."""
     hook: int | None = None
-    """The hidden state is taken after this many blocks. None: after the last."""
+    """The hidden state is taken after this many blocks. None: after the last, where it is the query."""
 
     def __post_init__(self) -> None:
         if self.hidden % self.heads:
@@ -90,7 +90,10 @@ class Block(nn.Module):
 
 
 class Recommender(nn.Module):
-    """score(history, i) = norm(h_last) . items[i] + biases[i], h the residual stream above all blocks."""
+    """score(history, i) = query . items[i] + biases[i], query = norm(residual stream after the last block) at the last position.
+
+    The final norm belongs to the last block: the state after it is the query, and scores are linear in it.
+    """
 
     def __init__(self, config: RecommenderConfig, item_count: int) -> None:
         super().__init__()
@@ -114,24 +117,18 @@ class Recommender(nn.Module):
         return embedded_BPD
 
     def run_blocks(self, x_BPD: Tensor, begin: int, end: int) -> Tensor:
-        """The residual stream after block `end`, given that after block `begin`."""
+        """The state after block `end`, given that after block `begin`."""
         for block in list(self.blocks)[begin:end]:
             x_BPD = block(x_BPD)
-        return x_BPD
+        return self.norm(x_BPD) if begin < end == len(self.blocks) else x_BPD
 
     def hidden_states(self, ids_BT: Tensor) -> Tensor:
-        """Residual stream at the hook, (B, P, D). Position p has read p events; padding on the right is not seen."""
+        """States at the hook, (B, P, D). Position p has read p events; padding on the right is not seen."""
         return self.run_blocks(self.embed(self.items(ids_BT)), 0, self.config.hook_block)
 
     def forward(self, ids_BT: Tensor) -> Tensor:
         """Queries at every position, (B, P, D)."""
-        x_BPD = self.run_blocks(self.hidden_states(ids_BT), self.config.hook_block, self.config.blocks)
-        return self.query(x_BPD)
-
-    def query(self, x_BD: Tensor) -> Tensor:
-        """The final norm of the residual stream."""
-        normed_BD: Tensor = self.norm(x_BD)
-        return normed_BD
+        return self.run_blocks(self.hidden_states(ids_BT), self.config.hook_block, self.config.blocks)
 
     def score(self, query_BD: Tensor) -> Tensor:
         """Logits of every item, (B, N)."""

@@ -9,10 +9,22 @@ import torch
 from torch import Tensor
 
 from steersman_training.edit import Edit
-from steersman_training.graphs import Lower, Search, Upper
+from steersman_training.graphs import (
+    CANDIDATES,
+    ConceptEdits,
+    FixedConcepts,
+    Found,
+    Lower,
+    Search,
+    SolvedConcepts,
+    Upper,
+)
 from steersman_training.ranking import TOP, ndcg, ranks
 from steersman_training.recommender import Recommender
 from steersman_training.sequences import Split, Targets, evaluation_batches
+
+RESOLVED_TOGETHER = 256
+"""Users whose concepts are solved in one go: each takes K x M numbers for its Jacobian."""
 
 
 class Lists(NamedTuple):
@@ -48,6 +60,12 @@ class Audience:
         """The lists without any control."""
         return self.lists()
 
+    @cached_property
+    def candidates_BK(self) -> Tensor:
+        """The best eligible items of each user without any control, on which concepts are solved."""
+        count = torch.tensor(min(CANDIDATES, self.eligible_BN.shape[1]))
+        return self._search(self.h_BD, torch.zeros_like(self.model.biases), count).rows_BK
+
     def take(self, rows: Tensor) -> "Audience":
         """Some of the users."""
         context = tuple(part[rows] for part in self.context)
@@ -62,20 +80,48 @@ class Audience:
     def lists(self, h_BD: Tensor | None = None, tilts_N: Tensor | None = None) -> Lists:
         """The lists from these states (by default the users' own), with a bias on the scores of items."""
         model = self.model
-        query_BD = Upper(model)(self.h_BD if h_BD is None else h_BD, *self.context)
-        tilts_1N = torch.zeros_like(model.biases) if tilts_N is None else tilts_N
-        table = (model.items.weight, model.biases, self.eligible_BN, tilts_1N[None])
-        found = Search()(query_BD, *table, torch.tensor(TOP))
-        scores_BN = (model.score(query_BD) + tilts_1N).masked_fill(~self.eligible_BN, -math.inf)
+        h_BD = self.h_BD if h_BD is None else h_BD
+        tilts_N = torch.zeros_like(model.biases) if tilts_N is None else tilts_N
+        found = self._search(h_BD, tilts_N, torch.tensor(TOP))
+        scores_BN = (model.score(Upper(model)(h_BD, *self.context)) + tilts_N).masked_fill(~self.eligible_BN, -math.inf)
         return Lists(found.rows_BK, ndcg(ranks(scores_BN, self.targets_B)))
 
-    def steered(self, edit: Edit, features_E: Tensor, strengths_E: Tensor, *, strength: float = 1.0) -> Lists:
-        """The lists when every user has these `add` edits, times `strength`."""
-        size = (len(self.h_BD), len(features_E))
-        strengths_BE = (strength * strengths_E).expand(size)
-        with torch.no_grad():
-            edited = edit(self.h_BD, features_E.expand(size), torch.ones_like(strengths_BE), strengths_BE)
-        return self.lists(edited.edited_BD)
+    @torch.no_grad()
+    def _search(self, h_BD: Tensor, tilts_N: Tensor, k: Tensor) -> Found:
+        model = self.model
+        query_BD = Upper(model)(h_BD, *self.context)
+        found: Found = Search()(query_BD, model.items.weight, model.biases, self.eligible_BN, tilts_N[None], k)
+        return found
+
+    @torch.no_grad()
+    def edited(self, edit: Edit, features_BE: Tensor, gains_BE: Tensor, strengths_BE: Tensor) -> Lists:
+        """The lists when each user has edits of their own."""
+        return self.lists(edit(self.h_BD, features_BE, gains_BE, strengths_BE).edited_BD)
+
+    def steered(self, edit: Edit, feature: int, strength: float) -> Lists:
+        """The lists when one feature is turned up for everybody."""
+        features_B1 = torch.full_like(self.targets_B, feature)[:, None]
+        return self.edited(
+            edit, features_B1, torch.ones_like(self.h_BD[:, :1]), torch.full_like(self.h_BD[:, :1], strength)
+        )
+
+    @torch.no_grad()
+    def resolve(self, concepts: SolvedConcepts | FixedConcepts, concept: int, strength: float) -> ConceptEdits:
+        """What a concept comes down to for each user."""
+        pool = {
+            "h_BD": self.h_BD,
+            "concepts_BC": torch.full_like(self.targets_B, concept)[:, None],
+            "concept_strengths_BC": torch.full_like(self.h_BD[:, :1], strength),
+        }
+        shared = {"items_ND": self.model.items.weight, "biases_N": self.model.biases}
+        if "candidates_BK" in concepts.INPUTS:
+            pool["candidates_BK"] = self.candidates_BK
+        parts = [
+            concepts(*(part[name] for name in concepts.INPUTS))
+            for begin in range(0, len(self.h_BD), RESOLVED_TOGETHER)
+            for part in [{name: value[begin : begin + RESOLVED_TOGETHER] for name, value in pool.items()} | shared]
+        ]
+        return ConceptEdits(*(torch.cat(column) for column in zip(*parts, strict=True)))
 
 
 @torch.no_grad()
