@@ -19,6 +19,11 @@ from steersman_training.ranking import Metrics, evaluate
 from steersman_training.recommender import Dropout, Recommender, RecommenderConfig
 from steersman_training.sequences import Batch, Split, training_batches
 
+MEASURED_STEPS = 10
+"""Steps in each precision of which the shortest counts: what else runs on the machine must not decide."""
+WORTH_IT = 0.7
+"""Part of float32's time that bfloat16 may take at most to be chosen."""
+
 
 @dataclass(frozen=True)
 class FitConfig:
@@ -97,7 +102,7 @@ class Fit:
         length, size = self.model.config.window_length, self.config.events_per_batch
         batch = next(iter(training_batches(self.split, length, size, rng)))
         seconds: dict[torch.dtype, float] = {}
-        for _ in range(3):
+        for _ in range(MEASURED_STEPS):
             for self.dtype in (torch.float32, torch.bfloat16):
                 began = time.perf_counter()
                 self._forward(batch).backward()
@@ -105,7 +110,7 @@ class Fit:
             if seconds[torch.bfloat16] > 4 * seconds[torch.float32]:
                 break  # emulated: each step may take a second
         self.model.zero_grad(set_to_none=True)
-        return torch.bfloat16 if seconds[torch.bfloat16] < 0.8 * seconds[torch.float32] else torch.float32
+        return torch.bfloat16 if seconds[torch.bfloat16] < WORTH_IT * seconds[torch.float32] else torch.float32
 
     def _rate(self, step: int) -> float:
         total = self.steps_per_epoch * self.config.epochs
