@@ -9,6 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from steersman_training.attributes import AttributeValues
+from steersman_training.concepts import ConceptConfig, fit_concepts
 from steersman_training.edit import Edit, natural_scale
 from steersman_training.graphs import (
     RIDGE,
@@ -23,6 +25,7 @@ from steersman_training.graphs import (
 from steersman_training.recommender import Recommender, RecommenderConfig, last_position
 from steersman_training.sae import SaeConfig, SparseAutoencoder, measure_sae, train_sae
 from steersman_training.sequences import window_start
+from steersman_training.steering import Audience
 
 
 @pytest.fixture(scope="module")
@@ -170,6 +173,23 @@ def test_the_newton_step_is_that_of_a_direct_solver() -> None:
     slope = torch.einsum("bckm,bck->bcm", jacobian.double(), (wanted - now).double())
     exact = torch.linalg.solve(fisher + ridge, slope)
     torch.testing.assert_close(_newton_step(jacobian, now, wanted).double(), exact, rtol=1e-3, atol=1e-5)
+
+
+def test_concepts_raise_what_they_name_and_none_is_without_effect(edit: Edit) -> None:
+    generator = torch.Generator().manual_seed(7)
+    model = Recommender(RecommenderConfig(hidden=12, heads=2), 60).eval().requires_grad_(False)
+    some_N = torch.arange(60) % 3 == 0  # they lie on one side of the space, as items of a genre do
+    model.items.weight.copy_(torch.randn(60, 12, generator=generator) + 2 * some_N[:, None] * torch.eye(12)[0])
+    states, targets = torch.randn(80, 12, generator=generator), torch.randint(60, (80,), generator=generator)
+    people = Audience(model, states, (), torch.ones(80, 60, dtype=torch.bool), targets)
+    member_VN = torch.stack([some_N, torch.ones(60, dtype=torch.bool)])
+    values = AttributeValues([("genres", "Some"), ("genres", "All")], member_VN)
+    graph, table = fit_concepts(edit, values, people, people, ConceptConfig(terms=8))
+    assert isinstance(graph, SolvedConcepts)
+    some, everything = table.iter_rows(named=True)
+    assert some["share_after"] > some["share_before"] + 0.15
+    assert everything["share_before"] == 1
+    assert bool((graph.tilts_X > 0).all())
 
 
 def test_a_feature_that_moves_no_candidate_is_left_alone() -> None:

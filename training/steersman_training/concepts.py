@@ -87,17 +87,19 @@ def _measure(edit: Edit, concepts: Concepts, concept: int, member_N: Tensor, peo
 def _calibrate(edit: Edit, concepts: Concepts, concept: int, member_N: Tensor, people: Audience, goal: float) -> float:
     """The least strength that reaches the goal, between those that are tried, or the one that comes closest.
 
-    Shares may fall again where strength is beyond what the features can do, so this is no bisection.
+    Shares may fall again where strength is beyond what the features can do, so this is no bisection. Never zero: a value that is everywhere
+    already can still be turned down.
     """
     below = (0.0, people.plain.share(member_N))
     best = below
     for strength in FACTORS:
         share = people.edited(edit, *people.resolve(concepts, concept, strength)).share(member_N)
         if share >= goal:
-            return below[0] + (strength - below[0]) * (goal - below[1]) / max(share - below[1], 1e-9)
+            between = below[0] + (strength - below[0]) * (goal - below[1]) / max(share - below[1], 1e-9)
+            return max(between, FACTORS[0])
         below = (strength, share)
         best = max(best, below, key=lambda pair: pair[1])
-    return best[0]
+    return max(best[0], FACTORS[0])
 
 
 def _solved(
