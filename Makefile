@@ -9,7 +9,7 @@ READY := $(VENV)/.ready
 BUNDLE := $(DATA)/bundles/current
 
 .DEFAULT_GOAL := help
-.PHONY: help setup proto proto-check lint types test docs docs-check deploy-check interop train serve loadtest bench clean
+.PHONY: help setup proto proto-check lint types test docs docs-check deploy-check interop train serve loadtest bench bench-train clean
 
 help: ## This list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 22
@@ -92,6 +92,12 @@ $(DATA)/histories.parquet: | $(READY)
 bench: $(READY) ## Benchmarks, by hand: batched against single calls, with metrics against without
 	$(BIN)/python -m tests.bench.batching --bundle $(BUNDLE)
 	$(BIN)/python -m tests.bench.overhead --bundle $(BUNDLE)
+
+# The peers' virtual environment and checkout: `python -m tests.bench.train_speed --help`. Without them Steersman is measured alone.
+DATASET ?= movielens-100k
+bench-train: $(READY) ## Training events per second, by hand: beside RecTools (PEERS_PYTHON=) and pmixer (PMIXER=), on DATASET
+	$(BIN)/python -m tests.bench.train_speed --data $(DATASET) --cache $(DATA)/cache $(if $(PEERS_PYTHON),--peers-python $(PEERS_PYTHON)) \
+		$(if $(PMIXER),--pmixer $(PMIXER)) --json $(DATA)/train_speed.json
 
 clean: ## Remove the virtual environment and caches; data/ (bundles, sessions) stays
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache dist build
