@@ -1,6 +1,6 @@
-"""SASRec (Kang & McAuley, arXiv 1808.09781), pre-norm, with tied item embeddings and a start token.
+"""SASRec (Kang & McAuley, arXiv 1808.09781) with today's blocks, tied item embeddings and a start token.
 
-Dimensions: B batch, T time, P = T + 1 positions (the start token and T events), D hidden, N items.
+Dimensions: B batch, T time, P = T + 1 positions (the start token and T events), D hidden, H heads, C = D / H, N items.
 """
 
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ class RecommenderConfig:
     blocks: int = 2
     """Transformer blocks."""
     heads: int = 2
-    """Attention heads of a block. Must divide `hidden`."""
+    """Attention heads of a block. Twice as many must divide `hidden`."""
     dropout: float = 0.3
     """Probability with which embeddings and the blocks' outputs are dropped in training."""
     window_length: int = 200
@@ -31,8 +31,8 @@ class RecommenderConfig:
     """The hidden state is taken after this many blocks. None: after the last, where it is the query."""
 
     def __post_init__(self) -> None:
-        if self.hidden % self.heads:
-            raise ValueError(f"hidden: {self.hidden} is not a multiple of heads, {self.heads}")
+        if self.hidden % (2 * self.heads):
+            raise ValueError(f"hidden: {self.hidden} is not a multiple of twice the heads, {self.heads}")
         if not 1 <= self.window_stride <= self.window_length:
             raise ValueError(
                 f"window_stride: {self.window_stride} is not between 1 and window_length, {self.window_length}"
@@ -62,30 +62,73 @@ class Dropout(nn.Module):
         return x * (drawn >= self.threshold).to(x.dtype).mul_(256 / (256 - self.threshold))
 
 
+class Rotary(nn.Module):
+    """Rotary positions (Su et al., arXiv 2104.09864): attention sees how far apart two events are, not where they stand."""
+
+    cosine_PC: Tensor
+    sine_PC: Tensor
+
+    def __init__(self, width: int, positions: int) -> None:
+        """`width` is that of a head, C."""
+        super().__init__()
+        frequency = 10_000.0 ** (-torch.arange(width // 2) / (width // 2))
+        angle_PC = torch.arange(positions)[:, None] * frequency.repeat(2)
+        self.register_buffer("cosine_PC", angle_PC.cos(), persistent=False)
+        self.register_buffer("sine_PC", angle_PC.sin(), persistent=False)
+
+    def forward(self, x_BHPC: Tensor) -> Tensor:
+        length = x_BHPC.shape[2]
+        first, second = x_BHPC.chunk(2, dim=-1)
+        turned_BHPC = torch.cat([-second, first], dim=-1)
+        return x_BHPC * self.cosine_PC[:length] + turned_BHPC * self.sine_PC[:length]
+
+
+class RecentEvents(nn.Module):
+    """x_p + sum_{j < REACH} kernel_j * x_{p-j}: a causal convolution, one kernel a dimension.
+
+    What was done last matters most, and attention alone is slow to learn so: "Canon layers" (Allen-Zhu, arXiv 2512.17351).
+    """
+
+    REACH = 3
+
+    def __init__(self, hidden: int) -> None:
+        super().__init__()
+        self.kernel = nn.Parameter(torch.zeros(self.REACH, hidden))
+
+    def forward(self, x_BPD: Tensor) -> Tensor:
+        mixed_BPD = x_BPD * (1 + self.kernel[0])
+        for back in range(1, self.REACH):
+            mixed_BPD = mixed_BPD + F.pad(x_BPD, (0, 0, back, 0))[:, : x_BPD.shape[1]] * self.kernel[back]
+        return mixed_BPD
+
+
 class Block(nn.Module):
-    """x + attention(norm(x)), then x + mlp(norm(x)); attention is causal."""
+    """x + attention(recent(norm(x))), then x + down(silu(gate) * up(norm(x))); attention is causal."""
 
     def __init__(self, config: RecommenderConfig) -> None:
         super().__init__()
-        hidden = config.hidden
+        hidden, inner = config.hidden, config.hidden * 8 // 3 // 8 * 8  # as many weights as an MLP of 4 D
         self.heads = config.heads
         self.attention_norm = nn.LayerNorm(hidden)
+        self.recent = RecentEvents(hidden)
         self.qkv = nn.Linear(hidden, 3 * hidden)
+        self.rotary = Rotary(hidden // config.heads, config.window_length + 1)
         self.out = nn.Linear(hidden, hidden)
         self.mlp_norm = nn.LayerNorm(hidden)
-        self.mlp = nn.Sequential(nn.Linear(hidden, 4 * hidden), nn.GELU(), nn.Linear(4 * hidden, hidden))
+        self.gate_up = nn.Linear(hidden, 2 * inner)
+        self.down = nn.Linear(inner, hidden)
         self.dropout = Dropout(config.dropout)
 
     def forward(self, x_BPD: Tensor) -> Tensor:
-        x_BPD = x_BPD + self.dropout(self._attend(self.attention_norm(x_BPD)))
-        mixed_BPD: Tensor = x_BPD + self.dropout(self.mlp(self.mlp_norm(x_BPD)))
+        x_BPD = x_BPD + self.dropout(self._attend(self.recent(self.attention_norm(x_BPD))))
+        gate, up = self.gate_up(self.mlp_norm(x_BPD)).chunk(2, dim=-1)
+        mixed_BPD: Tensor = x_BPD + self.dropout(self.down(F.silu(gate) * up))
         return mixed_BPD
 
     def _attend(self, x_BPD: Tensor) -> Tensor:
         q, k, v = (part.unflatten(-1, (self.heads, -1)).transpose(1, 2) for part in self.qkv(x_BPD).chunk(3, dim=-1))
-        attended_BPD: Tensor = self.out(
-            F.scaled_dot_product_attention(q, k, v, is_causal=True).transpose(1, 2).flatten(2)
-        )
+        attended_BHPC = F.scaled_dot_product_attention(self.rotary(q), self.rotary(k), v, is_causal=True)
+        attended_BPD: Tensor = self.out(attended_BHPC.transpose(1, 2).flatten(2))
         return attended_BPD
 
 
@@ -101,19 +144,16 @@ class Recommender(nn.Module):
         self.items = nn.Embedding(item_count, config.hidden)
         self.biases = nn.Parameter(torch.zeros(item_count))
         self.start = nn.Parameter(torch.zeros(config.hidden))
-        self.positions = nn.Parameter(torch.zeros(config.window_length + 1, config.hidden))
         self.dropout = Dropout(config.dropout)
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.blocks))
         self.norm = nn.LayerNorm(config.hidden)
         self.apply(_initialise)
-        for parameter in (self.start, self.positions):
-            nn.init.normal_(parameter, std=0.02)
+        nn.init.normal_(self.start, std=0.02)
 
     def embed(self, events_BTD: Tensor) -> Tensor:
-        """Puts the start token before the events' embeddings and adds positions. (B, T, D) -> (B, P, D)."""
+        """Puts the start token before the events' embeddings. (B, T, D) -> (B, P, D)."""
         start_B1D = self.start + events_BTD.new_zeros(events_BTD.shape[0], 1, events_BTD.shape[2])
-        x_BPD = torch.cat([start_B1D, events_BTD], dim=1)
-        embedded_BPD: Tensor = self.dropout(x_BPD + self.positions[: x_BPD.shape[1]])
+        embedded_BPD: Tensor = self.dropout(torch.cat([start_B1D, events_BTD], dim=1))
         return embedded_BPD
 
     def run_blocks(self, x_BPD: Tensor, begin: int, end: int) -> Tensor:
