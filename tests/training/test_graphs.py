@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from steersman_training.attributes import AttributeValues
+from steersman_training.aims import Aim
 from steersman_training.concepts import ConceptConfig, fit_concepts
 from steersman_training.edit import Edit, natural_scale
 from steersman_training.graphs import (
@@ -121,15 +121,16 @@ class Solvable:
         self.items_ND, self.biases_N = torch.randn(30, 12, generator=generator), torch.randn(30, generator=generator)
         self.member_N = torch.arange(30) % 3 == 0
         alive = (edit.scale_F > 0).nonzero().flatten()[:8]
-        self.graph = SolvedConcepts(edit, alive[None], self.member_N[None], torch.tensor([1.5]))
+        self.graph = SolvedConcepts(edit, alive[None], self.member_N.float()[None], torch.tensor([1.5]))
         self.h_BD = torch.randn(20, 12, generator=generator)
         self.candidates_BK = torch.stack([torch.randperm(30, generator=generator)[:25] for _ in range(20)])
+        self.scores_BK = (self.h_BD @ self.items_ND.T + self.biases_N).gather(1, self.candidates_BK)
 
     def solve(self, strengths: list[float], rows: slice = slice(None)) -> Tensor:
         h_BD, candidates_BK = self.h_BD[rows], self.candidates_BK[rows]
         concepts_BC = torch.zeros(len(h_BD), len(strengths), dtype=torch.int64)
         strengths_BC = torch.tensor(strengths).expand(len(h_BD), -1)
-        answer = self.graph(h_BD, candidates_BK, self.items_ND, self.biases_N, concepts_BC, strengths_BC)
+        answer = self.graph(candidates_BK, self.scores_BK[rows], self.items_ND, concepts_BC, strengths_BC)
         edited_BD: Tensor = self.edit(h_BD, *answer).edited_BD
         return edited_BD
 
@@ -154,6 +155,13 @@ def test_a_solved_concept_depends_on_its_own_row_alone(edit: Edit) -> None:
     case = Solvable(edit)
     torch.testing.assert_close(case.solve([1.0], slice(3, 4))[0], case.solve([1.0])[3], rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(case.solve([1.0, 0.0]), case.solve([1.0]), rtol=1e-4, atol=1e-5)
+
+
+def test_candidates_that_may_not_be_returned_weigh_nothing(edit: Edit) -> None:
+    case, shorter = Solvable(edit), Solvable(edit)
+    case.scores_BK[:, 20:] = -math.inf
+    shorter.candidates_BK, shorter.scores_BK = shorter.candidates_BK[:, :20], shorter.scores_BK[:, :20]
+    torch.testing.assert_close(case.solve([1.0]), shorter.solve([1.0]), rtol=1e-4, atol=1e-5)
 
 
 def test_a_solved_concept_at_strength_zero_is_no_edit_at_all(edit: Edit) -> None:
@@ -182,9 +190,9 @@ def test_concepts_raise_what_they_name_and_none_is_without_effect(edit: Edit) ->
     model.items.weight.copy_(torch.randn(60, 12, generator=generator) + 2 * some_N[:, None] * torch.eye(12)[0])
     states, targets = torch.randn(80, 12, generator=generator), torch.randint(60, (80,), generator=generator)
     people = Audience(model, states, (), torch.ones(80, 60, dtype=torch.bool), targets)
-    member_VN = torch.stack([some_N, torch.ones(60, dtype=torch.bool)])
-    values = AttributeValues([("genres", "Some"), ("genres", "All")], member_VN)
-    graph, table = fit_concepts(edit, values, people, people, ConceptConfig(terms=8))
+    members = {"Some": some_N, "All": torch.ones(60, dtype=torch.bool)}
+    aims = [Aim("genres", value, member_N.float(), member_N) for value, member_N in members.items()]
+    graph, table = fit_concepts(edit, aims, people, people, ConceptConfig(terms=8))
     assert isinstance(graph, SolvedConcepts)
     some, everything = table.iter_rows(named=True)
     assert some["share_after"] > some["share_before"] + 0.15

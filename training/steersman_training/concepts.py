@@ -1,6 +1,6 @@
-"""Concepts: for each attribute value, a sparse signed set of features that raises it in the lists at the least cost.
+"""Concepts: for each aim, a sparse signed set of features that raises it in the lists at the least cost.
 
-Dimensions: X concepts, V attribute values (as many), M features of a concept, B users, K candidates, D hidden, F features, N items.
+Dimensions: X concepts, M features of a concept, B users, K candidates, D hidden, F features, N items.
 """
 
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ import polars as pl
 import torch
 from torch import Tensor
 
-from steersman_training.attributes import AttributeValues
+from steersman_training.aims import Aim
 from steersman_training.edit import Edit
 from steersman_training.graphs import RIDGE, FixedConcepts, SolvedConcepts
 from steersman_training.steering import Audience, boost_to_share
@@ -49,23 +49,24 @@ def target_share(before: float, rise: float) -> float:
 
 
 def fit_concepts(
-    edit: Edit, values: AttributeValues, learners: Audience, people: Audience, config: ConceptConfig
+    edit: Edit, aims: list[Aim], learners: Audience, people: Audience, config: ConceptConfig
 ) -> tuple[Concepts, pl.DataFrame]:
-    """The concept graph, and concepts.parquet: one row an attribute value, in the order of `values`.
+    """The concept graph, and concepts.parquet: one row an aim, in their order.
 
     Features are chosen on `learners`; what strength 1 shall be, and the effect that the table states, are measured on `people`. Where the
     state is the query, a concept is solved for the state at hand; below the last block its weights are fixed.
     """
-    if not values.names:
+    if not aims:
         return FixedConcepts(torch.zeros(1, 1, dtype=torch.int64), torch.zeros(1, 1)), pl.DataFrame(schema=_SCHEMA)
-    member_VN = values.member_VN.to(edit.scale_F.device)
-    concepts = (_fixed if people.context else _solved)(edit, member_VN, learners, people, config)
+    device = edit.scale_F.device
+    aims = [aim._replace(lean_N=aim.lean_N.to(device), member_N=aim.member_N.to(device)) for aim in aims]
+    concepts = (_fixed if people.context else _solved)(edit, aims, learners, people, config)
     rows = []
-    for value, (attribute, name) in enumerate(values.names):
-        goal = target_share(people.plain.share(member_VN[value]), config.rise)
-        concepts.strengthen(value, _calibrate(edit, concepts, value, member_VN[value], people, goal))
-        effect = _measure(edit, concepts, value, member_VN[value], people)
-        rows.append({"name": f"{attribute}:{name}", "attribute": attribute, "value": name, **effect})
+    for row, aim in enumerate(aims):
+        goal = target_share(people.plain.share(aim.member_N), config.rise)
+        concepts.strengthen(row, _calibrate(edit, concepts, row, aim.member_N, people, goal))
+        effect = _measure(edit, concepts, row, aim.member_N, people)
+        rows.append({"name": aim.name, "attribute": aim.attribute, "value": aim.value, **effect})
     return concepts, pl.DataFrame(rows, schema=_SCHEMA)
 
 
@@ -102,25 +103,24 @@ def _calibrate(edit: Edit, concepts: Concepts, concept: int, member_N: Tensor, p
     return max(best[0], FACTORS[0])
 
 
-def _solved(
-    edit: Edit, member_VN: Tensor, learners: Audience, people: Audience, config: ConceptConfig
-) -> SolvedConcepts:
-    some = learners.take(torch.arange(min(config.learners, len(learners.h_BD)), device=member_VN.device))
-    features_VM = torch.stack([_pursue(edit, some, member_N, config.terms) for member_N in member_VN])
-    tilts_V = torch.full((len(member_VN),), FIRST_TILT, device=member_VN.device)
-    return SolvedConcepts(edit, features_VM, member_VN, tilts_V)
+def _solved(edit: Edit, aims: list[Aim], learners: Audience, people: Audience, config: ConceptConfig) -> SolvedConcepts:
+    device = edit.scale_F.device
+    some = learners.take(torch.arange(min(config.learners, len(learners.h_BD)), device=device))
+    features_XM = torch.stack([_pursue(edit, some, aim.lean_N, config.terms) for aim in aims])
+    tilts_X = torch.full((len(aims),), FIRST_TILT, device=device)
+    return SolvedConcepts(edit, features_XM, torch.stack([aim.lean_N for aim in aims]), tilts_X)
 
 
 @torch.no_grad()
-def _pursue(edit: Edit, people: Audience, member_N: Tensor, count: int) -> Tensor:
-    """The features that together come closest to a tilt by an attribute, each user weighing them as needed. (M,)
+def _pursue(edit: Edit, people: Audience, lean_N: Tensor, count: int) -> Tensor:
+    """The features that together come closest to a tilt by `lean_N`, each user weighing them as needed. (M,)
 
     Simultaneous orthogonal matching pursuit (Tropp et al. 2006) in the Fisher metric of each user, over all living features.
     """
     directions_FD = edit.scale_F[:, None] * edit.sae.decoder_FD
     items_BKD = people.model.items.weight[people.candidates_BK]
     scores_BK = (items_BKD @ people.h_BD[..., None])[..., 0] + people.model.biases[people.candidates_BK]
-    tilts_BK = FIRST_TILT * member_N[people.candidates_BK]
+    tilts_BK = FIRST_TILT * lean_N[people.candidates_BK]
     metric_BK1 = 0.5 * (scores_BK.softmax(-1) + (scores_BK + tilts_BK).softmax(-1))[..., None]
     centred_BKD = items_BKD - (metric_BK1 * items_BKD).sum(1, keepdim=True)
     fisher_BDD = centred_BKD.mT @ (metric_BK1 * centred_BKD)
@@ -139,15 +139,16 @@ def _pursue(edit: Edit, people: Audience, member_N: Tensor, count: int) -> Tenso
         fisher_BMM.diagonal(dim1=1, dim2=2).add_(ridge_B[:, None])
         weights_BM = torch.linalg.solve(fisher_BMM, wanted_BD @ basis_MD.T)
         left_BD = wanted_BD - ((weights_BM @ basis_MD)[:, None] @ fisher_BDD)[:, 0]
-    return torch.tensor(chosen, device=member_N.device)
+    return torch.tensor(chosen, device=lean_N.device)
 
 
-def _fixed(edit: Edit, member_VN: Tensor, learners: Audience, people: Audience, config: ConceptConfig) -> FixedConcepts:
-    goals = [target_share(people.plain.share(member_N), config.rise) for member_N in member_VN]
-    boosts = [boost_to_share(people, member_N, goal)[0] for member_N, goal in zip(member_VN, goals, strict=True)]
-    weights_VF = _fit_weights(edit, member_VN, torch.tensor(boosts, device=member_VN.device), learners, config)
-    features_VM = weights_VF.abs().topk(min(config.terms, weights_VF.shape[1]), dim=1).indices
-    return FixedConcepts(features_VM, weights_VF.gather(1, features_VM))
+def _fixed(edit: Edit, aims: list[Aim], learners: Audience, people: Audience, config: ConceptConfig) -> FixedConcepts:
+    goals = [target_share(people.plain.share(aim.member_N), config.rise) for aim in aims]
+    boosts = [boost_to_share(people, aim.member_N, goal, aim.lean_N)[0] for aim, goal in zip(aims, goals, strict=True)]
+    bias_XN = torch.stack([boost * aim.lean_N for boost, aim in zip(boosts, aims, strict=True)])
+    weights_XF = _fit_weights(edit, bias_XN, learners, config)
+    features_XM = weights_XF.abs().topk(min(config.terms, weights_XF.shape[1]), dim=1).indices
+    return FixedConcepts(features_XM, weights_XF.gather(1, features_XM))
 
 
 _SCHEMA: dict[str, pl.DataType | type[pl.DataType]] = {
@@ -162,39 +163,38 @@ _SCHEMA: dict[str, pl.DataType | type[pl.DataType]] = {
 }
 
 
-def _fit_weights(edit: Edit, member_VN: Tensor, tilts_V: Tensor, learners: Audience, config: ConceptConfig) -> Tensor:
-    """Weights (V, F) that bring the steered distribution over items closest to the one that score boosting gives.
+def _fit_weights(edit: Edit, bias_XN: Tensor, learners: Audience, config: ConceptConfig) -> Tensor:
+    """Weights (X, F) that bring the steered distribution over items closest to the one that score boosting gives.
 
-    Minimises the mean over users of KL(softmax(s + tilt * member) || softmax(s steered)): boosting is the cheapest way to raise a known
+    Minimises the mean over users of KL(softmax(s + bias) || softmax(s steered)): boosting is the cheapest way to raise a known
     attribute, so its distribution is what the edit should imitate. Iterative hard thresholding keeps the largest weights.
     """
     generator = torch.Generator().manual_seed(config.seed)
     directions_FD = edit.scale_F[:, None] * edit.sae.decoder_FD
-    weights_VF = torch.zeros(len(member_VN), len(directions_FD), device=tilts_V.device, requires_grad=True)
-    optimiser = torch.optim.Adam([weights_VF], lr=config.learning_rate)
-    kept_VF = (edit.scale_F > 0).expand_as(weights_VF)
-    bias_VN = tilts_V[:, None] * member_VN
+    weights_XF = torch.zeros(len(bias_XN), len(directions_FD), device=bias_XN.device, requires_grad=True)
+    optimiser = torch.optim.Adam([weights_XF], lr=config.learning_rate)
+    kept_XF = (edit.scale_F > 0).expand_as(weights_XF)
     for step in range(config.steps):
         if step == config.steps // 2:
-            kept_VF = _largest(weights_VF.detach(), config.terms)
+            kept_XF = _largest(weights_XF.detach(), config.terms)
         drawn = torch.randint(len(learners.h_BD), (config.users,), generator=generator)
-        loss = _divergence(learners.take(drawn.to(tilts_V.device)), (weights_VF * kept_VF) @ directions_FD, bias_VN)
+        loss = _divergence(learners.take(drawn.to(bias_XN.device)), (weights_XF * kept_XF) @ directions_FD, bias_XN)
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
         optimiser.step()
-    return weights_VF.detach() * kept_VF
+    return weights_XF.detach() * kept_XF
 
 
-def _divergence(people: Audience, direction_VD: Tensor, bias_VN: Tensor) -> Tensor:
-    """Cross-entropy of each value's boosted distribution and the one steered along its direction, summed over values."""
-    total = direction_VD.new_zeros(())
-    for direction_D, bias_N in zip(direction_VD, bias_VN, strict=True):
+def _divergence(people: Audience, direction_XD: Tensor, bias_XN: Tensor) -> Tensor:
+    """Cross-entropy of each aim's boosted distribution and the one steered along its direction, summed over aims."""
+    total = direction_XD.new_zeros(())
+    for direction_D, bias_N in zip(direction_XD, bias_XN, strict=True):
         with torch.no_grad():
             wanted_BN = people.log_probabilities(people.h_BD, bias_N).exp()
         total = total - (wanted_BN * people.log_probabilities(people.h_BD + direction_D)).sum(-1).mean()
     return total
 
 
-def _largest(weights_VF: Tensor, count: int) -> Tensor:
-    rows_VM = weights_VF.abs().topk(min(count, weights_VF.shape[1]), dim=1).indices
-    return torch.zeros_like(weights_VF, dtype=torch.bool).scatter(1, rows_VM, True)
+def _largest(weights_XF: Tensor, count: int) -> Tensor:
+    rows_XM = weights_XF.abs().topk(min(count, weights_XF.shape[1]), dim=1).indices
+    return torch.zeros_like(weights_XF, dtype=torch.bool).scatter(1, rows_XM, True)

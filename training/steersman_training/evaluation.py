@@ -51,22 +51,21 @@ def steering_table(trained: Trained, names: list[str]) -> list[dict[str, float |
     """What each concept does to the lists of the test users at each strength, beside boosting to the same share."""
     split: Split = trained.split
     people = audience(trained.model, split, split.test)
-    known = {row["name"]: row for row in trained.concepts.iter_rows(named=True)}
+    known = {aim.name: (concept, aim) for concept, aim in enumerate(trained.aims)}
     for name in names:
         if name not in known:
             raise DataError(f"concept: {name!r} is none of {', '.join(sorted(known))}")
     rows: list[dict[str, float | str]] = []
     for name in names or sorted(known):
-        row = known[name]
-        concept = trained.values.names.index((row["attribute"], row["value"]))
-        member_N = trained.values.member_VN[concept].to(people.h_BD.device)
+        concept, aim = known[name]
+        lean_N, member_N = aim.lean_N.to(people.h_BD.device), aim.member_N.to(people.h_BD.device)
         rows.append(
             {"concept": name, "strength": 0.0, "share": people.plain.share(member_N), "kept": 1.0, "boost_kept": 1.0}
         )
         for strength in STRENGTHS:
             steered = people.edited(trained.edit, *people.resolve(trained.graph, concept, strength))
-            boosted = boost_to_share(people, member_N, steered.share(member_N))[1]
-            kept, boost_kept = (lists.ndcg / people.plain.ndcg for lists in (steered, boosted))
             share = steered.share(member_N)
+            boosted = boost_to_share(people, member_N, share, lean_N)[1]
+            kept, boost_kept = (lists.ndcg / people.plain.ndcg for lists in (steered, boosted))
             rows.append({"concept": name, "strength": strength, "share": share, "kept": kept, "boost_kept": boost_kept})
     return rows

@@ -211,7 +211,8 @@ def _run(graphs: Graphs, pool: Tensors) -> dict[str, Tensors]:
     golden: dict[str, Tensors] = {}
     for spec in graphs.specs:
         if "candidates_BK" in spec.inputs:
-            pool["candidates_BK"] = _candidates(graphs, pool)
+            best = _candidates(graphs, pool)
+            pool |= {"candidates_BK": best["rows_BK"], "candidate_scores_BK": best["scores_BK"]}
         given = {**pool, "h_BD": pool["edited_BD"]} if spec.name == "upper" else pool
         answers = spec(given)
         golden[spec.name] = {name: given[name] for name in spec.inputs if name not in TABLES} | answers
@@ -219,12 +220,12 @@ def _run(graphs: Graphs, pool: Tensors) -> dict[str, Tensors]:
     return golden
 
 
-def _candidates(graphs: Graphs, pool: Tensors) -> Tensor:
-    """The best items without any control."""
+def _candidates(graphs: Graphs, pool: Tensors) -> Tensors:
+    """The best items without any control, and their scores."""
     upper, search = (next(spec for spec in graphs.specs if spec.name == name) for name in ("upper", "search"))
     count = torch.tensor(min(CANDIDATES, pool["eligible_BN"].shape[1]))
     plain = {**pool, **upper(pool), "tilts_BN": torch.zeros_like(pool["tilts_BN"]), "k": count}
-    return search(plain)["rows_BK"]
+    return search(plain)
 
 
 def _far_from_edges(graphs: Graphs, pool: Tensors) -> Tensor:

@@ -19,6 +19,8 @@ NEWTON_STEPS = 2
 """Of a concept's solution: the tilt is approached in as many equal parts."""
 GRADIENT_STEPS = 24
 """Conjugate gradients in each of them: enough for single precision, so that backends agree."""
+INELIGIBLE = -1e4
+"""Score of candidates that may not be returned (minus infinity before): they weigh nothing."""
 RIDGE = 0.1
 """Relative to a feature's own curvature: what keeps weights small where features do much the same."""
 TINY = 1e-30
@@ -115,28 +117,29 @@ class ConceptEdits(NamedTuple):
 class SolvedConcepts(nn.Module):
     """A concept is solved for the state at hand: its features move the scores as a tilt by its attribute value would.
 
-    With s the scores of the user's best items, member the items that have the value, and J the change of s by each feature's strength,
+    With s the scores of the user's best items, lean what the concept raises (1 for items with an attribute value, or a standard score),
+    and J the change of s by each feature's strength,
 
-        minimise over w:  KL( softmax(s + strength * tilt * member) || softmax(s + J w) )
+        minimise over w:  KL( softmax(s + strength * tilt * lean) || softmax(s + J w) )
 
     by a few Newton steps with a ridge. Scores are linear in a state that is the query, so J is exact. Tilting is the target since it is the
     cheapest way to raise a known attribute: of all distributions with that share it is the closest to the user's own.
     """
 
-    INPUTS = ("h_BD", "candidates_BK", "items_ND", "biases_N", "concepts_BC", "concept_strengths_BC")
+    INPUTS = ("candidates_BK", "candidate_scores_BK", "items_ND", "concepts_BC", "concept_strengths_BC")
 
     features_XM: Tensor
     directions_XMD: Tensor
-    member_XN: Tensor
+    leans_XN: Tensor
     tilts_X: Tensor
 
-    def __init__(self, edit: Edit, features_XM: Tensor, member_XN: Tensor, tilts_X: Tensor) -> None:
+    def __init__(self, edit: Edit, features_XM: Tensor, leans_XN: Tensor, tilts_X: Tensor) -> None:
         super().__init__()
         self.register_buffer("features_XM", features_XM)
         self.register_buffer(
             "directions_XMD", edit.scale_F[features_XM].unsqueeze(-1) * edit.sae.decoder_FD[features_XM]
         )
-        self.register_buffer("member_XN", member_XN)
+        self.register_buffer("leans_XN", leans_XN)
         self.register_buffer("tilts_X", tilts_X)
 
     def strengthen(self, concept: int, factor: float) -> None:
@@ -145,18 +148,17 @@ class SolvedConcepts(nn.Module):
 
     def forward(
         self,
-        h_BD: Tensor,
         candidates_BK: Tensor,
+        candidate_scores_BK: Tensor,
         items_ND: Tensor,
-        biases_N: Tensor,
         concepts_BC: Tensor,
         concept_strengths_BC: Tensor,
     ) -> ConceptEdits:
         items_BKD = F.embedding(candidates_BK, items_ND)
-        scores_B1K = (items_BKD @ h_BD.unsqueeze(-1)).transpose(1, 2) + biases_N[candidates_BK].unsqueeze(1)
+        scores_B1K = candidate_scores_BK.clamp_min(INELIGIBLE).unsqueeze(1)
         jacobian_BCKM = items_BKD.unsqueeze(1) @ self.directions_XMD[concepts_BC].transpose(-1, -2)
-        member_BCK = self.member_XN[concepts_BC.unsqueeze(-1), candidates_BK.unsqueeze(1)]
-        tilts_BCK = member_BCK * (self.tilts_X[concepts_BC] * concept_strengths_BC).unsqueeze(-1)
+        lean_BCK = self.leans_XN[concepts_BC.unsqueeze(-1), candidates_BK.unsqueeze(1)]
+        tilts_BCK = lean_BCK * (self.tilts_X[concepts_BC] * concept_strengths_BC).unsqueeze(-1)
         weights_BCM = torch.zeros_like(jacobian_BCKM[:, :, 0])
         for step in range(1, NEWTON_STEPS + 1):
             moved_BCK = (jacobian_BCKM @ weights_BCM.unsqueeze(-1)).squeeze(-1)

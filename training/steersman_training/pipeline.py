@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from steersman.v1 import bundle_pb2
+from steersman_training.aims import Aim, all_aims
 from steersman_training.attributes import AttributeValues
 from steersman_training.bundle import write_bundle
 from steersman_training.catalogue import Evidence, build_catalogue
@@ -73,6 +74,7 @@ class Trained(NamedTuple):
     edit: Edit
     split: Split
     values: AttributeValues
+    aims: list[Aim]
     graph: Concepts
     concepts: pl.DataFrame
 
@@ -107,7 +109,8 @@ def train(
     features = build_catalogue(edit, evidence, people)
     display.stage("concepts")
     pupils = audience(model, split, _random_targets(split, learners, config.fit.seed))
-    graph, concepts = fit_concepts(edit, values, pupils, people, config.concepts)
+    aims = all_aims(values, data.items, split.popularity())
+    graph, concepts = fit_concepts(edit, aims, pupils, people, config.concepts)
     display.stage("bundle")
     figures = _figures(model, split, sae, states.h_SD, evidence)
     figures |= {"recommender.epochs": fitted.epochs, "recommender.seconds": fitted.seconds}
@@ -120,7 +123,7 @@ def train(
         config,
         {"items": data.items, "features": features, "concepts": concepts},
     )
-    return Trained(folder, figures, model, edit, split, values, graph, concepts)
+    return Trained(folder, figures, model, edit, split, values, aims, graph, concepts)
 
 
 def split_by(name: str, data: Dataset) -> Split:

@@ -60,11 +60,20 @@ class Audience:
         """The lists without any control."""
         return self.lists()
 
-    @cached_property
+    @property
     def candidates_BK(self) -> Tensor:
         """The best eligible items of each user without any control, on which concepts are solved."""
+        return self._candidates.rows_BK
+
+    @property
+    def candidate_scores_BK(self) -> Tensor:
+        """Their scores."""
+        return self._candidates.scores_BK
+
+    @cached_property
+    def _candidates(self) -> Found:
         count = torch.tensor(min(CANDIDATES, self.eligible_BN.shape[1]))
-        return self._search(self.h_BD, torch.zeros_like(self.model.biases), count).rows_BK
+        return self._search(self.h_BD, torch.zeros_like(self.model.biases), count)
 
     def take(self, rows: Tensor) -> "Audience":
         """Some of the users."""
@@ -109,13 +118,12 @@ class Audience:
     def resolve(self, concepts: SolvedConcepts | FixedConcepts, concept: int, strength: float) -> ConceptEdits:
         """What a concept comes down to for each user."""
         pool = {
-            "h_BD": self.h_BD,
             "concepts_BC": torch.full_like(self.targets_B, concept)[:, None],
             "concept_strengths_BC": torch.full_like(self.h_BD[:, :1], strength),
         }
-        shared = {"items_ND": self.model.items.weight, "biases_N": self.model.biases}
+        shared = {"items_ND": self.model.items.weight}
         if "candidates_BK" in concepts.INPUTS:
-            pool["candidates_BK"] = self.candidates_BK
+            pool |= {"candidates_BK": self.candidates_BK, "candidate_scores_BK": self.candidate_scores_BK}
         parts = [
             concepts(*(part[name] for name in concepts.INPUTS))
             for begin in range(0, len(self.h_BD), RESOLVED_TOGETHER)
@@ -139,11 +147,17 @@ def audience(model: Recommender, split: Split, targets: Targets) -> Audience:
     return Audience(model, h_BD, (*context, lengths_B) if context else (), eligible_BN, targets_B)
 
 
-def boost_to_share(people: Audience, member_N: Tensor, share: float) -> tuple[float, Lists]:
-    """Score boosting: the constant on the scores of `member_N` whose lists reach `share` of it, by bisection."""
+def boost_to_share(
+    people: Audience, member_N: Tensor, share: float, lean_N: Tensor | None = None
+) -> tuple[float, Lists]:
+    """Score boosting: the least multiple of `lean_N` on the scores whose lists reach `share` of `member_N`, by bisection.
+
+    By default it leans by 1 for members.
+    """
+    lean_N = member_N.float() if lean_N is None else lean_N
     low, high = 0.0, 20.0
     for _ in range(14):
         middle = (low + high) / 2
-        reached = people.lists(tilts_N=middle * member_N).share(member_N)
+        reached = people.lists(tilts_N=middle * lean_N).share(member_N)
         low, high = (middle, high) if reached < share else (low, middle)
-    return high, people.lists(tilts_N=high * member_N)
+    return high, people.lists(tilts_N=high * lean_N)

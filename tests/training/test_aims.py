@@ -1,0 +1,44 @@
+"""What concepts raise: values, and the high side of numeric attributes."""
+
+import math
+
+import numpy as np
+import polars as pl
+import torch
+
+from steersman_training.aims import FARTHEST, Aim, all_aims
+from steersman_training.attributes import AttributeValues
+
+EVENTS_N = np.array([10.0, 30, 20, 20, 20, 0])
+
+
+def aims(**numbers: list[float | None]) -> dict[str, Aim]:
+    items = pl.DataFrame(numbers, schema=dict.fromkeys(numbers, pl.Float64))
+    member_VN = torch.tensor([[True, False, True, False, False, False]])
+    return {aim.name: aim for aim in all_aims(AttributeValues([("genres", "Horror")], member_VN), items, EVENTS_N)}
+
+
+def test_a_value_leans_towards_its_members() -> None:
+    horror = aims()["genres:Horror"]
+    assert horror.lean_N.tolist() == horror.member_N.tolist() == [1, 0, 1, 0, 0, 0]
+
+
+def test_a_number_leans_by_its_standard_score_over_events_and_is_measured_above_their_median() -> None:
+    year = aims(year=[1950, 1970, 1990, 2000, None, 2100])["year"]
+    known_N = np.array([1950, 1970, 1990, 2000])
+    mean = np.average(known_N, weights=EVENTS_N[:4])
+    spread = math.sqrt(np.average((known_N - mean) ** 2, weights=EVENTS_N[:4]))
+    np.testing.assert_allclose(year.lean_N[:4], (known_N - mean) / spread, rtol=1e-5)
+    assert year.lean_N[4:].tolist() == [0, FARTHEST]
+    assert year.member_N.tolist() == [False, False, True, True, False, True]
+
+
+def test_popularity_is_an_aim_of_every_data_set_and_one_that_is_given_goes_before() -> None:
+    popularity = aims()["popularity"]
+    assert popularity.member_N.tolist() == [False, True, False, False, False, False]
+    assert popularity.lean_N[1] == popularity.lean_N.max()
+    assert aims(popularity=[6, 5, 4, 3, 2, 1])["popularity"].lean_N.argmax() == 0
+
+
+def test_numbers_that_say_nothing_are_no_aims() -> None:
+    assert set(aims(same=[1.0] * 6, unknown=[None] * 6)) == {"genres:Horror", "popularity"}

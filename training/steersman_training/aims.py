@@ -1,0 +1,63 @@
+"""What concepts raise: an attribute value, or the large values of a numeric attribute. Dimensions: N items."""
+
+from typing import NamedTuple
+
+import numpy as np
+import polars as pl
+import torch
+from torch import Tensor
+
+from steersman_training.attributes import AttributeValues
+
+FARTHEST = 3.0
+"""Standard deviations from the mean beyond which a numeric attribute leans no more."""
+HIGH = "high"
+"""The value that the concept of a numeric attribute raises; turned down, it raises the low ones."""
+
+
+class Aim(NamedTuple):
+    """One concept to be: `lean_N` is what a tilt adds to the scores, `member_N` whose share of the lists it is measured by."""
+
+    attribute: str
+    value: str
+    lean_N: Tensor
+    member_N: Tensor
+
+    @property
+    def name(self) -> str:
+        """The concept's: "genres:Horror", or "year"."""
+        return f"{self.attribute}:{self.value}" if self.value != HIGH else self.attribute
+
+
+def all_aims(values: AttributeValues, items: pl.DataFrame, popularity_N: np.ndarray) -> list[Aim]:
+    """One for each value, then one for each numeric attribute of the item table and one for popularity (training events).
+
+    A numeric attribute leans by its standard score and is measured by the items above its median, both over events, so that half of what
+    people chose lies above; unknown values lean by 0.
+    """
+    categorical = [
+        Aim(attribute, value, member_N.float(), member_N)
+        for (attribute, value), member_N in zip(values.names, values.member_VN, strict=True)
+    ]
+    numbers = {name: items[name].to_numpy() for name, kind in items.schema.items() if kind == pl.Float64}
+    numbers.setdefault("popularity", np.log1p(popularity_N))
+    numeric = (_two_sided(name, values_N, popularity_N) for name, values_N in numbers.items())
+    return [*categorical, *(aim for aim in numeric if aim is not None)]
+
+
+def _two_sided(name: str, values_N: np.ndarray, events_N: np.ndarray) -> Aim | None:
+    """None where the attribute says nothing: too few values known, or all the same."""
+    known_N = np.isfinite(values_N)
+    events_N = events_N * known_N
+    if events_N.sum() == 0:
+        return None
+    values_N = np.where(known_N, values_N, 0.0)
+    mean = np.average(values_N, weights=events_N)
+    spread = np.sqrt(np.average((values_N - mean) ** 2, weights=events_N))
+    order = np.argsort(values_N)
+    median = values_N[order][np.searchsorted(events_N[order].cumsum(), events_N.sum() / 2)]
+    member_N = known_N & (values_N > median)
+    if spread == 0 or not member_N.any():
+        return None
+    lean_N = np.where(known_N, (values_N - mean) / spread, 0.0).clip(-FARTHEST, FARTHEST)
+    return Aim(name, HIGH, torch.from_numpy(lean_N).float(), torch.from_numpy(member_N))
