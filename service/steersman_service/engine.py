@@ -15,6 +15,8 @@ from steersman_service.bundle import Array, Bundle
 
 Observe = Callable[[str, float], None]
 """Takes a stage ("lower") and its seconds."""
+# What `concept` may ask for, by what the search for candidates calls it.
+CANDIDATES = {"candidates_BK": "rows_BK", "candidate_scores_BK": "scores_BK"}
 
 
 class Edits(NamedTuple):
@@ -38,6 +40,8 @@ class Work(NamedTuple):
     eligible_N: Array
     k: int
     """From 1 to the largest that the caller may ask for; it may exceed N."""
+    tilts_N: Array | None = None
+    """Added to the scores, float32. None adds nothing."""
 
 
 class Answer(NamedTuple):
@@ -77,7 +81,7 @@ class Engine:
             edited = self._stage("edit", pool | self._put(dict(named)))["edited_BD"]
         else:
             edited = pool["h_BD"]
-        ranked = self._rank(batch, pool, edited, max(work.k for work in batch))
+        ranked = self._rank(batch, pool, edited, _tilts(batch), max(work.k for work in batch))
         rows_BK, scores_BK = (self.backend.get(ranked[name]) for name in ("rows_BK", "scores_BK"))
         return [
             Answer(*_eligible(rows_K[: work.k], scores_K[: work.k]), own)
@@ -102,7 +106,10 @@ class Engine:
         wanted = {tensor.name for tensor in self.bundle.graphs["concept"].inputs}
         if "candidates_BK" in wanted:
             count = self.bundle.golden["concept"]["candidates_BK"].shape[1]
-            feeds["candidates_BK"] = self._rank(batch, pool, pool["h_BD"], count)["rows_BK"]
+            # Without tilts, as without edits: what a concept comes down to depends on no other control.
+            untilted_BN = np.zeros((len(batch), len(self.bundle.items_ND)), np.float32)
+            found = self._rank(batch, pool, pool["h_BD"], untilted_BN, count)
+            feeds |= {name: found[output] for name, output in CANDIDATES.items()}
         outputs = self._stage("concept", feeds)
         names = ("concept_features_BE", "concept_gains_BE", "concept_edits_BE")
         blocks = [np.split(self.backend.get(outputs[name]), width, axis=1) for name in names]
@@ -111,11 +118,12 @@ class Engine:
             for row, work in enumerate(batch)
         ]
 
-    def _rank(self, batch: Sequence[Work], pool: dict[str, Tensor], state: Tensor, k: int) -> dict[str, Tensor]:
+    def _rank(
+        self, batch: Sequence[Work], pool: dict[str, Tensor], state: Tensor, tilts_BN: Array, k: int
+    ) -> dict[str, Tensor]:
         feeds = pool | {"h_BD": state}
         feeds |= self._stage("upper", feeds)
         eligible_BN = np.stack([work.eligible_N for work in batch])
-        tilts_BN = np.zeros(eligible_BN.shape, np.float32)
         count = np.array(min(k, eligible_BN.shape[1]), np.int64)
         return self._stage("search", feeds | self._put({"eligible_BN": eligible_BN, "tilts_BN": tilts_BN, "k": count}))
 
@@ -146,6 +154,14 @@ def _merge(own: Sequence[Edits], concept_edits: Sequence[Sequence[Edits]]) -> Ed
         _pad([row.gains_E for row in joined], width, 1, np.float32),
         _pad([row.strengths_E for row in joined], width, 0, np.float32),
     )
+
+
+def _tilts(batch: Sequence[Work]) -> Array:
+    tilts_BN = np.zeros((len(batch), len(batch[0].eligible_N)), np.float32)
+    for tilts_N, work in zip(tilts_BN, batch, strict=True):
+        if work.tilts_N is not None:
+            tilts_N[:] = work.tilts_N
+    return tilts_BN
 
 
 def _unpad(edits: Edits) -> Edits:

@@ -51,4 +51,6 @@ class ListChange:
 
 
 def _without_controls(work: Work) -> Work:
-    return work._replace(edits=NO_EDITS, concepts_C=NO_EDITS.features_E, concept_strengths_C=NO_EDITS.strengths_E)
+    return work._replace(
+        edits=NO_EDITS, concepts_C=NO_EDITS.features_E, concept_strengths_C=NO_EDITS.strengths_E, tilts_N=None
+    )

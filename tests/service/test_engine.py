@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pytest
 
+from steersman.v1.bundle_pb2 import Manifest
+from steersman.v1.bundle_pb2 import Tensor as TensorSpec
 from steersman_service.backend import Backend, Tensor, load_backend
 from steersman_service.bundle import Array, Bundle
 from steersman_service.engine import Answer, Edits, Engine, Work
@@ -42,6 +44,7 @@ def random_work(bundle: Bundle, rng: np.random.Generator, *, jumps: bool = True)
         rng.uniform(-1, 1, concepts).astype(np.float32),
         rng.random(shape.items) < rng.choice([0.05, 0.9]),
         int(rng.integers(1, shape.items + 5)),
+        rng.uniform(-2, 2, shape.items).astype(np.float32) if rng.random() < 0.5 else None,
     )
 
 
@@ -65,6 +68,11 @@ def assert_same(one: Answer, other: Answer, tolerance: float) -> None:
         np.testing.assert_allclose(edits.strengths_E, others.strengths_E, rtol=0, atol=tolerance * magnitude(edits))
 
 
+def without_controls(work: Work) -> Work:
+    nothing = {"concepts_C": NO_EDITS.features_E, "concept_strengths_C": NO_EDITS.gains_E, "tilts_N": None}
+    return work._replace(edits=NO_EDITS, **nothing)
+
+
 def magnitude(edits: Edits) -> float:
     return max(1.0, float(np.abs(edits.strengths_E).max(initial=0)))
 
@@ -76,10 +84,10 @@ def test_a_mixed_batch_equals_single_calls(engine: Engine) -> None:
         assert_same(answer, engine.run([work])[0], 1e-5)
 
 
-def test_no_row_feels_anothers_edits(engine: Engine) -> None:
+def test_no_row_feels_anothers_controls(engine: Engine) -> None:
     """The same request beside different ones, all of the same shape."""
     plain, *others = works(engine.bundle, 17, seed=2)
-    plain = plain._replace(edits=NO_EDITS, concepts_C=NO_EDITS.features_E, concept_strengths_C=NO_EDITS.gains_E)
+    plain = without_controls(plain)
     alone = engine.run([plain] * 17)[0]
     assert_same(engine.run([plain, *others])[0], alone, 1e-5)
 
@@ -124,10 +132,10 @@ def near_threshold(engine: Engine, batch: Sequence[Work]) -> list[bool]:
 def test_no_control_gives_the_unsteered_scores_value_for_value(engine: Engine) -> None:
     """Three ways to say nothing: no edit, padding, and a neighbour that makes the batch run the edit graph."""
     bundle = engine.bundle
-    bare = [work._replace(edits=NO_EDITS, concepts_C=NO_EDITS.features_E) for work in works(bundle, 8, seed=5)]
-    bare = [work._replace(concept_strengths_C=NO_EDITS.gains_E) for work in bare]
+    bare = [without_controls(work) for work in works(bundle, 8, seed=5)]
     padding = Edits(np.zeros(2, np.int64), np.ones(2, np.float32), np.zeros(2, np.float32))
-    plain, padded = engine.run(bare), engine.run([work._replace(edits=padding) for work in bare])
+    untilted_N = np.zeros(len(bundle.items_ND), np.float32)
+    plain, padded = engine.run(bare), engine.run([work._replace(edits=padding, tilts_N=untilted_N) for work in bare])
     for one, other in zip(plain, padded, strict=True):
         np.testing.assert_array_equal(one.rows_K, other.rows_K)
         np.testing.assert_array_equal(one.scores_K, other.scores_K)
@@ -136,8 +144,8 @@ def test_no_control_gives_the_unsteered_scores_value_for_value(engine: Engine) -
 def test_scores_are_those_of_the_item_table(engine: Engine) -> None:
     """The plain path: lower, upper, then a product with the whole table in numpy."""
     bundle, work = engine.bundle, works(engine.bundle, 1, seed=6)[0]
-    work = work._replace(edits=NO_EDITS, concepts_C=NO_EDITS.features_E, eligible_N=np.ones(len(bundle.items_ND), bool))
-    work = work._replace(ids_T=np.arange(7), k=len(bundle.items_ND))
+    work = without_controls(work)._replace(ids_T=np.arange(7), k=len(bundle.items_ND))
+    work = work._replace(eligible_N=np.ones(len(bundle.items_ND), bool))
     pool = {"ids_BT": work.ids_T[None], "lengths_B": np.array([7])}
     pool |= engine.replay("lower", pool)
     wanted = [tensor.name for tensor in bundle.graphs["upper"].inputs]
@@ -145,32 +153,56 @@ def test_scores_are_those_of_the_item_table(engine: Engine) -> None:
     scores_N = bundle.items_ND @ query_D + bundle.biases_N
     answer = engine.run([work])[0]
     np.testing.assert_allclose(answer.scores_K, np.sort(scores_N)[::-1], rtol=1e-5, atol=1e-5)
+    tilts_N = np.random.default_rng(6).uniform(-2, 2, len(scores_N)).astype(np.float32)
+    tilted = engine.run([work._replace(tilts_N=tilts_N)])[0]
+    np.testing.assert_allclose(tilted.scores_K, (scores_N + tilts_N)[tilted.rows_K], rtol=1e-5, atol=1e-5)
+    assert (np.diff(tilted.scores_K) <= 0).all()
 
 
 class NotesCandidates:
-    """A backend that notes the candidates its concept graph is given."""
+    """A backend that notes what its concept graph is given, and computes nothing there."""
 
-    def __init__(self, backend: Backend) -> None:
+    def __init__(self, backend: Backend, shape: tuple[int, int]) -> None:
         self.name, self.device, self.put, self.get = backend.name, backend.device, backend.put, backend.get
         self.backend = backend
-        self.candidates_BK: Array | None = None
+        self.noted: dict[str, Array] = {}
+        self._padding = {
+            "concept_features_BE": np.zeros(shape, np.int64),
+            "concept_gains_BE": np.ones(shape, np.float32),
+            "concept_edits_BE": np.zeros(shape, np.float32),
+        }
 
     def run(self, graph: str, feeds: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        if graph == "concept":
-            self.candidates_BK = self.get(feeds["candidates_BK"])
-        return self.backend.run(graph, feeds)
+        if graph != "concept":
+            return self.backend.run(graph, feeds)
+        self.noted = {name: self.get(tensor) for name, tensor in feeds.items()}
+        return {name: self.put(array) for name, array in self._padding.items()}
 
 
-def test_candidates_of_concepts_are_the_best_items_without_any_control(engine: Engine) -> None:
-    golden = {**engine.bundle.golden, "concept": {"candidates_BK": np.zeros((2, 3), np.int64)}}
-    backend = NotesCandidates(engine.backend)
-    noting = Engine(dataclasses.replace(engine.bundle, golden=golden), backend)
-    batch = [work for work in works(engine.bundle, 16, seed=8) if len(work.concepts_C) and work.eligible_N.sum() >= 3]
-    noting.run(batch)
-    assert backend.candidates_BK is not None
-    for work, candidates_K in zip(batch, backend.candidates_BK, strict=True):
-        plain = work._replace(edits=NO_EDITS, concepts_C=NO_EDITS.features_E, concept_strengths_C=NO_EDITS.gains_E, k=3)
-        assert candidates_K.tolist() == engine.run([plain])[0].rows_K.tolist()
+@pytest.mark.parametrize("asked", [("candidates_BK",), ("candidates_BK", "candidate_scores_BK")])
+def test_candidates_of_concepts_are_the_best_items_without_any_control(engine: Engine, asked: tuple[str, ...]) -> None:
+    bundle, count = engine.bundle, 7
+    batch = [work for work in works(bundle, 32, seed=8) if len(work.concepts_C)]
+    assert any(work.tilts_N is not None for work in batch)
+    assert any(work.eligible_N.sum() < count for work in batch)
+    manifest = Manifest()
+    manifest.CopyFrom(bundle.manifest)
+    (concept,) = (graph for graph in manifest.graphs if graph.name == "concept")
+    del concept.inputs[:]
+    concept.inputs.extend(TensorSpec(name=name) for name in asked)
+    golden = {**bundle.golden, "concept": {"candidates_BK": np.zeros((2, count), np.int64)}}
+    width = max(len(work.concepts_C) for work in batch)
+    backend = NotesCandidates(engine.backend, (len(batch), width))
+    Engine(dataclasses.replace(bundle, manifest=manifest, golden=golden), backend).run(batch)
+    assert backend.noted.keys() == set(asked)
+    for row, work in enumerate(batch):
+        plain = engine.run([without_controls(work)._replace(k=count)])[0]
+        best = len(plain.rows_K)
+        assert backend.noted["candidates_BK"][row, :best].tolist() == plain.rows_K.tolist()
+        if "candidate_scores_BK" in asked:
+            scores_K = backend.noted["candidate_scores_BK"][row]
+            np.testing.assert_allclose(scores_K[:best], plain.scores_K, rtol=1e-5, atol=1e-5)
+            assert (scores_K[best:] == -np.inf).all(), "what is not eligible can be told from what is"
 
 
 def test_only_eligible_items_come_back_and_as_many_as_there_are(engine: Engine) -> None:

@@ -14,7 +14,9 @@ from steersman_service.engine import Answer, Edits, Work
 from steersman_service.list_change import ListChange
 
 EDITS = Edits(np.array([3]), np.ones(1, np.float32), np.ones(1, np.float32))
-STEERED = Work(np.array([0]), EDITS, np.array([1]), np.ones(1, np.float32), np.ones(9, np.bool_), 4)
+STEERED = Work(
+    np.array([0]), EDITS, np.array([1]), np.ones(1, np.float32), np.ones(9, np.bool_), 4, np.ones(9, np.float32)
+)
 
 
 class PlainEngine:
@@ -80,6 +82,7 @@ async def test_the_same_request_without_its_controls_is_computed_after_the_answe
         assert await ratios.get() == ratio
         plain = engine.works[-1]
         assert [len(edits) for edits in (*plain.edits, plain.concepts_C, plain.concept_strengths_C)] == [0] * 5
+        assert plain.tilts_N is None
         assert plain.ids_T is STEERED.ids_T
         assert plain.eligible_N is STEERED.eligible_N
         assert plain.k == STEERED.k
