@@ -23,7 +23,7 @@ def split(data_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Split:
 
 def test_a_ratio_is_of_the_same_round() -> None:
     rounds = [
-        {"steersman": Turn(ours, 1, 2.0), "rectools": Turn(theirs, 1, 1.0)}
+        {"steersman": Turn(ours, 1, 2.0, 4.0), "rectools": Turn(theirs, 1, 1.0, 2.0)}
         for ours, theirs in ((8, 2), (60, 6), (2, 1))
     ]
     told = figures(rounds)

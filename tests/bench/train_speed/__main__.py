@@ -81,6 +81,7 @@ def main() -> None:
     machine = {"processor": _processor(), "cores": os.cpu_count(), "load_average_before": load_average}
     result = {**figures(rounds), "settings": settings, "machine": machine, "facts": facts}
     if arguments.json:
+        arguments.json.parent.mkdir(parents=True, exist_ok=True)
         arguments.json.write_text(json.dumps(result, indent=2) + "\n")
 
 
@@ -161,14 +162,16 @@ def figures(rounds: Rounds) -> dict[str, Any]:
 
 
 def table(rounds: Rounds) -> Iterator[str]:
-    """The same for people: a line for each, Steersman's without a ratio."""
-    yield f"{'median of ' + str(len(rounds)) + ' rounds (quartiles)':<32}{'events/s':>26}{'events/step':>13}  steersman / it"
+    """The same for people. Cores that are fewer than the threads say that other work was going on: measure again."""
+    head = f"median of {len(rounds)} rounds (quartiles)"
+    yield f"{head:<32}{'events/s':>26}{'events/step':>13}{'cores':>7}  steersman / it"
     for name in rounds[0]:
         speed, turns = _quartiles(_speeds(rounds, name)), [turns[name] for turns in rounds]
         size = sum(turn.events for turn in turns) / sum(turn.steps for turn in turns)
+        cores = sum(turn.processor_seconds for turn in turns) / sum(turn.seconds for turn in turns)
         shown = f"{speed.median:,.0f} ({speed.low:,.0f} to {speed.high:,.0f})"
         ratio = "" if name == OURS else "  {1:.2f} ({0:.2f} to {2:.2f})".format(*_ratios(rounds, name))
-        yield f"{name:<32}{shown:>26}{size:>13,.0f}{ratio}"
+        yield f"{name:<32}{shown:>26}{size:>13,.0f}{cores:>7.2f}{ratio}"
 
 
 def _speeds(rounds: Rounds, name: str) -> list[float]:

@@ -22,6 +22,8 @@ class Turn(NamedTuple):
     """Optimiser steps."""
     seconds: float
     """From the beginning of the turn to the end of its last step."""
+    processor_seconds: float
+    """Of all threads of the process in that time, those that it has started left out."""
 
     @property
     def events_per_second(self) -> float:

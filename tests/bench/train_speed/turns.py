@@ -35,7 +35,8 @@ class Turns:
     """Counts the events of training steps, and lets training go on only in its turns.
 
     Protocol, a line of JSON each: out `{...}` (facts) when training is about to begin; then, again and again, in the
-    seconds that a turn lasts and out `{"events", "steps", "seconds"}`. A turn ends with the step in which its time runs out.
+    seconds that a turn lasts and out `{"events", "steps", "seconds", "processor_seconds"}`. A turn ends with the step in
+    which its time runs out.
     """
 
     def __init__(self) -> None:
@@ -56,14 +57,16 @@ class Turns:
         self._steps += 1
         seconds = time.perf_counter() - self._began
         if seconds >= self._length:
-            self._tell({"events": self._events, "steps": self._steps, "seconds": seconds})
+            spent = time.process_time() - self._spent
+            self._tell({"events": self._events, "steps": self._steps, "seconds": seconds, "processor_seconds": spent})
             self._wait()
 
     def _wait(self) -> None:
         line = sys.stdin.readline()
         if not line:
             raise SystemExit
-        self._events, self._steps, self._length, self._began = 0, 0, float(line), time.perf_counter()
+        self._events, self._steps, self._length = 0, 0, float(line)
+        self._began, self._spent = time.perf_counter(), time.process_time()
 
     def _tell(self, answer: dict[str, str | int] | dict[str, int | float]) -> None:
         print(json.dumps(answer), file=self._answers, flush=True)
