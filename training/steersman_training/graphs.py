@@ -36,9 +36,11 @@ class Lower(nn.Module):
 
     def forward(self, items_ND: Tensor, ids_BT: Tensor, lengths_B: Tensor) -> tuple[Tensor, ...]:
         config = self.model.config
-        x_BPD = self.model.run_blocks(self.model.embed(F.embedding(ids_BT, items_ND)), 0, config.hook_block)
-        h_BD = last_position(x_BPD, lengths_B)
-        return (h_BD,) if config.hook_block == config.blocks else (h_BD, x_BPD)
+        x_BPD = self.model.embed(F.embedding(ids_BT, items_ND))
+        if config.hook_block == config.blocks:
+            return (self.model.finish(x_BPD, lengths_B, 0),)
+        x_BPD = self.model.run_blocks(x_BPD, 0, config.hook_block)
+        return last_position(x_BPD, lengths_B), x_BPD
 
 
 class Upper(nn.Module):
@@ -53,8 +55,7 @@ class Upper(nn.Module):
             return h_BD.clone()  # the state after the last block is the query
         index_B1D = lengths_B.view(-1, 1, 1).expand(-1, 1, h_BD.shape[1])
         x_BPD = context_BPD.scatter(1, index_B1D, h_BD.unsqueeze(1))
-        x_BPD = self.model.run_blocks(x_BPD, self.model.config.hook_block, self.model.config.blocks)
-        return last_position(x_BPD, lengths_B)
+        return self.model.finish(x_BPD, lengths_B, self.model.config.hook_block)
 
 
 class Found(NamedTuple):

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 import torch
 from torch import Tensor
 
-from steersman_training.recommender import Recommender, last_position
+from steersman_training.recommender import Recommender
 from steersman_training.sequences import EvaluationBatch, Split, Targets, evaluation_batches
 
 TOP = 10
@@ -48,6 +48,19 @@ def ndcg(ranks_B: Tensor) -> Tensor:
     return (ranks_B <= TOP) / torch.log2(1.0 + ranks_B)
 
 
+def rbo(one_BK: Tensor, other_BK: Tensor, p: float = 0.9) -> Tensor:
+    """Rank-biased overlap of two lists (Webber et al., ACM TOIS 2010), from 0 to 1. (B,)
+
+    With A_d the share that the first d items of both have in common: (1 - p) sum_{d=1..K} p^(d-1) A_d + p^K A_K. That is their extrapolated
+    RBO (equation 32 for lists of one length): what lies beyond the K items is taken to agree as the K items do, so that equal lists give 1.
+    Items of a list must be distinct.
+    """
+    depth_K = torch.arange(1, one_BK.shape[1] + 1, device=one_BK.device)
+    same_BKK = one_BK[:, :, None] == other_BK[:, None, :]
+    agreement_BK = same_BKK.long().cumsum(1).cumsum(2).diagonal(dim1=1, dim2=2) / depth_K
+    return (1 - p) * (agreement_BK @ p ** (depth_K - 1.0)) + p ** one_BK.shape[1] * agreement_BK[:, -1]
+
+
 def mask_seen(scores_BN: Tensor, batch: EvaluationBatch) -> Tensor:
     """Minus infinity for everything in the history but the target, which may be met again."""
     rows, items = (torch.from_numpy(index).to(scores_BN.device) for index in batch.seen)
@@ -82,7 +95,7 @@ def evaluate(model: Recommender, split: Split, targets: Targets, *, filter_seen:
     def scored() -> Iterable[tuple[EvaluationBatch, Tensor]]:
         for batch in evaluation_batches(split, targets, config.window_length, config.window_stride):
             ids_BT, lengths_B = (torch.from_numpy(part).to(device) for part in batch.batch)
-            yield batch, model.score(last_position(model(ids_BT), lengths_B))
+            yield batch, model.score(model.queries(ids_BT, lengths_B))
 
     return measure(scored(), filter_seen=filter_seen)
 

@@ -77,10 +77,19 @@ class Rotary(nn.Module):
         self.register_buffer("sine_PC", angle_PC.sin(), persistent=False)
 
     def forward(self, x_BHPC: Tensor) -> Tensor:
+        """Heads at positions 0, 1, ..."""
         length = x_BHPC.shape[2]
-        first, second = x_BHPC.chunk(2, dim=-1)
-        turned_BHPC = torch.cat([-second, first], dim=-1)
-        return x_BHPC * self.cosine_PC[:length] + turned_BHPC * self.sine_PC[:length]
+        return _turn(x_BHPC, self.cosine_PC[:length], self.sine_PC[:length])
+
+    def at(self, x_BH1C: Tensor, positions_B: Tensor) -> Tensor:
+        """Heads at one position each."""
+        cosine, sine = (table_PC[positions_B][:, None, None] for table_PC in (self.cosine_PC, self.sine_PC))
+        return _turn(x_BH1C, cosine, sine)
+
+
+def _turn(x_BHPC: Tensor, cosine: Tensor, sine: Tensor) -> Tensor:
+    first, second = x_BHPC.chunk(2, dim=-1)
+    return x_BHPC * cosine + torch.cat([-second, first], dim=-1) * sine
 
 
 class RecentEvents(nn.Module):
@@ -120,16 +129,31 @@ class Block(nn.Module):
         self.dropout = Dropout(config.dropout)
 
     def forward(self, x_BPD: Tensor) -> Tensor:
-        x_BPD = x_BPD + self.dropout(self._attend(self.recent(self.attention_norm(x_BPD))))
+        q, k, v = map(self._heads, self.qkv(self.recent(self.attention_norm(x_BPD))).chunk(3, dim=-1))
+        attended_BHPC = F.scaled_dot_product_attention(self.rotary(q), self.rotary(k), v, is_causal=True)
+        return self._mix(x_BPD, attended_BHPC)
+
+    def at_last(self, x_BPD: Tensor, lengths_B: Tensor) -> Tensor:
+        """What `forward` gives at position `lengths_B` of each row, and nothing else: keys and values alone need every position. (B, D)"""
+        mixed_BPD = self.recent(self.attention_norm(x_BPD))
+        q_weight, kv_weight = self.qkv.weight.split([x_BPD.shape[2], 2 * x_BPD.shape[2]])
+        q_bias, kv_bias = self.qkv.bias.split([x_BPD.shape[2], 2 * x_BPD.shape[2]])
+        q_BH1C = self._heads(F.linear(last_position(mixed_BPD, lengths_B), q_weight, q_bias).unsqueeze(1))
+        k, v = map(self._heads, F.linear(mixed_BPD, kv_weight, kv_bias).chunk(2, dim=-1))
+        read_BP = torch.arange(x_BPD.shape[1], device=x_BPD.device) <= lengths_B.unsqueeze(1)
+        attended_BH1C = F.scaled_dot_product_attention(
+            self.rotary.at(q_BH1C, lengths_B), self.rotary(k), v, attn_mask=read_BP.unsqueeze(1).unsqueeze(1)
+        )
+        return self._mix(last_position(x_BPD, lengths_B).unsqueeze(1), attended_BH1C).squeeze(1)
+
+    def _heads(self, x_BPD: Tensor) -> Tensor:
+        return x_BPD.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+
+    def _mix(self, x_BPD: Tensor, attended_BHPC: Tensor) -> Tensor:
+        x_BPD = x_BPD + self.dropout(self.out(attended_BHPC.transpose(1, 2).flatten(2)))
         gate, up = self.gate_up(self.mlp_norm(x_BPD)).chunk(2, dim=-1)
         mixed_BPD: Tensor = x_BPD + self.dropout(self.down(F.silu(gate) * up))
         return mixed_BPD
-
-    def _attend(self, x_BPD: Tensor) -> Tensor:
-        q, k, v = (part.unflatten(-1, (self.heads, -1)).transpose(1, 2) for part in self.qkv(x_BPD).chunk(3, dim=-1))
-        attended_BHPC = F.scaled_dot_product_attention(self.rotary(q), self.rotary(k), v, is_causal=True)
-        attended_BPD: Tensor = self.out(attended_BHPC.transpose(1, 2).flatten(2))
-        return attended_BPD
 
 
 class Recommender(nn.Module):
@@ -165,6 +189,16 @@ class Recommender(nn.Module):
     def hidden_states(self, ids_BT: Tensor) -> Tensor:
         """States at the hook, (B, P, D). Position p has read p events; padding on the right is not seen."""
         return self.run_blocks(self.embed(self.items(ids_BT)), 0, self.config.hook_block)
+
+    def finish(self, x_BPD: Tensor, lengths_B: Tensor, begin: int) -> Tensor:
+        """Queries at each history's last event, given the states after block `begin`, (B, D): the last block computes no other position."""
+        x_BPD = self.run_blocks(x_BPD, begin, self.config.blocks - 1)
+        query_BD: Tensor = self.norm(self.blocks[-1].at_last(x_BPD, lengths_B))  # type: ignore[operator]  # a ModuleList holds Modules
+        return query_BD
+
+    def queries(self, ids_BT: Tensor, lengths_B: Tensor) -> Tensor:
+        """Queries of histories, (B, D)."""
+        return self.finish(self.embed(self.items(ids_BT)), lengths_B, 0)
 
     def forward(self, ids_BT: Tensor) -> Tensor:
         """Queries at every position, (B, P, D)."""
