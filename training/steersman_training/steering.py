@@ -72,8 +72,10 @@ class Audience:
 
     @cached_property
     def _candidates(self) -> Found:
-        count = torch.tensor(min(CANDIDATES, self.eligible_BN.shape[1]))
-        return self._search(self.h_BD, torch.zeros_like(self.model.biases), count)
+        items_ND, biases_N = self.model.items.weight, self.model.biases
+        query_BD, k = Upper(self.model)(self.h_BD, *self.context), torch.tensor(min(CANDIDATES, len(biases_N)))
+        found: Found = Search()(query_BD, items_ND, biases_N, self.eligible_BN, torch.zeros_like(biases_N)[None], k)
+        return found
 
     def take(self, rows: Tensor) -> "Audience":
         """Some of the users."""
@@ -88,19 +90,12 @@ class Audience:
     @torch.no_grad()
     def lists(self, h_BD: Tensor | None = None, tilts_N: Tensor | None = None) -> Lists:
         """The lists from these states (by default the users' own), with a bias on the scores of items."""
-        model = self.model
-        h_BD = self.h_BD if h_BD is None else h_BD
-        tilts_N = torch.zeros_like(model.biases) if tilts_N is None else tilts_N
-        found = self._search(h_BD, tilts_N, torch.tensor(TOP))
-        scores_BN = (model.score(Upper(model)(h_BD, *self.context)) + tilts_N).masked_fill(~self.eligible_BN, -math.inf)
-        return Lists(found.rows_BK, ndcg(ranks(scores_BN, self.targets_B)))
-
-    @torch.no_grad()
-    def _search(self, h_BD: Tensor, tilts_N: Tensor, k: Tensor) -> Found:
-        model = self.model
-        query_BD = Upper(model)(h_BD, *self.context)
-        found: Found = Search()(query_BD, model.items.weight, model.biases, self.eligible_BN, tilts_N[None], k)
-        return found
+        query_BD = Upper(self.model)(self.h_BD if h_BD is None else h_BD, *self.context)
+        scores_BN = self.model.score(query_BD)
+        if tilts_N is not None:
+            scores_BN = scores_BN + tilts_N
+        scores_BN = scores_BN.masked_fill(~self.eligible_BN, -math.inf)
+        return Lists(scores_BN.topk(TOP).indices, ndcg(ranks(scores_BN, self.targets_B)))
 
     @torch.no_grad()
     def edited(self, edit: Edit, features_BE: Tensor, gains_BE: Tensor, strengths_BE: Tensor) -> Lists:
