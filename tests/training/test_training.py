@@ -17,7 +17,8 @@ from steersman_training.sequences import (
     EvaluationBatch,
     split_global_time,
     split_leave_one_out,
-    training_batches,
+    pad,
+    training_groups,
 )
 
 SHAPE = RecommenderConfig(hidden=16, window_length=20, window_stride=5)
@@ -37,7 +38,9 @@ def test_held_out_events_are_never_trained_on(data: Dataset) -> None:
 
 def test_every_training_event_is_a_target_once_an_epoch(data: Dataset) -> None:
     split = split_leave_one_out(data)
-    batches = list(training_batches(split, length=7, events_per_batch=100, rng=np.random.default_rng(0)))
+    rng = np.random.default_rng(0)
+    shares = [training_groups(split, 7, 100, rng, range(rank, split.users, 2)) for rank in range(2)]
+    batches = [pad(group) for groups in shares for group in groups]
     seen = np.concatenate(
         [batch.ids_BT[np.arange(batch.ids_BT.shape[1]) < batch.lengths_B[:, None]] for batch in batches]
     )
@@ -104,7 +107,7 @@ def test_a_resumed_run_keeps_the_precision_that_it_began_with(data: Dataset, tmp
 
 def test_sampled_softmax_learns_too(data: Dataset) -> None:
     losses: list[float] = []
-    config = FitConfig(epochs=6, events_per_batch=400, negatives=20, learning_rate=1e-2)
+    config = FitConfig(epochs=16, events_per_batch=400, negatives=20, learning_rate=1e-2)
     Fit(split_leave_one_out(data), SHAPE, config, torch.device("cpu")).run(lambda p: losses.append(p.loss))
     assert losses[-1] < losses[0]
 

@@ -1,5 +1,6 @@
 """Progress of a training run on a terminal, or as plain lines where there is none."""
 
+import os
 from types import TracebackType
 from typing import Self
 
@@ -13,7 +14,9 @@ class RichDisplay:
     """One line a stage: a bar with loss, validation NDCG@10 and the time left. Written to standard error."""
 
     def __init__(self) -> None:
-        self.console = Console(stderr=True)
+        self.console = Console(
+            stderr=True, quiet=os.environ.get("RANK", "0") != "0"
+        )  # torchrun's other workers are silent
         columns = (
             SpinnerColumn(),
             TextColumn("{task.description}"),

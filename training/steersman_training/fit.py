@@ -17,7 +17,8 @@ from torch.nn import functional as F
 
 from steersman_training.ranking import Metrics, evaluate
 from steersman_training.recommender import Dropout, Recommender, RecommenderConfig
-from steersman_training.sequences import Batch, Split, training_batches
+from steersman_training.sequences import Batch, IntArray, Split, pad, training_groups
+from steersman_training.workers import Workers
 
 MEASURED_STEPS = 10
 """Steps in each precision of which the shortest counts: what else runs on the machine must not decide."""
@@ -38,7 +39,7 @@ class FitConfig:
     weight_decay: float = 0.01
     """Of matrices only, times the learning rate."""
     events_per_batch: int = 3200
-    """Batch size in events, padding included."""
+    """Batch size in events, padding included, over all workers."""
     negatives: int | None = None
     """Shared negatives of a sampled softmax with log-Q correction. None: full cross-entropy up to 20,000 items, 1,024 above."""
     average_epochs: float = 3.0
@@ -76,18 +77,20 @@ class Fitted(NamedTuple):
 
 
 class Fit:
-    """One training run. Its state is what a checkpoint holds, so that an interrupted run goes on where it was."""
+    """One training run, of one process or of several that torchrun started.
+
+    Its state is what a checkpoint holds, so that an interrupted run goes on where it was.
+    """
 
     def __init__(self, split: Split, shape: RecommenderConfig, config: FitConfig, device: torch.device) -> None:
         torch.manual_seed(config.seed)
         self.split, self.config, self.device = split, config, device
+        self.workers = Workers.join(device)
         self.model = Recommender(shape, split.item_count).to(device)
         self.negatives = _negatives(config, split.item_count)
         popularity = torch.from_numpy(split.popularity()).to(device) + 1.0
         self.proposal_N = (popularity / popularity.sum()).float()
         self.dtype = self._pick_dtype() if config.precision == "auto" else getattr(torch, config.precision)
-        for index, dropout in enumerate(_dropouts(self.model)):
-            dropout.generator = np.random.Generator(np.random.SFC64([config.seed, index]))
         self.average = copy.deepcopy(self.model).eval()
         self.best = copy.deepcopy(self.average.state_dict())
         self.best_ndcg, self.stale, self.epoch, self.seconds = -1.0, 0, 0, 0.0
@@ -100,9 +103,7 @@ class Fit:
         """bfloat16 on a GPU that has it, and on a CPU where steps are measured to be faster with it; float32 elsewhere."""
         if self.device.type == "cuda":
             return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float32
-        rng = np.random.default_rng(0)
-        length, size = self.model.config.window_length, self.config.events_per_batch
-        batch = next(iter(training_batches(self.split, length, size, rng)))
+        batch = pad(self._groups(np.random.default_rng(0))[0])
         seconds: dict[torch.dtype, float] = {}
         for _ in range(MEASURED_STEPS):
             for self.dtype in (torch.float32, torch.bfloat16):
@@ -112,7 +113,8 @@ class Fit:
             if seconds[torch.bfloat16] > 4 * seconds[torch.float32]:
                 break  # emulated: each step may take a second
         self.model.zero_grad(set_to_none=True)
-        return torch.bfloat16 if seconds[torch.bfloat16] < WORTH_IT * seconds[torch.float32] else torch.float32
+        slower = seconds[torch.bfloat16] >= WORTH_IT * seconds[torch.float32]
+        return torch.float32 if self.workers.agree(slower, self.device) else torch.bfloat16
 
     def _rate(self, step: int) -> float:
         total = self.steps_per_epoch * self.config.epochs
@@ -146,24 +148,32 @@ class Fit:
 
     def _train_epoch(self) -> float:
         self.model.train()
-        rng = np.random.default_rng([self.config.seed, self.epoch])
-        torch.manual_seed(self.config.seed * 1_000_003 + self.epoch)
-        losses = [
-            self._step(batch)
-            for batch in training_batches(
-                self.split, self.model.config.window_length, self.config.events_per_batch, rng
-            )
-        ]
+        seeds = [self.config.seed, self.epoch, self.workers.rank]
+        torch.manual_seed(int(np.random.SeedSequence(seeds).generate_state(1)[0]))
+        for index, dropout in enumerate(_dropouts(self.model)):
+            dropout.generator = np.random.Generator(np.random.SFC64([*seeds, index]))
+        groups = self._groups(np.random.default_rng(seeds))
+        steps = self.workers.most(len(groups), self.device)
+        losses = [self._step(pad(groups[step]) if step < len(groups) else None) for step in range(steps)]
         return float(torch.stack(losses).mean())
+
+    def _groups(self, rng: np.random.Generator) -> list[list[IntArray]]:
+        """This worker's share of an epoch: every so many-th user, and as small a part of each batch."""
+        rank, size = self.workers
+        events, length = max(1, self.config.events_per_batch // size), self.model.config.window_length
+        return training_groups(self.split, length, events, rng, range(rank, self.split.users, size))
 
     def _forward(self, batch: Batch) -> Tensor:
         with torch.autocast(self.device.type, dtype=self.dtype, enabled=self.dtype != torch.float32):
             return self._loss(*(torch.from_numpy(part).to(self.device) for part in batch))
 
-    def _step(self, batch: Batch) -> Tensor:
-        loss = self._forward(batch)
+    def _step(self, batch: Batch | None) -> Tensor:
+        """None: this worker's events are all done, those of others are not."""
         self.model.zero_grad(set_to_none=True)
-        loss.backward()
+        loss = torch.zeros((), device=self.device) if batch is None else self._forward(batch)
+        if batch is not None:
+            loss.backward()
+        self.workers.share_gradients(self.model, 0 if batch is None else int(batch.lengths_B.sum()))
         nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
         for optimiser, schedule in zip(self.optimisers, self.schedules, strict=True):
             optimiser.step()
@@ -198,22 +208,22 @@ class Fit:
         torch._foreach_lerp_(list(self.average.parameters()), list(self.model.parameters()), weight)
 
     def _validate(self) -> float:
-        metrics = evaluate(self.average, self.split, self.split.valid)
-        better = metrics.ndcg > self.best_ndcg
+        mine = evaluate(self.average, self.split, self.split.valid).ndcg if self.workers.rank == 0 else 0.0
+        ndcg = self.workers.agree(mine, self.device)
+        better = ndcg > self.best_ndcg
         self.stale = 0 if better else self.stale + 1
         if better:
-            self.best_ndcg = metrics.ndcg
+            self.best_ndcg = ndcg
             self.best = copy.deepcopy(self.average.state_dict())
-        return metrics.ndcg
+        return ndcg
 
     _STATE = ("best", "best_ndcg", "stale", "epoch", "seconds", "dtype")
 
     def _save(self, checkpoint: Path | None) -> None:
-        if checkpoint is None:
+        if checkpoint is None or self.workers.rank:
             return
         state: dict[str, Any] = {name: getattr(self, name) for name in self._STATE}
         state["modules"] = [module.state_dict() for module in self._modules()]
-        state["generators"] = [dropout.generator.bit_generator.state for dropout in _dropouts(self.model)]
         checkpoint.parent.mkdir(parents=True, exist_ok=True)
         temporary = checkpoint.with_suffix(".tmp")
         torch.save({"settings": self._settings(), **state}, temporary)
@@ -231,8 +241,6 @@ class Fit:
             setattr(self, name, state[name])
         for module, saved in zip(self._modules(), state["modules"], strict=True):
             module.load_state_dict(saved)
-        for dropout, generator in zip(_dropouts(self.model), state["generators"], strict=True):
-            dropout.generator.bit_generator.state = generator
 
     def _modules(self) -> list[Any]:
         return [self.model, self.average, *self.optimisers, *self.schedules]

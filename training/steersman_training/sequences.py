@@ -1,6 +1,6 @@
 """Histories as arrays: splits, the window, and batches. Dimensions: B batch, T time, U users."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -114,12 +114,14 @@ def pad(histories: list[IntArray]) -> Batch:
     return Batch(ids, lengths)
 
 
-def training_batches(split: Split, length: int, events_per_batch: int, rng: np.random.Generator) -> Iterator[Batch]:
-    """One epoch: every training event is a target once. Long histories are cut at random offsets.
+def training_groups(
+    split: Split, length: int, events_per_batch: int, rng: np.random.Generator, users: Iterable[int]
+) -> list[list[IntArray]]:
+    """One epoch of some users, in batches to be padded: every training event is a target once. Long histories are cut at random offsets.
 
     Windows of about the same length share a batch (little padding), batches come in random order.
     """
-    windows = [window for user in range(split.users) for window in _cut(split.train_history(user), length, rng)]
+    windows = [window for user in users for window in _cut(split.train_history(user), length, rng)]
     jitter = rng.uniform(0.9, 1.1, len(windows))
     order = np.argsort(np.array([len(window) for window in windows]) * jitter)
     groups: list[list[IntArray]] = [[]]
@@ -130,8 +132,7 @@ def training_batches(split: Split, length: int, events_per_batch: int, rng: np.r
             groups.append([])
             widest = len(windows[index])
         groups[-1].append(windows[index])
-    for group in rng.permutation(len(groups)):
-        yield pad(groups[group])
+    return [groups[group] for group in rng.permutation(len(groups)) if groups[group]]
 
 
 def _cut(history: IntArray, length: int, rng: np.random.Generator) -> list[IntArray]:
