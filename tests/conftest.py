@@ -1,10 +1,14 @@
 """A tiny bundle, trained once a run."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from tests import synthetic
+
+if TYPE_CHECKING:
+    from steersman_training.sae import Kind
 
 
 class Silent:
@@ -27,7 +31,7 @@ def bundle_dir(data_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
     return make_bundle(data_dir, tmp_path_factory.mktemp("bundles"))
 
 
-def make_bundle(data_dir: Path, out: Path, *, seed: int = 0, hook: int | None = None) -> Path:
+def make_bundle(data_dir: Path, out: Path, *, seed: int = 0, hook: int | None = None, kind: "Kind" = "topk") -> Path:
     """Trains a tiny recommender and writes its bundle; a few seconds."""
     import torch
 
@@ -43,7 +47,7 @@ def make_bundle(data_dir: Path, out: Path, *, seed: int = 0, hook: int | None = 
         FitConfig(
             epochs=12, events_per_batch=400, learning_rate=1e-2, evaluate_every=4, precision="float32", seed=seed
         ),
-        SaeConfig(features=64, active=8, epochs=20, batch_size=128, dead_after=4000, seed=seed),
+        SaeConfig(features=64, active=8, epochs=20, batch_size=128, dead_after=4000, kind=kind, seed=seed),
         ConceptConfig(terms=8, learners=64, steps=60, users=32, seed=seed),
         min_concept_items=5,
     )

@@ -1,4 +1,4 @@
-"""The subcommands `steersman train` and `steersman evaluate`. Imports torch only when one runs: --help stays quick."""
+"""The subcommands `steersman train`, `steersman evaluate` and `steersman sweep`. Imports torch only when one runs: --help stays quick."""
 
 import json
 from enum import StrEnum
@@ -15,6 +15,15 @@ class Preset(StrEnum):
 
     QUICK = "quick"
     FULL = "full"
+
+
+class SaeKind(StrEnum):
+    """Which features of an autoencoder are active."""
+
+    TOPK = "topk"
+    BATCHTOPK = "batchtopk"
+    MATRYOSHKA = "matryoshka"
+    JUMPRELU = "jumprelu"
 
 
 class SplitName(StrEnum):
@@ -128,6 +137,74 @@ def evaluate(
             *(f"{row[name]:.3f}" for name in ("share", "kept", "boost_kept")),
         )
     Console().print(table)
+
+
+def sweep(
+    data: DataOption = "movielens-100k",
+    items: ItemsOption = None,
+    preset: PresetOption = Preset.QUICK,
+    split: SplitOption = SplitName.LEAVE_ONE_OUT,
+    checkpoint: Annotated[
+        Path, typer.Option(help="The recommender; trained with the preset and kept here if there is no such file.")
+    ] = Path("data/sweep.pt"),
+    out: Annotated[Path, typer.Option(help="A line of JSON for each finished cell; a rerun leaves those out.")] = Path(
+        "data/sweep.jsonl"
+    ),
+    hook: Annotated[list[int] | None, typer.Option(help="Blocks below the state. [default: all]")] = None,
+    kind: Annotated[list[SaeKind] | None, typer.Option(help="Which features are active.")] = None,
+    features: Annotated[list[int] | None, typer.Option(help="Size of the dictionary.")] = None,
+    active: Annotated[list[int] | None, typer.Option(help="Features active at a time.")] = None,
+    epochs: Annotated[list[int] | None, typer.Option(help="Passes over the states.")] = None,
+    prediction_weight: Annotated[list[float] | None, typer.Option(help="Part of the loss, from 0 to 1.")] = None,
+    states: Annotated[list[int] | None, typer.Option(help="States to learn from. [default: all]")] = None,
+    seeds: Annotated[int, typer.Option(min=1, help="Autoencoders of a cell; stability needs two.")] = 2,
+    cache: CacheOption = Path("data/cache"),
+    device: DeviceOption = "auto",
+    as_json: JsonOption = False,
+) -> None:
+    """Train autoencoders of many settings on one recommender and compare them. An option given several times is a list."""
+    from dataclasses import asdict
+
+    from steersman_training.attributes import AttributeValues
+    from steersman_training.data import load
+    from steersman_training.display import RichDisplay
+    from steersman_training.fit import Fit
+    from steersman_training.pipeline import split_by
+    from steersman_training.presets import PRESETS
+    from steersman_training.sweep import Grid, cells, load_recommender, table
+    from steersman_training.sweep import sweep as run
+
+    config = PRESETS[preset]
+    try:
+        dataset = load(data, items=items, cache=cache)
+        parts, place = split_by(split.value, dataset), pick_device(device)
+        with RichDisplay() as display:
+            if not checkpoint.exists():
+                display.stage("recommender")
+                Fit(parts, config.recommender, config.fit, place).run(display.recommender, checkpoint)
+            model = load_recommender(checkpoint, parts, place)
+            grid = Grid(
+                tuple(hook or range(model.config.blocks + 1)),
+                tuple(one.value for one in kind) if kind else (config.sae.kind,),
+                tuple(features or [config.sae.features]),
+                tuple(active or [config.sae.active]),
+                tuple(epochs or [config.sae.epochs]),
+                tuple(prediction_weight or [config.sae.prediction_weight]),
+                tuple(states or [None]),
+                seeds,
+            )
+            values = AttributeValues.of(dataset.items, config.min_concept_items)
+            rows = run(model, parts, values, cells(grid, config.sae), out, display)
+    except (ValueError, OSError) as error:
+        raise _failed(error) from error
+    if as_json:
+        typer.echo(json.dumps([{**row.cell, **asdict(row.figures)} for row in rows]))
+        return
+    lines = list(table(rows))
+    printed = Table(*lines[0])
+    for line in lines:
+        printed.add_row(*line.values())
+    Console().print(printed)
 
 
 def pick_device(name: str) -> "torch.device":  # type: ignore[name-defined]  # noqa: F821

@@ -229,11 +229,10 @@ def _candidates(graphs: Graphs, pool: Tensors) -> Tensors:
 
 
 def _far_from_edges(graphs: Graphs, pool: Tensors) -> Tensor:
-    """Rows whose best k + 1 scores are apart, and whose k-th activation is clear of the next one. (B,)"""
+    """Rows whose best k + 1 scores are apart, and none of whose features is about to be switched on or off. (B,)"""
     sae = next(spec.module.sae for spec in graphs.specs if isinstance(spec.module, Edit))
-    pre_BF = sae.preactivations(pool["h_BD"])
-    top_BA = pre_BF.topk(min(sae.active + 1, pre_BF.shape[1]), dim=1).values
     more = {**pool, "k": (pool["k"] + 1).clamp_max(pool["eligible_BN"].shape[1])}
     scores_BK = next(spec for spec in graphs.specs if spec.name == "search")(more)["scores_BK"]
     apart_B = (scores_BK[:, :-1] - scores_BK[:, 1:]).min(1).values > GOLDEN_MARGIN
-    return apart_B & (top_BA[:, -2] - top_BA[:, -1] > GOLDEN_MARGIN)
+    margin_B: Tensor = sae.margin(pool["h_BD"])
+    return apart_B & (margin_B > GOLDEN_MARGIN)

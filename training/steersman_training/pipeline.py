@@ -32,7 +32,7 @@ from steersman_training.sequences import (
     split_global_time,
     split_leave_one_out,
 )
-from steersman_training.states import collect_states, hold_out_users
+from steersman_training.states import collect_states, hold_out_users, prediction_metric
 from steersman_training.steering import audience
 
 MEASURED_USERS = 500
@@ -95,7 +95,8 @@ def train(
     display.stage("sparse autoencoder")
     learners, held_out = hold_out_users(split, config.held_out_users, config.fit.seed)
     states = collect_states(model, split, learners)
-    sae = train_sae(states.h_SD, config.sae, display.sae)
+    metric_DD = prediction_metric(model, split, learners) if config.sae.prediction_weight else None
+    sae = train_sae(states.h_SD, config.sae, display.sae, metric_DD)
     edit = Edit(sae, natural_scale(sae, states.h_SD))
     display.stage("catalogue")
     values = AttributeValues.of(data.items, config.min_concept_items)
@@ -170,7 +171,7 @@ def _manifest(data: Dataset, config: TrainConfig, figures: dict[str, float], con
         shape=bundle_pb2.BundleShape(
             items=data.items.height, hidden=shape.hidden, features=config.sae.features, concepts=concepts
         ),
-        autoencoder=bundle_pb2.Autoencoder(kind="topk", active=config.sae.active),
+        autoencoder=bundle_pb2.Autoencoder(kind=config.sae.kind, active=config.sae.active),
         provenance=bundle_pb2.Provenance(
             data=data.name,
             data_sha256=data.sha256,

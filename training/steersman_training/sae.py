@@ -1,12 +1,24 @@
-"""TopK sparse autoencoder (Gao et al., arXiv 2406.04093). Dimensions: B batch, D hidden, F features."""
+"""Sparse autoencoders of hidden states: TopK, BatchTopK, Matryoshka and JumpReLU. Dimensions: B batch, S states, D hidden, F features."""
 
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+Kind = Literal["topk", "batchtopk", "matryoshka", "jumprelu"]
+
+PREFIXES = (16, 8, 4, 2, 1)
+"""Parts of the dictionary that a Matryoshka autoencoder must reconstruct from alone: its first sixteenth, eighth, ... and all of it."""
+THRESHOLD_DECAY = 0.99
+"""Of the running mean of a batch's threshold, which becomes the fixed one."""
+BANDWIDTH = 0.1
+"""Width of the window about a JumpReLU threshold in which it feels a gradient, in units of the states' standard deviation."""
+SPARSITY_WEIGHT = 1.0
+"""Of (mean active features / active - 1)^2, which holds JumpReLU's thresholds where they belong."""
 
 
 @dataclass(frozen=True)
@@ -16,13 +28,17 @@ class SaeConfig:
     features: int = 512
     """F, the size of the dictionary."""
     active: int = 32
-    """Features active at a time."""
+    """Features active at a time; on average for every kind but topk."""
+    kind: Kind = "topk"
+    """Which features are active. topk: as many in every state. The others: those above a threshold."""
     epochs: int = 30
     """Passes over the hidden states."""
     batch_size: int = 1024
     """Hidden states in a step."""
     learning_rate: float = 2e-3
     """Peak, of Adam; cosine to zero."""
+    prediction_weight: float = 0.0
+    """Part of the loss that is measured by what it changes in the predictions, not in the state."""
     dead_after: int = 50_000
     """States without firing after which a feature counts as dead and is trained on what the others miss."""
     aux_weight: float = 1 / 32
@@ -33,26 +49,39 @@ class SaeConfig:
     def __post_init__(self) -> None:
         if not 1 <= self.active <= self.features:
             raise ValueError(f"active: {self.active} is not between 1 and features, {self.features}")
+        if self.kind not in get_args(Kind):
+            raise ValueError(f"kind: {self.kind!r} is none of {', '.join(get_args(Kind))}")
+        if not 0 <= self.prediction_weight <= 1:
+            raise ValueError(f"prediction_weight: {self.prediction_weight} is not between 0 and 1")
 
 
 class SparseAutoencoder(nn.Module):
-    """z = TopK(relu(W_enc (h - b_dec) + b_enc)), h ~ z W_dec + b_dec, with rows of W_dec of unit norm."""
+    """z = sparse(relu(W_enc (h - b_dec) + b_enc)), h ~ z W_dec + b_dec, with rows of W_dec of unit norm.
 
-    def __init__(self, hidden: int, features: int, active: int) -> None:
+    sparse keeps the `active` largest of a state (topk: Gao et al., arXiv 2406.04093), or, for the other kinds, what is above a threshold:
+    one of the whole dictionary (batchtopk: Bussmann et al., arXiv 2412.06410; matryoshka: the same authors, arXiv 2503.17547), or each
+    feature's own (jumprelu: Rajamanoharan et al., arXiv 2407.14435). They differ in how they are trained, and in nothing else.
+    """
+
+    threshold_F: Tensor
+
+    def __init__(self, hidden: int, features: int, active: int, kind: Kind = "topk") -> None:
         super().__init__()
-        self.active = active
+        self.active, self.kind = active, kind
         decoder_FD = F.normalize(torch.randn(features, hidden), dim=1)
         self.decoder_FD = nn.Parameter(decoder_FD)
         self.encoder_FD = nn.Parameter(decoder_FD.clone())
         self.encoder_bias_F = nn.Parameter(torch.zeros(features))
         self.decoder_bias_D = nn.Parameter(torch.zeros(hidden))
+        self.register_buffer("threshold_F", torch.zeros(features))  # not used by topk
 
     def preactivations(self, h_BD: Tensor) -> Tensor:
         return F.relu(F.linear(h_BD - self.decoder_bias_D, self.encoder_FD, self.encoder_bias_F))
 
     def encode(self, h_BD: Tensor) -> Tensor:
-        """Activations (B, F), at most `active` of them above zero in a row (more only if they tie)."""
-        return _keep_top(self.preactivations(h_BD), self.active)
+        """Activations (B, F). topk: at most `active` of them above zero in a row (more only if they tie)."""
+        pre_BF = self.preactivations(h_BD)
+        return _keep_top(pre_BF, self.active) if self.kind == "topk" else pre_BF * (pre_BF > self.threshold_F)
 
     def decode(self, z_BF: Tensor) -> Tensor:
         return z_BF @ self.decoder_FD + self.decoder_bias_D
@@ -61,55 +90,146 @@ class SparseAutoencoder(nn.Module):
         """The state as the features tell it, (B, D)."""
         return self.decode(self.encode(h_BD))
 
+    def margin(self, h_BD: Tensor) -> Tensor:
+        """How far the nearest feature of each state is from being switched on or off, (B,)."""
+        pre_BF = self.preactivations(h_BD)
+        if self.kind != "topk":
+            return (pre_BF - self.threshold_F).abs().amin(1)
+        top_BA = pre_BF.topk(min(self.active + 1, pre_BF.shape[1]), dim=1).values
+        return top_BA[:, -2] - top_BA[:, -1]
+
 
 def _keep_top(pre_BF: Tensor, count: int) -> Tensor:
     threshold_B1 = pre_BF.topk(count, dim=-1).values[:, -1:]
     return pre_BF * (pre_BF >= threshold_B1)
 
 
-def train_sae(states_SD: Tensor, config: SaeConfig, report: Callable[[int, int, float], None]) -> SparseAutoencoder:
-    """Trains on hidden states (S, D). `report` is called with epoch, epochs and variance explained."""
+def train_sae(
+    states_SD: Tensor,
+    config: SaeConfig,
+    report: Callable[[int, int, float], None],
+    metric_DD: Tensor | None = None,
+) -> SparseAutoencoder:
+    """Trains on hidden states (S, D). `report` is called with epoch, epochs and variance explained.
+
+    `metric_DD` is what a change of the state does to predictions, as a quadratic form (`states.prediction_metric`). Raises ValueError
+    if `prediction_weight` asks for it and it is missing.
+    """
     torch.manual_seed(config.seed)
     scale = (states_SD - states_SD.mean(0)).square().mean().sqrt().item()
     scaled_SD = states_SD / scale
-    sae = SparseAutoencoder(states_SD.shape[1], config.features, config.active).to(states_SD.device)
-    sae.decoder_bias_D.data.copy_(scaled_SD.mean(0))
-    optimiser = torch.optim.Adam(sae.parameters(), lr=config.learning_rate, betas=(0.9, 0.999), fused=True)
-    steps = config.epochs * math.ceil(len(states_SD) / config.batch_size)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
-    idle_F = torch.zeros(config.features, device=states_SD.device)
+    training = _Training(scaled_SD, config, metric_DD)
     for epoch in range(config.epochs):
         missed = 0.0
         for rows in torch.randperm(len(states_SD), device=states_SD.device).split(config.batch_size):
-            error, fired_F = _step(sae, scaled_SD[rows], idle_F >= config.dead_after, config, optimiser)
-            schedule.step()
-            idle_F = torch.where(fired_F, 0, idle_F + len(rows))
-            missed += error * len(rows)
+            missed += training.step(scaled_SD[rows]) * len(rows)
         report(epoch + 1, config.epochs, 1 - missed / len(states_SD))
+    sae = training.sae
     with torch.no_grad():  # back to the states' own units; decoder rows keep unit norm
-        sae.encoder_bias_F.mul_(scale)
-        sae.decoder_bias_D.mul_(scale)
+        for part in (sae.encoder_bias_F, sae.decoder_bias_D, sae.threshold_F):
+            part.mul_(scale)
     return sae.eval().requires_grad_(False)
 
 
-def _step(
-    sae: SparseAutoencoder, h_BD: Tensor, dead_F: Tensor, config: SaeConfig, optimiser: torch.optim.Optimizer
-) -> tuple[float, Tensor]:
-    """One step. Returns the share of variance missed (the states have unit variance) and which features fired."""
-    pre_BF = sae.preactivations(h_BD)
-    z_BF = _keep_top(pre_BF, config.active)
-    residual_BD = h_BD - sae.decode(z_BF)
-    loss = error = residual_BD.square().mean()
-    if bool(dead_F.any()):
-        spare_BF = _keep_top(pre_BF * dead_F, min(2 * config.active, int(dead_F.sum())))
-        missed_BD = residual_BD.detach() - spare_BF @ sae.decoder_FD
-        loss = loss + config.aux_weight * missed_BD.square().mean() / error.detach()
-    optimiser.zero_grad(set_to_none=True)
-    loss.backward()
-    optimiser.step()
-    with torch.no_grad():
-        sae.decoder_FD.copy_(F.normalize(sae.decoder_FD, dim=1))
-    return error.item(), (z_BF > 0).any(0)
+class _Training:
+    """One training run over states of unit variance."""
+
+    def __init__(self, states_SD: Tensor, config: SaeConfig, metric_DD: Tensor | None) -> None:
+        hidden, device = states_SD.shape[1], states_SD.device
+        self.config = config
+        self.sae = SparseAutoencoder(hidden, config.features, config.active, config.kind).to(device)
+        self.sae.decoder_bias_D.data.copy_(states_SD.mean(0))
+        self.metric_DD = _metric(states_SD, config.prediction_weight, metric_DD)
+        self.idle_F = torch.zeros(config.features, device=device)
+        self.ends = sorted({max(1, config.features // part) for part in PREFIXES})
+        parameters: list[Tensor] = list(self.sae.parameters())
+        if config.kind != "topk":
+            with torch.no_grad():
+                some_BF = self.sae.preactivations(states_SD[: config.batch_size])
+                self.sae.threshold_F.fill_(_batch_threshold(some_BF, config.active))
+        if config.kind == "jumprelu":
+            parameters.append(self.sae.threshold_F.requires_grad_())
+        self.optimiser = torch.optim.Adam(parameters, lr=config.learning_rate, betas=(0.9, 0.999), fused=True)
+        steps = config.epochs * math.ceil(len(states_SD) / config.batch_size)
+        self.schedule = torch.optim.lr_scheduler.CosineAnnealingLR(self.optimiser, steps)
+
+    def step(self, h_BD: Tensor) -> float:
+        """One step. Returns the share of variance missed."""
+        sae = self.sae
+        pre_BF = sae.preactivations(h_BD)
+        z_BF, penalty = self._activate(pre_BF)
+        residual_BD, loss = self._reconstruct(h_BD, z_BF)
+        total = loss + penalty + self._revive(pre_BF, residual_BD)
+        self.optimiser.zero_grad(set_to_none=True)
+        total.backward()
+        self.optimiser.step()
+        self.schedule.step()
+        with torch.no_grad():
+            sae.decoder_FD.copy_(F.normalize(sae.decoder_FD, dim=1))
+            self.idle_F = torch.where((z_BF > 0).any(0), 0, self.idle_F + len(h_BD))
+            return residual_BD.square().mean().item()
+
+    def _activate(self, pre_BF: Tensor) -> tuple[Tensor, Tensor | float]:
+        """Activations, and what they are fined for not being as sparse as asked."""
+        if self.config.kind == "topk":
+            return _keep_top(pre_BF, self.config.active), 0.0
+        if self.config.kind == "jumprelu":
+            return self._jump(pre_BF)
+        threshold = _batch_threshold(pre_BF, self.config.active)
+        self.sae.threshold_F.lerp_(threshold.expand_as(self.sae.threshold_F), 1 - THRESHOLD_DECAY)
+        return pre_BF * (pre_BF >= threshold), 0.0
+
+    def _jump(self, pre_BF: Tensor) -> tuple[Tensor, Tensor]:
+        """JumpReLU. The summands that add zero carry the thresholds' straight-through gradients (a rectangular kernel)."""
+        threshold_F = self.sae.threshold_F
+        fires_BF = pre_BF > threshold_F
+        near_BF = ((pre_BF - threshold_F).detach().abs() < BANDWIDTH / 2) / BANDWIDTH
+        nothing_BF = near_BF * (threshold_F.detach() - threshold_F)
+        z_BF = pre_BF * fires_BF + threshold_F.detach() * nothing_BF
+        active = (fires_BF + nothing_BF).sum(1).mean()
+        return z_BF, SPARSITY_WEIGHT * (active / self.config.active - 1).square()
+
+    def _reconstruct(self, h_BD: Tensor, z_BF: Tensor) -> tuple[Tensor, Tensor]:
+        """What is missed of the states, and the loss: its size, for matryoshka the mean over prefixes of the dictionary."""
+        missed_BD, losses, begin = h_BD - self.sae.decoder_bias_D, [], 0
+        for end in self.ends if self.config.kind == "matryoshka" else [self.config.features]:
+            missed_BD = missed_BD - z_BF[:, begin:end] @ self.sae.decoder_FD[begin:end]
+            losses.append(self._size(missed_BD))
+            begin = end
+        return missed_BD, torch.stack(losses).mean()
+
+    def _size(self, missed_BD: Tensor) -> Tensor:
+        """Share of variance, partly of what matters to predictions."""
+        weighed_BD = missed_BD if self.metric_DD is None else missed_BD @ self.metric_DD
+        return (weighed_BD * missed_BD).mean()
+
+    def _revive(self, pre_BF: Tensor, missed_BD: Tensor) -> Tensor | float:
+        """The auxiliary loss of TopK autoencoders: dead features reconstruct what the others miss."""
+        dead_F = self.idle_F >= self.config.dead_after
+        if not bool(dead_F.any()):
+            return 0.0
+        spare_BF = _keep_top(pre_BF * dead_F, min(2 * self.config.active, int(dead_F.sum())))
+        wanted_BD = missed_BD.detach()
+        return self.config.aux_weight * self._size(wanted_BD - spare_BF @ self.sae.decoder_FD) / self._size(wanted_BD)
+
+
+def _batch_threshold(pre_BF: Tensor, active: int) -> Tensor:
+    """The activation above which, on average, `active` features of a state lie."""
+    return pre_BF.detach().flatten().topk(len(pre_BF) * active).values[-1]
+
+
+def _metric(states_SD: Tensor, weight: float, metric_DD: Tensor | None) -> Tensor | None:
+    """The quadratic form that measures what is missed: 1 - weight of the plain square and weight of the predictions' metric.
+
+    Both give 1 to the deviation of states of unit variance from their mean.
+    """
+    if weight == 0:
+        return None
+    if metric_DD is None:
+        raise ValueError("prediction_weight: it needs the metric of the predictions, metric_DD")
+    deviation_SD = states_SD - states_SD.mean(0)
+    size = ((deviation_SD @ metric_DD) * deviation_SD).mean()
+    return weight * metric_DD / size + (1 - weight) * torch.eye(len(metric_DD), device=metric_DD.device)
 
 
 @torch.no_grad()
