@@ -19,7 +19,8 @@ def values() -> AttributeValues:
 def directions() -> Tensor:
     """The rows of a Hadamard matrix, so that every neuron has an equal part in every direction. (F, D), as many as D."""
     two = torch.tensor([[1.0, 1.0], [1.0, -1.0]])
-    return torch.kron(two, torch.kron(two, two)) / HIDDEN**0.5
+    rows_FD: Tensor = torch.kron(two, torch.kron(two, two)) / HIDDEN**0.5
+    return rows_FD
 
 
 def moments(events: int, seed: int) -> Moments:

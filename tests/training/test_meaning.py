@@ -27,7 +27,7 @@ def test_planted_features_are_found_and_tell_all_there_is_to_tell(meaning: Meani
         assert fit.feature.average_precision == pytest.approx(1)
         assert fit.feature.precision == pytest.approx(1)
         assert fit.mean == fit.base_rate == pytest.approx(0.25, abs=0.05)
-    for v, fit in enumerate(meaning.list.values):
+    for v, fit in enumerate(meaning.lists.values):
         assert fit.feature.unit == 4 + v
         assert fit.feature.correlation == pytest.approx(1, abs=1e-4)
         assert fit.feature.best_average_precision == pytest.approx(1)
@@ -60,7 +60,7 @@ def test_published_figures_are_means_over_values_and_their_multiple(meaning: Mea
 def test_data_without_attributes_has_nothing_to_tell() -> None:
     nothing = AttributeValues([], torch.zeros(0, planted.ITEMS, dtype=torch.bool))
     meaning = measure_meaning(planted.autoencoder(), planted.moments(50, 0), planted.moments(50, 1), nothing)
-    assert meaning.item.values == meaning.list.values == ()
+    assert meaning.item.values == meaning.lists.values == ()
     assert meaning.figures()["corr_item"] == 0
 
 

@@ -17,7 +17,7 @@ def probes() -> Probes:
 
 def test_one_feature_is_enough_where_it_says_all(probes: Probes) -> None:
     assert [probe.size for probe in probes.item] == [1, 2, 8]
-    for probe in (*probes.item, *probes.list):
+    for probe in (*probes.item, *probes.lists):
         assert probe.feature_roc_auc == pytest.approx(1, abs=1e-3)
         assert probe.feature_average_precision == pytest.approx(1, abs=1e-3)
 
@@ -32,7 +32,7 @@ def test_neurons_say_it_only_together(probes: Probes) -> None:
 def test_data_without_attributes_has_no_probes() -> None:
     nothing = AttributeValues([], torch.zeros(0, planted.ITEMS, dtype=torch.bool))
     probes = measure_probes(planted.autoencoder(), planted.moments(50, 0), planted.moments(50, 1), nothing)
-    assert probes.as_dict() == {"item": (), "list": ()}
+    assert probes.as_dict() == {"item": (), "lists": ()}
 
 
 @pytest.mark.parametrize("separable", [False, True])

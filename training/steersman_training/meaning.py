@@ -14,7 +14,7 @@ from steersman_training.moments import Moments
 from steersman_training.sae import SparseAutoencoder
 from steersman_training.units import correlations, features, neurons, separation, take
 
-Kind = Literal["feature", "neuron"]
+UnitKind = Literal["feature", "neuron"]
 Measure = Literal[
     "correlation", "roc_auc", "average_precision", "density", "precision", "best_roc_auc", "best_average_precision"
 ]
@@ -64,7 +64,7 @@ class Association:
 
     values: tuple[ValueFit, ...]
 
-    def mean(self, kind: Kind, measure: Measure) -> float:
+    def mean(self, kind: UnitKind, measure: Measure) -> float:
         """Mean over values; 0 if there are none."""
         parts: list[float] = [getattr(getattr(value, kind), measure) for value in self.values]
         return sum(parts) / max(len(parts), 1)
@@ -80,7 +80,7 @@ class Meaning:
 
     item: Association
     """Whether the item just read has the value."""
-    list: Association
+    lists: Association
     """The share of the value in the ten items to come. A yes, where one is needed, is more than its mean over the states chosen on."""
 
     def figures(self) -> dict[str, float]:
@@ -88,8 +88,8 @@ class Meaning:
         return {
             "corr_item": self.item.mean("feature", "correlation"),
             "corr_item_x_neuron": self.item.times_neuron("correlation"),
-            "corr_list": self.list.mean("feature", "correlation"),
-            "corr_list_x_neuron": self.list.times_neuron("correlation"),
+            "corr_list": self.lists.mean("feature", "correlation"),
+            "corr_list_x_neuron": self.lists.times_neuron("correlation"),
         }
 
     def as_dict(self) -> dict[str, Any]:
@@ -114,7 +114,7 @@ class Truth(NamedTuple):
 @torch.no_grad()
 def measure_meaning(sae: SparseAutoencoder, chosen: Moments, measured: Moments, values: AttributeValues) -> Meaning:
     """The best feature and the best neuron for each value, chosen on some states and measured on others, of held-out users."""
-    units: dict[Kind, Sides] = {
+    units: dict[UnitKind, Sides] = {
         "feature": feature_sides(sae, chosen, measured),
         "neuron": neuron_sides(chosen, measured),
     }
@@ -152,7 +152,7 @@ def list_truth(values: AttributeValues, chosen: Moments, measured: Moments) -> T
     return Truth(shares, Sides(shares.chosen > mean_V, shares.measured > mean_V))
 
 
-def _associate(units: dict[Kind, Sides], truth: Truth, names: list[tuple[str, str]], hidden: int) -> Association:
+def _associate(units: dict[UnitKind, Sides], truth: Truth, names: list[tuple[str, str]], hidden: int) -> Association:
     if not names:
         return Association(())
     fits = {kind: _best_units(sides, truth) for kind, sides in units.items()}

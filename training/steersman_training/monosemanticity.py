@@ -64,12 +64,12 @@ class Monosemanticity:
 
 def facets_of(items: pl.DataFrame, values: AttributeValues, cluster_N: Tensor) -> list[Facet]:
     """Each attribute of `values`, decades where years are known, and clusters (-1: none), those without a value left out."""
-    facets = [
-        Facet(attribute, values.member_VN[[name[0] == attribute for name in values.names]])
-        for attribute in dict.fromkeys(attribute for attribute, _ in values.names)
-    ]
-    facets += [Facet("decade", _one_hot(decades(items))), Facet("cluster", _one_hot(cluster_N))]
-    return [facet for facet in facets if len(facet.member_VN)]
+    members = {
+        attribute: values.member_VN[torch.tensor([name == attribute for name, _ in values.names])]
+        for attribute, _ in values.names
+    }
+    members |= {"decade": _one_hot(decades(items)), "cluster": _one_hot(cluster_N)}
+    return [Facet(name, member_VN) for name, member_VN in members.items() if len(member_VN)]
 
 
 def decades(items: pl.DataFrame) -> Tensor:

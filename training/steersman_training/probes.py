@@ -39,7 +39,7 @@ class Probes:
 
     item: tuple[Probe, ...]
     """Whether the item just read has the value."""
-    list: tuple[Probe, ...]
+    lists: tuple[Probe, ...]
     """Whether the ten items to come have more of the value than lists have on average."""
 
     def as_dict(self) -> dict[str, Any]:
@@ -72,19 +72,13 @@ def _probes(features: Sides, neurons: Sides, member: Sides, sizes: tuple[int, ..
 def _told(units: Sides, member: Sides, sizes: tuple[int, ...]) -> tuple[list[float], list[float]]:
     """ROC AUC and average precision for each size."""
     strongest_UV = correlations(units.chosen, member.chosen).abs().argsort(dim=0, descending=True, stable=True)
-    aucs, precisions = [], []
-    for size in sizes:
-        logits_SV = torch.stack(
-            [
-                _fit_and_apply(take(units.chosen, best_k), member.chosen[:, v], take(units.measured, best_k))
-                for v, best_k in enumerate(strongest_UV[:size].T)
-            ],
-            dim=1,
-        )
-        told = separation(logits_SV, member.measured)
-        aucs.append(float(told.roc_auc_UV.diagonal().mean()))
-        precisions.append(float(told.average_precision_UV.diagonal().mean()))
-    return aucs, precisions
+    told = []
+    for v, best_U in enumerate(strongest_UV[: max(sizes)].T):
+        chosen_SU, measured_SU = take(units.chosen, best_U), take(units.measured, best_U)
+        logits = [_fit_and_apply(chosen_SU[:, :k], member.chosen[:, v], measured_SU[:, :k]) for k in sizes]
+        told.append(separation(torch.stack(logits, dim=1), member.measured[:, v : v + 1]))
+    auc, average_precision = (torch.cat(column, dim=1).mean(1).tolist() for column in zip(*told, strict=True))
+    return auc, average_precision
 
 
 def _fit_and_apply(chosen_Sk: Tensor, member_S: Tensor, measured_Sk: Tensor) -> Tensor:

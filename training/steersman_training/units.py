@@ -66,8 +66,18 @@ class Separation(NamedTuple):
 
 def separation(units_SU: Tensor, member_SV: Tensor) -> Separation:
     """Of each unit and each column of `member_SV` (bool). Equal heights are one threshold."""
-    results = [_separate(block_SU.T.contiguous(), member_SV.T.contiguous()) for _, block_SU in _blocks(units_SU)]
-    return Separation(*(torch.cat(column) for column in zip(*results, strict=True)))
+    member_VS = member_SV.T.contiguous()
+    order_U = _activity(units_SU).argsort(stable=True)  # a block costs what its most active unit does
+    parts = [_separate(take(units_SU, which).T.contiguous(), member_VS) for which in order_U.split(BLOCK)]
+    back_U = order_U.argsort()
+    return Separation(*(torch.cat(column)[back_U] for column in zip(*parts, strict=True)))
+
+
+def _activity(units_SU: Tensor) -> Tensor:
+    """States in which each unit is known not to be silent, (U,)."""
+    if units_SU.is_sparse:
+        return torch.bincount(units_SU.indices()[1], minlength=units_SU.shape[1])
+    return torch.full((units_SU.shape[1],), len(units_SU), device=units_SU.device)
 
 
 def _separate(x_US: Tensor, member_VS: Tensor) -> tuple[Tensor, Tensor]:
