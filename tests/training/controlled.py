@@ -1,0 +1,52 @@
+"""A tiny recommender with features and concepts, to steer."""
+
+from pathlib import Path
+from typing import NamedTuple
+
+from steersman_training.aims import Aim
+from steersman_training.concepts import Concepts
+from steersman_training.edit import Edit
+from steersman_training.sequences import Split
+from steersman_training.steering import Audience
+
+
+class Controlled(NamedTuple):
+    """What a training run leaves, with its validation users and its test users."""
+
+    edit: Edit
+    graph: Concepts
+    aims: list[Aim]
+    split: Split
+    learners: Audience
+    people: Audience
+
+
+def train_controlled(data_dir: Path, out: Path) -> Controlled:
+    """Trains on the synthetic data; a few seconds."""
+    import torch
+
+    from steersman_training.aims import all_aims
+    from steersman_training.attributes import AttributeValues
+    from steersman_training.concepts import ConceptConfig, fit_concepts
+    from steersman_training.data import load
+    from steersman_training.edit import natural_scale
+    from steersman_training.fit import Fit, FitConfig
+    from steersman_training.recommender import RecommenderConfig
+    from steersman_training.sae import SaeConfig, train_sae
+    from steersman_training.sequences import split_leave_one_out
+    from steersman_training.states import collect_states
+    from steersman_training.steering import audience
+
+    data = load(str(data_dir), cache=out)
+    split = split_leave_one_out(data)
+    shape = RecommenderConfig(hidden=16, window_length=20, window_stride=5, dropout=0.1)
+    fit = FitConfig(epochs=12, events_per_batch=400, learning_rate=1e-2, evaluate_every=4, precision="float32")
+    model = Fit(split, shape, fit, torch.device("cpu")).run(lambda _: None).model.requires_grad_(False)
+    h_SD = collect_states(model, split, list(range(split.users))).h_SD
+    config = SaeConfig(features=64, active=8, epochs=20, batch_size=128, dead_after=4000)
+    sae = train_sae(h_SD, config, lambda *_: None)
+    edit = Edit(sae, natural_scale(sae, h_SD))
+    learners, people = audience(model, split, split.valid), audience(model, split, split.test)
+    aims = all_aims(AttributeValues.of(data.items, min_items=5), data.items, split.popularity())
+    graph, _ = fit_concepts(edit, aims, learners, learners, ConceptConfig(terms=8, learners=64))
+    return Controlled(edit, graph, aims, split, learners, people)
