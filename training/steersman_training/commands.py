@@ -15,6 +15,7 @@ class Preset(StrEnum):
 
     QUICK = "quick"
     FULL = "full"
+    LARGE = "large"
 
 
 class SaeKind(StrEnum):
@@ -42,7 +43,7 @@ DataOption = Annotated[
 ]
 CacheOption = Annotated[Path, typer.Option(help="Where fetched data is kept.")]
 ItemsOption = Annotated[Path | None, typer.Option(help="Item table: item_id, title, and attributes.")]
-PresetOption = Annotated[Preset, typer.Option(help="quick: about two minutes on MovieLens-100K. full: better.")]
+PresetOption = Annotated[Preset, typer.Option(help="quick: about two minutes on MovieLens-100K. full: better. large: for a million events and more.")]
 SplitOption = Annotated[SplitName, typer.Option(help="How held-out events are chosen.")]
 SeedOption = Annotated[int, typer.Option(min=0, help="Of everything random.")]
 DeviceOption = Annotated[str, typer.Option(help="auto, cpu or cuda.")]

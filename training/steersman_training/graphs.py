@@ -17,11 +17,11 @@ CANDIDATES = 256
 """Best items of a user on which a concept is solved."""
 NEWTON_STEPS = 2
 """Of a concept's solution: the tilt is approached in as many equal parts."""
-GRADIENT_STEPS = 24
+GRADIENT_STEPS = 32
 """Conjugate gradients in each of them: enough for single precision, so that backends agree."""
 INELIGIBLE = -1e4
 """Score of candidates that may not be returned (minus infinity before): they weigh nothing."""
-RIDGE = 0.1
+RIDGE = 0.05
 """Relative to a feature's own curvature: what keeps weights small where features do much the same."""
 TINY = 1e-30
 """Keeps a system that asks for nothing from dividing by nothing. A bound, not a summand: the exporter drops an addition this small."""
@@ -172,7 +172,7 @@ class SolvedConcepts(nn.Module):
 def _newton_step(jacobian_BCKM: Tensor, now_BCK: Tensor, wanted_BCK: Tensor) -> Tensor:
     """The change of weights that brings one distribution to another, in the Fisher metric half way between them. (B, C, M)
 
-    Each feature's strength is measured by what it does (its curvature, and a tenth of the mean, since it may do next to nothing), and the
+    Each feature's strength is measured by what it does (its curvature, and RIDGE of the mean, since it may do next to nothing), and the
     ridge is relative to that: the condition is at most 1 + M / RIDGE.
     """
     metric_BCK1 = (0.5 * (now_BCK + wanted_BCK)).unsqueeze(-1)

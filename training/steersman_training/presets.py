@@ -8,13 +8,19 @@ from steersman_training.sae import SaeConfig
 PRESETS = {
     "quick": TrainConfig(
         RecommenderConfig(dropout=0.4),
-        FitConfig(epochs=40, events_per_batch=1600, learning_rate=1.5e-3),
+        FitConfig(epochs=12, events_per_batch=800, evaluate_every=4),
         SaeConfig(features=512, active=32, epochs=12, learning_rate=8e-3),
     ),
     "full": TrainConfig(
         RecommenderConfig(dropout=0.5),
-        FitConfig(epochs=80, events_per_batch=800, learning_rate=1.5e-3, patience=8),
+        FitConfig(epochs=24, events_per_batch=800, evaluate_every=4),
         SaeConfig(features=512, active=32, epochs=30, learning_rate=8e-3),
     ),
+    "large": TrainConfig(
+        RecommenderConfig(hidden=128, heads=4, dropout=0.3),
+        FitConfig(epochs=24, events_per_batch=1600, negatives=512, average_epochs=1.0, evaluate_every=4),
+        SaeConfig(features=1024, active=32, epochs=8, learning_rate=4e-3),
+    ),
 }
-"""`quick` is what `make serve` trains: about two minutes for MovieLens-100K on two cores. `full` takes several times as long."""
+"""`quick` is what `make serve` trains: about two minutes for MovieLens-100K on two cores. `full` takes several times as long.
+`large` is for a million events and more, as in MovieLens-1M."""
