@@ -6,14 +6,17 @@ import numpy as np
 import polars as pl
 import torch
 
-from steersman_training.aims import FARTHEST, Aim, all_aims
+from steersman_training.aims import FARTHEST, Aim, all_aims, with_popularity
 from steersman_training.attributes import AttributeValues
 
 EVENTS_N = np.array([10.0, 30, 20, 20, 20, 0])
 
 
 def aims(**numbers: list[float | None]) -> dict[str, Aim]:
-    items = pl.DataFrame(numbers, schema=dict.fromkeys(numbers, pl.Float64))
+    items = with_popularity(
+        pl.DataFrame({"row": range(6), **numbers}, schema={"row": pl.Int64} | dict.fromkeys(numbers, pl.Float64)),
+        EVENTS_N,
+    )
     member_VN = torch.tensor([[True, False, True, False, False, False]])
     return {aim.name: aim for aim in all_aims(AttributeValues([("genres", "Horror")], member_VN), items, EVENTS_N)}
 

@@ -29,8 +29,13 @@ class Aim(NamedTuple):
         return f"{self.attribute}:{self.value}" if self.value != HIGH else self.attribute
 
 
-def all_aims(values: AttributeValues, items: pl.DataFrame, popularity_N: np.ndarray) -> list[Aim]:
-    """One for each value, then one for each numeric attribute of the item table and one for popularity (training events).
+def with_popularity(items: pl.DataFrame, events_N: np.ndarray) -> pl.DataFrame:
+    """The item table with a numeric attribute `popularity`, ln(1 + training events), unless it has one."""
+    return items if "popularity" in items.columns else items.with_columns(popularity=np.log1p(events_N))
+
+
+def all_aims(values: AttributeValues, items: pl.DataFrame, events_N: np.ndarray) -> list[Aim]:
+    """One for each value, then one for each numeric attribute of the item table. `events_N`: training events of each item.
 
     A numeric attribute leans by its standard score and is measured by the items above its median, both over events, so that half of what
     people chose lies above; unknown values lean by 0.
@@ -39,9 +44,8 @@ def all_aims(values: AttributeValues, items: pl.DataFrame, popularity_N: np.ndar
         Aim(attribute, value, member_N.float(), member_N)
         for (attribute, value), member_N in zip(values.names, values.member_VN, strict=True)
     ]
-    numbers = {name: items[name].to_numpy() for name, kind in items.schema.items() if kind == pl.Float64}
-    numbers.setdefault("popularity", np.log1p(popularity_N))
-    numeric = (_two_sided(name, values_N, popularity_N) for name, values_N in numbers.items())
+    numbers = [name for name, kind in items.schema.items() if kind == pl.Float64]
+    numeric = (_two_sided(name, items[name].to_numpy(), events_N) for name in numbers)
     return [*categorical, *(aim for aim in numeric if aim is not None)]
 
 
