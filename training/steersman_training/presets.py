@@ -18,7 +18,7 @@ PRESETS = {
     ),
     "large": TrainConfig(
         RecommenderConfig(hidden=128, heads=4, dropout=0.3),
-        FitConfig(epochs=24, events_per_batch=1600, negatives=512, average_epochs=1.0, evaluate_every=4),
+        FitConfig(epochs=16, events_per_batch=1600, average_epochs=1.0, evaluate_every=4),
         SaeConfig(features=1024, active=32, epochs=8, learning_rate=4e-3),
     ),
 }
