@@ -1,7 +1,9 @@
-"""Checks that several services share: ids and texts of callers."""
+"""Checks that several services share: ids, texts and names of callers."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from difflib import get_close_matches
+from itertools import islice
 
 from steersman_service.errors import Violation
 
@@ -10,6 +12,9 @@ MAX_REQUEST_ID_BYTES = 128
 MAX_EVENT_ID_BYTES = 128
 MAX_ITEM_ID_BYTES = 256
 MAX_SEARCH_BYTES = 256
+# Names that a wrong one is compared with, and how much of it: it must not cost a caller's text to find what was meant.
+MAX_COMPARED = 1000
+MAX_COMPARED_CHARACTERS = 100
 
 
 def check_session_id(session_id: str) -> Iterator[Violation]:
@@ -21,3 +26,9 @@ def check_bytes(field: str, text: str, least: int, most: int) -> Iterator[Violat
     size = len(text.encode())
     if not least <= size <= most:
         yield Violation(field, f"has {size} bytes; {least} to {most} are allowed")
+
+
+def did_you_mean(name: str, known: Iterable[str], otherwise: str) -> str:
+    """The names that `name` is most like, as a question; `otherwise` if it is like none."""
+    close = get_close_matches(name[:MAX_COMPARED_CHARACTERS], islice(known, MAX_COMPARED))
+    return f"did you mean {' or '.join(close)}?" if close else otherwise

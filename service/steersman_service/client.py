@@ -11,12 +11,13 @@ from google.rpc import error_details_pb2
 from grpc_status import rpc_status
 from rich.console import Console
 
-from steersman.v1.control_pb2 import OPERATION_ADD, Control, FeatureRef
+from steersman.v1.control_pb2 import OPERATION_ADD, AttributeRef, Control, FeatureRef
 from steersman.v1.model_service_pb2 import GetModelInfoRequest
 from steersman.v1.model_service_pb2_grpc import ModelServiceStub
 from steersman.v1.recommendation_service_pb2 import AttributeFilter
 
 CONTROL = re.compile(r"f(?P<feature>\d+)(:(?P<operation>add|set|scale|ablate))?(=(?P<strength>.+))?")
+CONTROL_HINT = "write genres:Horror=0.8 for a concept; f123:add=0.5, f123:set=1, f123:scale=2 or f123:ablate"
 
 
 def split_ids(values: Iterable[str]) -> list[str]:
@@ -44,11 +45,23 @@ def _read_control(text: str, version: str) -> Control:
     return Control(concept=name or text, operation=OPERATION_ADD, strength=_strength(text, strength if name else None))
 
 
-def _strength(text: str, strength: str | None) -> float:
+def read_tilts(texts: Iterable[str]) -> list[Control]:
+    """Controls on attributes as typed: `genres:Horror=0.8`, and `year=-0.5` for a numeric one."""
+    return [_read_tilt(text) for text in texts]
+
+
+def _read_tilt(text: str) -> Control:
+    target, _, strength = text.rpartition("=")
+    name, _, value = target.partition(":")
+    hint = "write genres:Horror=0.8, or year=-0.5 for a numeric attribute"
+    attribute = AttributeRef(name=name, value=value)
+    return Control(attribute=attribute, operation=OPERATION_ADD, strength=_strength(text, strength, hint))
+
+
+def _strength(text: str, strength: str | None, hint: str = CONTROL_HINT) -> float:
     try:
         return float(strength or "")
     except ValueError:
-        hint = "write genres:Horror=0.8 for a concept; f123:add=0.5, f123:set=1, f123:scale=2 or f123:ablate"
         raise typer.BadParameter(f"{text!r} has no strength; {hint}") from None
 
 

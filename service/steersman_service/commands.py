@@ -13,9 +13,10 @@ from rich.table import Table
 
 from steersman.v1 import feature_service_pb2 as features_pb
 from steersman.v1 import recommendation_service_pb2 as pb
+from steersman.v1.control_pb2 import AppliedControl
 from steersman.v1.feature_service_pb2_grpc import FeatureServiceStub
 from steersman.v1.recommendation_service_pb2_grpc import RecommendationServiceStub
-from steersman_service.client import connected, read_controls, read_where, split_ids
+from steersman_service.client import connected, read_controls, read_tilts, read_where, split_ids
 from steersman_service.errors import StartupError
 from steersman_service.logs import configure_logs
 from steersman_service.settings import PREFIX, Settings, load_settings
@@ -67,6 +68,10 @@ def recommend(
     control: Annotated[
         list[str] | None, typer.Option(help="genres:Horror=0.8, f123:add=0.5, f123:scale=2, f123:ablate")
     ] = None,
+    tilt: Annotated[
+        list[str] | None,
+        typer.Option(help="By an attribute of the items, in nats: genres:Horror=0.8, or year=-0.5 for a numeric one."),
+    ] = None,
     k: Annotated[int, typer.Option("--k", "-k", min=1, help="Items wanted.")] = 10,
     where: Annotated[list[str] | None, typer.Option(help="Only items with genres=Horror; repeat for more.")] = None,
     allow: Annotated[list[str] | None, typer.Option(help="Only these item ids.")] = None,
@@ -80,7 +85,7 @@ def recommend(
     with connected(address) as channel:
         request = pb.RecommendRequest(
             session_id=session,
-            controls=read_controls(control or [], channel),
+            controls=[*read_controls(control or [], channel), *read_tilts(tilt or [])],
             k=k,
             filters=pb.Filters(
                 include_seen=include_seen,
@@ -127,14 +132,22 @@ def _print_recommendations(response: pb.RecommendResponse) -> None:
     console = Console()
     console.print(table)
     for applied in response.applied_controls:
-        target = applied.control.concept or f"feature {applied.control.feature.id}"
-        edits = ", ".join(f"{edit.label} (f{edit.feature_id}) {edit.strength:+.2f}" for edit in applied.edits[:5])
-        more = f" and {len(applied.edits) - 5} more" if len(applied.edits) > 5 else ""
-        console.print(f"{target} = {applied.control.strength:g}: {edits}{more}", markup=False)
+        console.print(_applied(applied), markup=False)
     if response.history_use.unknown_events:
         console.print(f"{response.history_use.unknown_events} unknown items of the history were skipped.")
     if response.degradations:
         console.print("Degraded: the session could not be read.", style="yellow")
+
+
+def _applied(applied: AppliedControl) -> str:
+    control = applied.control
+    if control.HasField("attribute"):
+        target = ":".join(filter(None, (control.attribute.name, control.attribute.value)))
+        return f"tilt {target} = {control.strength:g}"
+    target = control.concept or f"feature {control.feature.id}"
+    edits = ", ".join(f"{edit.label} (f{edit.feature_id}) {edit.strength:+.2f}" for edit in applied.edits[:5])
+    more = f" and {len(applied.edits) - 5} more" if len(applied.edits) > 5 else ""
+    return f"{target} = {control.strength:g}: {edits}{more}"
 
 
 def _print_features(page: features_pb.ListFeaturesResponse) -> None:

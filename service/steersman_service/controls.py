@@ -1,7 +1,6 @@
 """Validates controls, and maps them to what the graphs take. What an edit does to a state is the graphs' affair."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from difflib import get_close_matches
 from typing import NamedTuple
 
 import numpy as np
@@ -20,9 +19,14 @@ from steersman.v1.control_pb2 import (
 )
 from steersman_service.bundle import Array
 from steersman_service.catalogue import Catalogue
+from steersman_service.checks import did_you_mean
 from steersman_service.engine import Edits
 from steersman_service.errors import StaleFeature, Violation
+from steersman_service.items import Items
 from steersman_service.replacement import Replacements
+from steersman_service.tilts import check_attribute, tilts
+
+ADD_ONLY = {"concept": "a concept", "attribute": "an attribute"}
 
 
 class Source(NamedTuple):
@@ -41,26 +45,37 @@ class Steering(NamedTuple):
     """Of the controls on features, in their order."""
     concepts_C: Array
     concept_strengths_C: Array
+    tilts_N: Array | None
+    """Of the controls on attributes."""
     applied: list[AppliedControl]
     """All controls in their order; those on concepts have no edits yet."""
 
     def resolved(self, concept_edits: Iterable[Edits], catalogue: Catalogue) -> list[AppliedControl]:
-        """What was applied, once the engine has said what each concept came down to."""
+        """What was applied, once the engine has said what each concept came down to: the strongest edits first."""
         of_concepts = iter(concept_edits)
         for applied in self.applied:
             if applied.control.WhichOneof("target") == "concept":
-                applied.edits.extend(_feature_edits(next(of_concepts), catalogue))
+                edits = _feature_edits(next(of_concepts), catalogue)
+                applied.edits.extend(sorted(edits, key=lambda edit: -abs(edit.strength)))
         return self.applied
 
 
 class ControlReader:
-    """Knows the bundle's catalogue and the server's limits."""
+    """Knows the bundle's catalogue, its items and the server's limits."""
 
     def __init__(
-        self, version: str, catalogue: Catalogue, replacements: Replacements, *, max_controls: int, max_strength: float
+        self,
+        version: str,
+        catalogue: Catalogue,
+        items: Items,
+        replacements: Replacements,
+        *,
+        max_controls: int,
+        max_strength: float,
     ) -> None:
         self._version = version
         self._catalogue = catalogue
+        self._items = items
         self._replacements = replacements
         self._max_controls = max_controls
         self._max_strength = max_strength
@@ -81,12 +96,15 @@ class ControlReader:
                     self.check_version(path, control.feature.bundle_version, control.feature.id)
                     edits = _feature_edits(_edits([control]), self._catalogue)
                 applied.append(AppliedControl(control=control, source=source.kind, edits=edits))
-        controls = [entry.control for entry in applied]
-        concepts = [control for control in controls if control.HasField("concept")]
+        features, concepts, attributes = (
+            [entry.control for entry in applied if entry.control.HasField(target)]
+            for target in ("feature", "concept", "attribute")
+        )
         return Steering(
-            _edits([control for control in controls if control.HasField("feature")]),
+            _edits(features),
             np.array([self._catalogue.concept_rows[control.concept] for control in concepts], np.int64),
             np.array([control.strength for control in concepts], np.float32),
+            tilts(attributes, self._items),
             applied,
         )
 
@@ -102,20 +120,21 @@ class ControlReader:
     def _check_target(self, path: str, control: Control) -> Iterator[Violation]:
         target = control.WhichOneof("target")
         if target is None:
-            yield Violation(path, "names neither a feature nor a concept")
+            yield Violation(path, "names no feature, no concept and no attribute")
         if control.operation == OPERATION_UNSPECIFIED or control.operation not in Operation.values():
             yield Violation(f"{path}.operation", "must be ADD, SET, SCALE or ABLATE")
+        elif target in ADD_ONLY and control.operation != OPERATION_ADD:
+            yield Violation(f"{path}.operation", f"{ADD_ONLY[target]} takes ADD only")
         if target == "concept":
             yield from self._check_concept(path, control)
         if target == "feature":
             yield from self._check_feature(f"{path}.feature", control)
+        if target == "attribute":
+            yield from check_attribute(f"{path}.attribute", control.attribute, self._items)
 
     def _check_concept(self, path: str, control: Control) -> Iterator[Violation]:
-        if control.operation not in (OPERATION_UNSPECIFIED, OPERATION_ADD):
-            yield Violation(f"{path}.operation", "a concept takes ADD only")
         if control.concept not in self._catalogue.concept_rows:
-            close = get_close_matches(control.concept[:100], self._catalogue.concept_rows)
-            hint = f"did you mean {' or '.join(close)}?" if close else "ListConcepts gives their names"
+            hint = did_you_mean(control.concept, self._catalogue.concept_rows, "ListConcepts gives their names")
             yield Violation(f"{path}.concept", f"unknown concept {control.concept[:100]!r}; {hint}")
 
     def _check_feature(self, path: str, control: Control) -> Iterator[Violation]:

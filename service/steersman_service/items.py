@@ -1,20 +1,26 @@
-"""The items of a bundle: external ids, titles, and what filters ask of their attributes."""
+"""The items of a bundle: external ids, titles, and what filters and tilts ask of their attributes."""
 
 import math
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
+from functools import cached_property
+from itertools import islice
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from steersman_service.checks import did_you_mean
 from steersman_service.errors import BundleError
 
 FILE = "items.parquet"
 Rows = npt.NDArray[np.int64]
 Mask = npt.NDArray[np.bool_]
+Lean = npt.NDArray[np.float64]
 NOWHERE: Rows = np.array([], np.int64)
+# Values that an error names.
+SHOWN = 5
 
 
 class Items:
@@ -65,6 +71,17 @@ class Categories:
             mask_N[self._rows_of.get(value, NOWHERE)] = True
         return mask_N
 
+    def why_no_tilt(self, value: str) -> str:
+        """What is wrong with a tilt by `value`, and what would be right; nothing if it can be had."""
+        if value in self._rows_of:
+            return ""
+        some = ", ".join(islice(self._rows_of, SHOWN)) or "none"
+        return f"no item has {value[:50]!r}; {did_you_mean(value, self._rows_of, f'values are {some}')}"
+
+    def lean(self, value: str, size: int) -> Lean:
+        """1 for items that have `value`, 0 for the others of the `size` items. (N)"""
+        return self.having([value], size).astype(np.float64)
+
 
 class Numbers:
     """An attribute whose values are numbers; NaN where unknown, which equals nothing."""
@@ -82,6 +99,27 @@ class Numbers:
     def having(self, values: Iterable[str], size: int) -> Mask:
         """Which of the `size` items have any of `values`, all of them accepted before."""
         return np.isin(self._values_N, [float(value) for value in values])
+
+    def why_no_tilt(self, value: str) -> str:
+        """What is wrong with a tilt by `value`, and what would be right; nothing if it can be had."""
+        if value:
+            return f"is {value[:50]!r}, but the attribute is numeric: leave it empty, and large values are favoured"
+        return "" if self._standardised_N.any() else "stands for a number that is the same for all items"
+
+    def lean(self, value: str, size: int) -> Lean:
+        """Standard scores over the items whose value is known and finite, 0 for the others. (N)"""
+        return self._standardised_N
+
+    @cached_property
+    def _standardised_N(self) -> Lean:
+        known_N = np.isfinite(self._values_N)
+        lean_N = np.zeros(len(self._values_N))
+        known = self._values_N[known_N]
+        # By range, not by deviation: that of equal numbers is not always 0. Scaled, so that squares stay finite.
+        if known.size and (largest := np.abs(known).max()) and known.min() < known.max():
+            known = known / largest
+            lean_N[known_N] = (known - known.mean()) / known.std()
+        return lean_N
 
 
 def _attributes(table: pa.Table) -> "Iterator[tuple[str, Categories | Numbers]]":

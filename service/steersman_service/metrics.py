@@ -198,7 +198,7 @@ class Metrics:
             (target, operation, source): controls.labels(
                 target, _word(Operation.Name(operation)), _word(ControlSource.Name(source), "CONTROL_SOURCE_")
             )
-            for target in ("feature", "concept")
+            for target in ("feature", "concept", "attribute")
             for operation in Operation.values()
             for source in ControlSource.values()
             if operation and source and (target == "feature" or operation == OPERATION_ADD)

@@ -75,6 +75,7 @@ class RecommendationService(RecommendationServiceServicer):
             steering.concept_strengths_C,
             eligible.mask_N,
             request.k or DEFAULT_K,
+            steering.tilts_N,
         )
         computed = await self.batcher.submit(work, context.time_remaining())
         use = pb.HistoryUse(

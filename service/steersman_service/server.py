@@ -199,6 +199,7 @@ def _add_services(
     controls = ControlReader(
         bundle.version,
         catalogue,
+        items,
         Replacements(bundle, catalogue),
         max_controls=settings.max_controls,
         max_strength=settings.max_strength,

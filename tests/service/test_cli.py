@@ -52,6 +52,19 @@ def test_a_steered_call(address: tuple[str, str], items: Items, bundle: Bundle) 
     assert len(answer["items"]) == 10
 
 
+def test_a_tilted_call(address: tuple[str, str], items: Items) -> None:
+    history = ("--history", ",".join(items.ids[:2]))
+    tilts = ("--tilt", "genres:Horror=0.8", "--tilt", "year=-0.5")
+    tilted = steersman("recommend", *history, *tilts, "--control", "genres:War=0.1", *address)
+    assert tilted.exit_code == 0, tilted.output
+    assert "tilt genres:Horror = 0.8" in tilted.stdout
+    assert "tilt year = -0.5" in tilted.stdout
+    assert "genres:War = 0.1:" in tilted.stdout
+    answer = json.loads(steersman("recommend", *history, *tilts, "--json", *address).stdout)
+    given = [applied["control"]["attribute"] for applied in answer["applied_controls"]]
+    assert given == [{"name": "genres", "value": "Horror"}, {"name": "year"}]
+
+
 def test_filters_and_sessions(server: Running, address: tuple[str, str], items: Items) -> None:
     events = [Event(event_id="1", item_id=items.ids[0])]
     server.session.AppendEvents(AppendEventsRequest(session_id="cli", events=events))
@@ -76,6 +89,14 @@ def test_features_and_concepts(address: tuple[str, str]) -> None:
     [
         (("recommend", "--control", "genres:Horor=1"), "controls[0].concept: unknown concept"),
         (("recommend", "--control", "f0=99"), "controls[0].strength"),
+        (
+            ("recommend", "--tilt", "genres:Horor=1"),
+            "controls[0].attribute.value: no item has 'Horor'; did you mean Horror?",
+        ),
+        (
+            ("recommend", "--tilt", "years=1"),
+            "controls[0].attribute.name: unknown attribute 'years'; did you mean year?",
+        ),
         (("recommend", "--history", "1", "--session", "s"), "history: is ambiguous"),
         (("recommend", "--session", "no such id"), "session_id"),
     ],
@@ -87,7 +108,16 @@ def test_errors_name_the_field(address: tuple[str, str], arguments: tuple[str, .
     assert "Traceback" not in failed.output
 
 
-@pytest.mark.parametrize("arguments", [("--control", "genres:Horror"), ("--control", "f0=x"), ("--where", "genres")])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("--control", "genres:Horror"),
+        ("--control", "f0=x"),
+        ("--where", "genres"),
+        ("--tilt", "genres:Horror"),
+        ("--tilt", "year=old"),
+    ],
+)
 def test_what_cannot_be_read_is_said_before_a_call(arguments: tuple[str, ...], address: tuple[str, str]) -> None:
     failed = steersman("recommend", *arguments, *address)
     assert failed.exit_code == 2

@@ -69,8 +69,8 @@ def assert_same(one: Answer, other: Answer, tolerance: float) -> None:
 
 
 def without_controls(work: Work) -> Work:
-    nothing = {"concepts_C": NO_EDITS.features_E, "concept_strengths_C": NO_EDITS.gains_E, "tilts_N": None}
-    return work._replace(edits=NO_EDITS, **nothing)
+    nothing, no_strengths = NO_EDITS.features_E, NO_EDITS.strengths_E
+    return work._replace(edits=NO_EDITS, concepts_C=nothing, concept_strengths_C=no_strengths, tilts_N=None)
 
 
 def magnitude(edits: Edits) -> float:
@@ -166,7 +166,7 @@ class NotesCandidates:
         self.name, self.device, self.put, self.get = backend.name, backend.device, backend.put, backend.get
         self.backend = backend
         self.noted: dict[str, Array] = {}
-        self._padding = {
+        self._padding: dict[str, Array] = {
             "concept_features_BE": np.zeros(shape, np.int64),
             "concept_gains_BE": np.ones(shape, np.float32),
             "concept_edits_BE": np.zeros(shape, np.float32),

@@ -26,6 +26,7 @@ from steersman.v1.control_pb2 import (
     OPERATION_ADD,
     OPERATION_SCALE,
     OPERATION_SET,
+    AttributeRef,
     Control,
     FeatureRef,
     Operation,
@@ -203,6 +204,18 @@ def test_controls_on_a_feature_count_by_operation(server: Running, feature: Feat
         server.recommendation.Recommend(RecommendRequest(controls=[control]))
     name = Operation.Name(operation).removeprefix("OPERATION_").lower()
     assert moved == {**STEERED, **controls("feature", name, "request")}
+
+
+def test_controls_on_an_attribute_count_as_such_and_cost_no_graph(server: Running) -> None:
+    tilt = Control(attribute=AttributeRef(name="year"), operation=OPERATION_ADD, strength=0.5)
+    with moves(server) as moved:
+        server.recommendation.Recommend(RecommendRequest(controls=[tilt]))
+    edit = observed("edit")
+    assert edit in STEERED
+    assert moved == {
+        **{series: times for series, times in STEERED.items() if series != edit},
+        **controls("attribute", "add", "request"),
+    }
 
 
 def test_controls_count_by_who_brought_them(server: Running, feature: FeatureRef, session_id: str) -> None:

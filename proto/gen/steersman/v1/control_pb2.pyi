@@ -37,17 +37,27 @@ class FeatureRef(_message.Message):
     bundle_version: str
     def __init__(self, id: _Optional[int] = ..., bundle_version: _Optional[str] = ...) -> None: ...
 
+class AttributeRef(_message.Message):
+    __slots__ = ("name", "value")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    VALUE_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    value: str
+    def __init__(self, name: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
+
 class Control(_message.Message):
-    __slots__ = ("feature", "concept", "operation", "strength")
+    __slots__ = ("feature", "concept", "attribute", "operation", "strength")
     FEATURE_FIELD_NUMBER: _ClassVar[int]
     CONCEPT_FIELD_NUMBER: _ClassVar[int]
+    ATTRIBUTE_FIELD_NUMBER: _ClassVar[int]
     OPERATION_FIELD_NUMBER: _ClassVar[int]
     STRENGTH_FIELD_NUMBER: _ClassVar[int]
     feature: FeatureRef
     concept: str
+    attribute: AttributeRef
     operation: Operation
     strength: float
-    def __init__(self, feature: _Optional[_Union[FeatureRef, _Mapping]] = ..., concept: _Optional[str] = ..., operation: _Optional[_Union[Operation, str]] = ..., strength: _Optional[float] = ...) -> None: ...
+    def __init__(self, feature: _Optional[_Union[FeatureRef, _Mapping]] = ..., concept: _Optional[str] = ..., attribute: _Optional[_Union[AttributeRef, _Mapping]] = ..., operation: _Optional[_Union[Operation, str]] = ..., strength: _Optional[float] = ...) -> None: ...
 
 class FeatureEdit(_message.Message):
     __slots__ = ("feature_id", "label", "gain", "strength")
