@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.training.controlled import Controlled
 
+from steersman_training.aims import Aim
 from steersman_training.baselines import by_boost, by_concept, by_feature
 from steersman_training.bootstrap import bootstrap, ratio
 from steersman_training.control import (
@@ -23,7 +24,7 @@ from steersman_training.control import (
     spearman,
 )
 from steersman_training.control_study import Labelled, StudyConfig, Subject, study_controls
-from steersman_training.popsteer import effect_sizes, head_and_tail, synthetic_states
+from steersman_training.popsteer import EffectSizes, effect_sizes, head_and_tail, synthetic_states
 
 
 def test_an_interval_covers_the_truth_as_often_as_it_says() -> None:
@@ -129,18 +130,39 @@ def test_score_boosting_drifts_nowhere_and_strength_0_changes_nothing(controlled
     assert moved.points[1].drift > 0
 
 
-def test_the_study_prints_every_key_and_no_tensors(controlled: Controlled) -> None:
+@pytest.fixture(scope="module")
+def subject(controlled: Controlled) -> Subject:
     popularity_N = controlled.split.popularity()
-    head, tail = head_and_tail(popularity_N)
-    states = [synthetic_states(controlled.people.model, pool, np.full(50, 9), seed=0) for pool in (head, tail)]
-    subject = Subject(
+    return Subject(
         controlled.edit, controlled.graph, controlled.aims, controlled.learners, controlled.people, popularity_N
     )
-    config = StudyConfig(
-        curve_users=60, choosers=60, candidates=3, random=1, concept_strengths=(-1, 0, 1), feature_strengths=(0, 1)
-    )
+
+
+@pytest.fixture(scope="module")
+def effects(controlled: Controlled) -> EffectSizes:
+    pools = head_and_tail(controlled.split.popularity())
+    states = [synthetic_states(controlled.people.model, pool, np.full(50, 9), seed=0) for pool in pools]
+    return effect_sizes(controlled.edit.sae, *states)
+
+
+SMALL = StudyConfig(
+    curve_users=60, choosers=60, candidates=3, random=1, concept_strengths=(-1, 0, 1), feature_strengths=(0, 1)
+)
+
+
+def test_features_can_be_studied_where_no_attribute_is_known(subject: Subject, effects: EffectSizes) -> None:
+    clusters = Labelled(3, Aim("cluster", "1", subject.aims[0].lean_N, subject.aims[0].member_N))
+    report = study_controls(subject._replace(aims=[]), "genres", [clusters], effects, SMALL)
+    assert not report.attributes
+    assert set(report.keys) == {"monotone", "monotone_features"}
+    assert report.features[0].curve.points[1].drift == 0  # nothing else is known to move
+
+
+def test_the_study_prints_every_key_and_no_tensors(
+    controlled: Controlled, subject: Subject, effects: EffectSizes
+) -> None:
     labelled = [Labelled(3, controlled.aims[0]), Labelled(5, controlled.aims[1])]
-    report = study_controls(subject, "genres", labelled, effect_sizes(controlled.edit.sae, *states), config)
+    report = study_controls(subject, "genres", labelled, effects, SMALL)
     assert [each.name for each in report.attributes] == [
         f"genres:{name}" for name in ("Comedy", "Crime", "Horror", "War")
     ]

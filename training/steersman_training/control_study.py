@@ -202,7 +202,9 @@ def labelled_features(catalogue: pl.DataFrame, aims: list[Aim], count: int) -> l
 
 
 def _members(subject: Subject, rows: list[int]) -> Tensor:
-    return torch.stack([subject.aims[row].member_N for row in rows]).to(subject.people.h_BD.device)
+    """Items of some aims; of no aims none, where there are no attributes. (V, N)"""
+    none_VN = torch.zeros(0, len(subject.popularity_N), dtype=torch.bool, device=subject.people.h_BD.device)
+    return torch.cat([none_VN, *(subject.aims[row].member_N[None].to(none_VN.device) for row in rows)])
 
 
 class _Compared(NamedTuple):
