@@ -12,8 +12,10 @@ from torch import Tensor
 
 from steersman_training.attributes import AttributeValues
 from steersman_training.edit import Edit
+from steersman_training.labels import Labels, label_features
 from steersman_training.states import States
 from steersman_training.steering import Audience
+from steersman_training.vocabulary import Vocabulary
 
 TOP_ITEMS = 10
 """Items that a feature is shown by."""
@@ -62,19 +64,32 @@ class Evidence:
     chosen_on: States
     measured_on: States
     values: AttributeValues
+    vocabulary: Vocabulary
     titles: list[str]
 
 
-@torch.no_grad()
-def build_catalogue(edit: Edit, evidence: Evidence, people: Audience) -> pl.DataFrame:
+class Catalogue(NamedTuple):
+    """What is known of each feature."""
+
+    features: pl.DataFrame
     """One row a feature, with the columns of proto/README.md's features.parquet."""
+    labels: Labels
+
+
+@torch.no_grad()
+def build_catalogue(edit: Edit, evidence: Evidence, people: Audience) -> Catalogue:
+    """Associations and labels are chosen on some states and measured on others; effects are measured on `people`."""
     chosen_SF, measured_SF = (
         torch.cat([edit.sae.encode(part) for part in states.h_SD.split(4096)])
         for states in (evidence.chosen_on, evidence.measured_on)
     )
-    means_FN = _mean_by_item(chosen_SF, evidence.chosen_on.items_S, len(evidence.titles))
+    means_FN, events_N = _mean_by_item(chosen_SF, evidence.chosen_on.items_S, len(evidence.titles))
+    labels = label_features(means_FN, events_N, evidence.vocabulary, evidence.titles)
     columns: dict[str, Any] = {
         "feature": pl.Series(range(chosen_SF.shape[1]), dtype=pl.Int32),
+        "label": labels.label,
+        "description": [[f"{attribute}:{value}" for attribute, value in parts] for parts in labels.description],
+        "confidence": _confidence(labels, measured_SF, evidence.measured_on.items_S),
         "density": (chosen_SF > 0).float().mean(0).tolist(),
         "scale": edit.scale_F.tolist(),
         "top_items": [
@@ -86,27 +101,21 @@ def build_catalogue(edit: Edit, evidence: Evidence, people: Audience) -> pl.Data
     }
     associations = _associations(chosen_SF, measured_SF, evidence)
     rows = [
-        {**association, **_label(association, top, evidence.titles)}
-        for association, top in zip(associations, columns["top_items"], strict=True)
+        {**association, **_effect(edit, feature, member_N, people)}
+        for feature, (association, member_N) in enumerate(zip(associations, labels.predicted_FN, strict=True))
     ]
-    names = {name: row for row, name in enumerate(evidence.values.names)}
-    effects = []
-    for feature, row in enumerate(rows):
-        member_N = torch.zeros(len(evidence.titles), dtype=torch.bool, device=edit.scale_F.device)
-        if row["value"] is not None:
-            member_N = evidence.values.member_VN[names[row["attribute"], row["value"]]].to(member_N.device)
-        else:
-            member_N[columns["top_items"][feature]] = True
-        effects.append(_effect(edit, feature, member_N, people))
-    table = pl.DataFrame([{**row, **effect} for row, effect in zip(rows, effects, strict=True)], schema=_SCHEMA)
-    return pl.DataFrame(
-        columns, schema_overrides={"density": pl.Float32, "scale": pl.Float32, "top_items": pl.List(pl.Int32)}
-    ).hstack(table)
+    table = pl.DataFrame(columns, schema_overrides=_COLUMNS).hstack(pl.DataFrame(rows, schema=_SCHEMA))
+    return Catalogue(table, labels)
 
 
-_SCHEMA = {
-    "label": pl.String,
+_COLUMNS: dict[str, pl.DataType | type[pl.DataType]] = {
+    "description": pl.List(pl.String),
     "confidence": pl.Float32,
+    "density": pl.Float32,
+    "scale": pl.Float32,
+    "top_items": pl.List(pl.Int32),
+}
+_SCHEMA = {
     "steerable": pl.Boolean,
     "attribute": pl.String,
     "value": pl.String,
@@ -120,19 +129,20 @@ _SCHEMA = {
 }
 
 
-def _mean_by_item(z_SF: Tensor, items_S: Tensor, item_count: int) -> Tensor:
-    """Mean activation of each feature at each item with enough events, 0 at the others. (F, N)"""
+def _mean_by_item(z_SF: Tensor, items_S: Tensor, item_count: int) -> tuple[Tensor, Tensor]:
+    """Mean activation of each feature at each item (F, N), and of how many events (N,); both 0 where those are too few."""
     sums_NF = z_SF.new_zeros(item_count, z_SF.shape[1]).index_add_(0, items_S, z_SF)
     counts_N = torch.bincount(items_S, minlength=item_count)
     means_NF = sums_NF / counts_N.clamp_min(1)[:, None]
-    return torch.where(counts_N[:, None] >= min(MIN_ITEM_EVENTS, int(counts_N.max())), means_NF, 0.0).T
+    known_N = counts_N >= min(MIN_ITEM_EVENTS, int(counts_N.max()))
+    return (means_NF * known_N[:, None]).T, counts_N * known_N
 
 
 def _associations(chosen_SF: Tensor, measured_SF: Tensor, evidence: Evidence) -> list[dict[str, Any]]:
     """Best attribute value of each feature, chosen on some states, measured on others beside the best neuron."""
     none = dict.fromkeys(("attribute", "value", "correlation", "roc_auc", "neuron_correlation", "neuron_roc_auc"))
     if not evidence.values.names:
-        return [{**none, "confidence": 0.0} for _ in range(chosen_SF.shape[1])]
+        return [none for _ in range(chosen_SF.shape[1])]
     chosen_SV, measured_SV = (
         evidence.values.member_VN.to(chosen_SF.device)[:, states.items_S].T
         for states in (evidence.chosen_on, evidence.measured_on)
@@ -143,7 +153,7 @@ def _associations(chosen_SF: Tensor, measured_SF: Tensor, evidence: Evidence) ->
     rows: list[dict[str, Any]] = []
     for feature, (correlation, value) in enumerate(zip(best_F.values.tolist(), best_F.indices.tolist(), strict=True)):
         if correlation < MIN_CORRELATION:
-            rows.append({**none, "confidence": 0.0})
+            rows.append(none)
             continue
         neuron = int(neurons_V[value])
         attribute, name = evidence.values.names[value]
@@ -156,23 +166,25 @@ def _associations(chosen_SF: Tensor, measured_SF: Tensor, evidence: Evidence) ->
                 "roc_auc": float(features.roc_auc_UV[feature, value]),
                 "neuron_correlation": abs(float(neurons.correlation_UV[neuron, value])),
                 "neuron_roc_auc": max(neuron_auc, 1 - neuron_auc),  # a neuron may speak by being low
-                "confidence": _precision(measured_SF[:, feature], measured_SV[:, value]),
             }
         )
     return rows
 
 
-def _precision(z_S: Tensor, member_S: Tensor) -> float:
-    """Share of the states where the feature fires whose item has the value, fires meaning half its peak or more."""
-    fires_S = (z_S > 0) & (z_S >= 0.5 * z_S.max())
-    return float((fires_S & member_S).sum() / fires_S.sum()) if bool(fires_S.any()) else 0.0
+def _confidence(labels: Labels, z_SF: Tensor, items_S: Tensor) -> list[float]:
+    """Share of the states where a feature fires whose item the label covers, over items that the label was not chosen on.
 
-
-def _label(association: dict[str, Any], top: list[int], titles: list[str]) -> dict[str, str]:
-    """The value that it goes with and the item that shows it best; the items alone where no value fits."""
-    if association["value"] is not None:
-        return {"label": f"{association['value']}, as in {titles[top[0]]}" if top else association["value"]}
-    return {"label": "like " + "; ".join(titles[row] for row in top[:3]) if top else "never active"}
+    Fires means half its peak or more. One more state is counted, with what share of all states the label covers, so that a
+    feature that hardly fires there earns no confidence. 0 where no term fits.
+    """
+    new_S = ~labels.chosen_N[items_S]
+    z_SF, covered_SF = z_SF[new_S], labels.predicted_FN[:, items_S[new_S]].T
+    if not len(z_SF):
+        return [0.0] * len(labels.label)
+    fires_SF = (z_SF > 0) & (z_SF >= 0.5 * z_SF.amax(0))
+    precision_F = ((fires_SF & covered_SF).sum(0) + covered_SF.float().mean(0)) / (fires_SF.sum(0) + 1)
+    said = zip(precision_F.tolist(), labels.description, strict=True)
+    return [precision if parts else 0.0 for precision, parts in said]
 
 
 def _effect(edit: Edit, feature: int, member_N: Tensor, people: Audience) -> dict[str, Any]:

@@ -5,8 +5,11 @@ from typing import NamedTuple
 import polars as pl
 
 from steersman_training.tables import Columns, readable
+from steersman_training.titles import YEAR as TITLE_YEAR
 
 CATEGORICAL = pl.List(pl.String)
+YEAR = "year"
+"""Name of the numeric attribute that says when an item is from."""
 
 
 class ItemTable(NamedTuple):
@@ -44,12 +47,19 @@ def read_items(table: pl.LazyFrame | None, columns: Columns, ids: pl.Series) -> 
         pl.col(CATEGORICAL).fill_null(pl.lit([], dtype=CATEGORICAL)),
     )
     return ItemTable(
-        items=items,
+        items=_with_years(items),
         without_events=known.height - matched,
         without_row=ids.len() - matched,
         malformed_rows=rows.height - known.height,
         ignored_columns=tuple(name for name in others if name not in attributes),
     )
+
+
+def _with_years(items: pl.DataFrame) -> pl.DataFrame:
+    """With the years that stand at the end of titles as a numeric attribute, where most titles have one and no column says it."""
+    years = items["title"].str.extract(TITLE_YEAR).cast(pl.Float64)
+    said = YEAR in map(str.lower, items.columns) or 2 * years.count() <= items.height
+    return items if said else items.with_columns(years.alias(YEAR))
 
 
 def _attribute(column: pl.Expr, dtype: pl.DataType) -> pl.Expr | None:

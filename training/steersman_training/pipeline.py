@@ -1,7 +1,7 @@
 """From data to bundle, top to bottom: split, recommender, states, autoencoder, catalogue, concepts, bundle."""
 
 import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Literal, NamedTuple, Protocol
@@ -12,15 +12,17 @@ import torch
 from torch import Tensor
 
 from steersman.v1 import bundle_pb2
-from steersman_training.aims import Aim, all_aims
+from steersman_training.aims import Aim, all_aims, with_popularity
 from steersman_training.attributes import AttributeValues
 from steersman_training.bundle import write_bundle
 from steersman_training.catalogue import Evidence, build_catalogue
+from steersman_training.clusters import cluster_items, with_values
 from steersman_training.concepts import ConceptConfig, Concepts, fit_concepts
 from steersman_training.data import Dataset
 from steersman_training.edit import Edit, natural_scale
 from steersman_training.export import Graphs, golden_rows
 from steersman_training.fit import Fit, FitConfig, Progress
+from steersman_training.labels import Labels
 from steersman_training.ranking import evaluate, evaluate_most_popular
 from steersman_training.recommender import Recommender, RecommenderConfig
 from steersman_training.sae import SaeConfig, SparseAutoencoder, measure_sae, train_sae
@@ -34,6 +36,7 @@ from steersman_training.sequences import (
 )
 from steersman_training.states import collect_states, hold_out_users, prediction_metric
 from steersman_training.steering import audience
+from steersman_training.vocabulary import Vocabulary
 
 MEASURED_USERS = 500
 """Users on whom features and concepts are measured, and as many to fit concepts on."""
@@ -73,7 +76,10 @@ class Trained(NamedTuple):
     model: Recommender
     edit: Edit
     split: Split
+    items: pl.DataFrame
     values: AttributeValues
+    features: pl.DataFrame
+    labels: Labels
     aims: list[Aim]
     graph: Concepts
     concepts: pl.DataFrame
@@ -87,10 +93,15 @@ def train(
     display: Display,
     checkpoint: Path | None = None,
 ) -> Trained:
-    """Trains on `data` and writes a bundle into the folder `out`. Resumes the recommender from `checkpoint`."""
+    """Trains on `data` and writes a bundle into the folder `out`. Resumes the recommender from `checkpoint`.
+
+    Several workers train the recommender together; the first one does what follows.
+    """
     split = split_by(config.split, data)
     display.stage("recommender")
-    fitted = Fit(split, config.recommender, config.fit, device).run(display.recommender, checkpoint)
+    fit = Fit(split, config.recommender, config.fit, device)
+    fitted = fit.run(display.recommender, checkpoint)
+    fit.workers.part()
     model = fitted.model.requires_grad_(False)
     display.stage("sparse autoencoder")
     learners, held_out = hold_out_users(split, config.held_out_users, config.fit.seed)
@@ -99,15 +110,19 @@ def train(
     sae = train_sae(states.h_SD, config.sae, display.sae, metric_DD)
     edit = Edit(sae, natural_scale(sae, states.h_SD))
     display.stage("catalogue")
+    clusters = cluster_items(split, config.min_concept_items)
+    items = with_values(data.items, clusters, config.min_concept_items)
+    data = replace(data, items=with_popularity(items, split.popularity()))
     values = AttributeValues.of(data.items, config.min_concept_items)
     evidence = Evidence(
         states.sample(MEASURED_STATES, config.fit.seed),
         collect_states(model, split, held_out).sample(MEASURED_STATES, config.fit.seed),
         values,
+        Vocabulary.of(data.items, values, clusters, config.min_concept_items),
         data.items["title"].to_list(),
     )
     people = audience(model, split, sample_targets(split.valid, MEASURED_USERS, config.fit.seed))
-    features = build_catalogue(edit, evidence, people)
+    catalogue = build_catalogue(edit, evidence, people)
     display.stage("concepts")
     pupils = audience(model, split, _random_targets(split, learners, config.fit.seed))
     aims = all_aims(values, data.items, split.popularity())
@@ -122,9 +137,9 @@ def train(
         Graphs.of(model, edit, graph),
         split,
         config,
-        {"items": data.items, "features": features, "concepts": concepts},
+        {"items": data.items, "features": catalogue.features, "concepts": concepts},
     )
-    return Trained(folder, figures, model, edit, split, values, aims, graph, concepts)
+    return Trained(folder, figures, model, edit, split, data.items, values, *catalogue, aims, graph, concepts)
 
 
 def split_by(name: str, data: Dataset) -> Split:
