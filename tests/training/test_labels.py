@@ -12,6 +12,7 @@ from tests.synthetic import GENRES
 
 from steersman_training.attributes import AttributeValues
 from steersman_training.clusters import ATTRIBUTE, Clusters, cluster_items, with_values
+from steersman_training.control_study import labelled_features
 from steersman_training.data import Dataset, load
 from steersman_training.labels import Labels, _fit, label_features
 from steersman_training.sequences import split_leave_one_out
@@ -159,6 +160,26 @@ def test_without_words_items_speak(items: pl.DataFrame) -> None:
     labels = label_features(torch.zeros(2, FILMS), torch.ones(FILMS), nothing, items["title"].to_list())
     assert labels.label == ["never active", "never active"]
     assert not bool(labels.predicted_FN.any())
+
+
+def test_a_study_takes_features_at_their_word(items: pl.DataFrame, vocabulary: Vocabulary) -> None:
+    rows_N = torch.arange(FILMS)
+    crime_N, few_N = rows_N % 4 == 1, torch.isin(rows_N, torch.tensor([17, 58, 101]))
+    labels = label(vocabulary, items, crime_N, crime_N & (rows_N % 30 < 10), few_N, crime_N)
+    features = pl.DataFrame(
+        {
+            "feature": [0, 1, 2, 3],
+            "description": [[":".join(part) for part in parts] for parts in labels.description],
+            "steerable": [True, True, True, False],
+            "share_before": 0.1,
+            "share_after": [0.2, 0.3, 0.4, 0.5],
+        }
+    )
+    studied = labelled_features(features, labels, 9)
+    assert [labelled.feature for labelled in studied] == [1, 0]  # 2 says nothing, 3 does not do it
+    assert studied[1].aim.name == "genres:Crime"
+    assert torch.equal(studied[1].aim.member_N, crime_N)
+    assert len(labelled_features(features, labels, 1)) == 1
 
 
 @given(st.integers(0, 10_000))

@@ -45,6 +45,7 @@ from steersman_training.control import (
     reach,
 )
 from steersman_training.edit import Edit
+from steersman_training.labels import Labels
 from steersman_training.popsteer import EffectSizes, popsteer
 from steersman_training.steering import Audience, Lists
 
@@ -53,8 +54,10 @@ RISES = (0.30, 0.50)
 LOSS = 0.05
 """Of NDCG@10, at which shares and coverage are compared."""
 FIRST = 0.25
-"""The first strength tried: of concepts, in nats of boosting, and in Fisher lengths of a direction."""
-FIRST_TAIL = 0.05
+"""The first strength tried, in nats of boosting and in Fisher lengths of a direction."""
+FIRST_CONCEPT = 0.5
+"""The same of concepts, which are made to reach the first rise at strength 1."""
+FIRST_TAIL = 0.1
 """The same where popularity is lowered: every control in its own unit."""
 TAIL = 0.8
 """Part of the items, the least popular ones, that is the tail."""
@@ -66,10 +69,10 @@ class StudyConfig:
 
     curve_users: int = 2000
     """Test users for curves and for the baselines other than score boosting (figures of concepts and features take all)."""
-    choosers: int = 800
+    choosers: int = 600
     """Validation users on whom the best feature and the best neuron are chosen."""
     candidates: int = 16
-    """Features and neurons tried for each genre, the strongest to first order."""
+    """Features tried for each genre, the strongest to first order, and half as many neurons."""
     random: int = 4
     """Random features for each genre."""
     concept_strengths: tuple[float, ...] = (-1.0, -0.75, -0.5, -0.25, 0.0, 0.25, 0.5, 0.75, 1.0)
@@ -166,13 +169,17 @@ def study_controls(
     """Measures all aims of an attribute, the labelled features, and popularity if a concept is of it."""
     comparison = _Comparison.of(subject, config)
     chosen = [row for row, aim in enumerate(subject.aims) if aim.attribute == attribute]
-    drifts = {row: CoOccurrence.of(comparison.some, _members(subject, chosen), at) for at, row in enumerate(chosen)}
+    member_VN = _members(subject, chosen)
+    drifts = {subject.aims[row].name: CoOccurrence.of(comparison.some, member_VN, at) for at, row in enumerate(chosen)}
     attributes, pairs = [], []
     for row in chosen:
-        measured, lists = comparison.attribute(row, drifts[row])
+        measured, lists = comparison.attribute(row, drifts[subject.aims[row].name])
         attributes.append(measured)
         pairs.append(lists)
-    singles = [comparison.feature(labelled, _members(subject, chosen)) for labelled in features]
+    for aim in (labelled.aim for labelled in features if labelled.aim.name not in drifts):
+        own_N = aim.member_N.to(member_VN.device)
+        drifts[aim.name] = CoOccurrence.of(comparison.some, torch.cat([member_VN, own_N[None]]), len(chosen))
+    singles = [comparison.feature(labelled, drifts[labelled.aim.name]) for labelled in features]
     keys, intervals = _keys(attributes, singles, pairs)
     popular = [row for row, aim in enumerate(subject.aims) if aim.attribute == "popularity"]
     tail = (
@@ -187,18 +194,21 @@ def study_controls(
     return ControlReport(keys, intervals, attributes, singles, tail)
 
 
-def labelled_features(catalogue: pl.DataFrame, aims: list[Aim], count: int) -> list[Labelled]:
-    """The steerable features of a catalogue whose label is an aim, the strongest first; effects in it are of validation users."""
-    known = {(aim.attribute, aim.value): aim for aim in aims}
+def labelled_features(features: pl.DataFrame, labels: Labels, count: int) -> list[Labelled]:
+    """The steerable features whose label describes items, the strongest first; effects in the catalogue are of validation users."""
     rows = (
-        catalogue.filter(pl.col("steerable") & pl.col("attribute").is_not_null())
+        features.filter(pl.col("steerable") & (pl.col("description").list.len() > 0))
         .sort(pl.col("share_after") - pl.col("share_before"), descending=True)
-        .iter_rows(named=True)
+        .head(count)
     )
-    found = [
-        Labelled(int(row["feature"]), known[key]) for row in rows if (key := (row["attribute"], row["value"])) in known
-    ]
-    return found[:count]
+    return [Labelled(int(feature), _said(labels, int(feature))) for feature in rows["feature"]]
+
+
+def _said(labels: Labels, feature: int) -> Aim:
+    """To raise the items that a label describes."""
+    attribute, _, value = " & ".join(":".join(part) for part in labels.description[feature]).partition(":")
+    member_N = labels.predicted_FN[feature]
+    return Aim(attribute, value, member_N.float(), member_N)
 
 
 def _members(subject: Subject, rows: list[int]) -> Tensor:
@@ -252,7 +262,7 @@ class _Comparison:
         goals = [target_share(share, rise) for rise in RISES]
         best, lift = self._choose(aim)
         concept = by_concept(subject.edit, subject.concepts, row)
-        headline = {"boost": (by_boost(aim.lean_N.to(member_N.device)), FIRST), "concept": (concept, FIRST)}
+        headline = {"boost": (by_boost(aim.lean_N.to(member_N.device)), FIRST), "concept": (concept, FIRST_CONCEPT)}
         if best is not None:
             headline["feature"] = self._single(best)
         measured, found, traces = _match(people, headline, member_N, goals)
@@ -273,12 +283,7 @@ class _Comparison:
         control = AttributeControl(aim.name, share, best, one, measured, curve, more | traces)
         return control, _Compared(found, people.plain)
 
-    def feature(self, labelled: Labelled, member_VN: Tensor) -> FeatureControl:
-        own_N = self._member(labelled.aim)
-        same = [at for at, member_N in enumerate(member_VN) if torch.equal(member_N, own_N)]
-        if not same:
-            member_VN = torch.cat([member_VN, own_N[None]])
-        co_occurrence = CoOccurrence.of(self.some, member_VN, same[0] if same else len(member_VN) - 1)
+    def feature(self, labelled: Labelled, co_occurrence: CoOccurrence) -> FeatureControl:
         path = Path(self.some, by_feature(self.subject.edit, labelled.feature))
         strengths = list(self.config.feature_strengths)
         curve = measure_curve(labelled.aim.name, path, strengths, co_occurrence, self.log_popularity_N)
@@ -300,7 +305,7 @@ class _Comparison:
     def _choose(self, aim: Aim) -> tuple[int | None, int | None]:
         """The features that keep most at the first rise, and that raise the share most at LOSS, on validation users."""
         features = range(len(self.subject.edit.scale_F))
-        paths, member_N = self._candidates(aim, features), self._member(aim)
+        paths, member_N = self._candidates(aim, features, self.config.candidates), self._member(aim)
         goal = target_share(self.choosers.plain.share(member_N), RISES[0])
         kept = {unit: _worth(path, member_N, goal, first) for unit, (path, first) in paths.items()}
         lifted = {unit: at_loss(path, member_N, first, LOSS).share for unit, (path, first) in paths.items()}
@@ -308,10 +313,10 @@ class _Comparison:
             lifted, key=lambda unit: lifted[unit], default=None
         )
 
-    def _candidates(self, aim: Aim, units: range) -> dict[int, tuple[Path, float]]:
+    def _candidates(self, aim: Aim, units: range, count: int) -> dict[int, tuple[Path, float]]:
         pull_D = pull(self.choosers, self._member(aim))
         directions_UD = self.directions_UD[units.start : units.stop]
-        found = strongest(directions_UD, pull_D, self.fisher_DD, self.config.candidates)
+        found = strongest(directions_UD, pull_D, self.fisher_DD, count)
         steers = {unit + units.start: self._single(unit + units.start) for unit, _ in found}
         return {unit: (Path(self.choosers, steer), first) for unit, (steer, first) in steers.items()}
 
@@ -325,7 +330,7 @@ class _Comparison:
         fitted_D = fit_direction(self.choosers, aim.lean_N.to(member_N.device), FIRST * 8 if tilt is None else tilt)
         means_D = difference_of_means(learners.h_BD, member_N[learners.targets_B])
         others = {"direction": self._along(fitted_D), "means": self._along(means_D)}
-        neurons = self._candidates(aim, range(count, len(self.directions_UD)))
+        neurons = self._candidates(aim, range(count, len(self.directions_UD)), self.config.candidates // 2)
         goal = target_share(self.choosers.plain.share(member_N), RISES[0])
         if neurons:
             best = max(neurons, key=lambda unit: _worth(neurons[unit][0], member_N, goal, neurons[unit][1]))
