@@ -122,6 +122,7 @@ def test_the_strongest_units_are_alive_and_raise_the_attribute(controlled: Contr
     pull_D, fisher_DD = pull(people, member_N), fisher_information(people)
     found = strongest(torch.cat([directions_UD, dead_UD]), pull_D, fisher_DD, 5)
     assert 0 < len(found) <= 5
+    assert all(unit < len(directions_UD) for unit, _ in found)
     gains = [float(directions_UD[unit] @ pull_D) * step for unit, step in found]
     assert gains == sorted(gains, reverse=True)
     assert all(gain > 0 for gain in gains)

@@ -126,9 +126,7 @@ def lengths(directions_UD: Tensor, fisher_DD: Tensor) -> Tensor:
 def strongest(directions_UD: Tensor, pull_D: Tensor, fisher_DD: Tensor, count: int) -> list[Unit]:
     """Units that raise an attribute most for how far they move the lists, best first, to first order; only those that raise it."""
     lengths_U = lengths(directions_UD, fisher_DD)
-    # A direction that moves next to nothing (a dead feature) would win by rounding alone.
-    alive_U = lengths_U > 1e-3 * lengths_U.max()
-    gain_U = torch.where(alive_U, (directions_UD @ pull_D) / lengths_U.clamp_min(1e-12), -torch.inf)
+    gain_U = (directions_UD @ pull_D) / lengths_U.clamp_min(1e-12)  # 0 for a dead feature, which moves nothing
     best = gain_U.topk(min(count, len(gain_U)))
     return [
         Unit(unit, 1 / float(lengths_U[unit]))

@@ -18,12 +18,12 @@ from steersman_training.steering import Audience, Lists
 
 TILTS = (-8.0, -6.0, -4.5, -3.5, -2.5, -1.75, -1.0, -0.5, 0.0, 0.5, 1.0, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 6.5, 8.0)
 """Nats by which an attribute is boosted to learn what else its share draws along."""
-GROWTH = 1.5
+GROWTH = 1.6
 """Of the strengths tried one after the other."""
-TRIES = 12
-"""How many of them, so the last is 86 times the first."""
-TOLERANCE = 0.002
-"""How far above its goal a share may be."""
+TRIES = 10
+"""How many of them, so that the last is 69 times the first."""
+TOLERANCE = 0.004
+"""How far above its goal a share may be: as far for every method, so that ratios feel less of it than a figure does."""
 
 
 @dataclass(frozen=True)
