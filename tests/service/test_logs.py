@@ -17,7 +17,7 @@ from grpc_health.v1.health_pb2_grpc import HealthStub
 from tests.serving import serving, settings_for
 
 from steersman.v1 import feature_service_pb2 as features_pb
-from steersman.v1.control_pb2 import OPERATION_ADD, OPERATION_SET, Control, FeatureRef
+from steersman.v1.control_pb2 import OPERATION_ADD, OPERATION_SET, AttributeRef, Control, FeatureRef
 from steersman.v1.feature_service_pb2_grpc import FeatureServiceStub
 from steersman.v1.model_service_pb2 import GetModelInfoRequest
 from steersman.v1.model_service_pb2_grpc import ModelServiceStub
@@ -186,6 +186,7 @@ def _call_everything(channel: grpc.Channel, items: Items, bundle: Bundle) -> Non
     horror = Control(concept="genres:Horror", operation=OPERATION_ADD, strength=1)
     strange = Control(concept="SECRET-2", operation=OPERATION_SET, strength=99)
     stale = Control(feature=FeatureRef(id=1, bundle_version="SECRET-3"), operation=OPERATION_ADD)
+    tilt = Control(attribute=AttributeRef(name="SECRET-22", value="SECRET-23"), operation=OPERATION_ADD)
     filters = Filters(deny_item_ids=["SECRET-4"], attributes=[AttributeFilter(attribute="genres", any_of=["SECRET-5"])])
     wrong = Filters(attributes=[AttributeFilter(attribute="SECRET-6", any_of=["SECRET-7"])])
     events = [Event(event_id="SECRET-8", item_id=known), Event(event_id="SECRET-9", item_id="SECRET-10")]
@@ -209,6 +210,7 @@ def _call_everything(channel: grpc.Channel, items: Items, bundle: Bundle) -> Non
         (session.DeleteSession, DeleteSessionRequest(session_id="SECRET 16")),
         (recommendation.Recommend, RecommendRequest(session_id="SECRET 17", filters=wrong, controls=[strange])),
         (recommendation.Recommend, RecommendRequest(controls=[stale])),
+        (recommendation.Recommend, RecommendRequest(controls=[tilt])),
         (features.ListFeatures, features_pb.ListFeaturesRequest(page_token="SECRET-18")),
         (features.ListConcepts, features_pb.ListConceptsRequest(text="SECRET-19" * 99)),
         (features.GetFeature, features_pb.GetFeatureRequest(id=1, bundle_version="SECRET-20")),
