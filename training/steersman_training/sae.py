@@ -137,6 +137,33 @@ def train_sae(
     return sae.eval().requires_grad_(False)
 
 
+CLUSTERED_STATES = 60_000
+"""Of the states, for the directions that features begin at."""
+CLUSTERED_ROUNDS = 12
+"""Of k-means on them."""
+
+
+@torch.no_grad()
+def centroids(states_SD: Tensor, count: int) -> Tensor:
+    """Directions from the mean in which many states lie: spherical k-means (Dhillon & Modha 2001), the largest cluster first. (F, D)
+
+    Features that begin there are mostly found again by a run with another seed; features that begin at random are not. So the states
+    alone decide them: no seed does.
+    """
+    generator = torch.Generator().manual_seed(0)
+    rows = torch.randperm(len(states_SD), generator=generator)[:CLUSTERED_STATES].to(states_SD.device)
+    x_SD = F.normalize(states_SD[rows] - states_SD.mean(0), dim=1)
+    drawn = torch.randperm(max(len(x_SD), count), generator=generator)[:count].to(states_SD.device) % len(x_SD)
+    centres_FD = x_SD[drawn]
+    for _ in range(CLUSTERED_ROUNDS):
+        nearest_S = torch.cat([(part_SD @ centres_FD.T).argmax(1) for part_SD in x_SD.split(8192)])
+        sums_FD = torch.zeros_like(centres_FD).index_add_(0, nearest_S, x_SD)
+        empty_F1 = sums_FD.norm(dim=1, keepdim=True) == 0
+        centres_FD = torch.where(empty_F1, centres_FD, F.normalize(sums_FD, dim=1))
+    sizes_F = torch.bincount(nearest_S, minlength=count)
+    return centres_FD[sizes_F.argsort(descending=True, stable=True)]
+
+
 class _Training:
     """One training run over states of unit variance."""
 
@@ -145,6 +172,9 @@ class _Training:
         self.config = config
         self.sae = SparseAutoencoder(hidden, config.features, config.active, config.kind).to(device)
         self.sae.decoder_bias_D.data.copy_(states_SD.mean(0))
+        directions_FD = centroids(states_SD, config.features)
+        self.sae.decoder_FD.data.copy_(directions_FD)
+        self.sae.encoder_FD.data.copy_(directions_FD)
         self.metric_DD = _metric(states_SD, config.prediction_weight, metric_DD)
         self.idle_F = torch.zeros(config.features, device=device)
         self.ends = sorted({max(1, config.features // part) for part in PREFIXES})
