@@ -1,6 +1,8 @@
 """The subcommands `steersman train`, `steersman evaluate` and `steersman sweep`. Imports torch only when one runs: --help stays quick."""
 
 import json
+import shlex
+import sys
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -43,7 +45,12 @@ DataOption = Annotated[
 ]
 CacheOption = Annotated[Path, typer.Option(help="Where fetched data is kept.")]
 ItemsOption = Annotated[Path | None, typer.Option(help="Item table: item_id, title, and attributes.")]
-PresetOption = Annotated[Preset, typer.Option(help="quick: about two minutes on MovieLens-100K. full: better. large: for a million events and more.")]
+PresetOption = Annotated[
+    Preset,
+    typer.Option(
+        help="quick: about two minutes on MovieLens-100K. full: better. large: for a million events and more."
+    ),
+]
 SplitOption = Annotated[SplitName, typer.Option(help="How held-out events are chosen.")]
 SeedOption = Annotated[int, typer.Option(min=0, help="Of everything random.")]
 DeviceOption = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
@@ -107,37 +114,67 @@ def evaluate(
     items: ItemsOption = None,
     preset: PresetOption = Preset.QUICK,
     seeds: Annotated[int, typer.Option(min=1, help="Runs, with seeds 0, 1, ...")] = 3,
-    values: Annotated[
-        list[str] | None, typer.Option("--concept", help="Attribute values to steer, as in genres:Horror. Repeatable.")
+    quality: Annotated[
+        float | None, typer.Option(min=0, max=1, help="Test NDCG@10: look for the shortest schedule that reaches it.")
     ] = None,
+    out: Annotated[
+        Path, typer.Option(help="Report: figures in OUT.json, Markdown in OUT.md, its pictures in the folder OUT.")
+    ] = Path("data/evaluation/report"),
+    work: Annotated[
+        Path, typer.Option(help="Folder of the recommenders and bundles. A recommender there is not trained again.")
+    ] = Path("data/evaluation"),
+    merge: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="[SUFFIX=]FILE",
+            help="Add the figures of a JSON file of another command, their names with a suffix if one is given. Repeatable.",
+        ),
+    ] = None,
+    sweeps: Annotated[
+        list[Path] | None, typer.Option("--sweep", help="Show a file of `steersman sweep`. Repeatable.")
+    ] = None,
+    again: Annotated[
+        bool, typer.Option("--again", help="Measure nothing: read OUT.json, merge, and write the report again.")
+    ] = False,
     cache: CacheOption = Path("data/cache"),
     device: DeviceOption = "auto",
     as_json: JsonOption = False,
 ) -> None:
-    """Train with several seeds; report accuracy, what the autoencoder keeps, and what steering by concepts does."""
+    """Train with several seeds and measure: accuracy, the autoencoder, what features mean, what controls do. Writes a report."""
+    from dataclasses import replace
+
     from steersman_training.data import load
     from steersman_training.display import RichDisplay
-    from steersman_training.evaluation import evaluate_seeds
+    from steersman_training.evaluation import run_evaluation
     from steersman_training.presets import PRESETS
+    from steersman_training.report import merge as merged
+    from steersman_training.report import plain, read_report, save, with_titles, write_report
+    from steersman_training.sections import headline_rows
 
     try:
-        dataset = load(data, items=items, cache=cache)
-        with RichDisplay() as display:
-            report = evaluate_seeds(dataset, PRESETS[preset], seeds, values or [], pick_device(device), display)
+        if again:
+            evaluation = read_report(out)
+        else:
+            dataset = load(data, items=items, cache=cache)
+            with RichDisplay() as display:
+                evaluation = run_evaluation(
+                    dataset, PRESETS[preset], seeds, pick_device(device), display, work, quality
+                )
+            took = {"command": shlex.join(["steersman", *sys.argv[1:]]), **evaluation.took}
+            evaluation = with_titles(replace(evaluation, took=took), dataset.items["title"].to_list())
+            save(evaluation, out)  # before anything that a wrong file could end
+        evaluation = merged(evaluation, merge or [])
+        write_report(evaluation, out, sweeps or [])
     except (ValueError, OSError) as error:
         raise _failed(error) from error
     if as_json:
-        typer.echo(json.dumps(report._asdict()))
+        typer.echo(json.dumps(plain(evaluation.figures)))
         return
-    _print_figures(report.figures)
-    table = Table("concept", "strength", "share", "NDCG@10 kept", "kept by score boosting at that share")
-    for row in report.steering:
-        table.add_row(
-            str(row["concept"]),
-            *(f"{row[name]:.2f}" for name in ("strength",)),
-            *(f"{row[name]:.3f}" for name in ("share", "kept", "boost_kept")),
-        )
-    Console().print(table)
+    printed = Table("figure", "value", "what it is")
+    for key, value, says, _ in headline_rows(evaluation):
+        printed.add_row(key, value, says)
+    Console().print(printed)
+    typer.echo(f"report: {out}.md")
 
 
 def sweep(

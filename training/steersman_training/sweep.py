@@ -282,5 +282,7 @@ def table(rows: list[Row]) -> Iterator[dict[str, str]]:
     """The rows as text: the settings in which they differ, then the figures."""
     differing = [name for name in rows[0].cell if len({row.cell[name] for row in rows}) > 1] if rows else []
     for row in rows:
-        settings = {name: str(row.cell[name]) for name in differing}
-        yield settings | {name: "-" if value is None else f"{value:.3f}" for name, value in asdict(row.figures).items()}
+        figures = {name: "-" if value is None else f"{value:.3f}" for name, value in asdict(row.figures).items()}
+        # `active` is a setting and a figure, and not for every kind the same.
+        settings = {f"{name} (set)" if name in figures else name: str(row.cell[name]) for name in differing}
+        yield settings | figures

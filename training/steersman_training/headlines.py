@@ -1,0 +1,73 @@
+"""The figures that a report begins with: what each says, and what has been published of it on MovieLens-1M."""
+
+from typing import NamedTuple
+
+MOVIELENS_1M = "ml-1m"
+"""The data, by name, that the published figures belong to: leave one out, the whole catalogue ranked."""
+
+
+class Headline(NamedTuple):
+    """A figure of an evaluation, or of another command."""
+
+    key: str
+    says: str
+    published: str = ""
+
+
+HEADLINES = (
+    Headline(
+        "ndcg",
+        "NDCG@10 of test events, the whole catalogue ranked, items already seen left out",
+        "SASRec+ 0.1821, with 3,000 negatives 0.1857; HSTU-large 0.1893",
+    ),
+    Headline("hr", "HR@10 of the same", "SASRec+ 0.3152, with 3,000 negatives 0.3159; HSTU-large 0.3294"),
+    Headline("minutes_to_017", "minutes of training until test NDCG@10 is 0.17", "prototype 50 to 75"),
+    Headline("train_speed_rectools", "training events per second, as a multiple of RecTools' SASRec", "1"),
+    Headline("train_speed_pmixer", "the same, as a multiple of pmixer's SASRec", "1"),
+    Headline(
+        "kept_reconstructed",
+        "NDCG@10 when the reconstruction replaces the state, as a share of what it was",
+        "From Knots to Knobs 0.91 of recall, in another user's run",
+    ),
+    Headline(
+        "rbo_reconstructed", "agreement of the lists before and after that (RBO, p = 0.9)", "Monosemanticity4Rec 0.76"
+    ),
+    Headline(
+        "corr_item",
+        "correlation of the best feature with a value of the item at hand, mean over values, held-out users",
+        "0.658, the paper's authors",
+    ),
+    Headline(
+        "corr_item_x_neuron",
+        "the same as a multiple of the best neuron's",
+        "2.0 on MovieLens-20M, the paper's authors",
+    ),
+    Headline("corr_list", "the same of the share of a value in the ten items to come", "prototype 0.73"),
+    Headline("corr_list_x_neuron", "the same as a multiple of the best neuron's", "prototype 1.8"),
+    Headline(
+        "one_feature_share_x",
+        "what one feature multiplies the share of a value by at 5% of NDCG@10 lost, median over values",
+        "1.77 with one Sci-Fi feature, the paper's authors",
+    ),
+    Headline("stable", "share of live features found again with another seed, at a decoder cosine of 0.7 or more"),
+    Headline("detection", "how well labels tell unseen items where their feature is strong (ROC AUC), mean"),
+    Headline(
+        "concept_to_boost",
+        "NDCG@10 kept by concepts at +0.30 share, as a multiple of score boosting's, mean over values",
+        "prototype 0.93 (12 fixed features), 0.97 (32 solved per user), 0.98 (64)",
+    ),
+    Headline("concept_to_boost_50", "the same at +0.50 share"),
+    Headline("concept_to_boost_100k", "the same at +0.30 share on MovieLens-100K", "prototype 0.85"),
+    Headline(
+        "feature_to_boost",
+        "NDCG@10 kept by the best single feature at +0.30 share, as a multiple of score boosting's, "
+        "mean over the values that it reaches",
+        "prototype 0.89",
+    ),
+    Headline(
+        "tail_coverage_x_popsteer",
+        "coverage@10 of the least popular 80% of items at 5% of NDCG@10 lost, as a multiple of PopSteer's",
+        "1",
+    ),
+    Headline("monotone", "share of labelled features with which their label's share never falls from strength 0 to 1"),
+)
