@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from tests.synthetic import GENRES
 
 from steersman_training.attributes import AttributeValues
-from steersman_training.clusters import ATTRIBUTE, Clusters, cluster_items, with_values
+from steersman_training.clusters import ATTRIBUTE, Clusters, _k_means, cluster_items, with_values
 from steersman_training.control_study import labelled_features
 from steersman_training.data import Dataset, load
 from steersman_training.labels import Labels, _fit, label_features
@@ -103,6 +103,15 @@ def test_clusters_find_what_is_taken_up_together_without_being_told(data: Datase
     assert np.mean(pure) > 0.6  # a quarter by chance
 
 
+def test_a_cluster_that_stays_too_small_is_given_up() -> None:
+    generator = torch.Generator().manual_seed(0)
+    spread_NR = 0.01 * torch.randn(43, 4, generator=generator)
+    space_NR = torch.nn.functional.normalize(torch.eye(4)[[0] * 20 + [1] * 20 + [2] * 3] + spread_NR, dim=1)
+    for min_items, wanted in ((3, [3, 20, 20]), (4, [20, 23])):
+        centres_CR = _k_means(space_NR, 3, min_items, torch.Generator().manual_seed(1))
+        assert sorted(torch.bincount((space_NR @ centres_CR.T).argmax(1)).tolist()) == wanted
+
+
 def test_clusters_are_values_only_where_there_are_no_others(data: Dataset) -> None:
     clusters = cluster_items(split_leave_one_out(data), min_items=5)
     assert with_values(data.items, clusters, 5) is data.items
@@ -148,10 +157,11 @@ def test_a_label_says_the_simplest_thing_that_fits(items: pl.DataFrame, vocabula
 
 
 def test_a_label_is_not_chosen_on_the_items_that_it_is_judged_by(items: pl.DataFrame, vocabulary: Vocabulary) -> None:
-    war_N = torch.arange(FILMS) % 4 == 3
+    war_N, crime_N = torch.arange(FILMS) % 4 == 3, torch.arange(FILMS) % 4 == 1
     before = label(vocabulary, items, war_N)
+    assert before.description[0] == (("genres", "War"),)
     assert 0.5 < float(before.chosen_N.float().mean()) < 0.9
-    after = label(vocabulary, items, torch.where(before.chosen_N, war_N, ~war_N))
+    after = label(vocabulary, items, torch.where(before.chosen_N, war_N.float(), 50 * crime_N.float()))
     assert after.label == before.label
 
 
