@@ -1,71 +1,240 @@
-"""Figures over several seeds, and the table of what steering by concepts does beside plain score boosting."""
+"""The evaluation: a training run for each seed, and what is measured of it: accuracy, the autoencoder, meaning, control."""
 
-import tempfile
-from dataclasses import replace
+import os
+import platform
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, replace
+from importlib.metadata import version
 from pathlib import Path
 from statistics import mean
-from typing import NamedTuple
+from typing import Any
 
 import torch
+from torch import Tensor
 
-from steersman_training.data import DataError, Dataset
-from steersman_training.pipeline import Display, TrainConfig, Trained, train
-from steersman_training.sequences import Split
-from steersman_training.steering import audience, boost_to_share
+from steersman_training.aims import Aim
+from steersman_training.clusters import cluster_items
+from steersman_training.control_study import ControlReport, Labelled, StudyConfig, Subject, study_controls
+from steersman_training.data import Dataset
+from steersman_training.fit import Fit
+from steersman_training.labels import Labels
+from steersman_training.meaning import Meaning, detection, measure_meaning
+from steersman_training.moments import Moments, collect_moments
+from steersman_training.monosemanticity import Monosemanticity, facets_of, measure_monosemanticity
+from steersman_training.pipeline import Display, TrainConfig, Trained, split_by, train
+from steersman_training.popsteer import EffectSizes, effect_sizes, head_and_tail, synthetic_states
+from steersman_training.probes import Probes, measure_probes
+from steersman_training.ranking import evaluate, rbo
+from steersman_training.sae import train_sae
+from steersman_training.stability import Stability, measure_stability
+from steersman_training.states import collect_states, hold_out_users, prediction_metric
+from steersman_training.steering import Audience, audience
+from steersman_training.units import ItemMeans, features, mean_by_item
 
-STRENGTHS = (0.25, 0.5, 0.75, 1.0)
-
-
-class Report(NamedTuple):
-    """Means over seeds."""
-
-    figures: dict[str, float]
-    steering: list[dict[str, float | str]]  # concept, strength, share, kept, boost_kept; strength 0 is no control
-
-
-def evaluate_seeds(
-    data: Dataset, config: TrainConfig, seeds: int, concepts: list[str], device: torch.device, display: Display
-) -> Report:
-    """Trains with seeds 0, 1, ... and measures on the test events. `concepts`: names; all of them if empty."""
-    figures, tables = [], []
-    with tempfile.TemporaryDirectory() as folder:
-        for seed in range(seeds):
-            seeded = replace(
-                config,
-                fit=replace(config.fit, seed=seed),
-                sae=replace(config.sae, seed=seed),
-                concepts=replace(config.concepts, seed=seed),
-            )
-            trained = train(data, seeded, Path(folder), device, display)
-            figures.append(trained.figures)
-            tables.append(steering_table(trained, concepts))
-    means = {name: mean(run[name] for run in figures) for name in figures[0]}
-    rows: list[dict[str, float | str]] = [
-        {**row, **{name: mean(float(table[at][name]) for table in tables) for name in ("share", "kept", "boost_kept")}}
-        for at, row in enumerate(tables[0])
-    ]
-    return Report(means, rows)
+MOMENTS = 40_000
+"""Events on which units are chosen, and as many of held-out users on which they are measured."""
+LABELLED = 100
+"""Labelled steerable features whose control is measured, the strongest."""
+SYNTHETIC_USERS = 1_000
+"""Users of the head alone, and of the tail alone, for PopSteer."""
 
 
-def steering_table(trained: Trained, names: list[str]) -> list[dict[str, float | str]]:
-    """What each concept does to the lists of the test users at each strength, beside boosting to the same share."""
-    split: Split = trained.split
-    people = audience(trained.model, split, split.test)
-    known = {aim.name: (concept, aim) for concept, aim in enumerate(trained.aims)}
-    for name in names:
-        if name not in known:
-            raise DataError(f"concept: {name!r} is none of {', '.join(sorted(known))}")
-    rows: list[dict[str, float | str]] = []
-    for name in names or sorted(known):
-        concept, aim = known[name]
-        lean_N, member_N = aim.lean_N.to(people.h_BD.device), aim.member_N.to(people.h_BD.device)
-        rows.append(
-            {"concept": name, "strength": 0.0, "share": people.plain.share(member_N), "kept": 1.0, "boost_kept": 1.0}
+@dataclass(frozen=True)
+class Measured:
+    """What one run is worth."""
+
+    seed: int
+    figures: dict[str, Any]
+    """Numbers by name. Those that `docs/results` compares with published ones have the short names."""
+    meaning: Meaning
+    probes: Probes
+    monosemanticity: Monosemanticity
+    stability: Stability
+    control: ControlReport
+    features: list[dict[str, Any]]
+    """The catalogue, with each label's detection score."""
+    seconds: dict[str, float]
+    """What each part took."""
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Means over seeds, and each run."""
+
+    data: str
+    figures: dict[str, Any]
+    took: dict[str, Any]
+    """Machine, threads, seeds, seconds, code version."""
+    settings: dict[str, Any]
+    runs: list[Measured] = field(default_factory=list)
+
+
+def run_evaluation(
+    data: Dataset,
+    config: TrainConfig,
+    seeds: int,
+    device: torch.device,
+    display: Display,
+    work: Path,
+    quality: float | None = None,
+) -> Evaluation:
+    """Trains with seeds 0, 1, ... in the folder `work` and measures on the test events. Recommenders there are not trained again.
+
+    With `quality`, the shortest schedule whose test NDCG@10 reaches it is looked for too.
+    """
+    began = time.monotonic()
+    runs = [_measure(data, _seeded(config, seed), device, display, work) for seed in range(seeds)]
+    figures = _means([run.figures for run in runs])
+    if quality is not None:
+        display.stage(f"time to NDCG@10 {quality}")
+        figures |= time_to_quality(data, config, quality, device)
+    took = {
+        "machine": f"{platform.machine()}, {_processor()}",
+        "capability": torch.backends.cpu.get_cpu_capability() if device.type == "cpu" else torch.cuda.get_device_name(),
+        "threads": torch.get_num_threads(),
+        "seeds": seeds,
+        "seconds": time.monotonic() - began,
+        "code_version": version("steersman"),
+        "torch": torch.__version__,
+    }
+    return Evaluation(data.name, figures, took, asdict(config), runs)
+
+
+def _seeded(config: TrainConfig, seed: int) -> TrainConfig:
+    return replace(
+        config,
+        fit=replace(config.fit, seed=seed),
+        sae=replace(config.sae, seed=seed),
+        concepts=replace(config.concepts, seed=seed),
+    )
+
+
+def time_to_quality(data: Dataset, config: TrainConfig, quality: float, device: torch.device) -> dict[str, Any]:
+    """Minutes of training of the shortest schedule (1, 2, 3, ... epochs, at most the config's) whose test NDCG@10 is at least `quality`.
+
+    Empty where even the longest falls short.
+    """
+    split = split_by(config.split, data)
+    for epochs in range(1, config.fit.epochs + 1):
+        # A schedule is validated at its end alone: what is timed is training.
+        fit = replace(config.fit, epochs=epochs, evaluate_every=epochs)
+        fitted = Fit(split, config.recommender, fit, device).run(lambda progress: None)
+        ndcg = evaluate(fitted.model, split, split.test).ndcg
+        if ndcg >= quality:
+            key = f"minutes_to_{quality:g}".replace("0.", "0")
+            return {key: fitted.seconds / 60, f"{key}_epochs": epochs, f"{key}_ndcg": ndcg}
+    return {}
+
+
+def _measure(data: Dataset, config: TrainConfig, device: torch.device, display: Display, work: Path) -> Measured:
+    seed, seconds = config.fit.seed, dict[str, float]()
+
+    @contextmanager
+    def part(name: str) -> Iterator[None]:
+        display.stage(f"measuring {name}")
+        began = time.monotonic()
+        yield
+        seconds[name] = time.monotonic() - began
+
+    trained = train(data, config, work / "bundles", device, display, work / f"recommender-{seed}.pt")
+    model, split, sae, values = trained.model, trained.split, trained.edit.sae, trained.values
+    learners, held_out = hold_out_users(split, config.held_out_users, seed)
+    with part("meaning"):
+        chosen, measured = (collect_moments(model, split, users, MOMENTS, seed) for users in (learners, held_out))
+        meaning = measure_meaning(sae, chosen, measured, values)
+        probes = measure_probes(sae, chosen, measured, values)
+        clusters = cluster_items(split, config.min_concept_items)
+        facets = facets_of(trained.items, values, clusters.cluster_N)
+        monosemanticity = measure_monosemanticity(sae, measured, split.item_count, facets)
+        scores_F = _detection(trained, measured)
+    with part("stability"):
+        states = collect_states(model, split, learners)
+        metric_DD = prediction_metric(model, split, learners) if config.sae.prediction_weight else None
+        other = train_sae(states.h_SD, replace(config.sae, seed=seed + 1), display.sae, metric_DD)
+        stability = measure_stability(sae, other, measured, split.item_count)
+    with part("control"):
+        people = audience(model, split, split.test)
+        subject = Subject(
+            trained.edit, trained.graph, trained.aims, audience(model, split, split.valid), people, split.popularity()
         )
-        for strength in STRENGTHS:
-            steered = people.edited(trained.edit, *people.resolve(trained.graph, concept, strength))
-            share = steered.share(member_N)
-            boosted = boost_to_share(people, member_N, share, lean_N)[1]
-            kept, boost_kept = (lists.ndcg / people.plain.ndcg for lists in (steered, boosted))
-            rows.append({"concept": name, "strength": strength, "share": share, "kept": kept, "boost_kept": boost_kept})
-    return rows
+        attribute = values.names[0][0] if values.names else ""
+        control = study_controls(
+            subject, attribute, _labelled(trained, LABELLED), _popularity_effects(trained, seed), StudyConfig(seed=seed)
+        )
+    figures = {
+        **trained.figures,
+        "ndcg": trained.figures["test.ndcg_at_10"],
+        "hr": trained.figures["test.hr_at_10"],
+        "kept_reconstructed": trained.figures["sae.test_ndcg_kept"],
+        "rbo_reconstructed": _agreement(people, sae.reconstruct(people.h_BD)),
+        **meaning.figures(),
+        "stable": stability.stable,
+        "detection": float(scores_F.nanmean()),
+        **control.keys,
+    }
+    catalogue = [
+        {**row, "detection": None if score != score else score}
+        for row, score in zip(trained.features.iter_rows(named=True), scores_F.tolist(), strict=True)
+    ]
+    return Measured(seed, figures, meaning, probes, monosemanticity, stability, control, catalogue, seconds)
+
+
+def _agreement(people: Audience, reconstructed_BD: Tensor) -> float:
+    """Mean rank-biased overlap of the lists before and after reconstruction."""
+    return float(rbo(people.plain.rows_BK, people.lists(reconstructed_BD).rows_BK).mean())
+
+
+def _detection(trained: Trained, measured: Moments) -> Tensor:
+    """Of each feature's label, on items that it was not chosen on. (F,)"""
+    means: ItemMeans = mean_by_item(
+        features(trained.edit.sae, measured.h_SD), measured.items_S, trained.split.item_count
+    )
+    labels: Labels = trained.labels
+    excluded_FN = (labels.chosen_N | ~means.known_N).expand_as(labels.predicted_FN)
+    return detection(means.means_UN, labels.predicted_FN, excluded_FN)
+
+
+def _labelled(trained: Trained, count: int) -> list[Labelled]:
+    """The steerable features whose label names something, the strongest first; effects were measured on validation users."""
+    rows = [row for row in trained.features.iter_rows(named=True) if row["steerable"] and row["description"]]
+    rows.sort(key=lambda row: row["share_before"] - row["share_after"])
+    labels = trained.labels
+    return [
+        Labelled(row["feature"], Aim("label", row["label"], members_N.float(), members_N))
+        for row in rows[:count]
+        for members_N in [labels.predicted_FN[row["feature"]]]
+    ]
+
+
+def _popularity_effects(trained: Trained, seed: int) -> EffectSizes:
+    """How features tell users who met nothing but the head from users who met nothing but the tail."""
+    split = trained.split
+    lengths_S = split.train_ends_U[:SYNTHETIC_USERS]
+    head_SD, tail_SD = (
+        synthetic_states(trained.model, pool, lengths_S, seed + at)
+        for at, pool in enumerate(head_and_tail(split.popularity()))
+    )
+    return effect_sizes(trained.edit.sae, head_SD, tail_SD)
+
+
+def _means(figures: list[dict[str, Any]]) -> dict[str, Any]:
+    """Numbers are averaged over the runs that have them; names (of what was not reached) are joined."""
+    joined: dict[str, Any] = {}
+    for name in dict.fromkeys(name for run in figures for name in run):
+        found = [run[name] for run in figures if name in run]
+        joined[name] = (
+            sorted({text for texts in found for text in texts}) if isinstance(found[0], list) else mean(found)
+        )
+    return joined
+
+
+def _processor() -> str:
+    names = [line.split(":")[1].strip() for line in _cpuinfo() if line.startswith("model name")]
+    return f"{names[0] if names else platform.processor() or 'unknown processor'}, {os.cpu_count()} cores"
+
+
+def _cpuinfo() -> list[str]:
+    path = Path("/proc/cpuinfo")
+    return path.read_text().splitlines() if path.exists() else []

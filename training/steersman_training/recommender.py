@@ -147,7 +147,8 @@ class Block(nn.Module):
         return self._mix(last_position(x_BPD, lengths_B).unsqueeze(1), attended_BH1C).squeeze(1)
 
     def _heads(self, x_BPD: Tensor) -> Tensor:
-        return x_BPD.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+        x_BHPC: Tensor = x_BPD.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+        return x_BHPC
 
     def _mix(self, x_BPD: Tensor, attended_BHPC: Tensor) -> Tensor:
         x_BPD = x_BPD + self.dropout(self.out(attended_BHPC.transpose(1, 2).flatten(2)))

@@ -21,9 +21,9 @@ class CountedFit(Fit):
 
     turns: Turns
 
-    def _step(self, batch: Batch) -> Tensor:
+    def _step(self, batch: Batch | None) -> Tensor:
         loss = super()._step(batch)
-        self.turns.step(int(batch.lengths_B.sum()))
+        self.turns.step(0 if batch is None else int(batch.lengths_B.sum()))
         return loss
 
 
