@@ -48,6 +48,17 @@ def test_neurons_are_measured_by_the_same_rule_with_either_sign(meaning: Meaning
         assert fit.neuron.density == pytest.approx(0.5, abs=0.3)
 
 
+def test_units_are_chosen_without_a_look_at_what_they_are_measured_on() -> None:
+    chosen, measured = planted.moments(2000, seed=0), planted.moments(1500, seed=1)
+    told_SF = measured.h_SD @ planted.directions().T
+    moved = measured._replace(h_SD=told_SF.roll(1, dims=1) @ planted.directions())
+    meaning = measure_meaning(planted.autoencoder(), chosen, moved, planted.values())
+    for v, fit in enumerate(meaning.item.values):
+        assert fit.feature.unit == v
+        assert fit.feature.correlation < 0.1
+        assert max(fit.feature.best_roc_auc, fit.feature.best_average_precision) < 0.6
+
+
 def test_published_figures_are_means_over_values_and_their_multiple(meaning: Meaning) -> None:
     figures = meaning.figures()
     assert figures["corr_item"] == pytest.approx(1, abs=1e-4)

@@ -2,13 +2,14 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 from steersman_training.data import load
 from steersman_training.moments import collect_moments
 from steersman_training.recommender import Recommender, RecommenderConfig, last_position
-from steersman_training.sequences import Split, split_leave_one_out
+from steersman_training.sequences import Split, Targets, split_leave_one_out
 from steersman_training.states import collect_states
 
 
@@ -46,6 +47,18 @@ def test_items_seen_in_an_earlier_window_are_not_eligible_either(split: Split) -
     assert sorted(moments.items_S.tolist()) == sorted(history)
     for item, rows in zip(moments.items_S.tolist(), moments.lists_SK.tolist(), strict=True):
         assert not set(rows) & set(history[: history.index(item) + 1])
+
+
+def test_an_item_met_twice_is_seen_from_the_first_time_on() -> None:
+    torch.manual_seed(0)
+    nothing = Targets(np.zeros(0, np.int64), np.zeros(0, np.int64))
+    history = np.array([3, 1, 4, 1, 5, 3])
+    split = Split(history, np.array([0, 6]), np.array([6]), nothing, nothing, item_count=14)
+    model = Recommender(RecommenderConfig(hidden=16, window_length=20, window_stride=5), 14).requires_grad_(False)
+    moments = collect_moments(model, split, [0], count=10**6, seed=0)
+    for event, rows in enumerate(moments.lists_SK.tolist()):
+        assert not set(rows) & set(history[: event + 1].tolist())
+        assert len(set(rows)) == 10
 
 
 def test_a_sample_is_part_of_all_states(split: Split) -> None:
