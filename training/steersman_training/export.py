@@ -114,7 +114,8 @@ def write_graphs(graphs: Graphs, golden: dict[str, Tensors], folder: Path) -> No
 def _write_onnx(spec: GraphSpec, inputs: tuple[Tensor, ...], path: Path) -> None:
     module = OnnxSearch() if isinstance(spec.module, Search) else spec.module
     shapes = tuple(_dynamic(name) for name in spec.inputs)
-    logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it warns of every domain that is not installed
+    for chatty in ("torch.onnx", "onnxscript"):  # they warn of every domain that is not installed, and of what they do not simplify
+        logging.getLogger(chatty).setLevel(logging.ERROR)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         torch.onnx.export(
