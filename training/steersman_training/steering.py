@@ -25,6 +25,8 @@ from steersman_training.sequences import Split, Targets, evaluation_batches
 
 RESOLVED_TOGETHER = 256
 """Users whose concepts are solved in one go: each takes K x M numbers for its Jacobian."""
+READ_TOGETHER = 512
+"""Users whose histories are read in one go: each takes P x D numbers several times over."""
 
 
 class Lists(NamedTuple):
@@ -137,8 +139,10 @@ def audience(model: Recommender, split: Split, targets: Targets) -> Audience:
     eligible_BN = torch.ones(len(targets_B), split.item_count, dtype=torch.bool, device=device)
     eligible_BN[tuple(torch.from_numpy(index).to(device) for index in batch.seen)] = False
     eligible_BN.scatter_(1, targets_B[:, None], True)
-    lengths_B = torch.from_numpy(batch.batch.lengths_B).to(device)
-    h_BD, *context = Lower(model)(model.items.weight, torch.from_numpy(batch.batch.ids_BT).to(device), lengths_B)
+    ids_BT, lengths_B = (torch.from_numpy(part).to(device) for part in batch.batch)
+    lower, whole = Lower(model), [part.split(READ_TOGETHER) for part in (ids_BT, lengths_B)]
+    parts = [lower(model.items.weight, *some) for some in zip(*whole, strict=True)]
+    h_BD, *context = (torch.cat(column) for column in zip(*parts, strict=True))
     return Audience(model, h_BD, (*context, lengths_B) if context else (), eligible_BN, targets_B)
 
 
