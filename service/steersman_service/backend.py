@@ -1,6 +1,6 @@
 """What runs the graphs of a bundle. Siblings: onnx_backend.py and torch_backend.py."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 from steersman_service.bundle import Array, Bundle
@@ -22,6 +22,9 @@ class Backend(Protocol):
 
     def get(self, tensor: Tensor) -> Array:
         """The tensor as an array."""
+
+    def take(self, parts: Sequence[Tensor], rows: Array) -> Tensor:
+        """Rows of `parts`, which are laid one after the other, in the order of `rows`; on the device."""
 
     def run(self, graph: str, feeds: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Outputs of `graph` by name, from its inputs by name."""

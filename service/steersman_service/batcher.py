@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple, Protocol
 
 from steersman_service.engine import Answer, Work
-from steersman_service.errors import DeadlinePassed, Draining, QueueFull
+from steersman_service.errors import DeadlinePassed, DeadlineTooNear, Draining, QueueFull
 
 # Weight of the latest batch in the running mean of batch times.
 SMOOTHING = 0.2
@@ -62,6 +62,7 @@ class Batcher:
         self._arrived = asyncio.Event()
         self._closing = False
         self._runs = 0
+        self._began = 0.0
         self._batch_seconds = 0.0
         self._worker = ThreadPoolExecutor(1, "engine")
         self._loop = asyncio.create_task(self._dispatch())
@@ -74,14 +75,20 @@ class Batcher:
     async def submit(self, work: Work, timeout_seconds: float | None) -> Computed:
         """Waits for the answer.
 
-        Raises QueueFull at once if `queue_size` requests wait, Draining after `close`, and DeadlinePassed if
-        `timeout_seconds` were over before the request's batch began. A cancelled caller leaves the queue at once.
+        Raises QueueFull at once if `queue_size` requests wait, DeadlineTooNear if those before it will take longer than
+        `timeout_seconds`, Draining after `close`, and DeadlinePassed if `timeout_seconds` were over before the
+        request's batch began. A cancelled caller leaves the queue at once.
         """
         if self._closing:
             raise Draining("the server is shutting down", retry_seconds=1.0)
         if len(self._waiting) >= self._queue_size:
             raise QueueFull(f"{self._queue_size} requests wait already", retry_seconds=self._drain_seconds())
         now = time.monotonic()
+        if timeout_seconds is not None and (wait := self._wait_seconds(now)) > timeout_seconds:
+            raise DeadlineTooNear(
+                f"it would wait for {wait:.3f} s, and its deadline is in {timeout_seconds:.3f} s",
+                retry_seconds=self._drain_seconds(),
+            )
         deadline = now + timeout_seconds if timeout_seconds is not None else float("inf")
         job = _Job(work, asyncio.get_running_loop().create_future(), now, deadline)
         self._waiting.append(job)
@@ -150,6 +157,7 @@ class Batcher:
 
     async def _run(self, batch: list[Work]) -> list[Answer]:
         self._runs += 1
+        self._began = time.monotonic()
         try:
             return await asyncio.get_running_loop().run_in_executor(self._worker, self._engine.run, batch)
         finally:
@@ -158,6 +166,11 @@ class Batcher:
     def _leave(self, job: _Job) -> None:
         # By identity: comparing jobs would compare arrays.
         self._waiting = deque(other for other in self._waiting if other is not job)
+
+    def _wait_seconds(self, now: float) -> float:
+        """Until the batch of a request that comes now begins, if batches go on to take what they took."""
+        computing = max(0.0, self._began + self._batch_seconds - now) if self._runs else 0.0
+        return computing + len(self._waiting) // self._max_batch * self._batch_seconds
 
     def _drain_seconds(self) -> float:
         batches = 1 + len(self._waiting) / self._max_batch

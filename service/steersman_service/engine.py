@@ -5,13 +5,15 @@ name.
 """
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
 from steersman_service.backend import Backend, Tensor
 from steersman_service.bundle import Array, Bundle
+from steersman_service.groups import length_groups, one_group
+from steersman_service.state_cache import StateCache
 
 Observe = Callable[[str, float], None]
 """Takes a stage ("lower") and its seconds."""
@@ -54,35 +56,58 @@ class Answer(NamedTuple):
     """What each of its concepts came down to."""
 
 
+class _Lowered(NamedTuple):
+    """What `lower` says of a batch."""
+
+    pool: dict[str, Tensor]
+    """Tensors with a row for each request."""
+    fresh: list[tuple[list[bytes], Tensor]]
+    """States that were not known before, as they were computed, and the keys of their histories."""
+
+
 class Engine:
-    """Not thread-safe: one thread calls it."""
+    """Not thread-safe: one thread calls it.
+
+    A request costs what it asks for, whatever it shares a batch with: histories are computed beside others of about
+    their length, each once, and not at all where the state is kept from before; candidates, concepts and edits are
+    computed for those requests alone that have any.
+    """
 
     observe: Observe
     """Told of every graph that runs. It may be set when golden rows and warm-up, which are no requests, are over."""
+    states: StateCache
+    """Keeps hidden states from one batch to another. It holds none until another one is set."""
+    groups: Callable[[Array], list[Array]]
+    """Cuts histories, by their lengths, into those that `lower` computes together."""
 
     def __init__(self, bundle: Bundle, backend: Backend) -> None:
         self.bundle = bundle
         self.backend = backend
         self.observe = lambda stage, seconds: None
+        self.states = StateCache(0)
         # The item table is fed, not baked in: the graphs share one copy.
         self._constants = {
             "items_ND": backend.put(bundle.items_ND),
             "biases_N": backend.put(bundle.biases_N),
         }
+        self._inputs = {name: [tensor.name for tensor in graph.inputs] for name, graph in bundle.graphs.items()}
+        # After the last block the hidden state is the query (proto/README.md), and `upper` has nothing to do.
+        self._is_query = bundle.manifest.hook.block == bundle.manifest.hook.blocks
+        # Below it, `upper` asks for every position of the batch as it was laid out: it stays as it is.
+        self._stands_alone = self._reads_of_lower() <= {"h_BD"}
+        # A GPU computes padding beside events, and what it waits for is calls.
+        self.groups = length_groups if backend.device == "cpu" else one_group
 
     def run(self, batch: Sequence[Work]) -> list[Answer]:
         """Answers each request as it would be answered alone."""
-        pool = self._constants | self._put(_history(batch))
-        pool |= self._stage("lower", pool)
+        lowered = self._lower(batch)
+        pool = self._constants | lowered.pool
         concept_edits = self._concepts(batch, pool)
-        edits = _merge([work.edits for work in batch], concept_edits)
-        if edits.features_E.size:
-            named = zip(("features_BE", "gains_BE", "strengths_BE"), edits, strict=True)
-            edited = self._stage("edit", pool | self._put(dict(named)))["edited_BD"]
-        else:
-            edited = pool["h_BD"]
-        ranked = self._rank(batch, pool, edited, _tilts(batch), max(work.k for work in batch))
+        edited = self._edit(batch, concept_edits, pool)
+        ranked = self._rank(batch, pool | {"h_BD": edited}, _tilts(batch), max(work.k for work in batch))
         rows_BK, scores_BK = (self.backend.get(ranked[name]) for name in ("rows_BK", "scores_BK"))
+        # Last, so that a GPU has been told everything before it is waited for.
+        self._keep(lowered)
         return [
             Answer(*_eligible(rows_K[: work.k], scores_K[: work.k]), own)
             for work, rows_K, scores_K, own in zip(batch, rows_BK, scores_BK, concept_edits, strict=True)
@@ -93,22 +118,67 @@ class Engine:
         outputs = self._stage(graph, self._constants | self._put(inputs))
         return {name: self.backend.get(tensor) for name, tensor in outputs.items()}
 
+    def _lower(self, batch: Sequence[Work]) -> _Lowered:
+        if not self._stands_alone:
+            history = self._put(_history([work.ids_T for work in batch]))
+            return _Lowered(history | self._stage("lower", self._constants | history), [])
+        keys = [StateCache.key(work.ids_T) for work in batch]
+        windows = dict(zip(keys, (work.ids_T for work in batch), strict=True))
+        kept = {key: state for key in windows if (state := self.states.get(key)) is not None}
+        fresh = self._compute({key: ids_T for key, ids_T in windows.items() if key not in kept})
+        self.states.observe(len(keys) - len(windows) + len(kept), len(windows) - len(kept))
+        places = {key: place for place, key in enumerate([*kept, *(key for group, _ in fresh for key in group)])}
+        rows = [places[key] for key in keys]
+        parts = [tensor for _, tensor in fresh]
+        if kept:
+            kept_BD = np.frombuffer(b"".join(kept.values()), np.float32).reshape(len(kept), -1)
+            parts.insert(0, self.backend.put(kept_BD))
+        in_order = len(parts) == 1 and rows == list(range(len(rows)))
+        return _Lowered({"h_BD": parts[0] if in_order else self.backend.take(parts, np.array(rows))}, fresh)
+
+    def _compute(self, windows: Mapping[bytes, Array]) -> list[tuple[list[bytes], Tensor]]:
+        """States of histories, group by group."""
+        if not windows:
+            return []
+        start = time.perf_counter()
+        keys, histories = list(windows), list(windows.values())
+        states = []
+        for group in self.groups(np.array([len(ids_T) for ids_T in histories])):
+            history = self._put(_history([histories[row] for row in group]))
+            states.append(([keys[row] for row in group], self._run("lower", self._constants | history)["h_BD"]))
+        self.observe("lower", time.perf_counter() - start)
+        return states
+
+    def _keep(self, lowered: _Lowered) -> None:
+        if self.states.limit_bytes:
+            for keys, h_BD in lowered.fresh:
+                for key, h_D in zip(keys, self.backend.get(h_BD), strict=True):
+                    self.states.put(key, h_D)
+
     def _concepts(self, batch: Sequence[Work], pool: dict[str, Tensor]) -> list[list[Edits]]:
+        """What the concepts of each request come down to."""
+        rows = [row for row, work in enumerate(batch) if len(work.concepts_C)]
+        edits: list[list[Edits]] = [[] for _ in batch]
+        if rows:
+            asked = self._of(rows, batch, pool, ("concept", "upper", "search"))
+            for row, own in zip(rows, self._solve([batch[row] for row in rows], asked), strict=True):
+                edits[row] = own
+        return edits
+
+    def _solve(self, batch: Sequence[Work], pool: dict[str, Tensor]) -> list[list[Edits]]:
+        """The same where every request names a concept."""
         width = max(len(work.concepts_C) for work in batch)
-        if not width:
-            return [[] for _ in batch]
         feeds = pool | self._put(
             {
                 "concepts_BC": _pad([work.concepts_C for work in batch], width, 0, np.int64),
                 "concept_strengths_BC": _pad([work.concept_strengths_C for work in batch], width, 0, np.float32),
             }
         )
-        wanted = {tensor.name for tensor in self.bundle.graphs["concept"].inputs}
-        if "candidates_BK" in wanted:
+        if "candidates_BK" in self._inputs["concept"]:
             count = self.bundle.golden["concept"]["candidates_BK"].shape[1]
             # Without tilts, as without edits: what a concept comes down to depends on no other control.
             untilted_BN = np.zeros((len(batch), len(self.bundle.items_ND)), np.float32)
-            found = self._rank(batch, pool, pool["h_BD"], untilted_BN, count)
+            found = self._rank(batch, pool, untilted_BN, count)
             feeds |= {name: found[output] for name, output in CANDIDATES.items()}
         outputs = self._stage("concept", feeds)
         names = ("concept_features_BE", "concept_gains_BE", "concept_edits_BE")
@@ -118,42 +188,74 @@ class Engine:
             for row, work in enumerate(batch)
         ]
 
-    def _rank(
-        self, batch: Sequence[Work], pool: dict[str, Tensor], state: Tensor, tilts_BN: Array, k: int
-    ) -> dict[str, Tensor]:
-        feeds = pool | {"h_BD": state}
-        feeds |= self._stage("upper", feeds)
+    def _edit(self, batch: Sequence[Work], concept_edits: Sequence[Sequence[Edits]], pool: dict[str, Tensor]) -> Tensor:
+        """Hidden states after all edits of each request, its own and those of its concepts."""
+        edits = [_joined([work.edits, *others]) for work, others in zip(batch, concept_edits, strict=True)]
+        rows = [row for row, own in enumerate(edits) if len(own.features_E)]
+        if not rows:
+            return pool["h_BD"]
+        feeds = self._of(rows, batch, pool, ("edit",)) | self._put(_padded([edits[row] for row in rows]))
+        edited_BD = self._stage("edit", feeds)["edited_BD"]
+        if len(rows) == len(batch):
+            return edited_BD
+        places = np.arange(len(batch))
+        places[rows] = len(batch) + np.arange(len(rows))
+        return self.backend.take([pool["h_BD"], edited_BD], places)
+
+    def _rank(self, batch: Sequence[Work], pool: dict[str, Tensor], tilts_BN: Array, k: int) -> dict[str, Tensor]:
+        query = {"query_BD": pool["h_BD"]} if self._is_query else self._stage("upper", pool)
         eligible_BN = np.stack([work.eligible_N for work in batch])
         count = np.array(min(k, eligible_BN.shape[1]), np.int64)
-        return self._stage("search", feeds | self._put({"eligible_BN": eligible_BN, "tilts_BN": tilts_BN, "k": count}))
+        named = {"eligible_BN": eligible_BN, "tilts_BN": tilts_BN, "k": count}
+        return self._stage("search", pool | query | self._put(named))
+
+    def _of(
+        self, rows: Sequence[int], batch: Sequence[Work], pool: dict[str, Tensor], graphs: Sequence[str]
+    ) -> dict[str, Tensor]:
+        """What `graphs` ask of the pool, with those requests of the batch alone that `rows` names."""
+        wanted = {name: pool[name] for graph in graphs for name in self._inputs[graph] if name in pool}
+        if len(rows) < len(batch):
+            wanted |= {
+                name: self.backend.take([tensor], np.array(rows))
+                for name, tensor in wanted.items()
+                if name.rpartition("_")[2].startswith("B")
+            }
+        return wanted
+
+    def _reads_of_lower(self) -> set[str]:
+        """What the other graphs ask of a history."""
+        asked = {name for graph, names in self._inputs.items() if graph != "lower" for name in names}
+        return asked & {"ids_BT", "lengths_B", *(tensor.name for tensor in self.bundle.graphs["lower"].outputs)}
 
     def _stage(self, graph: str, pool: dict[str, Tensor]) -> dict[str, Tensor]:
         start = time.perf_counter()
-        wanted = [tensor.name for tensor in self.bundle.graphs[graph].inputs]
-        outputs = self.backend.run(graph, {name: pool[name] for name in wanted})
+        outputs = self._run(graph, pool)
         self.observe(graph, time.perf_counter() - start)
         return outputs
+
+    def _run(self, graph: str, pool: dict[str, Tensor]) -> dict[str, Tensor]:
+        return self.backend.run(graph, {name: pool[name] for name in self._inputs[graph]})
 
     def _put(self, arrays: dict[str, Array]) -> dict[str, Tensor]:
         return {name: self.backend.put(array) for name, array in arrays.items()}
 
 
-def _history(batch: Sequence[Work]) -> dict[str, Array]:
-    lengths = [len(work.ids_T) for work in batch]
-    ids_BT = _pad([work.ids_T for work in batch], max(1, *lengths), 0, np.int64)
-    return {"ids_BT": ids_BT, "lengths_B": np.array(lengths, np.int64)}
+def _history(windows: Sequence[Array]) -> dict[str, Array]:
+    lengths = [len(ids_T) for ids_T in windows]
+    return {"ids_BT": _pad(windows, max(1, *lengths), 0, np.int64), "lengths_B": np.array(lengths, np.int64)}
 
 
-def _merge(own: Sequence[Edits], concept_edits: Sequence[Sequence[Edits]]) -> Edits:
-    """All edits of each request, those of its concepts last, as one padded row each."""
-    rows = [[edits, *others] for edits, others in zip(own, concept_edits, strict=True)]
-    width = max(sum(len(edits.features_E) for edits in row) for row in rows)
-    joined = [Edits(*(np.concatenate(parts) for parts in zip(*row, strict=True))) for row in rows]
-    return Edits(
-        _pad([row.features_E for row in joined], width, 0, np.int64),
-        _pad([row.gains_E for row in joined], width, 1, np.float32),
-        _pad([row.strengths_E for row in joined], width, 0, np.float32),
-    )
+def _joined(edits: Sequence[Edits]) -> Edits:
+    return Edits(*(np.concatenate(parts) for parts in zip(*edits, strict=True)))
+
+
+def _padded(rows: Sequence[Edits]) -> dict[str, Array]:
+    width = max(len(edits.features_E) for edits in rows)
+    return {
+        "features_BE": _pad([edits.features_E for edits in rows], width, 0, np.int64),
+        "gains_BE": _pad([edits.gains_E for edits in rows], width, 1, np.float32),
+        "strengths_BE": _pad([edits.strengths_E for edits in rows], width, 0, np.float32),
+    }
 
 
 def _tilts(batch: Sequence[Work]) -> Array:

@@ -96,6 +96,13 @@ class QueueFull(RequestError):
     reason = "QUEUE_FULL"
 
 
+class DeadlineTooNear(RequestError):
+    """Overload, for this caller: its deadline would pass while it waits. It is told at once, and computed for nobody."""
+
+    status = grpc.StatusCode.RESOURCE_EXHAUSTED
+    reason = "DEADLINE_TOO_NEAR"
+
+
 class DeadlinePassed(RequestError):
     """The caller's deadline passed while the request waited: it was not computed."""
 

@@ -93,6 +93,11 @@ class Metrics:
     def inference(self, stage: str, seconds: float) -> None:
         self._inference[stage].observe(seconds)
 
+    def state_cache(self, hits: int, misses: int) -> None:
+        """A batch was computed: for how many requests the hidden state was there, and for how many it was not."""
+        self._state_hits.inc(hits)
+        self._state_misses.inc(misses)
+
     def recommended(self, applied: Iterable[AppliedControl], degradations: Iterable[int]) -> None:
         """A request was answered, under these controls and with these degradations."""
         steered = False
@@ -129,6 +134,9 @@ class Metrics:
     def watch_queue(self, depth: Callable[[], int], capacity: int) -> None:
         self._queue_depth.set_function(depth)
         self._queue_capacity.set(capacity)
+
+    def watch_state_cache(self, held_bytes: Callable[[], float]) -> None:
+        self._state_bytes.set_function(held_bytes)
 
     def bundle(self, *, version: str, bundle_format: str, data: str, backend: str, device: str) -> None:
         self._info.labels(version, bundle_format, data, backend, device).set(1)
@@ -179,9 +187,24 @@ class Metrics:
             Histogram, "steersman_batch_size", "Requests computed together.", buckets=BATCH_SIZES
         )
         inference = self._made(
-            Histogram, "steersman_inference_seconds", "Time of a batch in one graph.", ("stage",), buckets=SECONDS
+            Histogram,
+            "steersman_inference_seconds",
+            "Time of a batch in one graph.",
+            ("stage",),
+            buckets=SECONDS,
         )
         self._inference = {stage: inference.labels(stage) for stage in GRAPHS}
+        self._state_hits = self._made(
+            Counter,
+            "steersman_state_cache_hits_total",
+            "Hidden states not computed: kept from an earlier request, or that of another request of the batch.",
+        )
+        self._state_misses = self._made(Counter, "steersman_state_cache_misses_total", "Hidden states computed.")
+        self._state_bytes = self._made(
+            Gauge,
+            "steersman_state_cache_bytes",
+            "Memory taken by hidden states that are kept (the setting state_cache_mb bounds it).",
+        )
 
     def _of_steering(self) -> None:
         recommendations = self._made(

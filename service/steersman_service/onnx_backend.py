@@ -1,6 +1,6 @@
 """Runs a bundle's graphs in ONNX Runtime, on a CPU or with the CUDA provider."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import onnxruntime as ort
@@ -28,6 +28,10 @@ class OnnxBackend:
     def get(self, tensor: ort.OrtValue) -> Array:
         array: Array = tensor.numpy()
         return array
+
+    def take(self, parts: Sequence[ort.OrtValue], rows: Array) -> ort.OrtValue:
+        # ONNX Runtime computes nothing outside a graph: by way of the host, which is where a CPU's tensors are anyway.
+        return self.put(np.concatenate([self.get(part) for part in parts])[rows])
 
     def run(self, graph: str, feeds: Mapping[str, ort.OrtValue]) -> dict[str, ort.OrtValue]:
         session, outputs = self._sessions[graph], [tensor.name for tensor in self._graphs[graph].outputs]

@@ -39,6 +39,7 @@ from steersman_service.replacement import Replacements
 from steersman_service.session_service import SessionService
 from steersman_service.sessions import SessionStore
 from steersman_service.settings import Settings
+from steersman_service.state_cache import StateCache
 from steersman_service.valkey import EmbeddedValkey
 
 PACKAGE = "steersman.v1"
@@ -130,6 +131,8 @@ def _load_engine(settings: Settings, metrics: Metrics) -> Engine:
     replay_golden(engine)
     _warm_up(engine, settings.max_batch)
     engine.observe = metrics.inference
+    states = engine.states = StateCache(settings.state_cache_mb << 20, metrics.state_cache)
+    metrics.watch_state_cache(lambda: states.held_bytes)
     manifest = bundle.manifest
     metrics.bundle(
         version=bundle.version,
@@ -144,9 +147,9 @@ def _load_engine(settings: Settings, metrics: Metrics) -> Engine:
 
 def _warm_up(engine: Engine, max_batch: int) -> None:
     """The first run in a shape is slow: it allocates and, on a GPU, compiles."""
-    shape = engine.bundle.manifest.shape
+    shape, window = engine.bundle.manifest.shape, engine.bundle.manifest.window
     work = Work(
-        np.zeros(engine.bundle.manifest.window.length, np.int64),
+        np.zeros(window.length, np.int64),
         Edits(np.zeros(1, np.int64), np.zeros(1, np.float32), np.zeros(1, np.float32)),
         np.zeros(min(1, shape.concepts), np.int64),
         np.ones(min(1, shape.concepts), np.float32),
@@ -154,7 +157,9 @@ def _warm_up(engine: Engine, max_batch: int) -> None:
         min(10, shape.items),
     )
     for size in (1, max_batch):
-        engine.run([work] * size)
+        # Of different histories: those that are the same are computed once.
+        histories_BT = np.random.default_rng(0).integers(shape.items, size=(size, window.length))
+        engine.run([work._replace(ids_T=ids_T) for ids_T in histories_BT])
 
 
 async def _open_store(

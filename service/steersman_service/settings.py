@@ -35,6 +35,9 @@ class Settings(BaseSettings):
     inference_threads: int = Field(0, ge=0, description="CPU threads of one batch; 0 leaves it to the backend")
     queue_size: int = Field(256, ge=1, description="Requests that may wait; more are refused at once")
     max_batch: int = Field(64, ge=1, description="Most requests computed together")
+    state_cache_mb: int = Field(
+        64, ge=0, description="Memory for hidden states of histories that may come again, in MiB; 0 keeps none"
+    )
 
     max_history_items: int = Field(10_000, ge=1, description="Most items of an explicit history")
     max_controls: int = Field(32, ge=1, description="Most controls of a request or of a session")

@@ -1,7 +1,7 @@
 """Runs a bundle's graphs in TorchScript, on a CPU or a GPU. The only file of the service that imports torch."""
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 import numpy as np
@@ -37,6 +37,11 @@ class TorchBackend:
     def get(self, tensor: torch.Tensor) -> Array:
         array: Array = tensor.cpu().numpy()
         return array
+
+    def take(self, parts: Sequence[torch.Tensor], rows: Array) -> torch.Tensor:
+        with torch.inference_mode():
+            joined = parts[0] if len(parts) == 1 else torch.cat(tuple(parts))
+            return joined[self.put(rows)]
 
     def run(self, graph: str, feeds: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         spec = self._graphs[graph]

@@ -4,12 +4,13 @@ import asyncio
 import threading
 from collections.abc import AsyncIterator, Sequence
 
+import grpc
 import numpy as np
 import pytest
 
 from steersman_service.batcher import Batcher
 from steersman_service.engine import Answer, Edits, Work
-from steersman_service.errors import DeadlinePassed, Draining, QueueFull
+from steersman_service.errors import DeadlinePassed, DeadlineTooNear, Draining, QueueFull
 
 QUEUE_SIZE, MAX_BATCH = 8, 4
 
@@ -93,6 +94,42 @@ async def test_a_full_queue_refuses_at_once_and_says_when_to_come_back(batcher: 
     engine.release(3)
     await asyncio.gather(first, *waiting)
     assert all(99 not in batch for batch in engine.batches)
+
+
+SLOW_SECONDS = 0.5
+
+
+async def slow_batch(batcher: Batcher, engine: GatedEngine) -> None:
+    """One that takes at least SLOW_SECONDS: the next ones are expected to."""
+    call = submit(batcher, 0)
+    await engine.computing()
+    await asyncio.sleep(SLOW_SECONDS)
+    engine.release()
+    await call
+
+
+async def test_who_would_wait_beyond_its_deadline_is_refused_at_once(batcher: Batcher, engine: GatedEngine) -> None:
+    await slow_batch(batcher, engine)
+    first = submit(batcher, 0)
+    await engine.computing()
+    waiting = [submit(batcher, k) for k in range(1, MAX_BATCH + 1)]
+    await settle()
+    with pytest.raises(DeadlineTooNear) as refused:
+        await batcher.submit(work(99), SLOW_SECONDS / 2)
+    assert refused.value.status is grpc.StatusCode.RESOURCE_EXHAUSTED
+    assert refused.value.retry_seconds is not None
+    assert refused.value.retry_seconds >= SLOW_SECONDS
+    patient = submit(batcher, 50, timeout_seconds=600.0)
+    engine.release(3)
+    assert await asyncio.gather(first, *waiting, patient) == [*range(MAX_BATCH + 1), 50]
+    assert all(99 not in batch for batch in engine.batches)
+
+
+async def test_an_idle_engine_refuses_no_deadline(batcher: Batcher, engine: GatedEngine) -> None:
+    """However long the last batch took: otherwise one bad batch would keep all later ones out for good."""
+    await slow_batch(batcher, engine)
+    engine.release()
+    assert await submit(batcher, 1, timeout_seconds=SLOW_SECONDS - 0.1) == 1
 
 
 async def test_expired_and_cancelled_requests_are_not_computed(batcher: Batcher, engine: GatedEngine) -> None:

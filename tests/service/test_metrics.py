@@ -87,7 +87,8 @@ RECOMMEND = "steersman.v1.RecommendationService/Recommend"
 COMPUTED = {
     "steersman_batch_size_count": 1.0,
     "steersman_queue_wait_seconds_count": 1.0,
-    **{observed(stage): 1.0 for stage in ("lower", "upper", "search")},
+    **{observed(stage): 1.0 for stage in ("lower", "search")},
+    "steersman_state_cache_misses_total": 1.0,
 }
 PLAIN = {**call(RECOMMEND), **COMPUTED, _series("steersman_recommendations_total", steered="false"): 1.0}
 STEERED = {
@@ -128,8 +129,9 @@ def moves(server: Running) -> Iterator[dict[str, float]]:
 
 @pytest.fixture(scope="module")
 def server(bundle_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
-    """Compares no lists: what it counts is there before the answer is."""
-    with serving(settings_for(tmp_path_factory.mktemp("metrics"), bundle_dir, list_change_sample=0)) as running:
+    """Compares no lists: what it counts is there before the answer is. Keeps no states: calls do not depend on others."""
+    settings = settings_for(tmp_path_factory.mktemp("metrics"), bundle_dir, list_change_sample=0, state_cache_mb=0)
+    with serving(settings) as running:
         yield running
 
 
@@ -166,7 +168,14 @@ def test_every_series_that_can_be_known_stands_at_zero_from_the_start(bundle_dir
     for operation in ("append", "get", "set_controls", "delete", "ping"):
         assert redis(operation).keys() <= counted.keys()
         assert _series("steersman_redis_errors_total", operation=operation) in counted
-    for reason in ("queue_full", "deadline_passed", "invalid_request", "draining", "session_store_unavailable"):
+    for reason in (
+        "queue_full",
+        "deadline_too_near",
+        "deadline_passed",
+        "invalid_request",
+        "draining",
+        "session_store_unavailable",
+    ):
         assert refused(reason).keys() <= counted.keys()
     for stage in ("lower", "concept", "edit", "upper", "search"):
         assert observed(stage) in counted
@@ -224,13 +233,28 @@ def test_controls_count_by_who_brought_them(server: Running, feature: FeatureRef
     with moves(server) as moved:
         server.recommendation.Recommend(RecommendRequest(session_id=session_id, controls=[HORROR]))
     brought = {**controls("feature", "scale", "session"), **controls("concept", "add", "request")}
-    # Concepts that want candidates have `upper` and `search` run for those first.
-    assert all(moved.pop(observed(stage)) in (1.0, 2.0) for stage in ("upper", "search"))
+    # Concepts that want candidates have `search` run for those first.
+    assert moved.pop(observed("search")) in (1.0, 2.0)
     assert moved == {
         series: times
         for series, times in {**STEERED, **brought, **redis("get"), observed("concept"): 1.0}.items()
-        if series not in (observed("upper"), observed("search"))
+        if series != observed("search")
     }
+
+
+def test_hidden_states_that_are_kept(bundle_dir: Path, tmp_path: Path, items: Items) -> None:
+    hits, misses, held = (f"steersman_state_cache_{name}" for name in ("hits_total", "misses_total", "bytes"))
+    request = RecommendRequest(history=History(item_ids=items.ids[:3]))
+    with serving(settings_for(tmp_path, bundle_dir, list_change_sample=0)) as server:
+        assert scrape(server)[held] == 0.0, "the warm-up leaves nothing behind"
+        with moves(server) as moved:
+            server.recommendation.Recommend(request)
+        assert (moved[misses], moved.get(hits)) == (1.0, None)
+        assert moved[held] > 3 * 4 + 16 * 4, "three rows, and a state of 16 numbers"
+        with moves(server) as moved:
+            server.recommendation.Recommend(RecommendRequest(history=request.history, controls=[HORROR]))
+        assert moved[hits] == 1.0
+        assert not {misses, held, observed("lower")} & moved.keys()
 
 
 def test_requests_that_are_refused_count_by_reason_and_are_no_recommendations(
@@ -374,7 +398,8 @@ def test_a_store_that_stops_and_comes_back(bundle_dir: Path, tmp_path: Path, ses
     store = EmbeddedValkey.start(tmp_path / "store")
     failed = {_series("steersman_redis_errors_total", operation="get"): 1.0}
     try:
-        with serving(settings_for(tmp_path, bundle_dir, redis_url=store.url, list_change_sample=0)) as server:
+        own = {"redis_url": store.url, "list_change_sample": 0, "state_cache_mb": 0}
+        with serving(settings_for(tmp_path, bundle_dir, **own)) as server:
             while scrape(server)["steersman_redis_up"] != 1.0:
                 pass
             store.stop()
@@ -408,7 +433,9 @@ def test_how_much_of_a_list_steering_changes(bundle_dir: Path, tmp_path: Path, i
         after = scrape(server)
         # Nobody asked for the second list: in no count of requests is there more than one.
         for series, once in STEERED.items():
-            assert after[series] - before[series] == once or series.startswith("steersman_inference")
+            assert after[series] - before[series] == once or series.startswith(
+                ("steersman_inference", "steersman_state_")
+            )
         assert after["steersman_batch_size_sum"] - before["steersman_batch_size_sum"] == 1.0
     lists = [{item.item_id for item in answer.items} for answer in (steered, plain)]
     assert lists[0] != lists[1]

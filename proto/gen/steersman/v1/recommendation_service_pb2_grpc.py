@@ -50,8 +50,8 @@ class RecommendationServiceServicer:
         """The k best items for a history or a session, under the given controls and filters.
 
         INVALID_ARGUMENT: a field is wrong; BadRequest names it. FAILED_PRECONDITION: a feature belongs to another bundle.
-        RESOURCE_EXHAUSTED: the queue is full; RetryInfo says when to come back. UNAVAILABLE: the session cannot be read and
-        the request carries no fallback_history.
+        RESOURCE_EXHAUSTED: the queue is full, or too long for the deadline; RetryInfo says when to come back.
+        UNAVAILABLE: the session cannot be read and the request carries no fallback_history.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

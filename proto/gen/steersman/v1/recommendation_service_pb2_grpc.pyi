@@ -37,8 +37,8 @@ class RecommendationServiceStub:
     """The k best items for a history or a session, under the given controls and filters.
 
     INVALID_ARGUMENT: a field is wrong; BadRequest names it. FAILED_PRECONDITION: a feature belongs to another bundle.
-    RESOURCE_EXHAUSTED: the queue is full; RetryInfo says when to come back. UNAVAILABLE: the session cannot be read and
-    the request carries no fallback_history.
+    RESOURCE_EXHAUSTED: the queue is full, or too long for the deadline; RetryInfo says when to come back.
+    UNAVAILABLE: the session cannot be read and the request carries no fallback_history.
     """
 
 @_typing.type_check_only
@@ -50,8 +50,8 @@ class RecommendationServiceAsyncStub(RecommendationServiceStub):
     """The k best items for a history or a session, under the given controls and filters.
 
     INVALID_ARGUMENT: a field is wrong; BadRequest names it. FAILED_PRECONDITION: a feature belongs to another bundle.
-    RESOURCE_EXHAUSTED: the queue is full; RetryInfo says when to come back. UNAVAILABLE: the session cannot be read and
-    the request carries no fallback_history.
+    RESOURCE_EXHAUSTED: the queue is full, or too long for the deadline; RetryInfo says when to come back.
+    UNAVAILABLE: the session cannot be read and the request carries no fallback_history.
     """
 
 class RecommendationServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -66,8 +66,8 @@ class RecommendationServiceServicer(metaclass=_abc_1.ABCMeta):
         """The k best items for a history or a session, under the given controls and filters.
 
         INVALID_ARGUMENT: a field is wrong; BadRequest names it. FAILED_PRECONDITION: a feature belongs to another bundle.
-        RESOURCE_EXHAUSTED: the queue is full; RetryInfo says when to come back. UNAVAILABLE: the session cannot be read and
-        the request carries no fallback_history.
+        RESOURCE_EXHAUSTED: the queue is full, or too long for the deadline; RetryInfo says when to come back.
+        UNAVAILABLE: the session cannot be read and the request carries no fallback_history.
         """
 
 def add_RecommendationServiceServicer_to_server(servicer: RecommendationServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -1,0 +1,36 @@
+"""Groups of histories of about the same length: padding is computed like events, and so is what every call costs."""
+
+import numpy as np
+
+from steersman_service.bundle import Array
+
+# What a call of `lower` costs beside its positions, in positions: below this much padding, another call does not pay. On one
+# thread it was 19 at D=64 (`make bench` prints it); it is less the wider the recommender is, as its positions cost more.
+CALL_POSITIONS = 16
+
+
+def length_groups(lengths_B: Array, call_positions: float = CALL_POSITIONS) -> list[Array]:
+    """Rows of `lengths_B` in groups, longest first, such that padding and calls cost least in all.
+
+    Sorted by length, the best groups of the first n rows are the best ones of fewer rows, and one more group.
+    """
+    order = np.argsort(-lengths_B, kind="stable")
+    lengths = lengths_B[order].tolist()
+    costs, begins, first = [0.0], [0], 0
+    for end in range(1, len(lengths) + 1):
+        # A group of rows that are further apart would be better off without its shortest one.
+        while lengths[first] - lengths[end - 1] > call_positions:
+            first += 1
+        cost, begin = min((costs[begin] + (end - begin) * lengths[begin], begin) for begin in range(first, end))
+        costs.append(cost + call_positions)
+        begins.append(begin)
+    cuts = []
+    end = len(lengths)
+    while end := begins[end]:
+        cuts.append(end)
+    return np.split(order, cuts[::-1])
+
+
+def one_group(lengths_B: Array) -> list[Array]:
+    """All rows together, as a GPU likes them best."""
+    return [np.arange(len(lengths_B))]

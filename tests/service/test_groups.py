@@ -1,0 +1,47 @@
+"""Groups of histories by length: every row once, at the least cost."""
+
+from itertools import combinations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from steersman_service.bundle import Array
+from steersman_service.groups import length_groups, one_group
+
+CALLS = st.sampled_from([0.0, 3.0, 40.0, float("inf")])
+
+
+def cost(groups: list[Array], lengths_B: Array, call_positions: float) -> float:
+    """Positions computed (the start token's are as many in any groups), and calls in positions."""
+    positions: float = sum(len(group) * lengths_B[group].max() for group in groups)
+    return positions + (len(groups) - 1) * (call_positions if len(groups) > 1 else 0)
+
+
+def cheapest(lengths_B: Array, call_positions: float) -> float:
+    """Over every way to cut the sorted rows."""
+    order = np.argsort(-lengths_B)
+    places = range(1, len(order))
+    ways = (cuts for count in range(len(order)) for cuts in combinations(places, count))
+    return min(cost(np.split(order, cuts), lengths_B, call_positions) for cuts in ways)
+
+
+@settings(deadline=None)
+@given(st.lists(st.integers(0, 60), min_size=1, max_size=9).map(np.array), CALLS)
+def test_no_other_groups_cost_less(lengths_B: Array, call_positions: float) -> None:
+    groups = length_groups(lengths_B, call_positions)
+    assert sorted(np.concatenate(groups).tolist()) == list(range(len(lengths_B)))
+    assert cost(groups, lengths_B, call_positions) == pytest.approx(cheapest(lengths_B, call_positions))
+
+
+@settings(deadline=None)
+@given(st.lists(st.integers(0, 200), min_size=1, max_size=64).map(np.array))
+def test_every_row_is_in_one_group(lengths_B: Array) -> None:
+    for groups in (length_groups(lengths_B), one_group(lengths_B)):
+        assert sorted(np.concatenate(groups).tolist()) == list(range(len(lengths_B)))
+
+
+def test_equal_lengths_are_one_group_and_long_ones_do_not_wait_for_short_ones() -> None:
+    assert len(length_groups(np.full(64, 200))) == 1
+    assert [group.tolist() for group in length_groups(np.array([3, 200, 5, 198]))] == [[1, 3], [2, 0]]
