@@ -13,12 +13,12 @@ from steersman_training.aims import Aim
 from steersman_training.concepts import ConceptConfig, fit_concepts
 from steersman_training.edit import Edit, natural_scale
 from steersman_training.graphs import (
-    RIDGE,
     FixedConcepts,
     Lower,
     OnnxSearch,
     Search,
     SolvedConcepts,
+    Solver,
     Upper,
     _newton_step,
 )
@@ -112,6 +112,9 @@ def test_concepts_come_down_to_weighted_adds() -> None:
     assert edits.tolist() == [[1.0, 0.0, 0.5, -1.0]]
 
 
+RIDGE = 0.05
+
+
 class Solvable:
     """Twenty users, thirty items of which every third has the value, and one concept of eight features."""
 
@@ -121,7 +124,7 @@ class Solvable:
         self.items_ND, self.biases_N = torch.randn(30, 12, generator=generator), torch.randn(30, generator=generator)
         self.member_N = torch.arange(30) % 3 == 0
         alive = (edit.scale_F > 0).nonzero().flatten()[:8]
-        self.graph = SolvedConcepts(edit, alive[None], self.member_N.float()[None], torch.tensor([1.5]))
+        self.graph = SolvedConcepts(edit, alive[None], self.member_N.float()[None], torch.tensor([1.5]), Solver())
         self.h_BD = torch.randn(20, 12, generator=generator)
         self.candidates_BK = torch.stack([torch.randperm(30, generator=generator)[:25] for _ in range(20)])
         self.scores_BK = (self.h_BD @ self.items_ND.T + self.biases_N).gather(1, self.candidates_BK)
@@ -180,7 +183,7 @@ def test_the_newton_step_is_that_of_a_direct_solver() -> None:
     ridge = RIDGE * torch.diag_embed(curvature + RIDGE * curvature.mean(-1, keepdim=True))
     slope = torch.einsum("bckm,bck->bcm", jacobian.double(), (wanted - now).double())
     exact = torch.linalg.solve(fisher + ridge, slope)
-    torch.testing.assert_close(_newton_step(jacobian, now, wanted).double(), exact, rtol=1e-3, atol=1e-5)
+    torch.testing.assert_close(_newton_step(jacobian, now, wanted, RIDGE).double(), exact, rtol=1e-3, atol=1e-5)
 
 
 def test_concepts_raise_what_they_name_and_none_is_without_effect(edit: Edit) -> None:
@@ -203,7 +206,7 @@ def test_concepts_raise_what_they_name_and_none_is_without_effect(edit: Edit) ->
 def test_a_feature_that_moves_no_candidate_is_left_alone() -> None:
     jacobian, now = torch.randn(1, 1, 9, 3), torch.full((1, 1, 9), 1 / 9)
     jacobian[..., 1] = 0
-    step_BCM = _newton_step(jacobian, now, torch.randn(1, 1, 9).softmax(-1))
+    step_BCM = _newton_step(jacobian, now, torch.randn(1, 1, 9).softmax(-1), RIDGE)
     assert step_BCM[0, 0, 1] == 0
     assert bool(step_BCM.isfinite().all())
 

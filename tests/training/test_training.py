@@ -15,9 +15,9 @@ from steersman_training.recommender import RecommenderConfig
 from steersman_training.sequences import (
     Batch,
     EvaluationBatch,
+    pad,
     split_global_time,
     split_leave_one_out,
-    pad,
     training_groups,
 )
 

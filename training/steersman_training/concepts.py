@@ -12,7 +12,7 @@ from torch import Tensor
 
 from steersman_training.aims import Aim
 from steersman_training.edit import Edit
-from steersman_training.graphs import RIDGE, FixedConcepts, SolvedConcepts
+from steersman_training.graphs import FixedConcepts, SolvedConcepts, Solver
 from steersman_training.steering import Audience, boost_to_share
 
 Concepts = SolvedConcepts | FixedConcepts
@@ -29,6 +29,10 @@ class ConceptConfig:
 
     terms: int = 32
     """M, features of a concept at most."""
+    candidates: int = 256
+    """Best items of a user on which a concept is solved. More of them help where a value has few items."""
+    ridge: float = 0.05
+    """Of that solution. Smaller ones reach further, with strengths that are less natural."""
     rise: float = 0.30
     """What strength 1 adds to the value's share of the top ten, measured on validation users (less where it is common already)."""
     learners: int = 200
@@ -106,21 +110,22 @@ def _calibrate(edit: Edit, concepts: Concepts, concept: int, member_N: Tensor, p
 def _solved(edit: Edit, aims: list[Aim], learners: Audience, people: Audience, config: ConceptConfig) -> SolvedConcepts:
     device = edit.scale_F.device
     some = learners.take(torch.arange(min(config.learners, len(learners.h_BD)), device=device))
-    features_XM = torch.stack([_pursue(edit, some, aim.lean_N, config.terms) for aim in aims])
-    tilts_X = torch.full((len(aims),), FIRST_TILT, device=device)
-    return SolvedConcepts(edit, features_XM, torch.stack([aim.lean_N for aim in aims]), tilts_X)
+    features_XM = torch.stack([_pursue(edit, some, aim.lean_N, config) for aim in aims])
+    tilts_X, leans_XN = torch.full((len(aims),), FIRST_TILT, device=device), torch.stack([aim.lean_N for aim in aims])
+    return SolvedConcepts(edit, features_XM, leans_XN, tilts_X, Solver(config.candidates, config.ridge))
 
 
 @torch.no_grad()
-def _pursue(edit: Edit, people: Audience, lean_N: Tensor, count: int) -> Tensor:
+def _pursue(edit: Edit, people: Audience, lean_N: Tensor, config: ConceptConfig) -> Tensor:
     """The features that together come closest to a tilt by `lean_N`, each user weighing them as needed. (M,)
 
     Simultaneous orthogonal matching pursuit (Tropp et al. 2006) in the Fisher metric of each user, over all living features.
     """
     directions_FD = edit.scale_F[:, None] * edit.sae.decoder_FD
-    items_BKD = people.model.items.weight[people.candidates_BK]
-    scores_BK = (items_BKD @ people.h_BD[..., None])[..., 0] + people.model.biases[people.candidates_BK]
-    tilts_BK = FIRST_TILT * lean_N[people.candidates_BK]
+    candidates_BK = people.candidates_BK[:, : config.candidates]
+    items_BKD = people.model.items.weight[candidates_BK]
+    scores_BK = (items_BKD @ people.h_BD[..., None])[..., 0] + people.model.biases[candidates_BK]
+    tilts_BK = FIRST_TILT * lean_N[candidates_BK]
     metric_BK1 = 0.5 * (scores_BK.softmax(-1) + (scores_BK + tilts_BK).softmax(-1))[..., None]
     centred_BKD = items_BKD - (metric_BK1 * items_BKD).sum(1, keepdim=True)
     fisher_BDD = centred_BKD.mT @ (metric_BK1 * centred_BKD)
@@ -128,14 +133,14 @@ def _pursue(edit: Edit, people: Audience, lean_N: Tensor, count: int) -> Tensor:
     curvature_BF = ((directions_FD @ fisher_BDD) * directions_FD).sum(-1)
     chosen: list[int] = []
     left_BD = wanted_BD
-    for _ in range(min(count, int((edit.scale_F > 0).sum()))):
+    for _ in range(min(config.terms, int((edit.scale_F > 0).sum()))):
         gain_F = ((left_BD @ directions_FD.T).square() / curvature_BF.clamp_min(1e-9)).mean(0)
         gain_F[edit.scale_F == 0] = -1
         gain_F[chosen] = -1
         chosen.append(int(gain_F.argmax()))
         basis_MD = directions_FD[chosen]
         fisher_BMM = basis_MD @ fisher_BDD @ basis_MD.T
-        ridge_B = RIDGE * fisher_BMM.diagonal(dim1=1, dim2=2).mean(1)
+        ridge_B = config.ridge * fisher_BMM.diagonal(dim1=1, dim2=2).mean(1)
         fisher_BMM.diagonal(dim1=1, dim2=2).add_(ridge_B[:, None])
         weights_BM = torch.linalg.solve(fisher_BMM, wanted_BD @ basis_MD.T)
         left_BD = wanted_BD - ((weights_BM @ basis_MD)[:, None] @ fisher_BDD)[:, 0]

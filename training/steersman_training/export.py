@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from steersman_training.edit import Edit
-from steersman_training.graphs import CANDIDATES, FixedConcepts, Lower, OnnxSearch, Search, SolvedConcepts, Upper
+from steersman_training.graphs import FixedConcepts, Lower, OnnxSearch, Search, SolvedConcepts, Upper
 from steersman_training.recommender import Recommender
 from steersman_training.sequences import Batch
 
@@ -114,7 +114,10 @@ def write_graphs(graphs: Graphs, golden: dict[str, Tensors], folder: Path) -> No
 def _write_onnx(spec: GraphSpec, inputs: tuple[Tensor, ...], path: Path) -> None:
     module = OnnxSearch() if isinstance(spec.module, Search) else spec.module
     shapes = tuple(_dynamic(name) for name in spec.inputs)
-    for chatty in ("torch.onnx", "onnxscript"):  # they warn of every domain that is not installed, and of what they do not simplify
+    for chatty in (
+        "torch.onnx",
+        "onnxscript",
+    ):  # they warn of every domain that is not installed, and of what they do not simplify
         logging.getLogger(chatty).setLevel(logging.ERROR)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -211,8 +214,8 @@ def _run(graphs: Graphs, pool: Tensors) -> dict[str, Tensors]:
     """Runs the graphs one after the other, as a request does; adds what they answer to the pool."""
     golden: dict[str, Tensors] = {}
     for spec in graphs.specs:
-        if "candidates_BK" in spec.inputs:
-            best = _candidates(graphs, pool)
+        if isinstance(spec.module, SolvedConcepts):
+            best = _candidates(graphs, pool, spec.module.candidates)
             pool |= {"candidates_BK": best["rows_BK"], "candidate_scores_BK": best["scores_BK"]}
         given = {**pool, "h_BD": pool["edited_BD"]} if spec.name == "upper" else pool
         answers = spec(given)
@@ -221,12 +224,11 @@ def _run(graphs: Graphs, pool: Tensors) -> dict[str, Tensors]:
     return golden
 
 
-def _candidates(graphs: Graphs, pool: Tensors) -> Tensors:
+def _candidates(graphs: Graphs, pool: Tensors, count: int) -> Tensors:
     """The best items without any control, and their scores."""
     upper, search = (next(spec for spec in graphs.specs if spec.name == name) for name in ("upper", "search"))
-    count = torch.tensor(min(CANDIDATES, pool["eligible_BN"].shape[1]))
-    plain = {**pool, **upper(pool), "tilts_BN": torch.zeros_like(pool["tilts_BN"]), "k": count}
-    return search(plain)
+    plain = {**pool, **upper(pool), "tilts_BN": torch.zeros_like(pool["tilts_BN"])}
+    return search(plain | {"k": torch.tensor(min(count, pool["eligible_BN"].shape[1]))})
 
 
 def _far_from_edges(graphs: Graphs, pool: Tensors) -> Tensor:

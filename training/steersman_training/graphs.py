@@ -13,16 +13,14 @@ from torch.nn import functional as F
 from steersman_training.edit import Edit
 from steersman_training.recommender import Recommender, last_position
 
-CANDIDATES = 256
-"""Best items of a user on which a concept is solved."""
+MOST_CANDIDATES = 512
+"""Best items of a user on which a concept may be solved."""
 NEWTON_STEPS = 2
 """Of a concept's solution: the tilt is approached in as many equal parts."""
 GRADIENT_STEPS = 32
 """Conjugate gradients in each of them: enough for single precision, so that backends agree."""
 INELIGIBLE = -1e4
 """Score of candidates that may not be returned (minus infinity before): they weigh nothing."""
-RIDGE = 0.05
-"""Relative to a feature's own curvature: what keeps weights small where features do much the same."""
 TINY = 1e-30
 """Keeps a system that asks for nothing from dividing by nothing. A bound, not a summand: the exporter drops an addition this small."""
 
@@ -115,6 +113,15 @@ class ConceptEdits(NamedTuple):
     concept_edits_BE: Tensor
 
 
+class Solver(NamedTuple):
+    """How concepts are solved."""
+
+    candidates: int = 256
+    """Best items of a user on which they are, at most MOST_CANDIDATES."""
+    ridge: float = 0.05
+    """Relative to a feature's own curvature: what keeps weights small where features do much the same."""
+
+
 class SolvedConcepts(nn.Module):
     """A concept is solved for the state at hand: its features move the scores as a tilt by its attribute value would.
 
@@ -124,7 +131,8 @@ class SolvedConcepts(nn.Module):
         minimise over w:  KL( softmax(s + strength * tilt * lean) || softmax(s + J w) )
 
     by a few Newton steps with a ridge. Scores are linear in a state that is the query, so J is exact. Tilting is the target since it is the
-    cheapest way to raise a known attribute: of all distributions with that share it is the closest to the user's own.
+    cheapest way to raise a known attribute: of all distributions with that share it is the closest to the user's own. The solution is in
+    double precision: what rounding does to it grows with the condition, and backends must agree.
     """
 
     INPUTS = ("candidates_BK", "candidate_scores_BK", "items_ND", "concepts_BC", "concept_strengths_BC")
@@ -134,8 +142,9 @@ class SolvedConcepts(nn.Module):
     leans_XN: Tensor
     tilts_X: Tensor
 
-    def __init__(self, edit: Edit, features_XM: Tensor, leans_XN: Tensor, tilts_X: Tensor) -> None:
+    def __init__(self, edit: Edit, features_XM: Tensor, leans_XN: Tensor, tilts_X: Tensor, solver: Solver) -> None:
         super().__init__()
+        self.candidates, self.ridge = solver
         self.register_buffer("features_XM", features_XM)
         self.register_buffer(
             "directions_XMD", edit.scale_F[features_XM].unsqueeze(-1) * edit.sae.decoder_FD[features_XM]
@@ -155,42 +164,43 @@ class SolvedConcepts(nn.Module):
         concepts_BC: Tensor,
         concept_strengths_BC: Tensor,
     ) -> ConceptEdits:
-        items_BKD = F.embedding(candidates_BK, items_ND)
-        scores_B1K = candidate_scores_BK.clamp_min(INELIGIBLE).unsqueeze(1)
-        jacobian_BCKM = items_BKD.unsqueeze(1) @ self.directions_XMD[concepts_BC].transpose(-1, -2)
+        items_BKD = F.embedding(candidates_BK, items_ND).double()
+        scores_B1K = candidate_scores_BK.clamp_min(INELIGIBLE).double().unsqueeze(1)
+        jacobian_BCKM = items_BKD.unsqueeze(1) @ self.directions_XMD[concepts_BC].double().transpose(-1, -2)
         lean_BCK = self.leans_XN[concepts_BC.unsqueeze(-1), candidates_BK.unsqueeze(1)]
         tilts_BCK = lean_BCK * (self.tilts_X[concepts_BC] * concept_strengths_BC).unsqueeze(-1)
         weights_BCM = torch.zeros_like(jacobian_BCKM[:, :, 0])
         for step in range(1, NEWTON_STEPS + 1):
             moved_BCK = (jacobian_BCKM @ weights_BCM.unsqueeze(-1)).squeeze(-1)
             wanted_BCK = (scores_B1K + tilts_BCK * (step / NEWTON_STEPS)).softmax(-1)
-            weights_BCM = weights_BCM + _newton_step(jacobian_BCKM, (scores_B1K + moved_BCK).softmax(-1), wanted_BCK)
-        edits_BE = weights_BCM.flatten(1)
+            now_BCK = (scores_B1K + moved_BCK).softmax(-1)
+            weights_BCM = weights_BCM + _newton_step(jacobian_BCKM, now_BCK, wanted_BCK, self.ridge)
+        edits_BE = weights_BCM.flatten(1).float()
         return ConceptEdits(self.features_XM[concepts_BC].flatten(1), torch.ones_like(edits_BE), edits_BE)
 
 
-def _newton_step(jacobian_BCKM: Tensor, now_BCK: Tensor, wanted_BCK: Tensor) -> Tensor:
+def _newton_step(jacobian_BCKM: Tensor, now_BCK: Tensor, wanted_BCK: Tensor, ridge: float) -> Tensor:
     """The change of weights that brings one distribution to another, in the Fisher metric half way between them. (B, C, M)
 
-    Each feature's strength is measured by what it does (its curvature, and RIDGE of the mean, since it may do next to nothing), and the
-    ridge is relative to that: the condition is at most 1 + M / RIDGE.
+    Each feature's strength is measured by what it does (its curvature, and `ridge` of the mean, since it may do next to nothing), and the
+    ridge is relative to that: the condition is at most 1 + M / ridge.
     """
     metric_BCK1 = (0.5 * (now_BCK + wanted_BCK)).unsqueeze(-1)
     centred_BCKM = jacobian_BCKM - (metric_BCK1 * jacobian_BCKM).sum(-2, keepdim=True)
     curvature_BC1M = (metric_BCK1 * centred_BCKM.square()).sum(-2, keepdim=True)
-    scale_BC1M = (curvature_BC1M + RIDGE * curvature_BC1M.mean(-1, keepdim=True)).clamp_min(TINY).rsqrt()
+    scale_BC1M = (curvature_BC1M + ridge * curvature_BC1M.mean(-1, keepdim=True)).clamp_min(TINY).rsqrt()
     scaled_BCKM = centred_BCKM * scale_BC1M
     fisher_BCMM = scaled_BCKM.transpose(-1, -2) @ (metric_BCK1 * scaled_BCKM)
     slope_BCM = ((wanted_BCK - now_BCK).unsqueeze(-2) @ scaled_BCKM).squeeze(-2)
-    return _conjugate_gradients(fisher_BCMM, slope_BCM) * scale_BC1M.squeeze(-2)
+    return _conjugate_gradients(fisher_BCMM, slope_BCM, ridge) * scale_BC1M.squeeze(-2)
 
 
-def _conjugate_gradients(a_BCMM: Tensor, b_BCM: Tensor) -> Tensor:
-    """Solves (A + RIDGE I) x = b by a fixed number of steps: ONNX has no linear solve."""
+def _conjugate_gradients(a_BCMM: Tensor, b_BCM: Tensor, ridge: float) -> Tensor:
+    """Solves (A + ridge I) x = b by a fixed number of steps: ONNX has no linear solve."""
     x_BCM, residual_BCM = torch.zeros_like(b_BCM), b_BCM
     direction_BCM, size_BC1 = residual_BCM, residual_BCM.square().sum(-1, keepdim=True)
     for _ in range(GRADIENT_STEPS):
-        image_BCM = (a_BCMM @ direction_BCM.unsqueeze(-1)).squeeze(-1) + RIDGE * direction_BCM
+        image_BCM = (a_BCMM @ direction_BCM.unsqueeze(-1)).squeeze(-1) + ridge * direction_BCM
         length_BC1 = size_BC1 / (direction_BCM * image_BCM).sum(-1, keepdim=True).clamp_min(TINY)
         x_BCM = x_BCM + length_BC1 * direction_BCM
         residual_BCM = residual_BCM - length_BC1 * image_BCM

@@ -1,20 +1,26 @@
 """Named settings of a training run."""
 
+from steersman_training.concepts import ConceptConfig
 from steersman_training.fit import FitConfig
 from steersman_training.pipeline import TrainConfig
 from steersman_training.recommender import RecommenderConfig
 from steersman_training.sae import SaeConfig
+
+SMALL = ConceptConfig(terms=64, candidates=512, ridge=0.02)
+"""Concepts of a model of 64 dimensions need all of them, and rare values lie far down its lists."""
 
 PRESETS = {
     "quick": TrainConfig(
         RecommenderConfig(dropout=0.4),
         FitConfig(epochs=12, events_per_batch=800, evaluate_every=4),
         SaeConfig(features=512, active=32, epochs=12, learning_rate=8e-3),
+        SMALL,
     ),
     "full": TrainConfig(
         RecommenderConfig(dropout=0.5),
         FitConfig(epochs=24, events_per_batch=800, evaluate_every=4),
         SaeConfig(features=512, active=32, epochs=30, learning_rate=8e-3),
+        SMALL,
     ),
     "large": TrainConfig(
         RecommenderConfig(hidden=128, heads=4, dropout=0.3),

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from steersman_training.edit import Edit
 from steersman_training.graphs import (
-    CANDIDATES,
+    MOST_CANDIDATES,
     ConceptEdits,
     FixedConcepts,
     Found,
@@ -75,7 +75,7 @@ class Audience:
     @cached_property
     def _candidates(self) -> Found:
         items_ND, biases_N = self.model.items.weight, self.model.biases
-        query_BD, k = Upper(self.model)(self.h_BD, *self.context), torch.tensor(min(CANDIDATES, len(biases_N)))
+        query_BD, k = Upper(self.model)(self.h_BD, *self.context), torch.tensor(min(MOST_CANDIDATES, len(biases_N)))
         found: Found = Search()(query_BD, items_ND, biases_N, self.eligible_BN, torch.zeros_like(biases_N)[None], k)
         return found
 
@@ -119,8 +119,9 @@ class Audience:
             "concept_strengths_BC": torch.full_like(self.h_BD[:, :1], strength),
         }
         shared = {"items_ND": self.model.items.weight}
-        if "candidates_BK" in concepts.INPUTS:
-            pool |= {"candidates_BK": self.candidates_BK, "candidate_scores_BK": self.candidate_scores_BK}
+        if isinstance(concepts, SolvedConcepts):
+            pool["candidates_BK"] = self.candidates_BK[:, : concepts.candidates]
+            pool["candidate_scores_BK"] = self.candidate_scores_BK[:, : concepts.candidates]
         parts = [
             concepts(*(part[name] for name in concepts.INPUTS))
             for begin in range(0, len(self.h_BD), RESOLVED_TOGETHER)
