@@ -115,7 +115,7 @@ def evaluate(
     preset: PresetOption = Preset.QUICK,
     seeds: Annotated[int, typer.Option(min=1, help="Runs, with seeds 0, 1, ...")] = 3,
     quality: Annotated[
-        float | None, typer.Option(min=0, max=1, help="Test NDCG@10: look for the shortest schedule that reaches it.")
+        float | None, typer.Option(min=0, max=1, help="Test NDCG@10: tell how long a short schedule takes to reach it.")
     ] = None,
     out: Annotated[
         Path, typer.Option(help="Report: figures in OUT.json, Markdown in OUT.md, its pictures in the folder OUT.")
@@ -145,7 +145,7 @@ def evaluate(
 
     from steersman_training.data import load
     from steersman_training.display import RichDisplay
-    from steersman_training.evaluation import run_evaluation
+    from steersman_training.evaluation import run_evaluation, time_to_quality
     from steersman_training.presets import PRESETS
     from steersman_training.report import merge as merged
     from steersman_training.report import plain, read_report, save, with_titles, write_report
@@ -157,12 +157,13 @@ def evaluate(
         else:
             dataset = load(data, items=items, cache=cache)
             with RichDisplay() as display:
-                evaluation = run_evaluation(
-                    dataset, PRESETS[preset], seeds, pick_device(device), display, work, quality
-                )
+                evaluation = run_evaluation(dataset, PRESETS[preset], seeds, pick_device(device), display, work)
             took = {"command": shlex.join(["steersman", *sys.argv[1:]]), **evaluation.took}
             evaluation = with_titles(replace(evaluation, took=took), dataset.items["title"].to_list())
             save(evaluation, out)  # before anything that a wrong file could end
+        if quality is not None:
+            timed = time_to_quality(load(data, items=items, cache=cache), PRESETS[preset], quality, pick_device(device))
+            evaluation = replace(evaluation, figures=evaluation.figures | timed)
         evaluation = merged(evaluation, merge or [])
         write_report(evaluation, out, sweeps or [])
     except (ValueError, OSError) as error:
