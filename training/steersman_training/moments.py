@@ -87,9 +87,8 @@ def _seen_from(split: Split, user: int) -> IntArray:
     """Index of the event at which the user met each item first; beyond all of them where never. (N,)"""
     history = split.train_history(user)
     seen_from_N = np.full(split.item_count, len(history), dtype=np.int64)
-    seen_from_N[history[::-1]] = np.arange(len(history))[
-        ::-1
-    ]  # of equal indices the last assignment stays: the earliest event
+    times = np.arange(len(history))
+    seen_from_N[history[::-1]] = times[::-1]  # of equal indices the last assignment stays: the earliest event
     return seen_from_N
 
 
