@@ -11,8 +11,8 @@ from steersman_training.attributes import AttributeValues
 
 FARTHEST = 3.0
 """Standard deviations from the mean beyond which a numeric attribute leans no more."""
-HIGH = "high"
-"""The value that the concept of a numeric attribute raises; turned down, it raises the low ones."""
+NUMERIC = ""
+"""In place of a value: the concept of a numeric attribute raises large values and, turned down, small ones."""
 
 
 class Aim(NamedTuple):
@@ -26,7 +26,7 @@ class Aim(NamedTuple):
     @property
     def name(self) -> str:
         """The concept's: "genres:Horror", or "year"."""
-        return f"{self.attribute}:{self.value}" if self.value != HIGH else self.attribute
+        return f"{self.attribute}:{self.value}" if self.value != NUMERIC else self.attribute
 
 
 def with_popularity(items: pl.DataFrame, events_N: np.ndarray) -> pl.DataFrame:
@@ -64,4 +64,4 @@ def _two_sided(name: str, values_N: np.ndarray, events_N: np.ndarray) -> Aim | N
     if spread == 0 or not member_N.any():
         return None
     lean_N = np.where(known_N, (values_N - mean) / spread, 0.0).clip(-FARTHEST, FARTHEST)
-    return Aim(name, HIGH, torch.from_numpy(lean_N).float(), torch.from_numpy(member_N))
+    return Aim(name, NUMERIC, torch.from_numpy(lean_N).float(), torch.from_numpy(member_N))
