@@ -459,10 +459,10 @@ def test_who_gives_up_and_whose_deadline_passes_are_told_apart(
     with serving(settings_for(tmp_path, bundle_dir)) as server:
         first = server.recommendation.Recommend.future(RecommendRequest())
         begun.wait()
-        for code, end in (("Canceled", "cancel"), ("DeadlineExceeded", "exception")):
+        for code, end, timeout in (("Canceled", "cancel", 60.0), ("DeadlineExceeded", "exception", 2.0)):
             late = call(RECOMMEND, code)
             with moves(server) as moved:
-                future = server.recommendation.Recommend.future(RecommendRequest(), timeout=0.5)
+                future = server.recommendation.Recommend.future(RecommendRequest(), timeout=timeout)
                 while not scrape(server)["steersman_queue_depth"]:
                     pass
                 getattr(future, end)()
