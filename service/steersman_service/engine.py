@@ -119,6 +119,7 @@ class Engine:
         return {name: self.backend.get(tensor) for name, tensor in outputs.items()}
 
     def _lower(self, batch: Sequence[Work]) -> _Lowered:
+        """Hidden states: kept ones, those of histories that are new, group by group, and all of them in the order of the batch."""
         if not self._stands_alone:
             history = self._put(_history([work.ids_T for work in batch]))
             return _Lowered(history | self._stage("lower", self._constants | history), [])
