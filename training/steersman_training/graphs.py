@@ -17,8 +17,6 @@ MOST_CANDIDATES = 512
 """Best items of a user on which a concept may be solved."""
 NEWTON_STEPS = 2
 """Of a concept's solution: the tilt is approached in as many equal parts."""
-GRADIENT_STEPS = 32
-"""Conjugate gradients in each of them: enough for single precision, so that backends agree."""
 INELIGIBLE = -1e4
 """Score of candidates that may not be returned (minus infinity before): they weigh nothing."""
 TINY = 1e-30
@@ -196,10 +194,10 @@ def _newton_step(jacobian_BCKM: Tensor, now_BCK: Tensor, wanted_BCK: Tensor, rid
 
 
 def _conjugate_gradients(a_BCMM: Tensor, b_BCM: Tensor, ridge: float) -> Tensor:
-    """Solves (A + ridge I) x = b by a fixed number of steps: ONNX has no linear solve."""
+    """Solves (A + ridge I) x = b: ONNX has no linear solve. In as many steps as unknowns nothing is left but rounding."""
     x_BCM, residual_BCM = torch.zeros_like(b_BCM), b_BCM
     direction_BCM, size_BC1 = residual_BCM, residual_BCM.square().sum(-1, keepdim=True)
-    for _ in range(GRADIENT_STEPS):
+    for _ in range(a_BCMM.shape[-1]):
         image_BCM = (a_BCMM @ direction_BCM.unsqueeze(-1)).squeeze(-1) + ridge * direction_BCM
         length_BC1 = size_BC1 / (direction_BCM * image_BCM).sum(-1, keepdim=True).clamp_min(TINY)
         x_BCM = x_BCM + length_BC1 * direction_BCM
