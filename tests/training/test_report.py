@@ -10,8 +10,11 @@ from typing import Any
 
 import pytest
 import torch
+import typer
 from tests.conftest import Silent
+from typer.testing import CliRunner
 
+from steersman_training import commands
 from steersman_training.concepts import ConceptConfig
 from steersman_training.data import load
 from steersman_training.evaluation import Evaluation, run_evaluation
@@ -61,7 +64,7 @@ def test_every_figure_stands_under_its_key(out: Path) -> None:
     content = strict(out.with_name("tiny.json").read_text())
     assert set(content) == {"data", "figures", "intervals", "took", "settings", "runs"}
     assert KEYS - set(content["figures"]) == set()
-    assert all(isinstance(content["figures"][key], float) for key in KEYS)
+    assert all(isinstance(content["figures"][key], int | float) for key in KEYS)
     (interval,) = content["intervals"]["concept_to_boost"]
     assert interval["low"] <= interval["value"] <= interval["high"]
     assert content["took"]["seeds"] == 1
@@ -191,3 +194,18 @@ def test_files_of_another_kind_are_refused(tmp_path: Path) -> None:
     path.write_text('{"cell": {}}\n')
     with pytest.raises(ValueError, match=r"odd\.json: not a sweep of this version"):
         read_sweep(path)
+
+
+def test_the_command_writes_a_report_again_with_more_figures(evaluation: Evaluation, tmp_path: Path) -> None:
+    app = typer.Typer()
+    app.command()(commands.evaluate)
+    save(evaluation, tmp_path / "kept")
+    speed = tmp_path / "speed.json"
+    speed.write_text(json.dumps({"train_speed_pmixer": 2.5}))
+    options = ["--again", "--out", str(tmp_path / "kept"), "--merge", str(speed)]
+    result = CliRunner().invoke(app, [*options, "--json"])
+    assert result.exit_code == 0, result.output
+    assert strict(result.stdout) == {**plain(evaluation.figures), "train_speed_pmixer": 2.5}
+    assert "| `train_speed_pmixer` | 2.500 |" in (tmp_path / "kept.md").read_text()
+    assert "train_speed_pmixer" in CliRunner().invoke(app, options).stdout
+    assert CliRunner().invoke(app, ["--again", "--out", str(tmp_path / "absent")]).exit_code == 1

@@ -18,7 +18,8 @@ def control_section(runs: list[Measured], pareto: str | None, strengths: str | N
     yield (
         "Every way to control an attribute is brought to the same share of the top ten, and NDCG@10 is what it keeps of it there. "
         "Score boosting adds a constant to the scores of the attribute's items: the optimum where it is known. In brackets, the largest "
-        "share met where a goal is not reached. `random`: the mean of random features, and how many reach the goal."
+        "share met where a goal is not reached. `random`: the mean of random features, and how many reach the goal. Boosting, concepts "
+        "and the best feature steer all test users, the others a sample of them."
     )
     yield from picture_text(pareto, "NDCG@10 kept against the share of an attribute, by way of control")
     by_attribute = list(zip(*(run.control.attributes for run in runs), strict=True))

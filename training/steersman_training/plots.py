@@ -25,8 +25,8 @@ COLUMNS = 5
 """Small pictures in a row."""
 LEAST_KEPT = 0.5
 """Of NDCG@10, below which nothing is shown."""
-NAMED = 3
-"""Attribute values named in a picture of many: those where feature and neuron differ most."""
+NAMED = 2
+"""Attribute values named at either end of what features gain on neurons."""
 DPI = 90
 
 
@@ -97,13 +97,13 @@ def _separation(run: Measured) -> Figure:
 
 def _scatter(axes: Axes, told: Association) -> None:
     points = [(value.neuron.best_roc_auc, value.feature.best_roc_auc, value.value) for value in told.values]
-    least = min(0.5, *(min(x, y) for x, y, _ in points)) - 0.02
-    axes.plot([least, 1], [least, 1], color=GREY, linewidth=1)
+    ends = min(min(x, y) for x, y, _ in points) - 0.05, 1.02
+    axes.plot(ends, ends, color=GREY, linewidth=1)
     axes.scatter([x for x, _, _ in points], [y for _, y, _ in points], color=BLUE, s=18)
     by_gain = sorted(points, key=lambda point: point[1] - point[0])
     for x, y, name in dict.fromkeys(by_gain[:NAMED] + by_gain[-NAMED:]):
         axes.annotate(name, (x, y), xytext=(4, -3), textcoords="offset points", fontsize=8)
-    axes.set(xlim=(least, 1), ylim=(least, 1), aspect="equal")
+    axes.set(xlim=ends, ylim=ends, aspect="equal")
 
 
 def _strengths(curves: list[Curve]) -> Figure:

@@ -93,9 +93,17 @@ def _headlines(evaluation: Evaluation) -> Iterator[str]:
         )
     else:
         yield table_text(["figure", "value", "what it is"], [(f"`{key}`", value, says) for key, value, says, _ in rows])
-    for name, joined in evaluation.figures.items():
-        if isinstance(joined, list) and joined:
-            yield f"`{name}`: {', '.join(joined)}."
+    left_out = [
+        f"`{name}`: {', '.join(joined)}."
+        for name, joined in evaluation.figures.items()
+        if joined and isinstance(joined, list)
+    ]
+    if left_out:
+        yield (
+            "Values that a control does not raise so far (unreached; with a concept they count as nothing kept), and those that score "
+            "boosting does not either (impossible; left out):"
+        )
+        yield "\n".join(f"- {line}" for line in left_out)
 
 
 def _accuracy(evaluation: Evaluation) -> Iterator[str]:
@@ -126,9 +134,13 @@ def _accuracy(evaluation: Evaluation) -> Iterator[str]:
 def _autoencoder(evaluation: Evaluation) -> Iterator[str]:
     yield "## Autoencoder"
     sae, figures, runs = evaluation.settings["sae"], evaluation.figures, evaluation.runs
+    hook, blocks = (evaluation.settings["recommender"][name] for name in ("hook", "blocks"))
     yield (
-        f"{sae['kind']}, {sae['features']:,} features, {sae['active']} of them active at a time. Stability is that of live features "
-        "beside another seed's on the same recommender: by decoder, and by means at items."
+        f"{sae['kind']}, {sae['features']:,} features, {sae['active']} of them active at a time, on the state after block "
+        f"{blocks if hook is None else hook} of {blocks}. Stability is that of live features "
+        "beside another seed's on the same recommender: by decoder, and by means at items. Both begin at the same centroids of the states, "
+        "which no seed decides, and differ in the order of training alone: what is found again shows that the order matters little, not that "
+        "features which began elsewhere would end there too, and it is not comparable with figures of autoencoders that begin at random."
     )
     rows: list[tuple[str, Any]] = [
         ("variance explained, held-out users", figures.get("sae.variance_explained")),
@@ -167,21 +179,22 @@ def _sweeps(sweeps: dict[str, list[Row]]) -> Iterator[str]:
 def _features(runs: list[Measured]) -> Iterator[str]:
     if not runs:
         return
-    live = sorted((row for row in runs[0].features if row["scale"] > 0), key=_worth, reverse=True)
+    live = [row for row in runs[0].features if row["scale"] > 0]
+    tested = sorted((row for row in live if row["detection"] is not None), key=_worth, reverse=True)
     yield "## The best features"
     yield (
-        f"Of seed {runs[0].seed}: {len(live)} live features, by the lesser of two figures: confidence (share of the states where the "
-        "feature fires whose item the label covers) and detection. Share of the label's items in the top ten and NDCG@10 kept, at "
-        "strength 1, on validation users."
+        f"Of seed {runs[0].seed}: {len(tested)} of {len(live)} live features, those whose label covers some unseen item, by the lesser of "
+        "two figures: confidence (share of the states where the feature fires whose item the label covers) and detection. Share of the "
+        "label's items in the top ten and NDCG@10 kept, at strength 1, on validation users."
     )
-    yield _feature_table(live[:SHOWN_FEATURES])
+    yield _feature_table(tested[:SHOWN_FEATURES])
     yield "## The worst features"
     yield "From the other end: no label fits them, or it does not tell where they fire."
-    yield _feature_table(live[::-1][:SHOWN_FEATURES])
+    yield _feature_table(tested[::-1][:SHOWN_FEATURES])
 
 
 def _worth(row: dict[str, Any]) -> float:
-    return min(float(row["confidence"]), float(row["detection"] or 0.0))
+    return min(float(row["confidence"]), float(row["detection"]))
 
 
 def _feature_table(rows: list[dict[str, Any]]) -> str:
