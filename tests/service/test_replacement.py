@@ -56,7 +56,7 @@ def distinct(bundle: Bundle) -> list[int]:
     """Features that are alive, and known by their top items alone."""
     tops = [frozenset(rows or ()) for rows in bundle.features["top_items"].to_pylist()]
     alive = bundle.features["scale"].to_numpy() > 0
-    return [f for f, top in enumerate(tops) if alive[f] and len(top) >= 8 and sum(len(top & t) > 4 for t in tops) == 1]
+    return [f for f, top in enumerate(tops) if alive[f] and len(top) >= 8 and sum(len(top & t) > 6 for t in tops) == 1]
 
 
 def test_the_likely_replacement_is_named(server: Running, folder: Path) -> None:
