@@ -19,7 +19,9 @@ Concepts = SolvedConcepts | FixedConcepts
 
 FIRST_TILT = 2.0
 """Features are chosen for a tilt by this many nats: members of the value seven times as likely."""
-FACTORS = (0.25, 0.5, 0.75, 1.0, 1.25, 1.5, 1.75, 2.0)
+CALIBRATED_USERS = 100
+"""Users on whom it is found what strength 1 shall be: solving for many takes long."""
+FACTORS = (0.25, 0.5, 1.0, 1.5, 2.0)
 """Multiples of the first guess that are tried for what strength 1 shall be."""
 
 
@@ -65,10 +67,11 @@ def fit_concepts(
     device = edit.scale_F.device
     aims = [aim._replace(lean_N=aim.lean_N.to(device), member_N=aim.member_N.to(device)) for aim in aims]
     concepts = (_fixed if people.context else _solved)(edit, aims, learners, people, config)
+    some = people.take(torch.arange(min(CALIBRATED_USERS, len(people.h_BD)), device=device))
     rows = []
     for row, aim in enumerate(aims):
-        goal = target_share(people.plain.share(aim.member_N), config.rise)
-        concepts.strengthen(row, _calibrate(edit, concepts, row, aim.member_N, people, goal))
+        goal = target_share(some.plain.share(aim.member_N), config.rise)
+        concepts.strengthen(row, _calibrate(edit, concepts, row, aim.member_N, some, goal))
         effect = _measure(edit, concepts, row, aim.member_N, people)
         rows.append({"name": aim.name, "attribute": aim.attribute, "value": aim.value, **effect})
     return concepts, pl.DataFrame(rows, schema=_SCHEMA)
