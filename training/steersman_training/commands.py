@@ -134,7 +134,10 @@ def evaluate(
         list[Path] | None, typer.Option("--sweep", help="Show a file of `steersman sweep`. Repeatable.")
     ] = None,
     again: Annotated[
-        bool, typer.Option("--again", help="Measure nothing: read OUT.json, merge, and write the report again.")
+        bool,
+        typer.Option(
+            "--again", help="Measure nothing but --quality: read OUT.json, add figures, write the report again."
+        ),
     ] = False,
     cache: CacheOption = Path("data/cache"),
     device: DeviceOption = "auto",

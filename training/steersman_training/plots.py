@@ -151,9 +151,8 @@ def _popularity(tail: list[TailCoverage]) -> Figure:
     axes.bar_label(
         bars, [f"{each.coverage:.2f}, NDCG@10 kept {each.kept:.2f}" for each in ordered], padding=4, fontsize=8
     )
-    axes.set(
-        xlabel="coverage@10 of the least popular 80% of items",
-        xlim=(0, 1.6 * max(max(each.coverage for each in tail), 0.01)),
-    )
+    widest = max(max(each.coverage for each in tail), 0.01)
+    axes.set(xlabel="coverage@10 of the least popular 80% of items", xlim=(0, 1.6 * widest))
+    axes.set_xticks([tick for tick in axes.get_xticks() if tick <= 1])
     axes.grid(visible=False, axis="y")
     return picture

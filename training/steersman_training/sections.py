@@ -140,8 +140,7 @@ def _autoencoder(evaluation: Evaluation) -> Iterator[str]:
         f"{blocks if hook is None else hook} of {blocks}. Stability is that of live features "
         "beside another seed's on the same recommender: by decoder, and by means at items. Both begin at the same centroids of the states, "
         "which no seed decides, and differ in the order of training alone: what is found again shows that the order matters little, not "
-        "that "
-        "features which began elsewhere would end there too, and it is not comparable with figures of autoencoders that begin at random."
+        "that features which began elsewhere would end there too. It does not compare with figures of autoencoders that begin at random."
     )
     rows: list[tuple[str, Any]] = [
         ("variance explained, held-out users", figures.get("sae.variance_explained")),
