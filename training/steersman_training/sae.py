@@ -44,7 +44,7 @@ class SaeConfig:
     aux_weight: float = 1 / 32
     """Weight of that auxiliary loss."""
     seed: int = 0
-    """Of weights and order."""
+    """Of the order of states. Weights begin at centroids, whatever the seed."""
 
     def __post_init__(self) -> None:
         if not 1 <= self.active <= self.features:
