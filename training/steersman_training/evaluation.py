@@ -14,9 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from steersman_training.aims import Aim
 from steersman_training.clusters import cluster_items
-from steersman_training.control_study import ControlReport, Labelled, StudyConfig, Subject, study_controls
+from steersman_training.control_study import ControlReport, StudyConfig, Subject, labelled_features, study_controls
 from steersman_training.data import Dataset
 from steersman_training.fit import Fit
 from steersman_training.labels import Labels
@@ -155,7 +154,11 @@ def _measure(data: Dataset, config: TrainConfig, device: torch.device, display: 
         )
         attribute = values.names[0][0] if values.names else ""
         control = study_controls(
-            subject, attribute, _labelled(trained, LABELLED), _popularity_effects(trained, seed), StudyConfig(seed=seed)
+            subject,
+            attribute,
+            labelled_features(trained.features, trained.labels, LABELLED),
+            _popularity_effects(trained, seed),
+            StudyConfig(seed=seed),
         )
     figures = {
         **trained.figures,
@@ -188,18 +191,6 @@ def _detection(trained: Trained, measured: Moments) -> Tensor:
     labels: Labels = trained.labels
     excluded_FN = (labels.chosen_N | ~means.known_N).expand_as(labels.predicted_FN)
     return detection(means.means_UN, labels.predicted_FN, excluded_FN)
-
-
-def _labelled(trained: Trained, count: int) -> list[Labelled]:
-    """The steerable features whose label names something, the strongest first; effects were measured on validation users."""
-    rows = [row for row in trained.features.iter_rows(named=True) if row["steerable"] and row["description"]]
-    rows.sort(key=lambda row: row["share_before"] - row["share_after"])
-    labels = trained.labels
-    return [
-        Labelled(row["feature"], Aim("label", row["label"], members_N.float(), members_N))
-        for row in rows[:count]
-        for members_N in [labels.predicted_FN[row["feature"]]]
-    ]
 
 
 def _popularity_effects(trained: Trained, seed: int) -> EffectSizes:
