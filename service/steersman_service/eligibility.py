@@ -6,13 +6,20 @@ import numpy as np
 
 from steersman.v1.recommendation_service_pb2 import AttributeFilter, Filters
 from steersman_service.errors import Violation
+from steersman_service.index import NO_ROWS
 from steersman_service.items import Items, Mask, Rows
+
+# Rows that are left out one by one. More of them are cheaper in a mask.
+MOST_EXCLUDED = 512
 
 
 class Eligibility(NamedTuple):
     """What filters come down to."""
 
-    mask_N: Mask
+    mask_N: Mask | None
+    """Which items may be returned. None: all."""
+    excluded_X: Rows
+    """Rows that may not, whatever the mask says; each once, at most MOST_EXCLUDED."""
     eligible: int
     """Eligible items."""
     unknown_ids: int
@@ -44,19 +51,21 @@ def _check_attribute(path: str, attribute: AttributeFilter, items: Items) -> lis
 
 
 def eligibility(filters: Filters, seen: Rows, items: Items) -> Eligibility:
-    """Applies checked `filters`; `seen` are the rows of the whole history, not only of its window."""
+    """Applies checked `filters`; `seen` are the rows of the whole history, not only of its window.
+
+    Where every item may be returned but these and the denied ones, nothing is as large as the catalogue.
+    """
+    denied = items.rows(filters.deny_item_ids)
+    allowed = items.rows(filters.allow_item_ids)
+    unknown = len(filters.allow_item_ids) - len(allowed) + len(filters.deny_item_ids) - len(denied)
+    excluded_X = np.unique(denied if filters.include_seen else np.concatenate([denied, seen]))
+    if not (filters.allow_item_ids or filters.attributes or len(excluded_X) > MOST_EXCLUDED):
+        return Eligibility(None, excluded_X, len(items) - len(excluded_X), unknown)
     mask_N = np.ones(len(items), np.bool_)
-    unknown = 0
     if filters.allow_item_ids:
-        allowed = items.rows(filters.allow_item_ids)
-        unknown += len(filters.allow_item_ids) - len(allowed)
         mask_N[:] = False
         mask_N[allowed] = True
     for attribute in filters.attributes:
         mask_N &= items.attributes[attribute.attribute].having(attribute.any_of, len(items))
-    denied = items.rows(filters.deny_item_ids)
-    unknown += len(filters.deny_item_ids) - len(denied)
-    mask_N[denied] = False
-    if not filters.include_seen:
-        mask_N[seen] = False
-    return Eligibility(mask_N, int(mask_N.sum()), unknown)
+    mask_N[excluded_X] = False
+    return Eligibility(mask_N, NO_ROWS, int(np.count_nonzero(mask_N)), unknown)

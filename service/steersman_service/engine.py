@@ -6,6 +6,7 @@ name.
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -13,12 +14,13 @@ import numpy as np
 from steersman_service.backend import Backend, Tensor
 from steersman_service.bundle import Array, Bundle
 from steersman_service.groups import length_groups, one_group
+from steersman_service.index import NO_ROWS, Found, GraphIndex, Index, Terms
 from steersman_service.state_cache import StateCache
 
 Observe = Callable[[str, float], None]
 """Takes a stage ("lower") and its seconds."""
-# What `concept` may ask for, by what the search for candidates calls it.
-CANDIDATES = {"candidates_BK": "rows_BK", "candidate_scores_BK": "scores_BK"}
+# What `concept` may ask for: the items that are found, and their scores.
+CANDIDATES = ("candidates_BK", "candidate_scores_BK")
 
 
 class Edits(NamedTuple):
@@ -39,11 +41,14 @@ class Work(NamedTuple):
     concepts_C: Array
     """Concept rows."""
     concept_strengths_C: Array
-    eligible_N: Array
+    eligible_N: Array | None
+    """Which items may be returned. None: all."""
     k: int
     """From 1 to the largest that the caller may ask for; it may exceed N."""
     tilts_N: Array | None = None
     """Added to the scores, float32. None adds nothing."""
+    excluded_X: Array = NO_ROWS
+    """Rows that may not be returned, whatever `eligible_N` says. Few, and each once."""
 
 
 class Answer(NamedTuple):
@@ -79,6 +84,8 @@ class Engine:
     """Keeps hidden states from one batch to another. It holds none until another one is set."""
     groups: Callable[[Array], list[Array]]
     """Cuts histories, by their lengths, into those that `lower` computes together."""
+    index: Index
+    """Finds the best items. It is the bundle's graph `search` until another one is set."""
 
     def __init__(self, bundle: Bundle, backend: Backend) -> None:
         self.bundle = bundle
@@ -97,6 +104,7 @@ class Engine:
         self._stands_alone = self._reads_of_lower() <= {"h_BD"}
         # A GPU computes padding beside events, and what it waits for is calls.
         self.groups = length_groups if backend.device == "cpu" else one_group
+        self.index = GraphIndex(backend, self._constants, partial(self._run, "search"), len(bundle.items_ND))
 
     def run(self, batch: Sequence[Work]) -> list[Answer]:
         """Answers each request as it would be answered alone."""
@@ -104,8 +112,8 @@ class Engine:
         pool = self._constants | lowered.pool
         concept_edits = self._concepts(batch, pool)
         edited = self._edit(batch, concept_edits, pool)
-        ranked = self._rank(batch, pool | {"h_BD": edited}, _tilts(batch), max(work.k for work in batch))
-        rows_BK, scores_BK = (self.backend.get(ranked[name]) for name in ("rows_BK", "scores_BK"))
+        ranked = self._rank(batch, pool | {"h_BD": edited})
+        rows_BK, scores_BK = (self.backend.get(tensor) for tensor in ranked)
         # Last, so that a GPU has been told everything before it is waited for.
         self._keep(lowered)
         return [
@@ -178,9 +186,8 @@ class Engine:
         if "candidates_BK" in self._inputs["concept"]:
             count = self.bundle.golden["concept"]["candidates_BK"].shape[1]
             # Without tilts, as without edits: what a concept comes down to depends on no other control.
-            untilted_BN = np.zeros((len(batch), len(self.bundle.items_ND)), np.float32)
-            found = self._rank(batch, pool, untilted_BN, count)
-            feeds |= {name: found[output] for name, output in CANDIDATES.items()}
+            found = self._rank([work._replace(k=count, tilts_N=None) for work in batch], pool)
+            feeds |= dict(zip(CANDIDATES, found, strict=True))
         outputs = self._stage("concept", feeds)
         names = ("concept_features_BE", "concept_gains_BE", "concept_edits_BE")
         blocks = [np.split(self.backend.get(outputs[name]), width, axis=1) for name in names]
@@ -203,12 +210,13 @@ class Engine:
         places[rows] = len(batch) + np.arange(len(rows))
         return self.backend.take([pool["h_BD"], edited_BD], places)
 
-    def _rank(self, batch: Sequence[Work], pool: dict[str, Tensor], tilts_BN: Array, k: int) -> dict[str, Tensor]:
-        query = {"query_BD": pool["h_BD"]} if self._is_query else self._stage("upper", pool)
-        eligible_BN = np.stack([work.eligible_N for work in batch])
-        count = np.array(min(k, eligible_BN.shape[1]), np.int64)
-        named = {"eligible_BN": eligible_BN, "tilts_BN": tilts_BN, "k": count}
-        return self._stage("search", pool | query | self._put(named))
+    def _rank(self, batch: Sequence[Work], pool: dict[str, Tensor]) -> Found:
+        query_BD = pool["h_BD"] if self._is_query else self._stage("upper", pool)["query_BD"]
+        start = time.perf_counter()
+        terms = [Terms(work.eligible_N, work.excluded_X, work.tilts_N) for work in batch]
+        found = self.index.search(query_BD, terms, [min(work.k, len(self.bundle.items_ND)) for work in batch])
+        self.observe("search", time.perf_counter() - start)
+        return found
 
     def _of(
         self, rows: Sequence[int], batch: Sequence[Work], pool: dict[str, Tensor], graphs: Sequence[str]
@@ -257,14 +265,6 @@ def _padded(rows: Sequence[Edits]) -> dict[str, Array]:
         "gains_BE": _pad([edits.gains_E for edits in rows], width, 1, np.float32),
         "strengths_BE": _pad([edits.strengths_E for edits in rows], width, 0, np.float32),
     }
-
-
-def _tilts(batch: Sequence[Work]) -> Array:
-    tilts_BN = np.zeros((len(batch), len(batch[0].eligible_N)), np.float32)
-    for tilts_N, work in zip(tilts_BN, batch, strict=True):
-        if work.tilts_N is not None:
-            tilts_N[:] = work.tilts_N
-    return tilts_BN
 
 
 def _unpad(edits: Edits) -> Edits:

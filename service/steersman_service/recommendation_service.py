@@ -76,6 +76,7 @@ class RecommendationService(RecommendationServiceServicer):
             eligible.mask_N,
             request.k or DEFAULT_K,
             steering.tilts_N,
+            eligible.excluded_X,
         )
         computed = await self.batcher.submit(work, context.time_remaining())
         use = pb.HistoryUse(

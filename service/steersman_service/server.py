@@ -153,7 +153,7 @@ def _warm_up(engine: Engine, max_batch: int) -> None:
         Edits(np.zeros(1, np.int64), np.zeros(1, np.float32), np.zeros(1, np.float32)),
         np.zeros(min(1, shape.concepts), np.int64),
         np.ones(min(1, shape.concepts), np.float32),
-        np.ones(shape.items, np.bool_),
+        None,
         min(10, shape.items),
     )
     for size in (1, max_batch):

@@ -68,6 +68,10 @@ def test_an_item_is_eligible_if_every_condition_holds(
         and all(holds(row, condition) for condition in asked.attributes)
         for row, item_id in enumerate("12345")
     ]
-    np.testing.assert_array_equal(allowed.mask_N, wanted)
+    mask_N = np.ones(5, bool) if allowed.mask_N is None else allowed.mask_N.copy()
+    mask_N[allowed.excluded_X] = False
+    np.testing.assert_array_equal(mask_N, wanted)
+    assert (allowed.mask_N is None) == (not asked.allow_item_ids and not asked.attributes)
+    assert len({*allowed.excluded_X.tolist()}) == len(allowed.excluded_X)
     assert allowed.eligible == sum(wanted)
     assert allowed.unknown_ids == [*asked.allow_item_ids, *asked.deny_item_ids].count("?")

@@ -77,6 +77,7 @@ def random_work(bundle: Bundle, rng: np.random.Generator, *, jumps: bool = True)
     shape = bundle.manifest.shape
     edits, concepts = int(rng.integers(4)), int(rng.integers(3))
     gains = rng.choice([1.0, 0.0, 2.0], edits) if jumps else np.ones(edits)
+    filtered, excluded = rng.random() < 0.7, int(rng.integers(4))
     return Work(
         rng.integers(shape.items, size=rng.integers(bundle.manifest.window.length + 1)),
         Edits(
@@ -86,10 +87,18 @@ def random_work(bundle: Bundle, rng: np.random.Generator, *, jumps: bool = True)
         ),
         rng.integers(shape.concepts, size=concepts),
         rng.uniform(-1, 1, concepts).astype(np.float32),
-        rng.random(shape.items) < rng.choice([0.05, 0.9]),
+        rng.random(shape.items) < rng.choice([0.05, 0.9]) if filtered else None,
         int(rng.integers(1, shape.items + 5)),
         rng.uniform(-2, 2, shape.items).astype(np.float32) if rng.random() < 0.5 else None,
+        rng.choice(shape.items, excluded, replace=False),
     )
+
+
+def eligible(work: Work, size: int) -> Array:
+    """Which of the `size` items may be returned."""
+    mask_N = np.ones(size, bool) if work.eligible_N is None else work.eligible_N.copy()
+    mask_N[work.excluded_X] = False
+    return mask_N
 
 
 def works(bundle: Bundle, count: int, seed: int, *, jumps: bool = True) -> list[Work]:
@@ -277,7 +286,7 @@ def test_scores_are_those_of_the_item_table(engine: Engine) -> None:
     """The plain path: lower, upper, then a product with the whole table in numpy."""
     bundle, work = engine.bundle, works(engine.bundle, 1, seed=6)[0]
     work = without_controls(work)._replace(ids_T=np.arange(7), k=len(bundle.items_ND))
-    work = work._replace(eligible_N=np.ones(len(bundle.items_ND), bool))
+    work = work._replace(eligible_N=None, excluded_X=NO_EDITS.features_E)
     pool = {"ids_BT": work.ids_T[None], "lengths_B": np.array([7])}
     pool |= engine.replay("lower", pool)
     wanted = [tensor.name for tensor in bundle.graphs["upper"].inputs]
@@ -317,7 +326,7 @@ def test_candidates_of_concepts_are_the_best_items_without_any_control(engine: E
     bundle, count = engine.bundle, 7
     batch = [work for work in works(bundle, 32, seed=8) if len(work.concepts_C)]
     assert any(work.tilts_N is not None for work in batch)
-    assert any(work.eligible_N.sum() < count for work in batch)
+    assert any(eligible(work, len(bundle.items_ND)).sum() < count for work in batch)
     manifest = Manifest()
     manifest.CopyFrom(bundle.manifest)
     (concept,) = (graph for graph in manifest.graphs if graph.name == "concept")
@@ -340,8 +349,9 @@ def test_candidates_of_concepts_are_the_best_items_without_any_control(engine: E
 
 def test_only_eligible_items_come_back_and_as_many_as_there_are(engine: Engine) -> None:
     for work, answer in zip(batch := works(engine.bundle, 32, seed=7), engine.run(batch), strict=True):
-        assert work.eligible_N[answer.rows_K].all()
-        assert len(answer.rows_K) == min(work.k, work.eligible_N.sum())
+        eligible_N = eligible(work, len(engine.bundle.items_ND))
+        assert eligible_N[answer.rows_K].all()
+        assert len(answer.rows_K) == min(work.k, eligible_N.sum())
 
 
 def test_equal_scores_break_by_row(engine: Engine) -> None:
