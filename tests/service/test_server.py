@@ -64,7 +64,7 @@ def test_model_info(server: Running, bundle: Bundle) -> None:
     assert (info.backend, info.device) == ("onnx", "cpu")
     assert (info.shapes.items, info.shapes.window_length, info.shapes.window_stride) == (60, 20, 5)
     assert (info.limits.k, info.limits.session_events, info.limits.strength) == (1000, 24, 10.0)
-    assert list(info.attributes) == ["genres", "year", "popularity"]
+    assert list(info.attributes) == ["genres", "year", "popularity", "exposure"]
     assert info.server_version
     assert info.figures
 

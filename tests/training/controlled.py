@@ -25,7 +25,7 @@ def train_controlled(data_dir: Path, out: Path) -> Controlled:
     """Trains on the synthetic data; a few seconds."""
     import torch
 
-    from steersman_training.aims import all_aims, with_popularity
+    from steersman_training.aims import all_aims, with_exposure, with_popularity
     from steersman_training.attributes import AttributeValues
     from steersman_training.concepts import ConceptConfig, fit_concepts
     from steersman_training.data import load
@@ -47,8 +47,8 @@ def train_controlled(data_dir: Path, out: Path) -> Controlled:
     sae = train_sae(h_SD, config, lambda *_: None)
     edit = Edit(sae, natural_scale(sae, h_SD))
     learners, people = audience(model, split, split.valid), audience(model, split, split.test)
-    aims = all_aims(
-        AttributeValues.of(data.items, min_items=5), with_popularity(data.items, split.popularity()), split.popularity()
-    )
+    items = with_popularity(data.items, split.popularity())
+    items = with_exposure(items, learners.candidates_BK[:, :10].numpy())
+    aims = all_aims(AttributeValues.of(data.items, min_items=5), items, split.popularity())
     graph, _ = fit_concepts(edit, aims, learners, learners, ConceptConfig(terms=8, learners=64))
     return Controlled(edit, graph, aims, split, learners, people)

@@ -176,7 +176,8 @@ def test_the_study_prints_every_key_and_no_tensors(
         f"genres:{name}" for name in ("Comedy", "Crime", "Horror", "War")
     ]
     expected = {"concept_to_boost", "concept_to_boost_50", "feature_to_boost", "one_feature_share_x", "monotone"}
-    assert expected | {"tail_coverage_x_popsteer", "feature_to_boost_unreached"} <= set(report.keys)
+    expected |= {"tail_coverage_x_popsteer", "tail_coverage_x_popsteer_error_kept", "feature_to_boost_unreached"}
+    assert expected <= set(report.keys)
     first = report.attributes[0]
     assert {result.method for result in first.matched} >= {
         "boost",
@@ -187,7 +188,13 @@ def test_the_study_prints_every_key_and_no_tensors(
         "neuron",
     }
     assert len(report.features) == 2
-    assert [covered.method for covered in report.tail][::2] == ["concept", "log-popularity penalty"]
+    concepts, published, error_kept = (report.tail[:2], report.tail[2], report.tail[3])
+    assert [covered.method for covered in concepts] == ["concept popularity", "concept exposure"]
+    assert [covered.method for covered in report.tail[4:]] == ["log-popularity penalty", "exposure tilt", "none"]
+    assert published.times_popsteer is None and error_kept.times_error_kept is None
+    assert error_kept.method.endswith("error kept") and not published.method.endswith("error kept")
+    (best,) = (covered for covered in concepts if covered.best_concept)
+    assert report.intervals["tail_coverage_x_popsteer"] == best.times_popsteer
     assert all(covered.kept >= 0.95 for covered in report.tail if covered.strength > 0)
     parsed = json.loads(report.as_json())
     interval = parsed["intervals"]["concept_to_boost"]

@@ -34,11 +34,20 @@ def with_popularity(items: pl.DataFrame, events_N: np.ndarray) -> pl.DataFrame:
     return items if "popularity" in items.columns else items.with_columns(popularity=np.log1p(events_N))
 
 
+def with_exposure(items: pl.DataFrame, best_BK: np.ndarray) -> pl.DataFrame:
+    """The item table with a numeric attribute `exposure`, ln(1 + users whose best K items it is among), unless it has one.
+
+    Popularity is what people chose, exposure what the recommender shows: to bring what is overlooked, it is the exposure to turn down.
+    """
+    shown_N = np.bincount(best_BK.flatten(), minlength=items.height)
+    return items if "exposure" in items.columns else items.with_columns(exposure=np.log1p(shown_N))
+
+
 def all_aims(values: AttributeValues, items: pl.DataFrame, events_N: np.ndarray) -> list[Aim]:
     """One for each value, then one for each numeric attribute of the item table. `events_N`: training events of each item.
 
-    A numeric attribute leans by its standard score and is measured by the items above its median, both over events, so that half of what
-    people chose lies above; unknown values lean by 0.
+    A numeric attribute leans by its standard score over items, as a tilt does, and is measured by the items above its median over events,
+    so that half of what people chose lies above; unknown values lean by 0.
     """
     categorical = [
         Aim(attribute, value, member_N.float(), member_N)
@@ -56,8 +65,7 @@ def _two_sided(name: str, values_N: np.ndarray, events_N: np.ndarray) -> Aim | N
     if events_N.sum() == 0:
         return None
     values_N = np.where(known_N, values_N, 0.0)
-    mean = np.average(values_N, weights=events_N)
-    spread = np.sqrt(np.average((values_N - mean) ** 2, weights=events_N))
+    mean, spread = values_N[known_N].mean(), values_N[known_N].std()
     order = np.argsort(values_N)
     median = values_N[order][np.searchsorted(events_N[order].cumsum(), events_N.sum() / 2)]
     member_N = known_N & (values_N > median)

@@ -61,6 +61,8 @@ FIRST_TAIL = 0.1
 """The same where popularity is lowered: every control in its own unit."""
 TAIL = 0.8
 """Part of the items, the least popular ones, that is the tail."""
+TAIL_ATTRIBUTES = ("popularity", "exposure")
+"""Numeric attributes whose concepts, turned down, are to bring the tail."""
 
 
 @dataclass(frozen=True)
@@ -146,7 +148,11 @@ class TailCoverage:
     log_popularity: float
     """Mean log popularity (1 + training events) of the items listed."""
     times_popsteer: Interval | None
-    """Coverage as a multiple of PopSteer's, users resampled in pairs. None of PopSteer itself."""
+    """Coverage as a multiple of that of PopSteer as published, users resampled in pairs. None of itself."""
+    times_error_kept: Interval | None
+    """The same of PopSteer where what the autoencoder cannot reconstruct is kept."""
+    best_concept: bool
+    """Whether it is the concept that covers most on validation users."""
 
 
 @dataclass(frozen=True)
@@ -181,17 +187,14 @@ def study_controls(
         drifts[aim.name] = CoOccurrence.of(comparison.some, torch.cat([member_VN, own_N[None]]), len(chosen))
     singles = [comparison.feature(labelled, drifts[labelled.aim.name]) for labelled in features]
     keys, intervals = _keys(attributes, singles, pairs)
-    popular = [row for row, aim in enumerate(subject.aims) if aim.attribute == "popularity"]
-    tail = (
-        study_tail(subject, opposite(by_concept(subject.edit, subject.concepts, popular[0])), effects)
-        if popular
-        else []
-    )
-    for covered in tail:
-        if covered.method == "concept" and covered.times_popsteer is not None:
-            keys["tail_coverage_x_popsteer"] = covered.times_popsteer.value
-            intervals["tail_coverage_x_popsteer"] = covered.times_popsteer
-    return ControlReport(keys, intervals, attributes, singles, tail)
+    tail = study_tail(subject, effects)
+    beside = {
+        "tail_coverage_x_popsteer": [each.times_popsteer for each in tail if each.best_concept],
+        "tail_coverage_x_popsteer_error_kept": [each.times_error_kept for each in tail if each.best_concept],
+    }
+    found_beside = {key: ratio for key, ratios in beside.items() for ratio in ratios if ratio is not None}
+    keys |= {key: ratio.value for key, ratio in found_beside.items()}
+    return ControlReport(keys, intervals | found_beside, attributes, singles, tail)
 
 
 def labelled_features(features: pl.DataFrame, labels: Labels, count: int) -> list[Labelled]:
@@ -417,25 +420,45 @@ def _mean_of_ratios(columns: int, over: int) -> Callable[[Tensor], Tensor]:
     return statistic
 
 
-def study_tail(subject: Subject, to_tail: Steer, effects: EffectSizes) -> list[TailCoverage]:
-    """Coverage of the tail at LOSS: a control, PopSteer (the variant that covers most on validation users) and the popularity penalty."""
-    device = subject.people.h_BD.device
-    popularity_N = torch.from_numpy(subject.popularity_N).to(device)
-    tail_N = torch.zeros(len(popularity_N), dtype=torch.bool, device=device)
-    tail_N[popularity_N.argsort(stable=True)[: round(TAIL * len(popularity_N))]] = True
+def study_tail(subject: Subject, effects: EffectSizes) -> list[TailCoverage]:
+    """Coverage of the tail at LOSS: concepts turned down, PopSteer and tilts. Nothing where no concept is of TAIL_ATTRIBUTES.
+
+    PopSteer is there as published and with the error kept, each time in the variant that covers most on validation users.
+    """
+    aims = {aim.attribute: (row, aim) for row, aim in enumerate(subject.aims) if aim.attribute in TAIL_ATTRIBUTES}
+    if not aims:
+        return []
+    popularity_N = torch.from_numpy(subject.popularity_N).to(subject.people.h_BD.device)
     log_popularity_N = popularity_N.log1p()
+    tail_N = torch.zeros(len(popularity_N), dtype=torch.bool, device=popularity_N.device)
+    tail_N[popularity_N.argsort(stable=True)[: round(TAIL * len(popularity_N))]] = True
     count = len(subject.edit.scale_F)
-    variants: dict[str, Steer] = {
-        f"popsteer, {part} features{', error kept' if keep_error else ''}": popsteer(
-            subject.edit.sae, effects, part, keep_error=keep_error
-        )
-        for part in dict.fromkeys((max(count // 16, 1), max(count // 4, 1), count))
-        for keep_error in (False, True)
+    sizes = tuple(dict.fromkeys((max(count // 16, 1), max(count // 4, 1), count)))
+    concepts, published, error_kept = (
+        {
+            f"concept {name}": opposite(by_concept(subject.edit, subject.concepts, row))
+            for name, (row, _) in aims.items()
+        },
+        *(
+            {
+                f"popsteer, {size} features{', error kept' if keep_error else ''}": popsteer(
+                    subject.edit.sae, effects, size, keep_error=keep_error
+                )
+                for size in sizes
+            }
+            for keep_error in (False, True)
+        ),
+    )
+    best_concept, best_published, best_kept = (
+        _covers_most(subject.learners, variants, tail_N) for variants in (concepts, published, error_kept)
+    )
+    methods = {
+        **concepts,
+        best_published: published[best_published],
+        best_kept: error_kept[best_kept],
+        "log-popularity penalty": by_boost(-log_popularity_N),
+        **{f"{name} tilt": by_boost(-aim.lean_N) for name, (_, aim) in aims.items() if name != "popularity"},
     }
-    on_learners = {name: _tail_path(subject.learners, steer) for name, steer in variants.items()}
-    affordable = {name: found for name, found in on_learners.items() if found[0].kept(0.0) > 1 - LOSS} or on_learners
-    best = max(affordable, key=lambda name: _coverage(affordable[name][0].at(affordable[name][1]), tail_N))
-    methods = {"concept": to_tail, best: variants[best], "log-popularity penalty": by_boost(-log_popularity_N)}
     found = {name: _tail_path(subject.people, steer) for name, steer in methods.items()}
     lists = {name: path.at(strength) for name, (path, strength) in found.items()} | {"none": subject.people.plain}
     return [
@@ -445,10 +468,19 @@ def study_tail(subject: Subject, to_tail: Steer, effects: EffectSizes) -> list[T
             each.ndcg / max(subject.people.plain.ndcg, 1e-9),
             _coverage(each, tail_N),
             float(log_popularity_N[each.rows_BK].mean()),
-            None if name == best else _coverage_ratio(each, lists[best], tail_N),
+            None if name == best_published else _coverage_ratio(each, lists[best_published], tail_N),
+            None if name == best_kept else _coverage_ratio(each, lists[best_kept], tail_N),
+            name == best_concept,
         )
         for name, each in lists.items()
     ]
+
+
+def _covers_most(people: Audience, variants: dict[str, Steer], tail_N: Tensor) -> str:
+    """The variant that covers most of the tail at LOSS, of those that cost no more at strength 0."""
+    found = {name: _tail_path(people, steer) for name, steer in variants.items()}
+    affordable = {name: each for name, each in found.items() if each[0].kept(0.0) > 1 - LOSS} or found
+    return max(affordable, key=lambda name: _coverage(affordable[name][0].at(affordable[name][1]), tail_N))
 
 
 def _tail_path(people: Audience, steer: Steer) -> tuple[Path, float]:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from steersman.v1 import bundle_pb2
-from steersman_training.aims import Aim, all_aims, with_popularity
+from steersman_training.aims import Aim, all_aims, with_exposure, with_popularity
 from steersman_training.attributes import AttributeValues
 from steersman_training.bundle import write_bundle
 from steersman_training.catalogue import Evidence, build_catalogue
@@ -42,6 +42,11 @@ MEASURED_USERS = 500
 """Users on whom features and concepts are measured, and as many to fit concepts on."""
 MEASURED_STATES = 20_000
 """Hidden states from which labels are chosen, and as many held-out ones on which they are measured."""
+
+EXPOSED_USERS = 10_000
+"""Validation users from whose lists the exposure of items is counted."""
+EXPOSED = 50
+"""Items of such a list."""
 
 
 @dataclass(frozen=True)
@@ -112,7 +117,8 @@ def train(
     display.stage("catalogue")
     clusters = cluster_items(split, config.min_concept_items)
     items = with_values(data.items, clusters, config.min_concept_items)
-    data = replace(data, items=with_popularity(items, split.popularity()))
+    items = with_exposure(with_popularity(items, split.popularity()), _best_items(model, split, config.fit.seed))
+    data = replace(data, items=items)
     values = AttributeValues.of(data.items, config.min_concept_items)
     evidence = Evidence(
         states.sample(MEASURED_STATES, config.fit.seed),
@@ -150,6 +156,16 @@ def sample_targets(targets: Targets, count: int, seed: int) -> Targets:
     """At most `count` of them."""
     rows = np.random.default_rng(seed).permutation(len(targets.users))[:count]
     return targets.take(np.sort(rows))
+
+
+def _best_items(model: Recommender, split: Split, seed: int) -> np.ndarray:
+    """Item rows that validation users would be shown first. (users, EXPOSED)"""
+    targets = sample_targets(split.valid, EXPOSED_USERS, seed)
+    parts = [
+        targets.take(slice(begin, begin + MEASURED_USERS)) for begin in range(0, len(targets.users), MEASURED_USERS)
+    ]
+    best = [audience(model, split, part).candidates_BK[:, :EXPOSED] for part in parts]
+    return torch.cat(best).cpu().numpy()
 
 
 def _random_targets(split: Split, users: list[int], seed: int) -> Targets:
