@@ -2,7 +2,7 @@
 
 import asyncio
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from typing import Annotated, Any
 
 import typer
@@ -50,16 +50,25 @@ def serve(**flags: Any) -> None:
     """
     import uvloop
 
-    from steersman_service.server import serve as serve_until_stopped
-
     try:
         settings = load_settings(**flags)
         configure_logs(settings.log_level, settings.log_format)
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(serve_until_stopped(settings))
+            runner.run(_serving(settings))
     except StartupError as error:
         Console(stderr=True, soft_wrap=True).print(str(error), style="red", markup=False)
         raise typer.Exit(1) from None
+
+
+def _serving(settings: Settings) -> Coroutine[Any, Any, None]:
+    """Imports what this way of serving needs: a supervisor computes nothing."""
+    if settings.workers > 1:
+        from steersman_service.supervisor import supervise
+
+        return supervise(settings)
+    from steersman_service.server import serve
+
+    return serve(settings)
 
 
 def recommend(

@@ -142,7 +142,16 @@ class Metrics:
         self._info.labels(version, bundle_format, data, backend, device).set(1)
 
     def ready(self, ready: bool) -> None:
+        """Whether this process takes calls."""
         self._ready.set(ready)
+        self._workers.set(ready)
+
+    def all_ready(self, ready: bool) -> None:
+        """Whether all workers of this supervisor take calls."""
+        self._ready.set(ready)
+
+    def worker_died(self) -> None:
+        self._deaths.inc()
 
     @contextmanager
     def exposed(self, host: str, port: int) -> Iterator[int]:
@@ -150,16 +159,8 @@ class Metrics:
         if not self._collected:
             yield 0
             return
-        try:
-            server, thread = start_http_server(port, host, self.registry)
-        except OSError as error:
-            raise StartupError(f"metrics cannot listen on {host}:{port}: {error.strerror}") from error
-        try:
-            yield server.server_port
-        finally:
-            server.shutdown()
-            server.server_close()
-            thread.join()
+        with exposed(self.registry, host, port) as taken:
+            yield taken
 
     def _of_calls(self) -> None:
         self._started = self._made(Counter, "grpc_server_started_total", "Calls begun.", METHOD)
@@ -282,13 +283,36 @@ class Metrics:
             ("version", "format", "data", "backend", "device"),
         )
         self._ready = self._made(
-            Gauge, "steersman_ready", "1 if the server takes calls; 0 while it loads its bundle, and while it drains."
+            Gauge,
+            "steersman_ready",
+            "1 if the server takes calls, with all of its workers; 0 while one loads its bundle, and while it drains.",
+        )
+        self._workers = self._made(
+            Gauge, "steersman_workers", "Processes that take calls (the setting workers says how many shall)."
+        )
+        self._deaths = self._made(
+            Counter, "steersman_worker_deaths_total", "Workers that ended without being told to, and are started again."
         )
 
     def _made(self, kind: type[Metric], name: str, text: str, labels: Sequence[str] = (), **options: Any) -> Metric:
         if not self._collected:
             return cast(Metric, _Nothing())
         return kind(name, text, labels, registry=self.registry, **options)
+
+
+@contextmanager
+def exposed(registry: CollectorRegistry, host: str, port: int) -> Iterator[int]:
+    """Serves what `registry` collects over HTTP; gives the port. Raises StartupError if it is taken."""
+    try:
+        server, thread = start_http_server(port, host, registry)
+    except OSError as error:
+        raise StartupError(f"metrics cannot listen on {host}:{port}: {error.strerror}") from error
+    try:
+        yield server.server_port
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
 
 
 class _Nothing:

@@ -2,7 +2,7 @@
 
 import asyncio
 import signal
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from typing import NamedTuple
 
@@ -60,6 +60,15 @@ class Ports(NamedTuple):
     """0 if there are none."""
 
 
+class Membership(NamedTuple):
+    """What a server that is one of several workers has of its supervisor."""
+
+    metrics: Metrics
+    """They go to the supervisor, which serves those of all workers."""
+    may_listen: Callable[[], Awaitable[None]]
+    """Waits until the other workers are loaded, too: who listens first would get every connection, and keep it."""
+
+
 async def serve(settings: Settings) -> None:
     """Serves until SIGTERM or SIGINT, then drains. Raises StartupError if it cannot start."""
     stop = asyncio.Event()
@@ -75,16 +84,21 @@ async def serve(settings: Settings) -> None:
 
 
 @asynccontextmanager
-async def running(settings: Settings) -> AsyncIterator[Ports]:
-    """A server that is ready. What is started first is stopped last: calls drain while everything they need is up."""
-    metrics = Metrics(collected=settings.metrics == "on")
+async def running(settings: Settings, membership: Membership | None = None) -> AsyncIterator[Ports]:
+    """A server that is ready. What is started first is stopped last: calls drain while everything they need is up.
+
+    With a membership it is one worker of several, which share the port and a session store.
+    """
+    metrics = membership.metrics if membership else Metrics(collected=settings.metrics == "on")
     async with AsyncExitStack() as stack:
         calls = CallInterceptor(metrics, slow_seconds=settings.slow_call_ms / 1e3)
-        server = grpc.aio.server(interceptors=[calls], options=_options(settings))
-        # The port is taken before the work of loading, and refused to a second server; calls wait until the start.
-        grpc_port = _listen(server, settings)
+        server = grpc.aio.server(interceptors=[calls], options=_options(settings, shared=membership is not None))
         stack.push_async_callback(server.stop, None)
-        metrics_port = stack.enter_context(metrics.exposed(settings.metrics_host, settings.metrics_port))
+        grpc_port = metrics_port = 0
+        if membership is None:
+            # The port is taken before the work of loading, and refused to a second server; calls wait until the start.
+            grpc_port = _listen(server, settings)
+            metrics_port = stack.enter_context(metrics.exposed(settings.metrics_host, settings.metrics_port))
         engine = _load_engine(settings, metrics)
         store, valkey = await _open_store(settings, engine.bundle, metrics, stack)
         batcher = Batcher(engine, queue_size=settings.queue_size, max_batch=settings.max_batch, on_batch=metrics.batch)
@@ -94,6 +108,9 @@ async def running(settings: Settings) -> AsyncIterator[Ports]:
         _add_services(server, engine, batcher, store, settings, metrics, list_change)
         health = await _add_health(server)
         await stack.enter_async_context(_watched(store, valkey, health, metrics))
+        if membership is not None:
+            await membership.may_listen()
+            grpc_port = _listen(server, settings)
         await server.start()
         metrics.ready(True)
         stack.push_async_callback(_drain, server, calls, settings.drain_seconds)
@@ -103,10 +120,10 @@ async def running(settings: Settings) -> AsyncIterator[Ports]:
         yield Ports(grpc_port, metrics_port)
 
 
-def _options(settings: Settings) -> list[tuple[str, int]]:
+def _options(settings: Settings, *, shared: bool) -> list[tuple[str, int]]:
     options = [
-        # Without this a second server shares the port in silence.
-        ("grpc.so_reuseport", 0),
+        # Where it is on, a second server shares the port in silence.
+        ("grpc.so_reuseport", int(shared)),
         ("grpc.max_receive_message_length", settings.max_message_bytes),
         ("grpc.max_send_message_length", settings.max_message_bytes),
     ]

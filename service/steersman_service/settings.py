@@ -30,9 +30,16 @@ class Settings(BaseSettings):
     redis_url: str | None = Field(None, description="Session store; without it an embedded Valkey keeps DATA/valkey")
     redis_timeout_seconds: float = Field(1.0, gt=0, description="Longest wait for the session store, in seconds")
 
+    workers: int = Field(
+        1, ge=1, description="Processes that share the port, each with an engine, a queue and caches of its own"
+    )
     backend: Literal["onnx", "torch"] = Field("onnx", description="What runs the graphs")
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="Where they run; auto takes a GPU if there is")
-    inference_threads: int = Field(0, ge=0, description="CPU threads of one batch; 0 leaves it to the backend")
+    inference_threads: int = Field(
+        0,
+        ge=0,
+        description="CPU threads of one batch; 0 leaves it to the backend, which takes all, and shares them among workers",
+    )
     queue_size: int = Field(256, ge=1, description="Requests that may wait; more are refused at once")
     max_batch: int = Field(64, ge=1, description="Most requests computed together")
     state_cache_mb: int = Field(

@@ -1,0 +1,373 @@
+"""Keeps several workers on one port: starts them, starts those again that die, replaces them one by one, and adds up their metrics."""
+
+import asyncio
+import json
+import os
+import signal
+import socket
+import sys
+import time
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from typing import Any
+
+import structlog
+from prometheus_client import CollectorRegistry, Metric
+from prometheus_client.registry import Collector
+
+from steersman_service import worker_metrics
+from steersman_service.errors import StartupError
+from steersman_service.metrics import Metrics, exposed
+from steersman_service.settings import Settings
+from steersman_service.valkey import EmbeddedValkey
+from steersman_service.worker_metrics import Family
+
+# A line from a worker: metrics are the longest, about 100 KB.
+MAX_LINE_BYTES = 1 << 24
+# Before a worker that died is started again. It doubles each time, unless the worker had lived for as long as STEADY_SECONDS.
+FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS, STEADY_SECONDS = 0.1, 30.0, 60.0
+# What a worker may take, beyond its drain, until it has ended.
+END_SECONDS = 10.0
+# A worker that does not answer in time is counted as it was.
+METRICS_SECONDS = 2.0
+STORE_CHECK_SECONDS = 1.0
+
+log = structlog.get_logger()
+
+
+class Worker:
+    """The supervisor's side of a worker process."""
+
+    def __init__(
+        self, process: asyncio.subprocess.Process, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
+        self._process = process
+        self._reader = reader
+        self._writer = writer
+        self._asking = asyncio.Lock()
+        self.pid = process.pid
+        self.born = time.monotonic()
+        self._started = False
+        self.ready = False
+        """It takes calls."""
+        self.families: Sequence[Family] = ()
+        """Its metrics, as it told them last."""
+        self.ended = asyncio.create_task(self._end())
+        """Gives the exit code."""
+
+    @classmethod
+    async def start(cls, settings: Settings) -> "Worker":
+        """A process of its own, not a fork: gRPC does not survive one."""
+        ours, theirs = socket.socketpair()
+        with theirs:
+            process = await asyncio.create_subprocess_exec(
+                *(sys.executable, "-m", "steersman_service.worker", str(theirs.fileno())),
+                pass_fds=[theirs.fileno()],
+                # Ctrl-C goes to every process of the terminal's group: the supervisor alone says when to stop.
+                start_new_session=True,
+            )
+        reader, writer = await asyncio.open_connection(sock=ours, limit=MAX_LINE_BYTES)
+        writer.write(settings.model_dump_json().encode() + b"\n")
+        return cls(process, reader, writer)
+
+    async def loaded(self) -> None:
+        """Raises StartupError with the worker's own words."""
+        await self._ask(None)
+
+    async def listen(self) -> None:
+        """Raises StartupError if it cannot."""
+        await self._ask(b"listen\n")
+        self._started = True
+        self.ready = not self.ended.done()
+
+    async def refresh(self) -> None:
+        """Asks for its metrics, unless an earlier question is still unanswered."""
+        if self._started and not self._asking.locked():
+            with suppress(StartupError):
+                self._told(await self._ask(b"metrics\n"))
+
+    def terminate(self) -> None:
+        """It drains."""
+        self.ready = False
+        with suppress(ProcessLookupError):
+            self._process.terminate()
+
+    async def stop(self, drain_seconds: float) -> None:
+        """Ends it, by force if it does not end by itself."""
+        self.terminate()
+        done, _ = await asyncio.wait([self.ended], timeout=drain_seconds + END_SECONDS)
+        if not done:
+            log.error("worker does not end: killed", pid=self.pid)
+            with suppress(ProcessLookupError):
+                self._process.kill()
+            await asyncio.wait([self.ended])
+
+    async def _ask(self, question: bytes | None) -> Any:
+        """The next answer, which a worker that has been started owes without a question."""
+        async with self._asking:
+            if question:
+                self._writer.write(question)
+            line = await self._line()
+        if not line:
+            raise StartupError(f"a worker ended with exit code {await self._process.wait()} before it was ready")
+        answer = json.loads(line)
+        if isinstance(answer, dict):
+            raise StartupError(answer["failed"])
+        return answer
+
+    async def _line(self) -> bytes:
+        """Nothing if it has ended."""
+        try:
+            return await self._reader.readline()
+        except ConnectionError:
+            return b""
+
+    async def _end(self) -> int:
+        code = await self._process.wait()
+        self.ready = False
+        # Its last line is its metrics, if it ended by itself.
+        async with self._asking:
+            while line := await self._line():
+                answer = json.loads(line)
+                if isinstance(answer, list):
+                    self._told(answer)
+        self._writer.close()
+        return code
+
+    def _told(self, answer: Any) -> None:
+        self.families = [Family(*family) for family in answer]
+
+
+class Supervisor:
+    """Workers in slots: a slot's worker may die or be replaced, the slot goes on."""
+
+    def __init__(self, settings: Settings, metrics: Metrics) -> None:
+        """`settings` are those of a worker, but for its bundle."""
+        self._settings = settings
+        self._metrics = metrics
+        self._slots: list[Worker] = []
+        self._changing = [asyncio.Lock() for _ in range(settings.workers)]
+        self._alive: set[Worker] = set()
+        self._counted: list[Family] = []
+        """What workers counted that have ended."""
+        self._bundle = settings.bundle_folder.resolve()
+        self._tasks: list[asyncio.Task[None]] = []
+
+    @property
+    def ready(self) -> bool:
+        """Every slot's worker takes calls."""
+        return bool(self._slots) and all(worker.ready for worker in self._slots)
+
+    async def start(self, port: "ReservedPort") -> None:
+        """Returns when all workers take calls. Raises StartupError if one cannot."""
+        self._slots = [await self._start(self._bundle) for _ in self._changing]
+        await asyncio.gather(*(worker.loaded() for worker in self._slots))
+        port.probe()
+        await asyncio.gather(*(worker.listen() for worker in self._slots))
+        self._tasks = [asyncio.create_task(self._keep(slot)) for slot in range(len(self._slots))]
+        log.info("workers ready", pids=[worker.pid for worker in self._slots])
+
+    async def replace(self) -> None:
+        """Every worker by a new one, which reads anew what `current` names, and takes calls before the old one drains.
+
+        The old ones stay if a new one cannot start.
+        """
+        bundle = self._settings.bundle_folder.resolve()
+        for slot, changing in enumerate(self._changing):
+            async with changing:
+                old = self._slots[slot]
+                try:
+                    new = await self._ready(bundle)
+                except StartupError as error:
+                    log.error("workers not replaced", error=str(error), replaced=slot)
+                    return
+                self._slots[slot], self._bundle = new, bundle
+                log.info("worker replaced", pid=old.pid, by=new.pid)
+                await old.stop(self._settings.drain_seconds)
+
+    async def stop(self) -> None:
+        """Lets every worker drain."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.gather(*(worker.stop(self._settings.drain_seconds) for worker in self._alive))
+
+    async def families(self) -> list[Family]:
+        """The metrics of all, those of workers that have ended included."""
+        alive = list(self._alive)
+        if asking := [asyncio.create_task(worker.refresh()) for worker in alive]:
+            await asyncio.wait(asking, timeout=METRICS_SECONDS)
+        self._metrics.all_ready(self.ready)
+        # Read in one go: a worker that ends meanwhile is counted among the living or among the ended, never in both.
+        return worker_metrics.merged(
+            [worker_metrics.families(self._metrics.registry), self._counted, *(w.families for w in self._alive)]
+        )
+
+    async def _start(self, bundle: os.PathLike[str]) -> Worker:
+        worker = await Worker.start(self._settings.model_copy(update={"bundle": bundle}))
+        self._alive.add(worker)
+        worker.ended.add_done_callback(lambda _: self._bury(worker))
+        return worker
+
+    async def _ready(self, bundle: os.PathLike[str]) -> Worker:
+        worker = await self._start(bundle)
+        try:
+            await worker.loaded()
+            await worker.listen()
+        except BaseException:
+            worker.terminate()
+            raise
+        return worker
+
+    def _bury(self, worker: Worker) -> None:
+        self._alive.discard(worker)
+        self._counted = worker_metrics.merged([self._counted, worker_metrics.lasting(worker.families)])
+
+    async def _keep(self, slot: int) -> None:
+        pause = FIRST_PAUSE_SECONDS
+        while True:
+            worker = self._slots[slot]
+            code = await asyncio.shield(worker.ended)
+            if self._slots[slot] is not worker:
+                continue  # it was replaced
+            if time.monotonic() - worker.born > STEADY_SECONDS:
+                pause = FIRST_PAUSE_SECONDS
+            self._metrics.worker_died()
+            log.error("worker died", pid=worker.pid, exit_code=code, again_in_seconds=pause)
+            while self._slots[slot] is worker:
+                await asyncio.sleep(pause)
+                pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
+                await self._again(slot, worker)
+
+    async def _again(self, slot: int, dead: Worker) -> None:
+        async with self._changing[slot]:
+            if self._slots[slot] is not dead:
+                return
+            try:
+                self._slots[slot] = await self._ready(self._bundle)
+            except StartupError as error:
+                log.error("worker does not start", error=str(error))
+            else:
+                log.info("worker ready", pid=self._slots[slot].pid)
+
+
+class ReservedPort:
+    """A port that workers share, held as long as there are any, so that it stays the same and is nobody else's."""
+
+    def __init__(self, host: str, port: int) -> None:
+        """Raises StartupError if somebody listens there."""
+        self._where = f"{host}:{port}"
+        try:
+            self._found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        except OSError as error:
+            raise StartupError(f"settings: host: {host}: {error.strerror}") from error
+        self.probe()
+        # Bound, and never listening: connections go to the workers alone.
+        self._held = self._bound(shared=True)
+        self.number: int = self._held.getsockname()[1]
+
+    def probe(self) -> None:
+        """Raises StartupError if somebody listens there: sharing it, one would hear of nobody."""
+        self._bound(shared=False).close()
+
+    def close(self) -> None:
+        self._held.close()
+
+    def _bound(self, *, shared: bool) -> socket.socket:
+        family, kind, protocol, _, address = self._found
+        bound = socket.socket(family, kind, protocol)
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, int(shared))
+        try:
+            bound.bind(address)
+        except OSError as error:
+            bound.close()
+            raise StartupError(f"cannot listen on {self._where}; is another server running there?") from error
+        return bound
+
+
+class _Merged(Collector):
+    """Collects, on the thread of the HTTP server, what the supervisor's event loop finds out."""
+
+    def __init__(self, supervisor: Supervisor) -> None:
+        self._supervisor = supervisor
+        self._loop = asyncio.get_running_loop()
+
+    def collect(self) -> Iterator[Metric]:
+        found = asyncio.run_coroutine_threadsafe(self._supervisor.families(), self._loop)
+        yield from worker_metrics.metrics(found.result())
+
+
+async def supervise(settings: Settings) -> None:
+    """Serves until SIGTERM or SIGINT, then drains. SIGHUP replaces the workers. Raises StartupError if it cannot start."""
+    stop, renew = asyncio.Event(), asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    loop.add_signal_handler(signal.SIGHUP, renew.set)
+    async with _supervised(settings) as supervisor:
+        renewing = asyncio.create_task(_renewed(supervisor, renew))
+        await stop.wait()
+        log.info("draining", at_most_seconds=settings.drain_seconds)
+        renewing.cancel()
+        await asyncio.gather(renewing, return_exceptions=True)
+    log.info("stopped")
+
+
+async def _renewed(supervisor: Supervisor, renew: asyncio.Event) -> None:
+    while True:
+        await renew.wait()
+        renew.clear()
+        await supervisor.replace()
+
+
+@asynccontextmanager
+async def _supervised(settings: Settings) -> AsyncIterator[Supervisor]:
+    if sys.platform != "linux":
+        raise StartupError("settings: workers: several share a port on Linux alone; run one, or one on each port")
+    metrics = Metrics(collected=settings.metrics == "on")
+    async with AsyncExitStack() as stack:
+        port = ReservedPort(settings.host, settings.port)
+        stack.callback(port.close)
+        url = settings.redis_url or await _store(settings, stack)
+        cores = len(os.sched_getaffinity(0))
+        changes = {
+            "port": port.number,
+            "redis_url": url,
+            "inference_threads": settings.inference_threads or max(1, cores // settings.workers),
+        }
+        supervisor = Supervisor(settings.model_copy(update=changes), metrics)
+        metrics_port = 0
+        if settings.metrics == "on":
+            registry = CollectorRegistry()
+            registry.register(_Merged(supervisor))
+            metrics_port = stack.enter_context(exposed(registry, settings.metrics_host, settings.metrics_port))
+        stack.push_async_callback(supervisor.stop)
+        await supervisor.start(port)
+        where = f"{settings.metrics_host}:{metrics_port}" if metrics_port else "off"
+        log.info("ready", address=f"{settings.host}:{port.number}", metrics=where)
+        yield supervisor
+
+
+async def _store(settings: Settings, stack: AsyncExitStack) -> str:
+    """The embedded Valkey of all workers, which is started again when it dies."""
+    valkey = await asyncio.to_thread(EmbeddedValkey.start, settings.data / "valkey")
+    stack.push_async_callback(asyncio.to_thread, valkey.stop)
+    closing = asyncio.Event()
+
+    async def watch() -> None:
+        while not closing.is_set():
+            try:
+                await asyncio.to_thread(valkey.revive)
+            except StartupError as error:
+                log.error("the embedded session store is down", error=str(error))
+            with suppress(TimeoutError):
+                await asyncio.wait_for(closing.wait(), STORE_CHECK_SECONDS)
+
+    async def end(watching: asyncio.Task[None]) -> None:
+        # Not cancelled: a Valkey that is being started must not outlive the server.
+        closing.set()
+        await watching
+
+    stack.push_async_callback(end, asyncio.create_task(watch()))
+    return valkey.url

@@ -1,0 +1,94 @@
+"""One of several workers: a server that shares its port, and does what its supervisor says through a socket.
+
+It is told one line at a time: first its settings, then `listen`, then `metrics` as often as somebody asks for them. It answers each with a
+line of JSON. SIGTERM, or the end of its supervisor, lets it drain; its last line is its metrics.
+"""
+
+import asyncio
+import json
+import signal
+import socket
+import sys
+from contextlib import suppress
+from typing import Any
+
+import uvloop
+
+from steersman_service.errors import StartupError
+from steersman_service.logs import configure_logs
+from steersman_service.metrics import Metrics
+from steersman_service.server import Membership, running
+from steersman_service.settings import Settings
+from steersman_service.worker_metrics import families
+
+LISTEN, METRICS = b"listen\n", b"metrics\n"
+# Of a line: metrics are the longest, about 100 KB.
+MAX_LINE_BYTES = 1 << 26
+
+
+class Worker:
+    """The worker's side of the socket."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, metrics: Metrics) -> None:
+        self._reader = reader
+        self._writer = writer
+        self._metrics = metrics
+        self._listen = asyncio.Event()
+        self.stop = asyncio.Event()
+        """Set when it shall drain."""
+
+    async def obey(self) -> None:
+        """Until the supervisor is gone."""
+        async for line in self._reader:
+            if line == LISTEN:
+                self._listen.set()
+            else:
+                assert line == METRICS, line
+                self.tell_metrics()
+        self.stop.set()
+
+    async def may_listen(self) -> None:
+        """Raises StartupError if it shall stop instead."""
+        self.tell("loaded")
+        waiting = [asyncio.create_task(event.wait()) for event in (self._listen, self.stop)]
+        await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+        for task in waiting:
+            task.cancel()
+        if self.stop.is_set():
+            raise StartupError("the server was stopped before it was ready")
+
+    def tell_metrics(self) -> None:
+        self.tell(families(self._metrics.registry))
+
+    def tell(self, message: Any) -> None:
+        self._writer.write(json.dumps(message).encode() + b"\n")
+
+    async def close(self) -> None:
+        """When all that was told has been sent."""
+        self._writer.close()
+        with suppress(OSError):  # the supervisor is gone
+            await self._writer.wait_closed()
+
+
+async def work(connection: socket.socket) -> None:
+    """Serves until told to stop. A failure to start is told to the supervisor."""
+    reader, writer = await asyncio.open_connection(sock=connection)
+    settings = Settings(**json.loads(await reader.readline()))
+    configure_logs(settings.log_level, settings.log_format)
+    metrics = Metrics(collected=settings.metrics == "on")
+    worker = Worker(reader, writer, metrics)
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, worker.stop.set)
+    obeying = asyncio.create_task(worker.obey())
+    try:
+        async with running(settings, Membership(metrics, worker.may_listen)):
+            worker.tell("ready")
+            await worker.stop.wait()
+    except StartupError as error:
+        worker.tell({"failed": str(error)})
+    worker.tell_metrics()
+    obeying.cancel()
+    await worker.close()
+
+
+if __name__ == "__main__":
+    uvloop.run(work(socket.socket(fileno=int(sys.argv[1]))))

@@ -1,0 +1,237 @@
+"""Several workers on one port, under load: killed, replaced, drained. Clients count their answers."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Self, cast
+
+import grpc
+import pytest
+
+from steersman.v1.recommendation_service_pb2 import History, RecommendRequest
+from steersman.v1.recommendation_service_pb2_grpc import RecommendationServiceStub
+from steersman.v1.session_service_pb2 import AppendEventsRequest, Event, GetSessionRequest
+from steersman.v1.session_service_pb2_grpc import SessionServiceStub
+
+COMMAND = [sys.executable, "-m", "steersman_service", "serve", "--port", "0", "--metrics-port", "0", "--workers", "2"]
+OPERATE = Path(__file__).parents[2] / "docs" / "operate.md"
+CLIENTS = 6
+ANSWERED = re.compile(r'^grpc_server_handled_total\{grpc_code="OK",grpc_method="Recommend",.*\} (\S+)$', re.MULTILINE)
+
+
+class Served:
+    """A server of two workers, as `steersman serve` starts it."""
+
+    def __init__(self, process: "subprocess.Popen[str]") -> None:
+        self.process = process
+        assert process.stderr
+        self.log: list[dict[str, Any]] = []
+        for line in process.stderr:
+            self.log.append(json.loads(line))
+            if self.log[-1]["event"] == "ready":
+                break
+        self.address: str = self.log[-1]["address"]
+        self.metrics: str = self.log[-1]["metrics"]
+        self._rest = threading.Thread(target=lambda: self.log.extend(map(json.loads, process.stderr or ())))
+        self._rest.start()
+
+    def pids(self) -> list[int]:
+        """Of its workers: the processes that it started, but for the session store."""
+        children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
+        commands = {int(pid): Path(f"/proc/{pid}/cmdline").read_bytes() for pid in children}
+        return [pid for pid, command in commands.items() if b"steersman_service.worker" in command]
+
+    def scrape(self) -> str:
+        with urllib.request.urlopen(f"http://{self.metrics}/metrics") as response:
+            return str(response.read().decode())
+
+    def until(self, *lines: str) -> None:
+        """Waits until the metrics say so."""
+        while not set(lines) <= set(self.scrape().splitlines()):
+            time.sleep(0.01)
+
+    def answered(self) -> int:
+        return round(sum(map(float, ANSWERED.findall(self.scrape()))))
+
+    def channel(self) -> grpc.Channel:
+        """With a connection of its own, and the retries that docs/operate.md asks for."""
+        config = OPERATE.read_text("utf-8").partition("```json\n")[2].partition("```")[0]
+        options = [("grpc.use_local_subchannel_pool", 1), ("grpc.service_config", json.dumps(json.loads(config)))]
+        return grpc.insecure_channel(self.address, options)
+
+    def end(self) -> None:
+        self.process.send_signal(signal.SIGTERM)
+        self._rest.join()
+        self.process.wait()
+
+
+class Load:
+    """Clients that call one after the other, each on a connection of its own, until the end of the block."""
+
+    def __init__(self, server: Served) -> None:
+        self._server = server
+        self._stop = threading.Event()
+        self._threads = [threading.Thread(target=self._client) for _ in range(CLIENTS)]
+        self.answers = 0
+        self.errors: list[grpc.StatusCode] = []
+        self._lock = threading.Lock()
+
+    def __enter__(self) -> Self:
+        for thread in self._threads:
+            thread.start()
+        self.more()
+        return self
+
+    def __exit__(self, *failed: object) -> None:
+        self._stop.set()
+        for thread in self._threads:
+            thread.join()
+
+    def more(self) -> None:
+        """Returns after another answer or error for each client, and more."""
+        goal = self.answers + len(self.errors) + 10 * CLIENTS
+        while self.answers + len(self.errors) < goal:
+            time.sleep(0.01)
+
+    def _client(self) -> None:
+        with self._server.channel() as channel:
+            recommend = RecommendationServiceStub(channel).Recommend
+            request = RecommendRequest(history=History(item_ids=["101", "102"]), k=3)
+            while not self._stop.is_set():
+                try:
+                    items = len(recommend(request, timeout=60).items)
+                except grpc.RpcError as error:
+                    with self._lock:
+                        self.errors.append(cast(grpc.Call, error).code())
+                else:
+                    with self._lock:
+                        self.answers += items == 3
+
+
+@contextmanager
+def served(data: Path, bundle: Path) -> Iterator[Served]:
+    command = [*COMMAND, "--data", str(data), "--bundle", str(bundle), "--log-format", "json"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        server = Served(process)
+        try:
+            yield server
+        finally:
+            server.end()
+
+
+@pytest.fixture(scope="module")
+def current(bundle_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A link to the bundle, which a test may turn elsewhere."""
+    link = tmp_path_factory.mktemp("link") / "current"
+    link.symlink_to(bundle_dir)
+    return link
+
+
+@pytest.fixture(scope="module")
+def server(current: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    with served(tmp_path_factory.mktemp("data"), current) as server:
+        yield server
+
+
+def test_workers_are_one_server(server: Served) -> None:
+    """One port, one session store, one set of metrics."""
+    server.until("steersman_ready 1.0", "steersman_workers 2.0", "steersman_queue_capacity 512.0")
+    before = server.answered()
+    with Load(server) as load:
+        pass
+    assert not load.errors
+    assert server.answered() - before == load.answers
+    with server.channel() as channel:
+        event = Event(event_id="e", item_id="101")
+        SessionServiceStub(channel).AppendEvents(AppendEventsRequest(session_id="s", events=[event]))
+    for _ in range(8):
+        with server.channel() as channel:
+            found = SessionServiceStub(channel).GetSession(GetSessionRequest(session_id="s"))
+            assert found.session.item_ids == ["101"]
+    assert len(server.pids()) == 2
+
+
+def test_a_worker_that_is_killed_loses_no_request(server: Served) -> None:
+    before = server.answered()
+    (deaths,) = re.findall(r"^steersman_worker_deaths_total (\d+)", server.scrape(), re.MULTILINE)
+    dying = server.pids()[0]
+    with Load(server) as load:
+        server.scrape()
+        os.kill(dying, signal.SIGKILL)
+        server.until("steersman_ready 0.0")
+        load.more()
+        server.until("steersman_ready 1.0", "steersman_workers 2.0")
+        load.more()
+    assert not load.errors
+    assert dying not in server.pids()
+    assert len(server.pids()) == 2
+    assert f"steersman_worker_deaths_total {int(deaths) + 1}.0" in server.scrape()
+    # What it had counted before stays counted. Only what it counted since it was asked last is gone.
+    assert before < server.answered() <= before + load.answers + CLIENTS
+
+
+def test_sighup_replaces_every_worker_and_loses_nothing(server: Served) -> None:
+    before, old = server.answered(), server.pids()
+    with Load(server) as load:
+        server.process.send_signal(signal.SIGHUP)
+        while set(old) & set(server.pids()):
+            load.more()
+    assert not load.errors
+    assert len(server.pids()) == 2
+    assert server.answered() - before == load.answers
+    server.until("steersman_ready 1.0", "steersman_workers 2.0")
+
+
+def test_workers_stay_where_new_ones_cannot_start(server: Served, current: Path, tmp_path: Path) -> None:
+    before, bundle = server.pids(), current.resolve()
+    current.unlink()
+    current.symlink_to(tmp_path)
+    server.process.send_signal(signal.SIGHUP)
+    while not any(line["event"] == "workers not replaced" for line in server.log):
+        time.sleep(0.01)
+    assert any("manifest.json" in line.get("error", "") for line in server.log)
+    # One that dies now comes back with the bundle that the others serve.
+    os.kill(before[0], signal.SIGKILL)
+    server.until("steersman_ready 0.0")
+    server.until("steersman_ready 1.0")
+    assert before[1] in server.pids()
+    current.unlink()
+    current.symlink_to(bundle)
+
+
+def test_sigterm_drains_every_worker(bundle_dir: Path, tmp_path: Path) -> None:
+    with served(tmp_path, bundle_dir) as server:
+        pids = server.pids()
+        with Load(server) as load:
+            server.process.send_signal(signal.SIGTERM)
+            server.process.wait()
+    assert server.process.returncode == 0
+    assert server.log[-1]["event"] == "stopped"
+    # Who was not answered found no server, however often it tried.
+    assert set(load.errors) == {grpc.StatusCode.UNAVAILABLE}
+    assert not any(Path(f"/proc/{pid}").exists() for pid in pids)
+
+
+def test_workers_do_not_outlive_their_supervisor(bundle_dir: Path, tmp_path: Path) -> None:
+    with served(tmp_path, bundle_dir) as server:
+        pids = server.pids()
+        server.process.kill()
+        while any(Path(f"/proc/{pid}").exists() for pid in pids):
+            time.sleep(0.01)
+
+
+def test_workers_that_cannot_start_say_why(tmp_path: Path) -> None:
+    command = [*COMMAND, "--data", str(tmp_path), "--bundle", str(tmp_path / "nowhere")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "manifest.json" in done.stderr
+    assert "Traceback" not in done.stderr

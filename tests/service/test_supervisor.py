@@ -1,0 +1,44 @@
+"""The port that workers share. The workers themselves: tests/e2e/test_workers.py."""
+
+import socket
+from concurrent.futures import ThreadPoolExecutor
+
+import grpc
+import pytest
+
+from steersman_service.errors import StartupError
+from steersman_service.supervisor import ReservedPort
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0", "localhost"])
+def test_a_reserved_port_is_for_workers_alone(host: str) -> None:
+    port = ReservedPort(host, 0)
+    port.probe()
+    address = f"{host}:{port.number}"
+    workers = [grpc.server(ThreadPoolExecutor(1), options=[("grpc.so_reuseport", 1)]) for _ in range(2)]
+    try:
+        for worker in workers:
+            assert worker.add_insecure_port(address) == port.number
+            worker.start()
+        for another in (port.probe, lambda: ReservedPort(host, port.number)):
+            with pytest.raises(StartupError, match="another server"):
+                another()
+        alone = grpc.server(ThreadPoolExecutor(1), options=[("grpc.so_reuseport", 0)])
+        with pytest.raises(RuntimeError):
+            alone.add_insecure_port(address)
+    finally:
+        for worker in workers:
+            worker.stop(None).wait()
+        port.close()
+
+
+def test_a_port_that_is_taken_is_refused() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        number = taken.getsockname()[1]
+        with pytest.raises(StartupError, match=f"127.0.0.1:{number}; is another server"):
+            ReservedPort("127.0.0.1", number)
+
+
+def test_a_host_that_nobody_knows_is_named() -> None:
+    with pytest.raises(StartupError, match=r"nobody\.invalid"):
+        ReservedPort("nobody.invalid", 0)
