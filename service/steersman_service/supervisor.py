@@ -258,13 +258,14 @@ class ReservedPort:
         """Raises StartupError if somebody listens there."""
         self._where = f"{host}:{port}"
         try:
-            self._found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+            self._family, *_, self._address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         except OSError as error:
             raise StartupError(f"settings: host: {host}: {error.strerror}") from error
         self.probe()
         # Bound, and never listening: connections go to the workers alone.
         self._held = self._bound(shared=True)
-        self.number: int = self._held.getsockname()[1]
+        self._address = self._held.getsockname()
+        self.number: int = self._address[1]
 
     def probe(self) -> None:
         """Raises StartupError if somebody listens there: sharing it, one would hear of nobody."""
@@ -274,12 +275,11 @@ class ReservedPort:
         self._held.close()
 
     def _bound(self, *, shared: bool) -> socket.socket:
-        family, kind, protocol, _, address = self._found
-        bound = socket.socket(family, kind, protocol)
+        bound = socket.socket(self._family)
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, int(shared))
         try:
-            bound.bind(address)
+            bound.bind(self._address)
         except OSError as error:
             bound.close()
             raise StartupError(f"cannot listen on {self._where}; is another server running there?") from error
