@@ -258,14 +258,15 @@ class ReservedPort:
         """Raises StartupError if somebody listens there."""
         self._where = f"{host}:{port}"
         try:
-            self._family, *_, self._address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+            found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         except OSError as error:
             raise StartupError(f"settings: host: {host}: {error.strerror}") from error
+        self._family, self._address = found[0], found[4]
         self.probe()
         # Bound, and never listening: connections go to the workers alone.
         self._held = self._bound(shared=True)
         self._address = self._held.getsockname()
-        self.number: int = self._address[1]
+        self.number: int = self._held.getsockname()[1]
 
     def probe(self) -> None:
         """Raises StartupError if somebody listens there: sharing it, one would hear of nobody."""

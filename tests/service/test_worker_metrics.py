@@ -2,7 +2,7 @@
 
 from math import isnan, nan
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
@@ -34,6 +34,7 @@ def process(counts: Counts) -> CollectorRegistry:
     return registry
 
 
+@settings(deadline=None)
 @given(st.lists(COUNTS, min_size=1, max_size=4))
 def test_processes_count_as_one_would(shares: list[Counts]) -> None:
     together = values(families(process([count for share in shares for count in share])))
