@@ -9,7 +9,7 @@ READY := $(VENV)/.ready
 BUNDLE := $(DATA)/bundles/current
 
 .DEFAULT_GOAL := help
-.PHONY: help setup proto proto-check lint types test docs docs-check deploy-check interop train serve loadtest bench bench-train clean
+.PHONY: help setup proto proto-check lint types test docs docs-check deploy-check interop train serve loadtest bench bench-engine bench-train clean
 
 help: ## This list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 22
@@ -89,7 +89,12 @@ $(DATA)/histories.parquet: | $(READY)
 	$(BIN)/python -c 'import pathlib, sys; from steersman_training.movielens import open_tables; \
 		open_tables("movielens-100k", pathlib.Path(sys.argv[1])).interactions.sink_parquet(sys.argv[2])' $(DATA)/cache $@
 
-bench: $(READY) ## Benchmarks, by hand: batched against single calls, with metrics against without
+# BENCH="--data FOLDER" takes other data than MovieLens-100K; `python -m tests.bench.peers --help` has the rest.
+bench: $(READY) ## Steersman beside Triton, Ray Serve, MLServer and LitServe, on the same graphs, histories and client: about 15 minutes
+	$(BIN)/python -m tests.bench.peers.install --into $(DATA)/peers
+	$(BIN)/python -m tests.bench.peers --peers $(DATA)/peers --work $(DATA)/bench --out $(DATA)/bench --cache $(DATA)/cache $(BENCH)
+
+bench-engine: $(BUNDLE) ## Benchmarks, by hand: batched against single calls, with metrics against without
 	$(BIN)/python -m tests.bench.batching --bundle $(BUNDLE)
 	$(BIN)/python -m tests.bench.overhead --bundle $(BUNDLE)
 

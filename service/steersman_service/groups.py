@@ -5,7 +5,7 @@ import numpy as np
 from steersman_service.bundle import Array
 
 # What a call of `lower` costs beside its positions, in positions: below this much padding, another call does not pay. On one
-# thread it was 19 at D=64 (`make bench` prints it); it is less the wider the recommender is, as its positions cost more.
+# thread it was 19 at D=64 (`make bench-engine` prints it); it is less the wider the recommender is, as its positions cost more.
 CALL_POSITIONS = 16
 
 

@@ -1,6 +1,6 @@
 """What a request costs in the engine, alone and in company: each pair of ways is measured by turns in the same run.
 
-make bench
+make bench-engine
 
 Histories are of mixed lengths, evenly spread up to the window's. One thread computes. The last line tells what a call of
 `lower` costs beside its positions, in positions: `CALL_POSITIONS` of groups.py.

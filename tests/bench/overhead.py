@@ -1,6 +1,6 @@
 """What metrics and logs cost: throughput of a server with them against one without, by turns in the same run.
 
-make bench
+make bench-engine
 
 Both servers are processes of their own; this one is the client. Two processes of the same program may differ by a few per
 cent for as long as they live, so every round starts both anew. `--log-level none` compares two servers without, which tells
