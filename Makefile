@@ -9,7 +9,7 @@ READY := $(VENV)/.ready
 BUNDLE := $(DATA)/bundles/current
 
 .DEFAULT_GOAL := help
-.PHONY: help setup proto proto-check lint types test docs docs-check deploy-check interop train serve loadtest bench bench-engine bench-train clean
+.PHONY: help setup proto proto-check lint types test docs docs-check deploy-check interop train serve loadtest bench bench-engine bench-million bench-train clean
 
 help: ## This list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 22
@@ -97,6 +97,11 @@ bench: $(READY) ## Steersman beside Triton, Ray Serve, MLServer and LitServe, on
 bench-engine: $(BUNDLE) ## Benchmarks, by hand: batched against single calls, with metrics against without
 	$(BIN)/python -m tests.bench.batching --bundle $(BUNDLE)
 	$(BIN)/python -m tests.bench.overhead --bundle $(BUNDLE)
+
+# Of a bundle with D=128 and the interactions that it was trained on; WORK keeps the indexes that were built.
+WORK ?= $(DATA)/million
+bench-million: $(READY) ## A million items, by hand: the indexes against the plain exact scan, of BUNDLE, with HISTORIES
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.bench.million --bundle $(BUNDLE) --histories $(HISTORIES) --work $(WORK) --out $(DATA)/million_report
 
 # The peers' virtual environment and checkout: `python -m tests.bench.train_speed --help`. Without them Steersman is measured alone.
 DATASET ?= movielens-100k

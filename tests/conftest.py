@@ -31,8 +31,10 @@ def bundle_dir(data_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
     return make_bundle(data_dir, tmp_path_factory.mktemp("bundles"))
 
 
-def make_bundle(data_dir: Path, out: Path, *, seed: int = 0, hook: int | None = None, kind: "Kind" = "topk") -> Path:
-    """Trains a tiny recommender and writes its bundle; a few seconds."""
+def make_bundle(
+    data_dir: Path, out: Path, *, seed: int = 0, hook: int | None = None, kind: "Kind" = "topk", index_from: int = 1000
+) -> Path:
+    """Trains a tiny recommender and writes its bundle; a few seconds. It has an index if `index_from` is at most 60."""
     import torch
 
     from steersman_training.concepts import ConceptConfig
@@ -50,6 +52,7 @@ def make_bundle(data_dir: Path, out: Path, *, seed: int = 0, hook: int | None = 
         SaeConfig(features=64, active=8, epochs=20, batch_size=128, dead_after=4000, kind=kind, seed=seed),
         ConceptConfig(terms=8, learners=64, steps=60, users=32, seed=seed),
         min_concept_items=5,
+        index_from=index_from,
     )
     data = load(str(data_dir), cache=out / "cache")
     return train(data, config, out, torch.device("cpu"), Silent()).folder

@@ -1,4 +1,4 @@
-"""A bundle, read and verified: format 1.0 of proto/README.md."""
+"""A bundle, read and verified: format 1.1 of proto/README.md."""
 
 import hashlib
 import json
@@ -22,6 +22,8 @@ FORMAT_MAJOR = 1
 MANIFEST = "manifest.json"
 GRAPHS = ("lower", "concept", "edit", "upper", "search")
 SUFFIXES = {"onnx": ".onnx", "torch": ".ts"}
+# Of large catalogues only: a scan of all items that misses none of the best (with SCAN_DATA beside it), and lists that are quick.
+SCAN, SCAN_DATA, LISTS = "scan.onnx", "scan.data", "index.faiss"
 TABLES = ("items.parquet", "features.parquet", "concepts.parquet")
 
 Array = npt.NDArray[Any]
@@ -62,6 +64,7 @@ def load_bundle(folder: Path, backend: str) -> Bundle:
     folder = folder.resolve()
     manifest = _read_manifest(folder)
     needed = ["items.npy", "biases.npy", "golden.npz", *TABLES, *(f"{name}{SUFFIXES[backend]}" for name in GRAPHS)]
+    needed += (SCAN, SCAN_DATA, LISTS) if manifest.HasField("index") else ()
     for name in needed:
         if name not in manifest.files:
             raise BundleError(name, f"not among the files of {MANIFEST}")

@@ -34,7 +34,7 @@ class Terms(NamedTuple):
 
 
 class Found(NamedTuple):
-    """The best items, best first, equal scores by row. What is no item that may be returned has score minus infinity, and comes last."""
+    """The best items, best first, equal scores by row. Where fewer may be returned, others fill the rest, with score minus infinity."""
 
     rows_BK: Tensor
     scores_BK: Tensor

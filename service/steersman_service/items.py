@@ -78,9 +78,9 @@ class Categories:
         some = ", ".join(islice(self._rows_of, SHOWN)) or "none"
         return f"no item has {value[:50]!r}; {did_you_mean(value, self._rows_of, f'values are {some}')}"
 
-    def lean(self, value: str, size: int) -> Lean:
-        """1 for items that have `value`, 0 for the others of the `size` items. (N)"""
-        return self.having([value], size).astype(np.float64)
+    def tilt(self, tilts_N: Lean, value: str, strength: float) -> None:
+        """Adds `strength` to the tilts of items that have `value`; the others are not touched."""
+        tilts_N[self._rows_of.get(value, NOWHERE)] += strength
 
 
 class Numbers:
@@ -106,9 +106,9 @@ class Numbers:
             return f"is {value[:50]!r}, but the attribute is numeric: leave it empty, and large values are favoured"
         return "" if self._standardised_N.any() else "stands for a number that is the same for all items"
 
-    def lean(self, value: str, size: int) -> Lean:
-        """Standard scores over the items whose value is known and finite, 0 for the others. (N)"""
-        return self._standardised_N
+    def tilt(self, tilts_N: Lean, value: str, strength: float) -> None:
+        """Adds `strength` times the standard score, over the items whose value is known and finite; the others are not tilted."""
+        tilts_N += strength * self._standardised_N
 
     @cached_property
     def _standardised_N(self) -> Lean:

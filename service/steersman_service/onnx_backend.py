@@ -1,6 +1,7 @@
 """Runs a bundle's graphs in ONNX Runtime, on a CPU or with the CUDA provider."""
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 import onnxruntime as ort
@@ -44,16 +45,8 @@ class OnnxBackend:
         return dict(zip(outputs, binding.get_outputs(), strict=True))
 
     def _session(self, bundle: Bundle, graph: Graph, threads: int) -> ort.InferenceSession:
-        options = ort.SessionOptions()
-        options.intra_op_num_threads = threads
-        # Spinning threads answer a busy loop of calls sooner and take the core from everything else.
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        options.log_severity_level = 3
         file = f"{graph.name}.onnx"
-        try:
-            session = ort.InferenceSession(bundle.folder / file, options, providers=[PROVIDERS[self.device]])
-        except Exception as error:
-            raise BundleError(file, f"ONNX Runtime does not load it: {error}") from error
+        session = open_session(bundle.folder / file, self.device, threads)
         for kind, wanted, actual in (
             ("inputs", graph.inputs, session.get_inputs()),
             ("outputs", graph.outputs, session.get_outputs()),
@@ -61,6 +54,19 @@ class OnnxBackend:
             if missing := {tensor.name for tensor in wanted} ^ {tensor.name for tensor in actual}:
                 raise BundleError(file, f"{kind} differ from the manifest's: {', '.join(sorted(missing))}")
         return session
+
+
+def open_session(path: Path, device: str, threads: int) -> ort.InferenceSession:
+    """A graph in ONNX Runtime, on "cpu" or "cuda". Raises BundleError if it does not load."""
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads
+    # Spinning threads answer a busy loop of calls sooner and take the core from everything else.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.log_severity_level = 3
+    try:
+        return ort.InferenceSession(path, options, providers=[PROVIDERS[device]])
+    except Exception as error:
+        raise BundleError(path.name, f"ONNX Runtime does not load it: {error}") from error
 
 
 def _device(wanted: str) -> str:

@@ -30,6 +30,7 @@ from steersman_service.engine import Edits, Engine, Work
 from steersman_service.errors import StartupError
 from steersman_service.feature_service import FeatureService
 from steersman_service.golden import replay_golden
+from steersman_service.index_large import LargeIndex
 from steersman_service.items import Items
 from steersman_service.list_change import ListChange
 from steersman_service.metrics import Metrics
@@ -145,6 +146,9 @@ def _load_engine(settings: Settings, metrics: Metrics) -> Engine:
     bundle = load_bundle(settings.bundle_folder, settings.backend)
     backend = load_backend(bundle, settings.backend, settings.device, settings.inference_threads)
     engine = Engine(bundle, backend)
+    # A GPU reads a whole catalogue sooner than a CPU chooses what to read of it.
+    if bundle.manifest.HasField("index") and backend.device == "cpu":
+        engine.index = LargeIndex(bundle, backend, settings.inference_threads, approximate=settings.search == "auto")
     replay_golden(engine)
     _warm_up(engine, settings.max_batch)
     engine.observe = metrics.inference

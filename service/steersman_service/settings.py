@@ -40,6 +40,9 @@ class Settings(BaseSettings):
         ge=0,
         description="CPU threads of one batch; 0 leaves it to the backend, which takes all, and shares them among workers",
     )
+    search: Literal["auto", "exact"] = Field(
+        "auto", description="auto takes the approximate index of a bundle that carries one; exact misses no item"
+    )
     queue_size: int = Field(256, ge=1, description="Requests that may wait; more are refused at once")
     max_batch: int = Field(64, ge=1, description="Most requests computed together")
     state_cache_mb: int = Field(

@@ -32,5 +32,5 @@ def tilts(controls: Sequence[Control], items: Items) -> Array | None:
     # In double precision, so that the order of the controls does not matter.
     tilts_N = np.zeros(len(items))
     for control in controls:
-        tilts_N += control.strength * items.attributes[control.attribute.name].lean(control.attribute.value, len(items))
+        items.attributes[control.attribute.name].tilt(tilts_N, control.attribute.value, control.strength)
     return tilts_N.astype(np.float32)

@@ -16,6 +16,7 @@ from steersman_service.backend import Backend, Tensor, load_backend
 from steersman_service.bundle import Array, Bundle, load_bundle
 from steersman_service.engine import Answer, Edits, Engine, Work
 from steersman_service.groups import length_groups, one_group
+from steersman_service.index_large import LargeIndex
 from steersman_service.state_cache import StateCache
 
 BACKENDS = ["onnx", "torch"]
@@ -43,8 +44,8 @@ def engine(request: pytest.FixtureRequest, engines: dict[str, Engine]) -> Engine
 
 @pytest.fixture(scope="module")
 def below_the_last_block(data_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A bundle whose hook lies after the first of two blocks."""
-    return make_bundle(data_dir, tmp_path_factory.mktemp("below"), hook=1)
+    """A bundle whose hook lies after the first of two blocks. It carries an index."""
+    return make_bundle(data_dir, tmp_path_factory.mktemp("below"), hook=1, index_from=60)
 
 
 class Counting:
@@ -177,6 +178,24 @@ def test_alone_equals_batched_where_the_hook_is_below_the_last_block(below_the_l
         for work, answer in zip(batch, engine.run(batch), strict=True):
             assert_same(answer, engine.run([work])[0], 1e-5)
     assert engine.states.held_bytes == 0
+
+
+@pytest.mark.parametrize("approximate", [True, False])
+def test_the_index_that_export_built_answers_as_the_graph(below_the_last_block: Path, approximate: bool) -> None:
+    bundle = load_bundle(below_the_last_block, "onnx")
+    backend = load_backend(bundle, "onnx", "cpu", 1)
+    plain, indexed = Engine(bundle, backend), Engine(bundle, backend)
+    indexed.index = LargeIndex(bundle, backend, 1, approximate=approximate)
+    assert {"plain", "steered"} == bundle.manifest.index.efforts[0].recall.keys()
+    assert bundle.manifest.figures["index.recall_at_20"] >= 0.99
+    batch, hits = works(bundle, 32, seed=9), []
+    for work, answer, wanted in zip(batch, indexed.run(batch), plain.run(batch), strict=True):
+        if approximate and work.tilts_N is None and work.eligible_N is None:
+            assert len(answer.rows_K) == len(wanted.rows_K)
+            hits.append(np.isin(wanted.rows_K, answer.rows_K).mean())
+        else:
+            assert_same(answer, wanted, 1e-5)
+    assert not approximate or np.mean(hits) > 0.9
 
 
 def test_graphs_run_for_those_requests_alone_that_ask_for_them(engine: Engine) -> None:

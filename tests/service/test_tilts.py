@@ -261,7 +261,8 @@ def test_a_number_that_tells_no_items_apart_is_refused(numbers: tuple[float | No
 @settings(deadline=None)
 @given(st.lists(st.none() | st.floats(), min_size=1, max_size=30))
 def test_standard_scores_are_finite_and_in_order_whatever_the_numbers(numbers: list[float | None]) -> None:
-    lean_N = items_with(*numbers).attributes["number"].lean("", len(numbers))
+    lean_N = np.zeros(len(numbers))
+    items_with(*numbers).attributes["number"].tilt(lean_N, "", 1.0)
     assert np.isfinite(lean_N).all()
     values_N = np.array([np.nan if number is None else number for number in numbers])
     known_N = np.isfinite(values_N)

@@ -1,9 +1,10 @@
-"""Writes a bundle (format 1.0 of proto/README.md), atomically."""
+"""Writes a bundle (format 1.1 of proto/README.md), atomically."""
 
 import hashlib
 import json
 import os
 import shutil
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -13,9 +14,10 @@ import polars as pl
 from google.protobuf import json_format
 
 from steersman.v1 import bundle_pb2
-from steersman_training.export import TOLERANCE, Graphs, Tensors, write_graphs
+from steersman_training.export import TOLERANCE, Array, Graphs, Tensors, write_graphs
+from steersman_training.index import Catalogue, write_lists, write_scan
 
-FORMAT = (1, 0)
+FORMAT = (1, 1)
 DTYPES = {"torch.int64": "int64", "torch.float32": "float32", "torch.bool": "bool"}
 
 
@@ -25,11 +27,13 @@ def write_bundle(
     graphs: Graphs,
     golden: dict[str, Tensors],
     tables: dict[str, pl.DataFrame],
+    queries: Mapping[str, Array] | None = None,
 ) -> Path:
     """Writes a bundle into `parent` under its version, and points `parent/current` to it. Returns its folder.
 
-    `manifest` comes with everything but format, version, time, graphs, tolerances and files; `tables` are the Parquet tables by name. A run
-    that is stopped half way leaves the current bundle as it was.
+    `manifest` comes with everything but format, version, time, graphs, tolerances and files; `tables` are the Parquet tables by name;
+    `queries` of held-out histories by kind, (Q, D), if there is to be an index. A run that is stopped half way leaves the current bundle
+    as it was.
     """
     parent.mkdir(parents=True, exist_ok=True)
     temporary = parent / f".writing-{os.getpid()}"
@@ -39,6 +43,11 @@ def write_bundle(
         for name, table in graphs.tables.items():
             np.save(temporary / _ARRAYS[name], table.numpy())
         write_graphs(graphs, golden, temporary)
+        if queries:
+            catalogue = Catalogue(*(table.numpy() for table in graphs.tables.values()))
+            write_scan(catalogue, temporary)
+            manifest.index.CopyFrom(write_lists(catalogue, queries, temporary))
+            manifest.figures["index.recall_at_20"] = min(manifest.index.efforts[0].recall.values())
         for name, frame in tables.items():
             frame.write_parquet(temporary / f"{name}.parquet")
         arrays = {

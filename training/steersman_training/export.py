@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 import onnxruntime
 import torch
 from torch import Tensor, nn
@@ -26,8 +27,11 @@ TOLERANCE = 1e-4
 GOLDEN_ROWS = 8
 GOLDEN_MARGIN = 1e-3
 """Distance of golden rows from ties between scores and from the threshold of the autoencoder."""
+MOST_SCORES = 1 << 25
+"""Computed to find golden rows: they and what the search makes of them take some 50 bytes each."""
 TABLES = ("items_ND", "biases_N")
 
+Array = npt.NDArray[np.float32]
 Tensors = dict[str, Tensor]
 
 
@@ -173,6 +177,9 @@ def golden_rows(graphs: Graphs, batch: Batch, concept_count: int, seed: int = 0)
 
     Raises ExportError if too few histories are far enough from both.
     """
+    # Of many items, fewer histories: every one of them scores all items.
+    most = max(GOLDEN_ROWS, MOST_SCORES // len(graphs.tables["items_ND"]))
+    batch = Batch(batch.ids_BT[:most], batch.lengths_B[:most])
     pool = {**graphs.tables, **_inputs(graphs, batch, concept_count, np.random.default_rng(seed))}
     _run(graphs, pool)
     chosen = _far_from_edges(graphs, pool).nonzero().flatten()[:GOLDEN_ROWS]
@@ -186,6 +193,19 @@ def golden_rows(graphs: Graphs, batch: Batch, concept_count: int, seed: int = 0)
     return _run(graphs, pool)
 
 
+@torch.no_grad()
+def sample_queries(graphs: Graphs, batch: Batch, seed: int = 0) -> dict[str, Array]:
+    """Queries of some histories, without controls and with edits of a few random features each, by kind. (B, D)"""
+    rng = np.random.default_rng(seed)
+    lower, edit, upper = (
+        next(spec for spec in graphs.specs if spec.name == name) for name in ("lower", "edit", "upper")
+    )
+    pool = {**graphs.tables, **_histories(batch), **_edits(graphs, len(batch.lengths_B), rng)}
+    pool |= lower(pool)
+    edited = {**pool, "h_BD": edit(pool)["edited_BD"]}
+    return {kind: upper(given)["query_BD"].numpy() for kind, given in (("plain", pool), ("steered", edited))}
+
+
 _GIVEN = {
     *TABLES, "ids_BT", "lengths_B", "concepts_BC", "concept_strengths_BC", "features_BE", "gains_BE", "strengths_BE", "eligible_BN",
     "tilts_BN", "k",
@@ -194,19 +214,29 @@ _GIVEN = {
 
 def _inputs(graphs: Graphs, batch: Batch, concept_count: int, rng: np.random.Generator) -> Tensors:
     rows, items = len(batch.lengths_B), len(graphs.tables["items_ND"])
-    features = next(spec.module.scale_F for spec in graphs.specs if isinstance(spec.module, Edit))
-    alive = features.nonzero().flatten()
     return {
-        "ids_BT": torch.from_numpy(batch.ids_BT),
-        "lengths_B": torch.from_numpy(batch.lengths_B),
+        **_histories(batch),
         "concepts_BC": torch.from_numpy(rng.integers(max(1, concept_count), size=(rows, 2))),
         "concept_strengths_BC": torch.from_numpy(rng.uniform(-1, 1, (rows, 2)).astype(np.float32)),
-        "features_BE": alive[torch.from_numpy(rng.integers(len(alive), size=(rows, 4)))],
-        "gains_BE": torch.from_numpy(rng.choice([1.0, 1.0, 0.0, 2.0], (rows, 4)).astype(np.float32)),
-        "strengths_BE": torch.from_numpy(rng.uniform(-1, 1, (rows, 4)).astype(np.float32)),
+        **_edits(graphs, rows, rng),
         "eligible_BN": torch.from_numpy(rng.random((rows, items)) < 0.8),
         "tilts_BN": torch.from_numpy(rng.choice([0.0, 0.5], (rows, items)).astype(np.float32)),
         "k": torch.tensor(min(10, items)),
+    }
+
+
+def _histories(batch: Batch) -> Tensors:
+    return {"ids_BT": torch.from_numpy(batch.ids_BT), "lengths_B": torch.from_numpy(batch.lengths_B)}
+
+
+def _edits(graphs: Graphs, rows: int, rng: np.random.Generator) -> Tensors:
+    """Four for each row, of features that are not dead."""
+    features = next(spec.module.scale_F for spec in graphs.specs if isinstance(spec.module, Edit))
+    alive = features.nonzero().flatten()
+    return {
+        "features_BE": alive[torch.from_numpy(rng.integers(len(alive), size=(rows, 4)))],
+        "gains_BE": torch.from_numpy(rng.choice([1.0, 1.0, 0.0, 2.0], (rows, 4)).astype(np.float32)),
+        "strengths_BE": torch.from_numpy(rng.uniform(-1, 1, (rows, 4)).astype(np.float32)),
     }
 
 

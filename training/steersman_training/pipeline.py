@@ -20,7 +20,7 @@ from steersman_training.clusters import cluster_items, with_values
 from steersman_training.concepts import ConceptConfig, Concepts, fit_concepts
 from steersman_training.data import Dataset
 from steersman_training.edit import Edit, natural_scale
-from steersman_training.export import Graphs, golden_rows
+from steersman_training.export import Graphs, golden_rows, sample_queries
 from steersman_training.fit import Fit, FitConfig, Progress
 from steersman_training.labels import Labels
 from steersman_training.ranking import evaluate, evaluate_most_popular
@@ -63,6 +63,8 @@ class TrainConfig:
     """Items that an attribute value needs to become a concept and a label."""
     held_out_users: float = 0.1
     """Share of users whose states the autoencoder does not see, so that features are measured on them."""
+    index_from: int = 50_000
+    """So many items, and the bundle carries an index; fewer are all looked at in a millisecond or two."""
 
 
 class Display(Protocol):
@@ -231,4 +233,5 @@ def _write(
     histories = Batch(
         batch.batch.ids_BT, np.where(np.arange(len(targets.users)) == 0, 0, batch.batch.lengths_B)
     )  # one is empty
-    return write_bundle(out, manifest, graphs, golden_rows(graphs, histories, manifest.shape.concepts), tables)
+    queries = sample_queries(graphs, histories) if manifest.shape.items >= config.index_from else None
+    return write_bundle(out, manifest, graphs, golden_rows(graphs, histories, manifest.shape.concepts), tables, queries)

@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19steersman/v1/bundle.proto\x12\x0csteersman.v1\"\xda\x04\n\x08Manifest\x12\x14\n\x0c\x66ormat_major\x18\x01 \x01(\r\x12\x14\n\x0c\x66ormat_minor\x18\x02 \x01(\r\x12\x0f\n\x07version\x18\x03 \x01(\t\x12\x0f\n\x07\x63reated\x18\x04 \x01(\t\x12 \n\x04hook\x18\x05 \x01(\x0b\x32\x12.steersman.v1.Hook\x12$\n\x06window\x18\x06 \x01(\x0b\x32\x14.steersman.v1.Window\x12(\n\x05shape\x18\x07 \x01(\x0b\x32\x19.steersman.v1.BundleShape\x12.\n\x0b\x61utoencoder\x18\x08 \x01(\x0b\x32\x19.steersman.v1.Autoencoder\x12#\n\x06graphs\x18\t \x03(\x0b\x32\x13.steersman.v1.Graph\x12+\n\ntolerances\x18\n \x03(\x0b\x32\x17.steersman.v1.Tolerance\x12,\n\nprovenance\x18\x0b \x01(\x0b\x32\x18.steersman.v1.Provenance\x12\x34\n\x07\x66igures\x18\x0c \x03(\x0b\x32#.steersman.v1.Manifest.FiguresEntry\x12\x30\n\x05\x66iles\x18\r \x03(\x0b\x32!.steersman.v1.Manifest.FilesEntry\x1a.\n\x0c\x46iguresEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\x1a\x46\n\nFilesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\'\n\x05value\x18\x02 \x01(\x0b\x32\x18.steersman.v1.BundleFile:\x02\x38\x01\"8\n\x04Hook\x12\r\n\x05\x62lock\x18\x01 \x01(\r\x12\x0e\n\x06\x62locks\x18\x02 \x01(\r\x12\x11\n\tpositions\x18\x03 \x01(\t\"(\n\x06Window\x12\x0e\n\x06length\x18\x01 \x01(\r\x12\x0e\n\x06stride\x18\x02 \x01(\r\"P\n\x0b\x42undleShape\x12\r\n\x05items\x18\x01 \x01(\r\x12\x0e\n\x06hidden\x18\x02 \x01(\r\x12\x10\n\x08\x66\x65\x61tures\x18\x03 \x01(\r\x12\x10\n\x08\x63oncepts\x18\x04 \x01(\r\"+\n\x0b\x41utoencoder\x12\x0c\n\x04kind\x18\x01 \x01(\t\x12\x0e\n\x06\x61\x63tive\x18\x02 \x01(\r\"%\n\x06Tensor\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05\x64type\x18\x02 \x01(\t\"b\n\x05Graph\x12\x0c\n\x04name\x18\x01 \x01(\t\x12$\n\x06inputs\x18\x02 \x03(\x0b\x32\x14.steersman.v1.Tensor\x12%\n\x07outputs\x18\x03 \x03(\x0b\x32\x14.steersman.v1.Tensor\"O\n\tTolerance\x12\x0f\n\x07\x62\x61\x63kend\x18\x01 \x01(\t\x12\r\n\x05\x64type\x18\x02 \x01(\t\x12\x10\n\x08\x61\x62solute\x18\x03 \x01(\x01\x12\x10\n\x08relative\x18\x04 \x01(\x01\"\x98\x01\n\nProvenance\x12\x0c\n\x04\x64\x61ta\x18\x01 \x01(\t\x12\x13\n\x0b\x64\x61ta_sha256\x18\x02 \x01(\t\x12\r\n\x05users\x18\x03 \x01(\r\x12\r\n\x05items\x18\x04 \x01(\r\x12\x0e\n\x06\x65vents\x18\x05 \x01(\x04\x12\x14\n\x0c\x63ode_version\x18\x06 \x01(\t\x12\x0c\n\x04seed\x18\x07 \x01(\r\x12\x15\n\rsettings_json\x18\x08 \x01(\t\"*\n\nBundleFile\x12\x0e\n\x06sha256\x18\x01 \x01(\t\x12\x0c\n\x04size\x18\x02 \x01(\x04\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19steersman/v1/bundle.proto\x12\x0csteersman.v1\"\xfe\x04\n\x08Manifest\x12\x14\n\x0c\x66ormat_major\x18\x01 \x01(\r\x12\x14\n\x0c\x66ormat_minor\x18\x02 \x01(\r\x12\x0f\n\x07version\x18\x03 \x01(\t\x12\x0f\n\x07\x63reated\x18\x04 \x01(\t\x12 \n\x04hook\x18\x05 \x01(\x0b\x32\x12.steersman.v1.Hook\x12$\n\x06window\x18\x06 \x01(\x0b\x32\x14.steersman.v1.Window\x12(\n\x05shape\x18\x07 \x01(\x0b\x32\x19.steersman.v1.BundleShape\x12.\n\x0b\x61utoencoder\x18\x08 \x01(\x0b\x32\x19.steersman.v1.Autoencoder\x12#\n\x06graphs\x18\t \x03(\x0b\x32\x13.steersman.v1.Graph\x12+\n\ntolerances\x18\n \x03(\x0b\x32\x17.steersman.v1.Tolerance\x12,\n\nprovenance\x18\x0b \x01(\x0b\x32\x18.steersman.v1.Provenance\x12\x34\n\x07\x66igures\x18\x0c \x03(\x0b\x32#.steersman.v1.Manifest.FiguresEntry\x12\x30\n\x05\x66iles\x18\r \x03(\x0b\x32!.steersman.v1.Manifest.FilesEntry\x12\"\n\x05index\x18\x0e \x01(\x0b\x32\x13.steersman.v1.Index\x1a.\n\x0c\x46iguresEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\x1a\x46\n\nFilesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\'\n\x05value\x18\x02 \x01(\x0b\x32\x18.steersman.v1.BundleFile:\x02\x38\x01\"8\n\x04Hook\x12\r\n\x05\x62lock\x18\x01 \x01(\r\x12\x0e\n\x06\x62locks\x18\x02 \x01(\r\x12\x11\n\tpositions\x18\x03 \x01(\t\"(\n\x06Window\x12\x0e\n\x06length\x18\x01 \x01(\r\x12\x0e\n\x06stride\x18\x02 \x01(\r\"P\n\x0b\x42undleShape\x12\r\n\x05items\x18\x01 \x01(\r\x12\x0e\n\x06hidden\x18\x02 \x01(\r\x12\x10\n\x08\x66\x65\x61tures\x18\x03 \x01(\r\x12\x10\n\x08\x63oncepts\x18\x04 \x01(\r\"+\n\x0b\x41utoencoder\x12\x0c\n\x04kind\x18\x01 \x01(\t\x12\x0e\n\x06\x61\x63tive\x18\x02 \x01(\r\"%\n\x06Tensor\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05\x64type\x18\x02 \x01(\t\"b\n\x05Graph\x12\x0c\n\x04name\x18\x01 \x01(\t\x12$\n\x06inputs\x18\x02 \x03(\x0b\x32\x14.steersman.v1.Tensor\x12%\n\x07outputs\x18\x03 \x03(\x0b\x32\x14.steersman.v1.Tensor\"O\n\tTolerance\x12\x0f\n\x07\x62\x61\x63kend\x18\x01 \x01(\t\x12\r\n\x05\x64type\x18\x02 \x01(\t\x12\x10\n\x08\x61\x62solute\x18\x03 \x01(\x01\x12\x10\n\x08relative\x18\x04 \x01(\x01\"=\n\x05Index\x12\r\n\x05lists\x18\x01 \x01(\r\x12%\n\x07\x65\x66\x66orts\x18\x02 \x03(\x0b\x32\x14.steersman.v1.Effort\"\xa5\x01\n\x06\x45\x66\x66ort\x12\r\n\x05\x64\x65pth\x18\x01 \x01(\r\x12\x0e\n\x06probes\x18\x02 \x01(\r\x12\x1b\n\x13\x63\x61ndidates_per_item\x18\x03 \x01(\r\x12\x30\n\x06recall\x18\x04 \x03(\x0b\x32 .steersman.v1.Effort.RecallEntry\x1a-\n\x0bRecallEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\"\x98\x01\n\nProvenance\x12\x0c\n\x04\x64\x61ta\x18\x01 \x01(\t\x12\x13\n\x0b\x64\x61ta_sha256\x18\x02 \x01(\t\x12\r\n\x05users\x18\x03 \x01(\r\x12\r\n\x05items\x18\x04 \x01(\r\x12\x0e\n\x06\x65vents\x18\x05 \x01(\x04\x12\x14\n\x0c\x63ode_version\x18\x06 \x01(\t\x12\x0c\n\x04seed\x18\x07 \x01(\r\x12\x15\n\rsettings_json\x18\x08 \x01(\t\"*\n\nBundleFile\x12\x0e\n\x06sha256\x18\x01 \x01(\t\x12\x0c\n\x04size\x18\x02 \x01(\x04\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,28 +35,36 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_MANIFEST_FIGURESENTRY']._serialized_options = b'8\001'
   _globals['_MANIFEST_FILESENTRY']._loaded_options = None
   _globals['_MANIFEST_FILESENTRY']._serialized_options = b'8\001'
+  _globals['_EFFORT_RECALLENTRY']._loaded_options = None
+  _globals['_EFFORT_RECALLENTRY']._serialized_options = b'8\001'
   _globals['_MANIFEST']._serialized_start=44
-  _globals['_MANIFEST']._serialized_end=646
-  _globals['_MANIFEST_FIGURESENTRY']._serialized_start=528
-  _globals['_MANIFEST_FIGURESENTRY']._serialized_end=574
-  _globals['_MANIFEST_FILESENTRY']._serialized_start=576
-  _globals['_MANIFEST_FILESENTRY']._serialized_end=646
-  _globals['_HOOK']._serialized_start=648
-  _globals['_HOOK']._serialized_end=704
-  _globals['_WINDOW']._serialized_start=706
-  _globals['_WINDOW']._serialized_end=746
-  _globals['_BUNDLESHAPE']._serialized_start=748
-  _globals['_BUNDLESHAPE']._serialized_end=828
-  _globals['_AUTOENCODER']._serialized_start=830
-  _globals['_AUTOENCODER']._serialized_end=873
-  _globals['_TENSOR']._serialized_start=875
-  _globals['_TENSOR']._serialized_end=912
-  _globals['_GRAPH']._serialized_start=914
-  _globals['_GRAPH']._serialized_end=1012
-  _globals['_TOLERANCE']._serialized_start=1014
-  _globals['_TOLERANCE']._serialized_end=1093
-  _globals['_PROVENANCE']._serialized_start=1096
-  _globals['_PROVENANCE']._serialized_end=1248
-  _globals['_BUNDLEFILE']._serialized_start=1250
-  _globals['_BUNDLEFILE']._serialized_end=1292
+  _globals['_MANIFEST']._serialized_end=682
+  _globals['_MANIFEST_FIGURESENTRY']._serialized_start=564
+  _globals['_MANIFEST_FIGURESENTRY']._serialized_end=610
+  _globals['_MANIFEST_FILESENTRY']._serialized_start=612
+  _globals['_MANIFEST_FILESENTRY']._serialized_end=682
+  _globals['_HOOK']._serialized_start=684
+  _globals['_HOOK']._serialized_end=740
+  _globals['_WINDOW']._serialized_start=742
+  _globals['_WINDOW']._serialized_end=782
+  _globals['_BUNDLESHAPE']._serialized_start=784
+  _globals['_BUNDLESHAPE']._serialized_end=864
+  _globals['_AUTOENCODER']._serialized_start=866
+  _globals['_AUTOENCODER']._serialized_end=909
+  _globals['_TENSOR']._serialized_start=911
+  _globals['_TENSOR']._serialized_end=948
+  _globals['_GRAPH']._serialized_start=950
+  _globals['_GRAPH']._serialized_end=1048
+  _globals['_TOLERANCE']._serialized_start=1050
+  _globals['_TOLERANCE']._serialized_end=1129
+  _globals['_INDEX']._serialized_start=1131
+  _globals['_INDEX']._serialized_end=1192
+  _globals['_EFFORT']._serialized_start=1195
+  _globals['_EFFORT']._serialized_end=1360
+  _globals['_EFFORT_RECALLENTRY']._serialized_start=1315
+  _globals['_EFFORT_RECALLENTRY']._serialized_end=1360
+  _globals['_PROVENANCE']._serialized_start=1363
+  _globals['_PROVENANCE']._serialized_end=1515
+  _globals['_BUNDLEFILE']._serialized_start=1517
+  _globals['_BUNDLEFILE']._serialized_end=1559
 # @@protoc_insertion_point(module_scope)

@@ -7,7 +7,7 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class Manifest(_message.Message):
-    __slots__ = ("format_major", "format_minor", "version", "created", "hook", "window", "shape", "autoencoder", "graphs", "tolerances", "provenance", "figures", "files")
+    __slots__ = ("format_major", "format_minor", "version", "created", "hook", "window", "shape", "autoencoder", "graphs", "tolerances", "provenance", "figures", "files", "index")
     class FiguresEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -35,6 +35,7 @@ class Manifest(_message.Message):
     PROVENANCE_FIELD_NUMBER: _ClassVar[int]
     FIGURES_FIELD_NUMBER: _ClassVar[int]
     FILES_FIELD_NUMBER: _ClassVar[int]
+    INDEX_FIELD_NUMBER: _ClassVar[int]
     format_major: int
     format_minor: int
     version: str
@@ -48,7 +49,8 @@ class Manifest(_message.Message):
     provenance: Provenance
     figures: _containers.ScalarMap[str, float]
     files: _containers.MessageMap[str, BundleFile]
-    def __init__(self, format_major: _Optional[int] = ..., format_minor: _Optional[int] = ..., version: _Optional[str] = ..., created: _Optional[str] = ..., hook: _Optional[_Union[Hook, _Mapping]] = ..., window: _Optional[_Union[Window, _Mapping]] = ..., shape: _Optional[_Union[BundleShape, _Mapping]] = ..., autoencoder: _Optional[_Union[Autoencoder, _Mapping]] = ..., graphs: _Optional[_Iterable[_Union[Graph, _Mapping]]] = ..., tolerances: _Optional[_Iterable[_Union[Tolerance, _Mapping]]] = ..., provenance: _Optional[_Union[Provenance, _Mapping]] = ..., figures: _Optional[_Mapping[str, float]] = ..., files: _Optional[_Mapping[str, BundleFile]] = ...) -> None: ...
+    index: Index
+    def __init__(self, format_major: _Optional[int] = ..., format_minor: _Optional[int] = ..., version: _Optional[str] = ..., created: _Optional[str] = ..., hook: _Optional[_Union[Hook, _Mapping]] = ..., window: _Optional[_Union[Window, _Mapping]] = ..., shape: _Optional[_Union[BundleShape, _Mapping]] = ..., autoencoder: _Optional[_Union[Autoencoder, _Mapping]] = ..., graphs: _Optional[_Iterable[_Union[Graph, _Mapping]]] = ..., tolerances: _Optional[_Iterable[_Union[Tolerance, _Mapping]]] = ..., provenance: _Optional[_Union[Provenance, _Mapping]] = ..., figures: _Optional[_Mapping[str, float]] = ..., files: _Optional[_Mapping[str, BundleFile]] = ..., index: _Optional[_Union[Index, _Mapping]] = ...) -> None: ...
 
 class Hook(_message.Message):
     __slots__ = ("block", "blocks", "positions")
@@ -117,6 +119,33 @@ class Tolerance(_message.Message):
     absolute: float
     relative: float
     def __init__(self, backend: _Optional[str] = ..., dtype: _Optional[str] = ..., absolute: _Optional[float] = ..., relative: _Optional[float] = ...) -> None: ...
+
+class Index(_message.Message):
+    __slots__ = ("lists", "efforts")
+    LISTS_FIELD_NUMBER: _ClassVar[int]
+    EFFORTS_FIELD_NUMBER: _ClassVar[int]
+    lists: int
+    efforts: _containers.RepeatedCompositeFieldContainer[Effort]
+    def __init__(self, lists: _Optional[int] = ..., efforts: _Optional[_Iterable[_Union[Effort, _Mapping]]] = ...) -> None: ...
+
+class Effort(_message.Message):
+    __slots__ = ("depth", "probes", "candidates_per_item", "recall")
+    class RecallEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: float
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[float] = ...) -> None: ...
+    DEPTH_FIELD_NUMBER: _ClassVar[int]
+    PROBES_FIELD_NUMBER: _ClassVar[int]
+    CANDIDATES_PER_ITEM_FIELD_NUMBER: _ClassVar[int]
+    RECALL_FIELD_NUMBER: _ClassVar[int]
+    depth: int
+    probes: int
+    candidates_per_item: int
+    recall: _containers.ScalarMap[str, float]
+    def __init__(self, depth: _Optional[int] = ..., probes: _Optional[int] = ..., candidates_per_item: _Optional[int] = ..., recall: _Optional[_Mapping[str, float]] = ...) -> None: ...
 
 class Provenance(_message.Message):
     __slots__ = ("data", "data_sha256", "users", "items", "events", "code_version", "seed", "settings_json")

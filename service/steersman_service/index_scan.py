@@ -1,0 +1,57 @@
+"""Reads every item, in eight bits for each number, and gives those that can be among the best: searching them is exact.
+
+Dimensions: B batch, D hidden, N items, R rows that remain.
+"""
+
+import numpy as np
+
+from steersman_service.bundle import SCAN, Array, Bundle
+from steersman_service.errors import BundleError
+from steersman_service.index import Terms
+from steersman_service.onnx_backend import open_session
+
+BLOCK = 256
+"""Scores of which only the largest is looked at first: few blocks hold any of the best."""
+LEAST = float(np.finfo(np.float32).min)
+
+
+class Scan:
+    """`scan.onnx` (proto/README.md): estimates of all scores, and by how much any of them may be wrong at most."""
+
+    def __init__(self, bundle: Bundle, threads: int) -> None:
+        """Raises BundleError for a graph that does not load."""
+        self._session = open_session(bundle.folder / SCAN, "cpu", threads)
+        wanted = ({"query_BD"}, {"estimates_BN", "errors_B"})
+        actual = tuple(
+            {node.name for node in nodes} for nodes in (self._session.get_inputs(), self._session.get_outputs())
+        )
+        if actual != wanted:
+            raise BundleError(SCAN, f"takes and gives {actual}, wanted {wanted}")
+
+    def candidates(self, query_D: Array, terms: Terms, k: int) -> Array:
+        """Rows of all items that can be among the k best that may be returned; k at least. Fewer only if fewer may be. (R)"""
+        scores_N, error = self.estimates(query_D)
+        if terms.tilts_N is not None:
+            scores_N += terms.tilts_N
+        if terms.eligible_N is not None:
+            np.copyto(scores_N, -np.inf, where=~terms.eligible_N)
+        scores_N[terms.excluded_X] = -np.inf
+        # Whoever is among the k best has an estimate within two errors of the k-th best estimate.
+        rows_R = np.flatnonzero(scores_N >= max(LEAST, _at_most_kth(scores_N, k) - 2 * error))
+        if len(rows_R) > k:
+            scores_R = scores_N[rows_R]
+            rows_R = rows_R[scores_R >= np.partition(scores_R, -k)[-k] - 2 * error]
+        return rows_R
+
+    def estimates(self, query_D: Array) -> tuple[Array, float]:
+        """Of query . item + bias for every item, and by how much any may be wrong at most. The array (N) is the caller's."""
+        estimates_BN, errors_B = self._session.run(["estimates_BN", "errors_B"], {"query_BD": query_D[None]})
+        return estimates_BN[0], float(errors_B[0])
+
+
+def _at_most_kth(scores_N: Array, k: int) -> float:
+    """No more than the k-th best score, and seldom much less: of k blocks, the best is as good."""
+    blocks = len(scores_N) // BLOCK
+    if blocks < k:
+        return float(np.partition(scores_N, -k)[-k])
+    return float(np.partition(scores_N[: blocks * BLOCK].reshape(blocks, BLOCK).max(1), -k)[-k])
