@@ -115,6 +115,8 @@ def write_scan(catalogue: Catalogue, folder: Path) -> None:
     opsets = [helper.make_opsetid("", OPSET), helper.make_opsetid("com.microsoft", 1)]
     model = helper.make_model(graph, opset_imports=opsets, ir_version=10)
     onnx.save(model, folder / SCAN)
+    # onnx lets nobody else read such a file; a server may be another user.
+    (folder / SCAN_DATA).chmod((folder / SCAN).stat().st_mode)
 
 
 class _Rounded(NamedTuple):
