@@ -38,7 +38,7 @@ LISTS_PER_ROOT = 4.096
 """Lists for each square root of the items: 4,096 of a million. More would take longer to choose from than they save."""
 POINTS_PER_LIST = 24
 """Items that each list is learnt from."""
-CANDIDATES = (2, 5, 10, 20, 30, 40)
+CANDIDATES = (2, 5, 10, 20, 30, 40, 60, 100)
 """Codes are coarse: so many items for each that is wanted may have to be scored."""
 
 
