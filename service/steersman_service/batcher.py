@@ -2,16 +2,14 @@
 
 import asyncio
 import time
-from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple, Protocol
 
 from steersman_service.engine import Answer, Work
 from steersman_service.errors import DeadlinePassed, DeadlineTooNear, Draining, QueueFull
-
-# Weight of the latest batch in the running mean of batch times.
-SMOOTHING = 0.2
+from steersman_service.fair_queue import FairQueue
+from steersman_service.pace import NOTHING, Load, Pace
 
 
 class Computes(Protocol):
@@ -32,6 +30,8 @@ class Computed(NamedTuple):
 
 
 class _Job(NamedTuple):
+    tenant: str
+    load: Load
     work: Work
     done: asyncio.Future[Computed]
     submitted: float
@@ -42,7 +42,9 @@ class Batcher:
     """A bounded queue before an engine that runs in one worker thread.
 
     An idle engine is given work at once; there is no waiting for a batch to fill. While it computes, requests gather,
-    and the next batch takes up to `max_batch` of them, oldest first. It has to be made and used on one event loop.
+    and the next batch takes up to `max_batch` of them, as many as it is expected to compute in `batch_seconds`: who
+    comes while it computes does not wait longer than that. Tenants take turns, and each one's requests go oldest
+    first. It has to be made and used on one event loop.
     """
 
     def __init__(
@@ -51,19 +53,21 @@ class Batcher:
         *,
         queue_size: int,
         max_batch: int,
+        batch_seconds: float = float("inf"),
         on_batch: Callable[[Sequence[float]], None] = lambda waits_seconds: None,
     ) -> None:
         """`on_batch` is told, when a batch begins, how long each of its requests has waited."""
         self._engine = engine
         self._queue_size = queue_size
         self._max_batch = max_batch
+        self._batch_seconds = batch_seconds
         self._on_batch = on_batch
-        self._waiting: deque[_Job] = deque()
+        self._waiting: FairQueue[_Job] = FairQueue()
+        self._pace = Pace()
         self._arrived = asyncio.Event()
         self._closing = False
         self._runs = 0
-        self._began = 0.0
-        self._batch_seconds = 0.0
+        self._done_at = 0.0
         self._worker = ThreadPoolExecutor(1, "engine")
         self._loop = asyncio.create_task(self._dispatch())
 
@@ -72,32 +76,33 @@ class Batcher:
         """Requests that wait."""
         return len(self._waiting)
 
-    async def submit(self, work: Work, timeout_seconds: float | None) -> Computed:
+    async def submit(self, work: Work, timeout_seconds: float | None, tenant: str = "") -> Computed:
         """Waits for the answer.
 
-        Raises QueueFull at once if `queue_size` requests wait, DeadlineTooNear if those before it will take longer than
-        `timeout_seconds`, Draining after `close`, and DeadlinePassed if `timeout_seconds` were over before the
-        request's batch began. A cancelled caller leaves the queue at once.
+        Raises QueueFull if `queue_size` requests wait: at once, unless another tenant has more of them waiting than
+        `tenant`, whose newest one is then refused in its place. Raises DeadlineTooNear at once if those before it are
+        expected to take longer than `timeout_seconds`, Draining after `close`, and DeadlinePassed if `timeout_seconds`
+        were over before the request's batch began. A cancelled caller leaves the queue at once.
         """
         if self._closing:
             raise Draining("the server is shutting down", retry_seconds=1.0)
-        if len(self._waiting) >= self._queue_size:
-            raise QueueFull(f"{self._queue_size} requests wait already", retry_seconds=self._drain_seconds())
-        now = time.monotonic()
-        if timeout_seconds is not None and (wait := self._wait_seconds(now)) > timeout_seconds:
+        now, load = time.monotonic(), Load(1, len(work.ids_T))
+        if timeout_seconds is not None and (wait := self._wait_seconds(tenant, load, now)) > timeout_seconds:
             raise DeadlineTooNear(
                 f"it would wait for {wait:.3f} s, and its deadline is in {timeout_seconds:.3f} s",
-                retry_seconds=self._drain_seconds(),
+                retry_seconds=self._drain_seconds(now),
             )
+        if len(self._waiting) >= self._queue_size:
+            self._refuse_one(tenant, now)
         deadline = now + timeout_seconds if timeout_seconds is not None else float("inf")
-        job = _Job(work, asyncio.get_running_loop().create_future(), now, deadline)
-        self._waiting.append(job)
+        job = _Job(tenant, load, work, asyncio.get_running_loop().create_future(), now, deadline)
+        self._waiting.put(job)
         self._arrived.set()
         try:
             return await job.done
         finally:
             if job.done.cancelled():
-                self._leave(job)
+                self._waiting.drop(job)
 
     async def spare(self, work: Work) -> Answer | None:
         """Computes `work` if the engine has nothing else to do, and gives None at once if it has.
@@ -106,7 +111,7 @@ class Batcher:
         """
         if self._closing or self._waiting or self._runs:
             return None
-        (answer,) = await self._run([work])
+        (answer,) = await self._run([work], Load(1, len(work.ids_T)))
         return answer
 
     async def close(self) -> None:
@@ -128,50 +133,80 @@ class Batcher:
 
     def _take(self) -> list[_Job]:
         batch: list[_Job] = []
-        now = time.monotonic()
+        load, now = NOTHING, time.monotonic()
         while self._waiting and len(batch) < self._max_batch:
-            job = self._waiting.popleft()
+            job = self._waiting.next()
             if job.done.done():
-                continue
-            if job.deadline <= now:
+                self._waiting.drop(job)
+            elif job.deadline <= now:
+                self._waiting.drop(job)
                 job.done.set_exception(DeadlinePassed("the deadline passed in the queue: not computed"))
+            elif batch and self._pace.seconds(load.plus(job.load)) > self._batch_seconds:
+                break
             else:
+                self._waiting.take(job)
                 batch.append(job)
+                load = load.plus(job.load)
         return batch
 
     async def _compute(self, batch: list[_Job]) -> None:
         start = time.monotonic()
         self._on_batch([start - job.submitted for job in batch])
+        load = Load(len(batch), sum(job.load.positions for job in batch))
         try:
-            answers = await self._run([job.work for job in batch])
+            answers = await self._run([job.work for job in batch], load)
         except Exception as error:
             for job in batch:
                 if not job.done.done():
                     job.done.set_exception(error)
             return
         seconds = time.monotonic() - start
-        self._batch_seconds += SMOOTHING * (seconds - self._batch_seconds) if self._batch_seconds else seconds
+        self._pace.learn(load, seconds)
         for job, answer in zip(batch, answers, strict=True):
             if not job.done.done():
                 job.done.set_result(Computed(answer, start - job.submitted, seconds, len(batch)))
 
-    async def _run(self, batch: list[Work]) -> list[Answer]:
+    async def _run(self, batch: list[Work], load: Load) -> list[Answer]:
         self._runs += 1
-        self._began = time.monotonic()
+        self._done_at = time.monotonic() + self._pace.seconds(load)
         try:
             return await asyncio.get_running_loop().run_in_executor(self._worker, self._engine.run, batch)
         finally:
             self._runs -= 1
 
-    def _leave(self, job: _Job) -> None:
-        # By identity: comparing jobs would compare arrays.
-        self._waiting = deque(other for other in self._waiting if other is not job)
+    def _refuse_one(self, tenant: str, now: float) -> None:
+        """Of a full queue: whoever fills it, which may be `tenant` itself."""
+        full = QueueFull(f"{self._queue_size} requests wait already", retry_seconds=self._drain_seconds(now))
+        job = self._waiting.give_way(tenant)
+        if job is None:
+            raise full
+        if not job.done.done():
+            job.done.set_exception(full)
 
-    def _wait_seconds(self, now: float) -> float:
-        """Until the batch of a request that comes now begins, if batches go on to take what they took."""
-        computing = max(0.0, self._began + self._batch_seconds - now) if self._runs else 0.0
-        return computing + len(self._waiting) // self._max_batch * self._batch_seconds
+    def _wait_seconds(self, tenant: str, load: Load, now: float) -> float:
+        """Until the batch of a request that comes now is expected to begin."""
+        before = self._waiting.before(tenant, load)
+        batches = self._batches(before)
+        # Those that are in its own batch are not waited for.
+        whole = int(batches)
+        waited = whole * self._pace.batch_seconds + self._rate_seconds(before) * (whole / batches if batches else 0)
+        return self._computing_seconds(now) + waited
 
-    def _drain_seconds(self) -> float:
-        batches = 1 + len(self._waiting) / self._max_batch
-        return max(0.01, batches * self._batch_seconds)
+    def _drain_seconds(self, now: float) -> float:
+        """Until all that waits is expected to be computed."""
+        waiting = self._waiting.load
+        batches = 1 + self._batches(waiting)
+        return max(
+            0.01, self._computing_seconds(now) + batches * self._pace.batch_seconds + self._rate_seconds(waiting)
+        )
+
+    def _computing_seconds(self, now: float) -> float:
+        return max(0.0, self._done_at - now) if self._runs else 0.0
+
+    def _batches(self, load: Load) -> float:
+        """That `load` fills: a batch is full of requests or of what they cost."""
+        room = max(self._batch_seconds - self._pace.batch_seconds, self._batch_seconds / 10)
+        return max(load.requests / self._max_batch, self._rate_seconds(load) / room)
+
+    def _rate_seconds(self, load: Load) -> float:
+        return self._pace.seconds(load) - self._pace.batch_seconds

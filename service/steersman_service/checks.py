@@ -9,6 +9,7 @@ from steersman_service.errors import Violation
 
 SESSION_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 MAX_REQUEST_ID_BYTES = 128
+MAX_TENANT_BYTES = 128
 MAX_EVENT_ID_BYTES = 128
 MAX_ITEM_ID_BYTES = 256
 MAX_SEARCH_BYTES = 256

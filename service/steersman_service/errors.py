@@ -90,7 +90,7 @@ class NotFound(RequestError):
 
 
 class QueueFull(RequestError):
-    """Overload. `retry_seconds` is the time that the queue needs to drain, as measured."""
+    """Overload, of which this caller's tenant has the largest share. `retry_seconds` is what the queue needs to drain."""
 
     status = grpc.StatusCode.RESOURCE_EXHAUSTED
     reason = "QUEUE_FULL"

@@ -16,7 +16,7 @@ from steersman_service.batcher import Batcher, Computed
 from steersman_service.bundle import Bundle
 from steersman_service.calls import Context
 from steersman_service.catalogue import Catalogue
-from steersman_service.checks import MAX_REQUEST_ID_BYTES, check_bytes, check_session_id
+from steersman_service.checks import MAX_REQUEST_ID_BYTES, MAX_TENANT_BYTES, check_bytes, check_session_id
 from steersman_service.controls import ControlReader, Source
 from steersman_service.eligibility import Eligibility, check_filters, eligibility
 from steersman_service.engine import Work
@@ -29,6 +29,8 @@ from steersman_service.settings import Settings
 from steersman_service.window import in_window
 
 DEFAULT_K = 10
+# A key of the call's metadata, so that a proxy can set it for callers that it knows.
+TENANT = "steersman-tenant"
 # Far beyond any history, and far below where the total of events would overflow its field.
 MAX_EVENTS_BEFORE = 2**53
 
@@ -59,7 +61,8 @@ class RecommendationService(RecommendationServiceServicer):
 
     async def Recommend(self, request: pb.RecommendRequest, context: Context) -> pb.RecommendResponse:
         requested = Source("controls", CONTROL_SOURCE_REQUEST, request.controls)
-        raise_if_any([*self._check(request), *self.controls.check(requested)])
+        tenant = _tenant(context)
+        raise_if_any([*self._check(request), *_check_tenant(tenant), *self.controls.check(requested)])
         past = await self._past(request)
         sources = (Source("session.controls", CONTROL_SOURCE_SESSION, past.controls), requested)
         raise_if_any(self.controls.check(*sources))
@@ -78,7 +81,7 @@ class RecommendationService(RecommendationServiceServicer):
             steering.tilts_N,
             eligible.excluded_X,
         )
-        computed = await self.batcher.submit(work, context.time_remaining())
+        computed = await self.batcher.submit(work, context.time_remaining(), tenant)
         use = pb.HistoryUse(
             total_events=past.total_events,
             used_events=len(ids_T),
@@ -154,6 +157,16 @@ class RecommendationService(RecommendationServiceServicer):
                 batch_size=computed.batch_size,
             ),
         )
+
+
+def _tenant(context: Context) -> str:
+    """Whose turn in the queue it takes; all calls without one are of one tenant."""
+    metadata = context.invocation_metadata() or ()
+    return next((str(value) for key, value in metadata if key == TENANT), "")
+
+
+def _check_tenant(tenant: str) -> Iterator[Violation]:
+    yield from check_bytes(f"metadata {TENANT}", tenant, 0, MAX_TENANT_BYTES)
 
 
 def _given(history: pb.History) -> Past:

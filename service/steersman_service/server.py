@@ -102,7 +102,13 @@ async def running(settings: Settings, membership: Membership | None = None) -> A
             metrics_port = stack.enter_context(metrics.exposed(settings.metrics_host, settings.metrics_port))
         engine = _load_engine(settings, metrics)
         store, valkey = await _open_store(settings, engine.bundle, metrics, stack)
-        batcher = Batcher(engine, queue_size=settings.queue_size, max_batch=settings.max_batch, on_batch=metrics.batch)
+        batcher = Batcher(
+            engine,
+            queue_size=settings.queue_size,
+            max_batch=settings.max_batch,
+            batch_seconds=settings.batch_ms / 1e3,
+            on_batch=metrics.batch,
+        )
         stack.push_async_callback(batcher.close)
         metrics.watch_queue(lambda: batcher.depth, settings.queue_size)
         list_change = ListChange(batcher, settings.list_change_sample, metrics.list_change)

@@ -7,10 +7,13 @@ from collections.abc import AsyncIterator, Sequence
 import grpc
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from steersman_service.batcher import Batcher
 from steersman_service.engine import Answer, Edits, Work
 from steersman_service.errors import DeadlinePassed, DeadlineTooNear, Draining, QueueFull
+from steersman_service.pace import Pace
 
 QUEUE_SIZE, MAX_BATCH = 8, 4
 
@@ -51,14 +54,16 @@ async def batcher(engine: GatedEngine) -> AsyncIterator[Batcher]:
     await batcher.close()
 
 
-def work(k: int) -> Work:
+def work(k: int, positions: int = 0) -> Work:
     nothing = np.zeros(0)
-    return Work(nothing, Edits(nothing, nothing, nothing), nothing, nothing, nothing, k)
+    return Work(np.zeros(positions), Edits(nothing, nothing, nothing), nothing, nothing, nothing, k)
 
 
-def submit(batcher: Batcher, k: int, timeout_seconds: float | None = None) -> "asyncio.Task[int]":
+def submit(
+    batcher: Batcher, k: int, timeout_seconds: float | None = None, *, tenant: str = "", positions: int = 0
+) -> "asyncio.Task[int]":
     async def call() -> int:
-        return int((await batcher.submit(work(k), timeout_seconds)).answer.rows_K[0])
+        return int((await batcher.submit(work(k, positions), timeout_seconds, tenant)).answer.rows_K[0])
 
     return asyncio.create_task(call())
 
@@ -227,4 +232,111 @@ async def test_the_wait_of_every_request_is_told_when_its_batch_begins(engine: G
     await asyncio.gather(first, *others)
     assert [len(waits) for waits in told] == [1, 4, 2]
     assert all(seconds >= 0 for waits in told for seconds in waits)
+    await batcher.close()
+
+
+async def test_a_tenant_that_fills_the_queue_is_refused_in_place_of_others(
+    batcher: Batcher, engine: GatedEngine
+) -> None:
+    first = submit(batcher, 0, tenant="flood")
+    await engine.computing()
+    flood = [submit(batcher, k, tenant="flood") for k in range(1, QUEUE_SIZE + 1)]
+    await settle()
+    others = [submit(batcher, 100, tenant="other"), submit(batcher, 101, tenant="other")]
+    await settle()
+    assert batcher.depth == QUEUE_SIZE
+    with pytest.raises(QueueFull):
+        await batcher.submit(work(99), None, "flood")
+    for refused in flood[-2:]:
+        with pytest.raises(QueueFull) as full:
+            await refused
+        assert full.value.retry_seconds
+    engine.release(4)
+    assert await asyncio.gather(first, *flood[:-2], *others) == [*range(QUEUE_SIZE - 1), 100, 101]
+
+
+async def test_a_trickle_is_in_the_next_batch_whatever_the_flood(engine: GatedEngine) -> None:
+    batcher = Batcher(engine, queue_size=100, max_batch=MAX_BATCH)
+    flood = [submit(batcher, k, tenant="flood", positions=200) for k in range(40)]
+    await engine.computing()
+    for batch in range(1, 6):
+        trickle = submit(batcher, 1000 + batch, tenant="trickle", positions=200)
+        await settle()
+        engine.release()
+        await engine.computing()
+        assert 1000 + batch in engine.batches[batch]
+        assert not trickle.done()
+    engine.release(100)
+    await asyncio.gather(*flood)
+    computed = [k for batch in engine.batches for k in batch if k < 1000]
+    assert computed == list(range(40)), "first in, first out"
+    await batcher.close()
+
+
+class EagerEngine:
+    """Answers at once, and looks at how much waits when it begins."""
+
+    def __init__(self) -> None:
+        self.batches: list[list[int]] = []
+
+    def run(self, batch: Sequence[Work]) -> list[Answer]:
+        self.batches.append([work.k for work in batch])
+        return [Answer(np.array([work.k]), np.zeros(1), []) for work in batch]
+
+
+@settings(deadline=None)
+@given(st.lists(st.tuples(st.sampled_from("abc"), st.integers(0, 200)), min_size=1, max_size=40), st.integers(1, 8))
+def test_no_batch_leaves_room_while_something_waits(calls: list[tuple[str, int]], max_batch: int) -> None:
+    async def run() -> None:
+        engine = EagerEngine()
+        batcher = Batcher(engine, queue_size=100, max_batch=max_batch)
+        tasks = [submit(batcher, k, tenant=tenant, positions=positions) for k, (tenant, positions) in enumerate(calls)]
+        assert await asyncio.gather(*tasks) == list(range(len(calls)))
+        await batcher.close()
+        sizes = [len(batch) for batch in engine.batches]
+        assert sizes == [*[max_batch] * (len(calls) // max_batch), *filter(None, [len(calls) % max_batch])]
+        for tenant in "abc":
+            own = [k for batch in engine.batches for k in batch if calls[k][0] == tenant]
+            assert own == sorted(own)
+
+    asyncio.run(run())
+
+
+@pytest.fixture
+def known_pace(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A millisecond a position, and nothing else."""
+    monkeypatch.setattr(Pace, "seconds", lambda pace, load: load.positions / 1e3)
+
+
+@pytest.mark.usefixtures("known_pace")
+async def test_a_batch_takes_no_more_than_it_should_take(engine: GatedEngine) -> None:
+    batcher = Batcher(engine, queue_size=QUEUE_SIZE, max_batch=MAX_BATCH, batch_seconds=0.25)
+    calls = [submit(batcher, 0)]
+    await engine.computing()
+    for k, positions in enumerate((100, 100, 100, 400, 10, 20, 30, 40), 1):
+        calls.append(submit(batcher, k, positions=positions))
+        await settle()
+    engine.release(5)
+    await asyncio.gather(*calls)
+    assert engine.batches == [[0], [1, 2], [3], [4], [5, 6, 7, 8]]
+    await batcher.close()
+
+
+@pytest.mark.usefixtures("known_pace")
+async def test_admission_looks_at_what_comes_first_and_what_it_costs(engine: GatedEngine) -> None:
+    batcher = Batcher(engine, queue_size=100, max_batch=MAX_BATCH, batch_seconds=1.0)
+    calls = [submit(batcher, 0)]
+    await engine.computing()
+    calls += [submit(batcher, k, tenant="long", positions=200) for k in range(1, 21)]
+    await settle()
+    with pytest.raises(DeadlineTooNear):
+        await batcher.submit(work(99, 200), 2.0, "long")
+    # Its turn comes sooner, and twenty short requests would have been no reason to refuse it.
+    calls.append(submit(batcher, 21, 2.0, tenant="short", positions=10))
+    await settle()
+    calls += [submit(batcher, k, 2.0, tenant="short", positions=10) for k in range(22, 30)]
+    await settle()
+    assert batcher.depth == 29
+    engine.release(100)
+    assert await asyncio.gather(*calls) == list(range(30))
     await batcher.close()

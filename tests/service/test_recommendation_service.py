@@ -1,5 +1,6 @@
 """Recommend, over gRPC."""
 
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -241,6 +242,17 @@ def test_requests_that_are_ambiguous_or_too_large(server: Running, items: Items)
     assert wrong(server, history=History(events_before=2**63)).fields.keys() == {"history.events_before"}
     assert wrong(server, filters=Filters(deny_item_ids=["1"] * 10_001)).fields.keys() == {"filters"}
     assert not ask(server, history=History(item_ids=items.ids * 160, events_before=2**40)).items
+
+
+def test_a_tenant_is_neither_told_apart_nor_counted_by_name(server: Running) -> None:
+    request = RecommendRequest(k=3)
+    named = server.recommendation.Recommend(request, metadata=[("steersman-tenant", "acme")])
+    assert_same(named, server.recommendation.Recommend(request))
+    with urllib.request.urlopen(f"http://127.0.0.1:{server.ports.metrics}/metrics") as response:
+        assert "acme" not in response.read().decode()
+    failed = failure(server.recommendation.Recommend, request, metadata=[("steersman-tenant", "x" * 129)])
+    assert failed.code is grpc.StatusCode.INVALID_ARGUMENT
+    assert failed.fields == {"metadata steersman-tenant": "has 129 bytes; 0 to 128 are allowed"}
 
 
 def test_attribute_filters_that_cannot_hold(server: Running) -> None:

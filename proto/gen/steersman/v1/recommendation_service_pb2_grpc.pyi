@@ -38,6 +38,7 @@ class RecommendationServiceStub:
 
     INVALID_ARGUMENT: a field is wrong; BadRequest names it. FAILED_PRECONDITION: a feature belongs to another bundle.
     RESOURCE_EXHAUSTED: the queue is full, or too long for the deadline; RetryInfo says when to come back.
+    Metadata `steersman-tenant` (at most 128 bytes) names whose turn in the queue the call takes: tenants take turns.
     UNAVAILABLE: the session cannot be read and the request carries no fallback_history.
     """
 
@@ -51,6 +52,7 @@ class RecommendationServiceAsyncStub(RecommendationServiceStub):
 
     INVALID_ARGUMENT: a field is wrong; BadRequest names it. FAILED_PRECONDITION: a feature belongs to another bundle.
     RESOURCE_EXHAUSTED: the queue is full, or too long for the deadline; RetryInfo says when to come back.
+    Metadata `steersman-tenant` (at most 128 bytes) names whose turn in the queue the call takes: tenants take turns.
     UNAVAILABLE: the session cannot be read and the request carries no fallback_history.
     """
 
@@ -67,6 +69,7 @@ class RecommendationServiceServicer(metaclass=_abc_1.ABCMeta):
 
         INVALID_ARGUMENT: a field is wrong; BadRequest names it. FAILED_PRECONDITION: a feature belongs to another bundle.
         RESOURCE_EXHAUSTED: the queue is full, or too long for the deadline; RetryInfo says when to come back.
+        Metadata `steersman-tenant` (at most 128 bytes) names whose turn in the queue the call takes: tenants take turns.
         UNAVAILABLE: the session cannot be read and the request carries no fallback_history.
         """
 
