@@ -141,7 +141,7 @@ class Batcher:
             elif job.deadline <= now:
                 self._waiting.drop(job)
                 job.done.set_exception(DeadlinePassed("the deadline passed in the queue: not computed"))
-            elif batch and self._pace.seconds(load.plus(job.load)) > self._batch_seconds:
+            elif batch and self._rate_seconds(load.plus(job.load)) > self._room_seconds:
                 break
             else:
                 self._waiting.take(job)
@@ -205,8 +205,13 @@ class Batcher:
 
     def _batches(self, load: Load) -> float:
         """That `load` fills: a batch is full of requests or of what they cost."""
-        room = max(self._batch_seconds - self._pace.batch_seconds, self._batch_seconds / 10)
-        return max(load.requests / self._max_batch, self._rate_seconds(load) / room)
+        return max(load.requests / self._max_batch, self._rate_seconds(load) / self._room_seconds)
+
+    @property
+    def _room_seconds(self) -> float:
+        """For the requests of a batch. Where the call itself costs more than they do, smaller batches would save nobody time."""
+        call = self._pace.batch_seconds
+        return max(self._batch_seconds - call, call)
 
     def _rate_seconds(self, load: Load) -> float:
         return self._pace.seconds(load) - self._pace.batch_seconds

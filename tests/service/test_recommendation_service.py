@@ -246,11 +246,11 @@ def test_requests_that_are_ambiguous_or_too_large(server: Running, items: Items)
 
 def test_a_tenant_is_neither_told_apart_nor_counted_by_name(server: Running) -> None:
     request = RecommendRequest(k=3)
-    named = server.recommendation.Recommend(request, metadata=[("steersman-tenant", "acme")])
+    named = server.recommendation.Recommend(request, metadata=(("steersman-tenant", "acme"),))
     assert_same(named, server.recommendation.Recommend(request))
     with urllib.request.urlopen(f"http://127.0.0.1:{server.ports.metrics}/metrics") as response:
         assert "acme" not in response.read().decode()
-    failed = failure(server.recommendation.Recommend, request, metadata=[("steersman-tenant", "x" * 129)])
+    failed = failure(server.recommendation.Recommend, request, metadata=(("steersman-tenant", "x" * 129),))
     assert failed.code is grpc.StatusCode.INVALID_ARGUMENT
     assert failed.fields == {"metadata steersman-tenant": "has 129 bytes; 0 to 128 are allowed"}
 
