@@ -133,16 +133,20 @@ def _pursue(edit: Edit, people: Audience, lean_N: Tensor, config: ConceptConfig)
     centred_BKD = items_BKD - (metric_BK1 * items_BKD).sum(1, keepdim=True)
     fisher_BDD = centred_BKD.mT @ (metric_BK1 * centred_BKD)
     wanted_BD = (centred_BKD.mT @ (metric_BK1 * tilts_BK[..., None]))[..., 0]
-    curvature_BF = ((directions_FD @ fisher_BDD) * directions_FD).sum(-1)
+    image_BFD = directions_FD @ fisher_BDD
+    curvature_BF = (image_BFD * directions_FD).sum(-1)
+    terms = min(config.terms, int((edit.scale_F > 0).sum()))
+    gram_BMM = fisher_BDD.new_zeros(len(fisher_BDD), terms, terms)
     chosen: list[int] = []
     left_BD = wanted_BD
-    for _ in range(min(config.terms, int((edit.scale_F > 0).sum()))):
+    for term in range(terms):
         gain_F = ((left_BD @ directions_FD.T).square() / curvature_BF.clamp_min(1e-9)).mean(0)
         gain_F[edit.scale_F == 0] = -1
         gain_F[chosen] = -1
         chosen.append(int(gain_F.argmax()))
         basis_MD = directions_FD[chosen]
-        fisher_BMM = basis_MD @ fisher_BDD @ basis_MD.T
+        gram_BMM[:, term, : term + 1] = gram_BMM[:, : term + 1, term] = image_BFD[:, chosen[-1]] @ basis_MD.T
+        fisher_BMM = gram_BMM[:, : term + 1, : term + 1].clone()
         ridge_B = config.ridge * fisher_BMM.diagonal(dim1=1, dim2=2).mean(1)
         fisher_BMM.diagonal(dim1=1, dim2=2).add_(ridge_B[:, None])
         weights_BM = torch.linalg.solve(fisher_BMM, wanted_BD @ basis_MD.T)

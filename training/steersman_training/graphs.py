@@ -17,6 +17,8 @@ MOST_CANDIDATES = 512
 """Best items of a user on which a concept may be solved."""
 NEWTON_STEPS = 2
 """Of a concept's solution: the tilt is approached in as many equal parts."""
+SOLVER_STEPS = 32
+"""Of conjugate gradients, at most: with as many features as the state has dimensions, further ones change next to nothing."""
 INELIGIBLE = -1e4
 """Score of candidates that may not be returned (minus infinity before): they weigh nothing."""
 TINY = 1e-30
@@ -183,21 +185,21 @@ def _newton_step(jacobian_BCKM: Tensor, now_BCK: Tensor, wanted_BCK: Tensor, rid
     Each feature's strength is measured by what it does (its curvature, and `ridge` of the mean, since it may do next to nothing), and the
     ridge is relative to that: the condition is at most 1 + M / ridge.
     """
-    metric_BCK1 = (0.5 * (now_BCK + wanted_BCK)).unsqueeze(-1)
-    centred_BCKM = jacobian_BCKM - (metric_BCK1 * jacobian_BCKM).sum(-2, keepdim=True)
-    curvature_BC1M = (metric_BCK1 * centred_BCKM.square()).sum(-2, keepdim=True)
-    scale_BC1M = (curvature_BC1M + ridge * curvature_BC1M.mean(-1, keepdim=True)).clamp_min(TINY).rsqrt()
-    scaled_BCKM = centred_BCKM * scale_BC1M
-    fisher_BCMM = scaled_BCKM.transpose(-1, -2) @ (metric_BCK1 * scaled_BCKM)
-    slope_BCM = ((wanted_BCK - now_BCK).unsqueeze(-2) @ scaled_BCKM).squeeze(-2)
-    return _conjugate_gradients(fisher_BCMM, slope_BCM, ridge) * scale_BC1M.squeeze(-2)
+    weighed_BCKM = jacobian_BCKM * (0.5 * (now_BCK + wanted_BCK)).unsqueeze(-1)
+    mean_BCM = weighed_BCKM.sum(-2)
+    fisher_BCMM = jacobian_BCKM.transpose(-1, -2) @ weighed_BCKM - mean_BCM.unsqueeze(-1) * mean_BCM.unsqueeze(-2)
+    curvature_BCM = fisher_BCMM.diagonal(dim1=-2, dim2=-1)
+    scale_BCM = (curvature_BCM + ridge * curvature_BCM.mean(-1, keepdim=True)).clamp_min(TINY).rsqrt()
+    scaled_BCMM = fisher_BCMM * scale_BCM.unsqueeze(-1) * scale_BCM.unsqueeze(-2)
+    slope_BCM = ((wanted_BCK - now_BCK).unsqueeze(-2) @ jacobian_BCKM).squeeze(-2)
+    return _conjugate_gradients(scaled_BCMM, slope_BCM * scale_BCM, ridge) * scale_BCM
 
 
 def _conjugate_gradients(a_BCMM: Tensor, b_BCM: Tensor, ridge: float) -> Tensor:
-    """Solves (A + ridge I) x = b: ONNX has no linear solve. In as many steps as unknowns nothing is left but rounding."""
+    """Solves (A + ridge I) x = b: ONNX has no linear solve. In as many steps as unknowns nothing is left but rounding; SOLVER_STEPS will do."""
     x_BCM, residual_BCM = torch.zeros_like(b_BCM), b_BCM
     direction_BCM, size_BC1 = residual_BCM, residual_BCM.square().sum(-1, keepdim=True)
-    for _ in range(a_BCMM.shape[-1]):
+    for _ in range(min(a_BCMM.shape[-1], SOLVER_STEPS)):
         image_BCM = (a_BCMM @ direction_BCM.unsqueeze(-1)).squeeze(-1) + ridge * direction_BCM
         length_BC1 = size_BC1 / (direction_BCM * image_BCM).sum(-1, keepdim=True).clamp_min(TINY)
         x_BCM = x_BCM + length_BC1 * direction_BCM

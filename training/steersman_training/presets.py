@@ -6,18 +6,18 @@ from steersman_training.pipeline import TrainConfig
 from steersman_training.recommender import RecommenderConfig
 from steersman_training.sae import SaeConfig
 
-SMALL = ConceptConfig(terms=64, candidates=512, ridge=0.02)
-"""Concepts of a model of 64 dimensions need all of them, and rare values lie far down its lists."""
+SMALL = ConceptConfig(terms=128, candidates=512, ridge=0.02)
+"""What little data says of rare values takes as many features as there are dimensions, and lies far down the lists."""
 
 PRESETS = {
     "quick": TrainConfig(
-        RecommenderConfig(dropout=0.4),
+        RecommenderConfig(hidden=128, heads=4, dropout=0.4),
         FitConfig(epochs=12, events_per_batch=800, evaluate_every=4),
         SaeConfig(features=512, active=32, epochs=12, learning_rate=8e-3),
         SMALL,
     ),
     "full": TrainConfig(
-        RecommenderConfig(dropout=0.5),
+        RecommenderConfig(hidden=128, heads=4, dropout=0.5),
         FitConfig(epochs=24, events_per_batch=800, evaluate_every=4),
         SaeConfig(features=512, active=32, epochs=30, learning_rate=8e-3),
         SMALL,
