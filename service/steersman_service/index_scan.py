@@ -37,7 +37,7 @@ class Scan:
             np.copyto(scores_N, -np.inf, where=~terms.eligible_N)
         scores_N[terms.excluded_X] = -np.inf
         # Whoever is among the k best has an estimate within two errors of the k-th best estimate.
-        rows_R = np.flatnonzero(scores_N >= max(LEAST, _at_most_kth(scores_N, k) - 2 * error))
+        rows_R = _near_the_best(scores_N, k, 2 * error)
         if len(rows_R) > k:
             scores_R = scores_N[rows_R]
             rows_R = rows_R[scores_R >= np.partition(scores_R, -k)[-k] - 2 * error]
@@ -49,9 +49,16 @@ class Scan:
         return estimates_BN[0], float(errors_B[0])
 
 
-def _at_most_kth(scores_N: Array, k: int) -> float:
-    """No more than the k-th best score, and seldom much less: of k blocks, the best is as good."""
-    blocks = len(scores_N) // BLOCK
-    if blocks < k:
-        return float(np.partition(scores_N, -k)[-k])
-    return float(np.partition(scores_N[: blocks * BLOCK].reshape(blocks, BLOCK).max(1), -k)[-k])
+def _near_the_best(scores_N: Array, k: int, margin: float) -> Array:
+    """Rows whose score is within `margin` of the k-th best, and seldom many more. (R)"""
+    count = len(scores_N) // BLOCK
+    if count < k:
+        return np.flatnonzero(scores_N >= max(LEAST, np.partition(scores_N, -k)[-k] - margin))
+    blocks = scores_N[: count * BLOCK].reshape(count, BLOCK)
+    best_of_blocks = blocks.max(1)
+    # In each of k blocks there is a score that is no less.
+    bound = max(LEAST, np.partition(best_of_blocks, -k)[-k] - margin)
+    promising = np.flatnonzero(best_of_blocks >= bound)
+    block, place = np.nonzero(blocks[promising] >= bound)
+    last = count * BLOCK + np.flatnonzero(scores_N[count * BLOCK :] >= bound)
+    return np.concatenate([promising[block] * BLOCK + place, last])
