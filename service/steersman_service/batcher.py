@@ -87,11 +87,8 @@ class Batcher:
         if self._closing:
             raise Draining("the server is shutting down", retry_seconds=1.0)
         now, load = time.monotonic(), Load(1, len(work.ids_T))
-        if timeout_seconds is not None and (wait := self._wait_seconds(tenant, load, now)) > timeout_seconds:
-            raise DeadlineTooNear(
-                f"it would wait for {wait:.3f} s, and its deadline is in {timeout_seconds:.3f} s",
-                retry_seconds=self._drain_seconds(now),
-            )
+        if timeout_seconds is not None:
+            self._admit(tenant, load, timeout_seconds, now)
         if len(self._waiting) >= self._queue_size:
             self._refuse_one(tenant, now)
         deadline = now + timeout_seconds if timeout_seconds is not None else float("inf")
@@ -183,9 +180,19 @@ class Batcher:
         if not job.done.done():
             job.done.set_exception(full)
 
-    def _wait_seconds(self, tenant: str, load: Load, now: float) -> float:
-        """Until the batch of a request that comes now is expected to begin."""
-        before = self._waiting.before(tenant, load)
+    def _admit(self, tenant: str, load: Load, timeout_seconds: float, now: float) -> None:
+        # If it can wait for all that waits, nobody's turns have to be counted.
+        if self._wait_seconds(self._waiting.load, now) <= timeout_seconds:
+            return
+        wait = self._wait_seconds(self._waiting.before(tenant, load), now)
+        if wait > timeout_seconds:
+            raise DeadlineTooNear(
+                f"it would wait for {wait:.3f} s, and its deadline is in {timeout_seconds:.3f} s",
+                retry_seconds=self._drain_seconds(now),
+            )
+
+    def _wait_seconds(self, before: Load, now: float) -> float:
+        """Until the batch of a request is expected to begin that comes after `before`."""
         batches = self._batches(before)
         # Those that are in its own batch are not waited for.
         whole = int(batches)

@@ -96,13 +96,14 @@ class FairQueue(Generic[Job]):
     def before(self, tenant: str, load: Load) -> Load:
         """What comes before a job of `tenant` that would be put now, as turns go."""
         own = self._lanes.get(tenant)
-        ahead = own.load if own else NOTHING
-        reach = _positions(ahead) + _positions(load) + TURN_POSITIONS
+        requests, positions = own.load if own else NOTHING
+        reach = _positions(Load(requests, positions)) + _positions(load) + TURN_POSITIONS
         for other in self._lanes.values():
             if other is not own:
                 share = min(1.0, reach / _positions(other.load))
-                ahead = ahead.plus(Load(share * other.load.requests, share * other.load.positions))
-        return ahead
+                requests += share * other.load.requests
+                positions += share * other.load.positions
+        return Load(requests, positions)
 
 
 def _positions(load: Load) -> float:

@@ -57,15 +57,19 @@ class Worker:
 
     @classmethod
     async def start(cls, settings: Settings) -> "Worker":
-        """A process of its own, not a fork: gRPC does not survive one."""
+        """A process of its own, not a fork: gRPC does not survive one. Raises StartupError if there can be none."""
         ours, theirs = socket.socketpair()
         with theirs:
-            process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-m", "steersman_service.worker", str(theirs.fileno())),
-                pass_fds=[theirs.fileno()],
-                # Ctrl-C goes to every process of the terminal's group: the supervisor alone says when to stop.
-                start_new_session=True,
-            )
+            try:
+                process = await asyncio.create_subprocess_exec(
+                    *(sys.executable, "-m", "steersman_service.worker", str(theirs.fileno())),
+                    pass_fds=[theirs.fileno()],
+                    # Ctrl-C goes to every process of the terminal's group: the supervisor alone says when to stop.
+                    start_new_session=True,
+                )
+            except OSError as error:
+                ours.close()
+                raise StartupError(f"a worker cannot be started: {error.strerror}") from error
         reader, writer = await asyncio.open_connection(sock=ours, limit=MAX_LINE_BYTES)
         writer.write(settings.model_dump_json().encode() + b"\n")
         return cls(process, reader, writer)
@@ -116,11 +120,12 @@ class Worker:
         return answer
 
     async def _line(self) -> bytes:
-        """Nothing if it has ended."""
+        """Nothing if it has ended, be it in the middle of a line."""
         try:
-            return await self._reader.readline()
+            line = await self._reader.readline()
         except ConnectionError:
             return b""
+        return line if line.endswith(b"\n") else b""
 
     async def _end(self) -> int:
         code = await self._process.wait()

@@ -22,8 +22,6 @@ from steersman_service.settings import Settings
 from steersman_service.worker_metrics import families
 
 LISTEN, METRICS = b"listen\n", b"metrics\n"
-# Of a line: metrics are the longest, about 100 KB.
-MAX_LINE_BYTES = 1 << 26
 
 
 class Worker:

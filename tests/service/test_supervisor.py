@@ -1,13 +1,15 @@
-"""The port that workers share. The workers themselves: tests/e2e/test_workers.py."""
+"""The port that workers share, and a worker that dies while it speaks. The rest: tests/e2e/test_workers.py."""
 
+import asyncio
 import socket
+import sys
 from concurrent.futures import ThreadPoolExecutor
 
 import grpc
 import pytest
 
 from steersman_service.errors import StartupError
-from steersman_service.supervisor import ReservedPort
+from steersman_service.supervisor import ReservedPort, Worker
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0", "localhost"])
@@ -42,3 +44,18 @@ def test_a_port_that_is_taken_is_refused() -> None:
 def test_a_host_that_nobody_knows_is_named() -> None:
     with pytest.raises(StartupError, match=r"nobody\.invalid"):
         ReservedPort("nobody.invalid", 0)
+
+
+KILLED = "import os, socket, sys; socket.socket(fileno=int(sys.argv[1])).send(b'[[1, 2'); os.kill(os.getpid(), 9)"
+
+
+async def test_half_a_line_is_no_answer() -> None:
+    ours, theirs = socket.socketpair()
+    with theirs:
+        command = (sys.executable, "-c", KILLED, str(theirs.fileno()))
+        process = await asyncio.create_subprocess_exec(*command, pass_fds=[theirs.fileno()])
+    worker = Worker(process, *await asyncio.open_connection(sock=ours))
+    with pytest.raises(StartupError, match="exit code -9"):
+        await worker.loaded()
+    assert await worker.ended == -9
+    assert not worker.families
