@@ -2,7 +2,7 @@
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 
 import grpc
 import numpy as np
@@ -52,6 +52,21 @@ async def batcher(engine: GatedEngine) -> AsyncIterator[Batcher]:
     yield batcher
     engine.release(100)
     await batcher.close()
+
+
+@pytest.fixture
+async def batcher_with(engine: GatedEngine) -> AsyncIterator[Callable[..., Batcher]]:
+    """Makes a batcher with other limits."""
+    made: list[Batcher] = []
+
+    def make(**limits: float) -> Batcher:
+        made.append(Batcher(engine, **{"queue_size": 100, "max_batch": MAX_BATCH, **limits}))  # type: ignore[arg-type]
+        return made[-1]
+
+    yield make
+    engine.release(100)
+    for batcher in made:
+        await batcher.close()
 
 
 def work(k: int, positions: int = 0) -> Work:
@@ -255,8 +270,10 @@ async def test_a_tenant_that_fills_the_queue_is_refused_in_place_of_others(
     assert await asyncio.gather(first, *flood[:-2], *others) == [*range(QUEUE_SIZE - 1), 100, 101]
 
 
-async def test_a_trickle_is_in_the_next_batch_whatever_the_flood(engine: GatedEngine) -> None:
-    batcher = Batcher(engine, queue_size=100, max_batch=MAX_BATCH)
+async def test_a_trickle_is_in_the_next_batch_whatever_the_flood(
+    batcher_with: Callable[..., Batcher], engine: GatedEngine
+) -> None:
+    batcher = batcher_with()
     flood = [submit(batcher, k, tenant="flood", positions=200) for k in range(40)]
     await engine.computing()
     for batch in range(1, 6):
@@ -270,7 +287,6 @@ async def test_a_trickle_is_in_the_next_batch_whatever_the_flood(engine: GatedEn
     await asyncio.gather(*flood)
     computed = [k for batch in engine.batches for k in batch if k < 1000]
     assert computed == list(range(40)), "first in, first out"
-    await batcher.close()
 
 
 class EagerEngine:
@@ -309,8 +325,10 @@ def known_pace(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("known_pace")
-async def test_a_batch_takes_no_more_than_it_should_take(engine: GatedEngine) -> None:
-    batcher = Batcher(engine, queue_size=QUEUE_SIZE, max_batch=MAX_BATCH, batch_seconds=0.25)
+async def test_a_batch_takes_no_more_than_it_should_take(
+    batcher_with: Callable[..., Batcher], engine: GatedEngine
+) -> None:
+    batcher = batcher_with(batch_seconds=0.25)
     calls = [submit(batcher, 0)]
     await engine.computing()
     for k, positions in enumerate((100, 100, 100, 400, 10, 20, 30, 40), 1):
@@ -319,12 +337,13 @@ async def test_a_batch_takes_no_more_than_it_should_take(engine: GatedEngine) ->
     engine.release(5)
     await asyncio.gather(*calls)
     assert engine.batches == [[0], [1, 2], [3], [4], [5, 6, 7, 8]]
-    await batcher.close()
 
 
 @pytest.mark.usefixtures("known_pace")
-async def test_admission_looks_at_what_comes_first_and_what_it_costs(engine: GatedEngine) -> None:
-    batcher = Batcher(engine, queue_size=100, max_batch=MAX_BATCH, batch_seconds=1.0)
+async def test_admission_looks_at_what_comes_first_and_what_it_costs(
+    batcher_with: Callable[..., Batcher], engine: GatedEngine
+) -> None:
+    batcher = batcher_with(batch_seconds=1.0)
     calls = [submit(batcher, 0)]
     await engine.computing()
     calls += [submit(batcher, k, tenant="long", positions=200) for k in range(1, 21)]
@@ -339,4 +358,3 @@ async def test_admission_looks_at_what_comes_first_and_what_it_costs(engine: Gat
     assert batcher.depth == 29
     engine.release(100)
     assert await asyncio.gather(*calls) == list(range(30))
-    await batcher.close()
