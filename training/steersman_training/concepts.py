@@ -21,6 +21,8 @@ FIRST_TILT = 2.0
 """Features are chosen for a tilt by this many nats: members of the value seven times as likely."""
 CALIBRATED_USERS = 100
 """Users on whom it is found what strength 1 shall be: solving for many takes long."""
+MEASURED_USERS = 250
+"""Users on whom it is measured what a concept does."""
 FACTORS = (0.25, 0.5, 1.0, 1.5, 2.0)
 """Multiples of the first guess that are tried for what strength 1 shall be."""
 
@@ -67,12 +69,15 @@ def fit_concepts(
     device = edit.scale_F.device
     aims = [aim._replace(lean_N=aim.lean_N.to(device), member_N=aim.member_N.to(device)) for aim in aims]
     concepts = (_fixed if people.context else _solved)(edit, aims, learners, people, config)
-    some = people.take(torch.arange(min(CALIBRATED_USERS, len(people.h_BD)), device=device))
+    some, measured = (
+        people.take(torch.arange(min(count, len(people.h_BD)), device=device))
+        for count in (CALIBRATED_USERS, MEASURED_USERS)
+    )
     rows = []
     for row, aim in enumerate(aims):
         goal = target_share(some.plain.share(aim.member_N), config.rise)
         concepts.strengthen(row, _calibrate(edit, concepts, row, aim.member_N, some, goal))
-        effect = _measure(edit, concepts, row, aim.member_N, people)
+        effect = _measure(edit, concepts, row, aim.member_N, measured)
         rows.append({"name": aim.name, "attribute": aim.attribute, "value": aim.value, **effect})
     return concepts, pl.DataFrame(rows, schema=_SCHEMA)
 

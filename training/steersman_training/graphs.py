@@ -4,6 +4,7 @@ Dimensions: B batch, T time, P = T + 1 positions, D hidden, E edits, C concepts 
 N items, K top-k or candidates.
 """
 
+import math
 from typing import NamedTuple
 
 import torch
@@ -17,8 +18,8 @@ MOST_CANDIDATES = 512
 """Best items of a user on which a concept may be solved."""
 NEWTON_STEPS = 2
 """Of a concept's solution: the tilt is approached in as many equal parts."""
-SOLVER_STEPS = 32
-"""Of conjugate gradients, at most: with as many features as the state has dimensions, further ones change next to nothing."""
+ROUNDING = 36
+"""Of double precision, as -ln(2^-52)."""
 INELIGIBLE = -1e4
 """Score of candidates that may not be returned (minus infinity before): they weigh nothing."""
 TINY = 1e-30
@@ -192,22 +193,24 @@ def _newton_step(jacobian_BCKM: Tensor, now_BCK: Tensor, wanted_BCK: Tensor, rid
     scale_BCM = (curvature_BCM + ridge * curvature_BCM.mean(-1, keepdim=True)).clamp_min(TINY).rsqrt()
     scaled_BCMM = fisher_BCMM * scale_BCM.unsqueeze(-1) * scale_BCM.unsqueeze(-2)
     slope_BCM = ((wanted_BCK - now_BCK).unsqueeze(-2) @ jacobian_BCKM).squeeze(-2)
-    return _conjugate_gradients(scaled_BCMM, slope_BCM * scale_BCM, ridge) * scale_BCM
+    return _solve(scaled_BCMM, slope_BCM * scale_BCM, ridge) * scale_BCM
 
 
-def _conjugate_gradients(a_BCMM: Tensor, b_BCM: Tensor, ridge: float) -> Tensor:
-    """Solves (A + ridge I) x = b: ONNX has no linear solve. In as many steps as unknowns nothing is left but rounding; SOLVER_STEPS will do."""
-    x_BCM, residual_BCM = torch.zeros_like(b_BCM), b_BCM
-    direction_BCM, size_BC1 = residual_BCM, residual_BCM.square().sum(-1, keepdim=True)
-    for _ in range(min(a_BCMM.shape[-1], SOLVER_STEPS)):
-        image_BCM = (a_BCMM @ direction_BCM.unsqueeze(-1)).squeeze(-1) + ridge * direction_BCM
-        length_BC1 = size_BC1 / (direction_BCM * image_BCM).sum(-1, keepdim=True).clamp_min(TINY)
-        x_BCM = x_BCM + length_BC1 * direction_BCM
-        residual_BCM = residual_BCM - length_BC1 * image_BCM
-        next_BC1 = residual_BCM.square().sum(-1, keepdim=True)
-        direction_BCM = residual_BCM + next_BC1 / size_BC1.clamp_min(TINY) * direction_BCM
-        size_BC1 = next_BC1
-    return x_BCM
+def _solve(a_BCMM: Tensor, b_BCM: Tensor, ridge: float) -> Tensor:
+    """Solves (A + ridge I) x = b, A having no entry beyond 1 and no negative eigenvalue: ONNX has no linear solve.
+
+    The inverse by Newton's iteration (Schulz 1933), X <- X (2 I - A X): what is missing of it, I - A X, is squared at each step, from at
+    most 1 - ridge / (M + ridge) on, until rounding is left. Conjugate gradients take as many steps as there are unknowns, each of many
+    small operations, and fewer end where rounding leads them: backends would differ.
+    """
+    count = a_BCMM.shape[-1]
+    identity_MM = torch.eye(count, dtype=a_BCMM.dtype, device=a_BCMM.device)
+    ridged_BCMM = a_BCMM + ridge * identity_MM
+    largest_BC11 = ridged_BCMM.abs().sum(-1, keepdim=True).amax(-2, keepdim=True)  # no eigenvalue is larger
+    inverse_BCMM = identity_MM / largest_BC11
+    for _ in range(math.ceil(math.log2(ROUNDING * (1 + count / ridge)))):
+        inverse_BCMM = inverse_BCMM @ (2 * identity_MM - ridged_BCMM @ inverse_BCMM)
+    return (inverse_BCMM @ b_BCM.unsqueeze(-1)).squeeze(-1)
 
 
 class FixedConcepts(nn.Module):
