@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from steersman_training.edit import Edit
 from steersman_training.graphs import FixedConcepts, Lower, OnnxSearch, Search, SolvedConcepts, Upper
+from steersman_training.kept import Append, Keep, Kept
 from steersman_training.recommender import Recommender
 from steersman_training.sequences import Batch
 
@@ -29,6 +30,8 @@ GOLDEN_MARGIN = 1e-3
 """Distance of golden rows from ties between scores and from the threshold of the autoencoder."""
 MOST_SCORES = 1 << 25
 """Computed to find golden rows: they and what the search makes of them take some 50 bytes each."""
+GOLDEN_EVENTS = 32
+"""Golden rows of `keep` and `append` hold keys and values of this many events at most: they are what makes the file large."""
 TABLES = ("items_ND", "biases_N")
 
 Array = npt.NDArray[np.float32]
@@ -87,11 +90,25 @@ class Graphs:
                 GraphSpec(
                     "search", Search(), ("query_BD", *TABLES, "eligible_BN", "tilts_BN", "k"), ("rows_BK", "scores_BK")
                 ),
+                # Below the last block, what follows asks for the states of all positions: there is nothing to save.
+                *(() if below else _keeping(stripped)),
             ),
             tables,
         )
 
 
+def _keeping(model: Recommender) -> tuple[GraphSpec, GraphSpec]:
+    """`keep` and `append`."""
+    kept = [(name, block, dims) for block in range(model.config.blocks) for name, dims in _KEPT]
+    names = tuple(f"{name}_{block}_{dims}" for name, block, dims in kept)
+    append_inputs = ("items_ND", "new_ids_B", "kept_lengths_B", *names)
+    return (
+        GraphSpec("keep", Keep(model), ("items_ND", "ids_BT", "lengths_B"), ("h_BD", *names)),
+        GraphSpec("append", Append(model), append_inputs, ("h_BD", "added_BLD")),
+    )
+
+
+_KEPT = [name.rsplit("_", 1) for name in Kept._fields]
 _CONCEPT_EDITS = ("concept_features_BE", "concept_gains_BE", "concept_edits_BE")
 
 
@@ -118,6 +135,9 @@ def write_graphs(graphs: Graphs, golden: dict[str, Tensors], folder: Path) -> No
 def _write_onnx(spec: GraphSpec, inputs: tuple[Tensor, ...], path: Path) -> None:
     module = OnnxSearch() if isinstance(spec.module, Search) else spec.module
     shapes = tuple(_dynamic(name) for name in spec.inputs)
+    if isinstance(module, Append):  # what is kept comes as *kept
+        fixed = len(shapes) - len(_KEPT) * module.model.config.blocks
+        shapes = (*shapes[:fixed], shapes[fixed:])
     for chatty in (
         "torch.onnx",
         "onnxscript",
@@ -247,25 +267,43 @@ def _run(graphs: Graphs, pool: Tensors) -> dict[str, Tensors]:
         if isinstance(spec.module, SolvedConcepts):
             best = _candidates(graphs, pool, spec.module.candidates)
             pool |= {"candidates_BK": best["rows_BK"], "candidate_scores_BK": best["scores_BK"]}
-        given = {**pool, "h_BD": pool["edited_BD"]} if spec.name == "upper" else pool
+        if spec.name == "upper":
+            given = {**pool, "h_BD": pool["edited_BD"]}
+        elif spec.name in ("keep", "append"):
+            given = pool | _golden_history(graphs, pool)
+        else:
+            given = pool
         answers = spec(given)
         golden[spec.name] = {name: given[name] for name in spec.inputs if name not in TABLES} | answers
         pool |= answers
     return golden
 
 
+def _golden_history(graphs: Graphs, pool: Tensors) -> Tensors:
+    """The begin of each history; and what is kept of it before its last event, and that."""
+    begin = {"ids_BT": pool["ids_BT"][:, :GOLDEN_EVENTS], "lengths_B": pool["lengths_B"].clamp_max(GOLDEN_EVENTS)}
+    before_B = begin["lengths_B"] - 1
+    kept = _spec(graphs, "keep")(pool | begin | {"lengths_B": before_B})
+    new_ids_B = begin["ids_BT"].gather(1, before_B.unsqueeze(1)).squeeze(1)
+    return {**kept, **begin, "new_ids_B": new_ids_B, "kept_lengths_B": before_B}
+
+
 def _candidates(graphs: Graphs, pool: Tensors, count: int) -> Tensors:
     """The best items without any control, and their scores."""
-    upper, search = (next(spec for spec in graphs.specs if spec.name == name) for name in ("upper", "search"))
+    upper, search = _spec(graphs, "upper"), _spec(graphs, "search")
     plain = {**pool, **upper(pool), "tilts_BN": torch.zeros_like(pool["tilts_BN"])}
     return search(plain | {"k": torch.tensor(min(count, pool["eligible_BN"].shape[1]))})
+
+
+def _spec(graphs: Graphs, name: str) -> GraphSpec:
+    return next(spec for spec in graphs.specs if spec.name == name)
 
 
 def _far_from_edges(graphs: Graphs, pool: Tensors) -> Tensor:
     """Rows whose best k + 1 scores are apart, and none of whose features is about to be switched on or off. (B,)"""
     sae = next(spec.module.sae for spec in graphs.specs if isinstance(spec.module, Edit))
     more = {**pool, "k": (pool["k"] + 1).clamp_max(pool["eligible_BN"].shape[1])}
-    scores_BK = next(spec for spec in graphs.specs if spec.name == "search")(more)["scores_BK"]
+    scores_BK = _spec(graphs, "search")(more)["scores_BK"]
     apart_B = (scores_BK[:, :-1] - scores_BK[:, 1:]).min(1).values > GOLDEN_MARGIN
     margin_B: Tensor = sae.margin(pool["h_BD"])
     return apart_B & (margin_B > GOLDEN_MARGIN)

@@ -1,9 +1,11 @@
 """SASRec (Kang & McAuley, arXiv 1808.09781) with today's blocks, tied item embeddings and a start token.
 
-Dimensions: B batch, T time, P = T + 1 positions (the start token and T events), D hidden, H heads, C = D / H, N items.
+Dimensions: B batch, T time, P = T + 1 positions (the start token and T events), A some of them, D hidden, H heads, C = D / H,
+N items.
 """
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -81,10 +83,10 @@ class Rotary(nn.Module):
         length = x_BHPC.shape[2]
         return _turn(x_BHPC, self.cosine_PC[:length], self.sine_PC[:length])
 
-    def at(self, x_BH1C: Tensor, positions_B: Tensor) -> Tensor:
-        """Heads at one position each."""
-        cosine, sine = (table_PC[positions_B][:, None, None] for table_PC in (self.cosine_PC, self.sine_PC))
-        return _turn(x_BH1C, cosine, sine)
+    def at(self, x_BHAC: Tensor, positions_BA: Tensor) -> Tensor:
+        """Heads at any A positions of each row."""
+        cosine, sine = (table_PC[positions_BA].unsqueeze(1) for table_PC in (self.cosine_PC, self.sine_PC))
+        return _turn(x_BHAC, cosine, sine)
 
 
 def _turn(x_BHPC: Tensor, cosine: Tensor, sine: Tensor) -> Tensor:
@@ -111,6 +113,15 @@ class RecentEvents(nn.Module):
         return mixed_BPD
 
 
+class Read(NamedTuple):
+    """A block's states after the positions that were asked for, and what it read to get there."""
+
+    x: Tensor  # (B, P, D), or (B, D)
+    normed_BPD: Tensor
+    keys_BHPC: Tensor  # turned to their positions
+    values_BHPC: Tensor
+
+
 class Block(nn.Module):
     """x + attention(recent(norm(x))), then x + down(silu(gate) * up(norm(x))); attention is causal."""
 
@@ -129,29 +140,44 @@ class Block(nn.Module):
         self.dropout = Dropout(config.dropout)
 
     def forward(self, x_BPD: Tensor) -> Tensor:
-        q, k, v = map(self._heads, self.qkv(self.recent(self.attention_norm(x_BPD))).chunk(3, dim=-1))
-        attended_BHPC = F.scaled_dot_product_attention(self.rotary(q), self.rotary(k), v, is_causal=True)
-        return self._mix(x_BPD, attended_BHPC)
+        return self.read(x_BPD).x
 
-    def at_last(self, x_BPD: Tensor, lengths_B: Tensor) -> Tensor:
-        """What `forward` gives at position `lengths_B` of each row, and nothing else: keys and values alone need every position. (B, D)"""
-        mixed_BPD = self.recent(self.attention_norm(x_BPD))
+    def read(self, x_BPD: Tensor) -> Read:
+        """At every position."""
+        normed_BPD = self.attention_norm(x_BPD)
+        q, k, v = map(self.split, self.qkv(self.recent(normed_BPD)).chunk(3, dim=-1))
+        k = self.rotary(k)
+        attended_BHPC = F.scaled_dot_product_attention(self.rotary(q), k, v, is_causal=True)
+        return Read(self.mix(x_BPD, self.joined(attended_BHPC)), normed_BPD, k, v)
+
+    def read_to_last(self, x_BPD: Tensor, lengths_B: Tensor) -> Read:
+        """The state at position `lengths_B` of each row, and no other one: keys and values alone need every position."""
+        normed_BPD = self.attention_norm(x_BPD)
+        mixed_BPD = self.recent(normed_BPD)
         q_weight, kv_weight = self.qkv.weight.split([x_BPD.shape[2], 2 * x_BPD.shape[2]])
         q_bias, kv_bias = self.qkv.bias.split([x_BPD.shape[2], 2 * x_BPD.shape[2]])
-        q_BH1C = self._heads(F.linear(last_position(mixed_BPD, lengths_B), q_weight, q_bias).unsqueeze(1))
-        k, v = map(self._heads, F.linear(mixed_BPD, kv_weight, kv_bias).chunk(2, dim=-1))
+        q_BH1C = self.split(F.linear(last_position(mixed_BPD, lengths_B), q_weight, q_bias).unsqueeze(1))
+        k, v = map(self.split, F.linear(mixed_BPD, kv_weight, kv_bias).chunk(2, dim=-1))
+        k = self.rotary(k)
         read_BP = torch.arange(x_BPD.shape[1], device=x_BPD.device) <= lengths_B.unsqueeze(1)
         attended_BH1C = F.scaled_dot_product_attention(
-            self.rotary.at(q_BH1C, lengths_B), self.rotary(k), v, attn_mask=read_BP.unsqueeze(1).unsqueeze(1)
+            self.rotary.at(q_BH1C, lengths_B.unsqueeze(1)), k, v, attn_mask=read_BP.unsqueeze(1).unsqueeze(1)
         )
-        return self._mix(last_position(x_BPD, lengths_B).unsqueeze(1), attended_BH1C).squeeze(1)
+        mixed_B1D = self.mix(last_position(x_BPD, lengths_B).unsqueeze(1), self.joined(attended_BH1C))
+        return Read(mixed_B1D.squeeze(1), normed_BPD, k, v)
 
-    def _heads(self, x_BPD: Tensor) -> Tensor:
+    def split(self, x_BPD: Tensor) -> Tensor:
+        """A row's heads, (B, H, P, C)."""
         x_BHPC: Tensor = x_BPD.unflatten(-1, (self.heads, -1)).transpose(1, 2)
         return x_BHPC
 
-    def _mix(self, x_BPD: Tensor, attended_BHPC: Tensor) -> Tensor:
-        x_BPD = x_BPD + self.dropout(self.out(attended_BHPC.transpose(1, 2).flatten(2)))
+    def joined(self, x_BHPC: Tensor) -> Tensor:
+        """Heads as one row, (B, P, D)."""
+        return x_BHPC.transpose(1, 2).flatten(2)
+
+    def mix(self, x_BPD: Tensor, attended_BPD: Tensor) -> Tensor:
+        """What follows attention."""
+        x_BPD = x_BPD + self.dropout(self.out(attended_BPD))
         gate, up = self.gate_up(self.mlp_norm(x_BPD)).chunk(2, dim=-1)
         mixed_BPD: Tensor = x_BPD + self.dropout(self.down(F.silu(gate) * up))
         return mixed_BPD
@@ -194,7 +220,7 @@ class Recommender(nn.Module):
     def finish(self, x_BPD: Tensor, lengths_B: Tensor, begin: int) -> Tensor:
         """Queries at each history's last event, given the states after block `begin`, (B, D): the last block computes no other position."""
         x_BPD = self.run_blocks(x_BPD, begin, self.config.blocks - 1)
-        query_BD: Tensor = self.norm(self.blocks[-1].at_last(x_BPD, lengths_B))  # type: ignore[operator]  # a ModuleList holds Modules
+        query_BD: Tensor = self.norm(self.blocks[-1].read_to_last(x_BPD, lengths_B).x)  # type: ignore[operator]  # a ModuleList holds Modules
         return query_BD
 
     def queries(self, ids_BT: Tensor, lengths_B: Tensor) -> Tensor:
