@@ -94,8 +94,9 @@ bench: $(READY) ## Steersman beside Triton, Ray Serve, MLServer and LitServe, on
 	$(BIN)/python -m tests.bench.peers.install --into $(DATA)/peers
 	$(BIN)/python -m tests.bench.peers --peers $(DATA)/peers --work $(DATA)/bench --out $(DATA)/bench --cache $(DATA)/cache $(BENCH)
 
-bench-engine: $(BUNDLE) ## Benchmarks, by hand: batched against single calls, with metrics against without
+bench-engine: $(BUNDLE) ## Benchmarks, by hand: batched against single calls, appended against whole, with metrics against without
 	$(BIN)/python -m tests.bench.batching --bundle $(BUNDLE)
+	$(BIN)/python -m tests.bench.growing --bundle $(BUNDLE) $(if $(wildcard $(HISTORIES)),--histories $(HISTORIES))
 	$(BIN)/python -m tests.bench.overhead --bundle $(BUNDLE)
 
 # Of a bundle with D=128 and the interactions that it was trained on; WORK keeps the indexes that were built.

@@ -21,6 +21,8 @@ from steersman_service.errors import BundleError
 FORMAT_MAJOR = 1
 MANIFEST = "manifest.json"
 GRAPHS = ("lower", "concept", "edit", "upper", "search")
+# A bundle may lack these: then every history is computed from its first event on.
+OPTIONAL_GRAPHS = ("keep", "append")
 SUFFIXES = {"onnx": ".onnx", "torch": ".ts"}
 # Of large catalogues only: a scan of all items that misses none of the best (with SCAN_DATA beside it), and lists that are quick.
 SCAN, SCAN_DATA, LISTS = "scan.onnx", "scan.data", "index.faiss"
@@ -53,7 +55,7 @@ class Bundle:
     @cached_property
     def graphs(self) -> dict[str, Graph]:
         """The graphs that this server knows, by name."""
-        return {graph.name: graph for graph in self.manifest.graphs if graph.name in GRAPHS}
+        return {graph.name: graph for graph in self.manifest.graphs if graph.name in (*GRAPHS, *OPTIONAL_GRAPHS)}
 
 
 def load_bundle(folder: Path, backend: str) -> Bundle:
@@ -63,7 +65,9 @@ def load_bundle(folder: Path, backend: str) -> Bundle:
     """
     folder = folder.resolve()
     manifest = _read_manifest(folder)
-    needed = ["items.npy", "biases.npy", "golden.npz", *TABLES, *(f"{name}{SUFFIXES[backend]}" for name in GRAPHS)]
+    optional = [graph.name for graph in manifest.graphs if graph.name in OPTIONAL_GRAPHS]
+    graphs = (f"{name}{SUFFIXES[backend]}" for name in (*GRAPHS, *optional))
+    needed = ["items.npy", "biases.npy", "golden.npz", *TABLES, *graphs]
     needed += (SCAN, SCAN_DATA, LISTS) if manifest.HasField("index") else ()
     for name in needed:
         if name not in manifest.files:

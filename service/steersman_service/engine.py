@@ -12,9 +12,10 @@ from typing import NamedTuple
 import numpy as np
 
 from steersman_service.backend import Backend, Tensor
-from steersman_service.bundle import Array, Bundle
-from steersman_service.groups import length_groups, one_group
+from steersman_service.bundle import GRAPHS, Array, Bundle
+from steersman_service.groups import APPEND_CALL_POSITIONS, length_groups, one_group
 from steersman_service.index import NO_ROWS, Found, GraphIndex, Index, Terms
+from steersman_service.kv_cache import KeptHistory, KeyValueCache, Layout, Table
 from steersman_service.state_cache import StateCache
 
 Observe = Callable[[str, float], None]
@@ -61,13 +62,22 @@ class Answer(NamedTuple):
     """What each of its concepts came down to."""
 
 
+class _Fresh(NamedTuple):
+    """Histories whose states were computed together."""
+
+    keys: list[bytes]
+    h_BD: Tensor
+    kept: list[KeptHistory]
+    """What was read of each of them; none if nothing is kept."""
+
+
 class _Lowered(NamedTuple):
     """What `lower` says of a batch."""
 
     pool: dict[str, Tensor]
     """Tensors with a row for each request."""
-    fresh: list[tuple[list[bytes], Tensor]]
-    """States that were not known before, as they were computed, and the keys of their histories."""
+    fresh: list[_Fresh]
+    """States that were not known before."""
 
 
 class Engine:
@@ -75,15 +85,19 @@ class Engine:
 
     A request costs what it asks for, whatever it shares a batch with: histories are computed beside others of about
     their length, each once, and not at all where the state is kept from before; candidates, concepts and edits are
-    computed for those requests alone that have any.
+    computed for those requests alone that have any. Of a history whose begin was read before, its new events are.
     """
 
     observe: Observe
     """Told of every graph that runs. It may be set when golden rows and warm-up, which are no requests, are over."""
     states: StateCache
     """Keeps hidden states from one batch to another. It holds none until another one is set."""
+    key_values: KeyValueCache
+    """Keeps what was read of histories. It holds none until another one is set, and stays empty where `keeps_histories` is false."""
     groups: Callable[[Array], list[Array]]
     """Cuts histories, by their lengths, into those that `lower` computes together."""
+    append_groups: Callable[[Array], list[Array]]
+    """The same for those that are appended to."""
     index: Index
     """Finds the best items. It is the bundle's graph `search` until another one is set."""
 
@@ -92,6 +106,7 @@ class Engine:
         self.backend = backend
         self.observe = lambda stage, seconds: None
         self.states = StateCache(0)
+        self.key_values = KeyValueCache(0)
         # The item table is fed, not baked in: the graphs share one copy.
         self._constants = {
             "items_ND": backend.put(bundle.items_ND),
@@ -104,6 +119,14 @@ class Engine:
         self._stands_alone = self._reads_of_lower() <= {"h_BD"}
         # A GPU computes padding beside events, and what it waits for is calls.
         self.groups = length_groups if backend.device == "cpu" else one_group
+        self.append_groups = partial(length_groups, call_positions=APPEND_CALL_POSITIONS)
+        # They are kept in the host's memory: whether to bring them to a GPU pays has not been measured.
+        self.keeps_histories = (
+            self._stands_alone and {"keep", "append"} <= bundle.graphs.keys() and backend.device == "cpu"
+        )
+        tensors = [tensor.name for tensor in bundle.graphs["keep"].outputs] if self.keeps_histories else []
+        self._layout = Layout.of([name for name in tensors if name in self._inputs["append"]])
+        self._table = Table()
         self.index = GraphIndex(backend, self._constants, partial(self._run, "search"), len(bundle.items_ND))
 
     def run(self, batch: Sequence[Work]) -> list[Answer]:
@@ -136,33 +159,89 @@ class Engine:
         kept = {key: state for key in windows if (state := self.states.get(key)) is not None}
         fresh = self._compute({key: ids_T for key, ids_T in windows.items() if key not in kept})
         self.states.observe(len(keys) - len(windows) + len(kept), len(windows) - len(kept))
-        places = {key: place for place, key in enumerate([*kept, *(key for group, _ in fresh for key in group)])}
+        for key in kept:
+            self.key_values.touch(key)
+        places = {key: place for place, key in enumerate([*kept, *(key for part in fresh for key in part.keys)])}
         rows = [places[key] for key in keys]
-        parts = [tensor for _, tensor in fresh]
+        parts = [part.h_BD for part in fresh]
         if kept:
             kept_BD = np.frombuffer(b"".join(kept.values()), np.float32).reshape(len(kept), -1)
             parts.insert(0, self.backend.put(kept_BD))
         in_order = len(parts) == 1 and rows == list(range(len(rows)))
         return _Lowered({"h_BD": parts[0] if in_order else self.backend.take(parts, np.array(rows))}, fresh)
 
-    def _compute(self, windows: Mapping[bytes, Array]) -> list[tuple[list[bytes], Tensor]]:
-        """States of histories, group by group."""
+    def _compute(self, windows: Mapping[bytes, Array]) -> list[_Fresh]:
+        """States of histories that are new: of those whose begin was kept, only the events after it are read."""
+        grown: dict[bytes, KeptHistory] = {}
+        if self.keeps_histories and self.key_values.limit_bytes:
+            grown = {key: history for key in windows if (history := self.key_values.take(key)) is not None}
+            self.key_values.observe(len(grown), len(windows) - len(grown))
+        rest = {key: ids_T for key, ids_T in windows.items() if key not in grown}
+        return [*self._append(windows, grown), *self._read(rest)]
+
+    def _read(self, windows: Mapping[bytes, Array]) -> list[_Fresh]:
+        """Histories from their first event on, group by group."""
         if not windows:
             return []
         start = time.perf_counter()
         keys, histories = list(windows), list(windows.values())
-        states = []
+        keeping = self.keeps_histories and self.key_values.limit_bytes > 0
+        fresh = []
         for group in self.groups(np.array([len(ids_T) for ids_T in histories])):
-            history = self._put(_history([histories[row] for row in group]))
-            states.append(([keys[row] for row in group], self._run("lower", self._constants | history)["h_BD"]))
+            own = [histories[row] for row in group]
+            outputs = self._run("keep" if keeping else "lower", self._constants | self._put(_history(own)))
+            kept = self._kept(own, outputs) if keeping else []
+            fresh.append(_Fresh([keys[row] for row in group], outputs["h_BD"], kept))
         self.observe("lower", time.perf_counter() - start)
-        return states
+        return fresh
+
+    def _kept(self, histories: Sequence[Array], outputs: Mapping[str, Tensor]) -> list[KeptHistory]:
+        tensors = [self.backend.get(outputs[name]) for name in self._layout.names]
+        most = self.bundle.manifest.window.length
+        return [
+            KeptHistory(self._layout, len(ids_T), [tensor[row] for tensor in tensors], most)
+            for row, ids_T in enumerate(histories)
+        ]
+
+    def _append(self, windows: Mapping[bytes, Array], grown: Mapping[bytes, KeptHistory]) -> list[_Fresh]:
+        """Histories from their first new event on: those with as many of them together, group by group, event by event."""
+        if not grown:
+            return []
+        start = time.perf_counter()
+        fresh = []
+        by_events: dict[int, list[bytes]] = {}
+        for key, history in grown.items():
+            by_events.setdefault(len(windows[key]) - history.events, []).append(key)
+        for events, keys in by_events.items():
+            for group in self.append_groups(np.array([grown[key].events for key in keys])):
+                own = [keys[row] for row in group]
+                histories = [grown[key] for key in own]
+                for _ in range(events):
+                    h_BD = self._append_one([windows[key] for key in own], histories)
+                fresh.append(_Fresh(own, h_BD, histories))
+        self.observe("append", time.perf_counter() - start)
+        return fresh
+
+    def _append_one(self, windows: Sequence[Array], histories: Sequence[KeptHistory]) -> Tensor:
+        """The states after one more event of each history. (B, D)"""
+        lengths_B = [history.events for history in histories]
+        feeds = {
+            "new_ids_B": np.array([ids_T[length] for ids_T, length in zip(windows, lengths_B, strict=True)], np.int64),
+            "kept_lengths_B": np.array(lengths_B, np.int64),
+            **self._table.lay(histories),
+        }
+        outputs = self._run("append", self._constants | self._put(feeds))
+        for history, added_LD in zip(histories, self.backend.get(outputs["added_BLD"]), strict=True):
+            history.append(added_LD)
+        return outputs["h_BD"]
 
     def _keep(self, lowered: _Lowered) -> None:
-        if self.states.limit_bytes:
-            for keys, h_BD in lowered.fresh:
-                for key, h_D in zip(keys, self.backend.get(h_BD), strict=True):
+        for part in lowered.fresh:
+            if self.states.limit_bytes:
+                for key, h_D in zip(part.keys, self.backend.get(part.h_BD), strict=True):
                     self.states.put(key, h_D)
+            for key, history in zip(part.keys, part.kept, strict=False):
+                self.key_values.put(key, history)
 
     def _concepts(self, batch: Sequence[Work], pool: dict[str, Tensor]) -> list[list[Edits]]:
         """What the concepts of each request come down to."""
@@ -232,8 +311,8 @@ class Engine:
         return wanted
 
     def _reads_of_lower(self) -> set[str]:
-        """What the other graphs ask of a history."""
-        asked = {name for graph, names in self._inputs.items() if graph != "lower" for name in names}
+        """What the graphs that follow ask of a history."""
+        asked = {name for graph in GRAPHS if graph != "lower" for name in self._inputs[graph]}
         return asked & {"ids_BT", "lengths_B", *(tensor.name for tensor in self.bundle.graphs["lower"].outputs)}
 
     def _stage(self, graph: str, pool: dict[str, Tensor]) -> dict[str, Tensor]:

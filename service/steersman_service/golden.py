@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from steersman.v1.bundle_pb2 import Graph, Tolerance
-from steersman_service.bundle import GRAPHS, SUFFIXES, Array
+from steersman_service.bundle import SUFFIXES, Array
 from steersman_service.engine import Engine
 from steersman_service.errors import BundleError
 
@@ -15,8 +15,8 @@ FROM_FILES = ("items_ND", "biases_N")
 def replay_golden(engine: Engine) -> None:
     """Runs each graph on its golden inputs. Raises BundleError naming the file, the tensor and the difference."""
     tolerance = _tolerance(engine)
-    for name in GRAPHS:
-        graph, golden = engine.bundle.graphs[name], engine.bundle.golden.get(name, {})
+    for name, graph in engine.bundle.graphs.items():
+        golden = engine.bundle.golden.get(name, {})
         inputs = [tensor.name for tensor in graph.inputs if tensor.name not in FROM_FILES]
         for tensor in (*inputs, *(output.name for output in graph.outputs)):
             if tensor not in golden:

@@ -98,6 +98,14 @@ class Metrics:
         self._state_hits.inc(hits)
         self._state_misses.inc(misses)
 
+    def kv_cache(self, hits: int, misses: int) -> None:
+        """A batch was computed: how many of its new histories were appended to, and how many were computed whole."""
+        self._kv_hits.inc(hits)
+        self._kv_misses.inc(misses)
+
+    def kv_evicted(self) -> None:
+        self._kv_evictions.inc()
+
     def recommended(self, applied: Iterable[AppliedControl], degradations: Iterable[int]) -> None:
         """A request was answered, under these controls and with these degradations."""
         steered = False
@@ -137,6 +145,9 @@ class Metrics:
 
     def watch_state_cache(self, held_bytes: Callable[[], float]) -> None:
         self._state_bytes.set_function(held_bytes)
+
+    def watch_kv_cache(self, held_bytes: Callable[[], float]) -> None:
+        self._kv_bytes.set_function(held_bytes)
 
     def bundle(self, *, version: str, bundle_format: str, data: str, backend: str, device: str) -> None:
         self._info.labels(version, bundle_format, data, backend, device).set(1)
@@ -194,7 +205,7 @@ class Metrics:
             ("stage",),
             buckets=SECONDS,
         )
-        self._inference = {stage: inference.labels(stage) for stage in GRAPHS}
+        self._inference = {stage: inference.labels(stage) for stage in (*GRAPHS, "append")}
         self._state_hits = self._made(
             Counter,
             "steersman_state_cache_hits_total",
@@ -205,6 +216,20 @@ class Metrics:
             Gauge,
             "steersman_state_cache_bytes",
             "Memory taken by hidden states that are kept (the setting state_cache_mb bounds it).",
+        )
+        self._kv_hits = self._made(
+            Counter, "steersman_kv_cache_hits_total", "Histories of which only the new events were computed."
+        )
+        self._kv_misses = self._made(
+            Counter, "steersman_kv_cache_misses_total", "Histories computed from their first event on."
+        )
+        self._kv_evictions = self._made(
+            Counter, "steersman_kv_cache_evictions_total", "Histories whose keys and values made room for others."
+        )
+        self._kv_bytes = self._made(
+            Gauge,
+            "steersman_kv_cache_bytes",
+            "Memory taken by keys and values that are kept (the setting kv_cache_mb bounds it).",
         )
 
     def _of_steering(self) -> None:

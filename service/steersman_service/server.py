@@ -32,6 +32,7 @@ from steersman_service.feature_service import FeatureService
 from steersman_service.golden import replay_golden
 from steersman_service.index_large import LargeIndex
 from steersman_service.items import Items
+from steersman_service.kv_cache import KeyValueCache
 from steersman_service.list_change import ListChange
 from steersman_service.metrics import Metrics
 from steersman_service.model_service import ModelService
@@ -156,8 +157,12 @@ def _load_engine(settings: Settings, metrics: Metrics) -> Engine:
     if bundle.manifest.HasField("index") and backend.device == "cpu":
         engine.index = LargeIndex(bundle, backend, settings.inference_threads, approximate=settings.search == "auto")
     replay_golden(engine)
+    kv_bytes = settings.kv_cache_mb << 20
+    engine.key_values = KeyValueCache(kv_bytes)
     _warm_up(engine, settings.max_batch)
     engine.observe = metrics.inference
+    histories = engine.key_values = KeyValueCache(kv_bytes, metrics.kv_cache, metrics.kv_evicted)
+    metrics.watch_kv_cache(lambda: histories.held_bytes)
     states = engine.states = StateCache(settings.state_cache_mb << 20, metrics.state_cache)
     metrics.watch_state_cache(lambda: states.held_bytes)
     manifest = bundle.manifest
@@ -184,9 +189,10 @@ def _warm_up(engine: Engine, max_batch: int) -> None:
         min(10, shape.items),
     )
     for size in (1, max_batch):
-        # Of different histories: those that are the same are computed once.
+        # Of different histories: those that are the same are computed once. The second time, they grow.
         histories_BT = np.random.default_rng(0).integers(shape.items, size=(size, window.length))
-        engine.run([work._replace(ids_T=ids_T) for ids_T in histories_BT])
+        for begin_BT in (histories_BT[:, :-1], histories_BT):
+            engine.run([work._replace(ids_T=ids_T) for ids_T in begin_BT])
 
 
 async def _open_store(

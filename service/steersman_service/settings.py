@@ -53,6 +53,9 @@ class Settings(BaseSettings):
     state_cache_mb: int = Field(
         64, ge=0, description="Memory for hidden states of histories that may come again, in MiB; 0 keeps none"
     )
+    kv_cache_mb: int = Field(
+        256, ge=0, description="Memory for keys and values of histories that may grow, in MiB; 0 keeps none"
+    )
 
     max_history_items: int = Field(10_000, ge=1, description="Most items of an explicit history")
     max_controls: int = Field(32, ge=1, description="Most controls of a request or of a session")

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.conftest import make_bundle
 
 from steersman.v1.bundle_pb2 import Manifest
 from steersman.v1.bundle_pb2 import Tensor as TensorSpec
@@ -40,12 +39,6 @@ def engines(bundle: Bundle) -> dict[str, Engine]:
 @pytest.fixture(scope="module", params=BACKENDS)
 def engine(request: pytest.FixtureRequest, engines: dict[str, Engine]) -> Engine:
     return engines[request.param]
-
-
-@pytest.fixture(scope="module")
-def below_the_last_block(data_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A bundle whose hook lies after the first of two blocks. It carries an index."""
-    return make_bundle(data_dir, tmp_path_factory.mktemp("below"), hook=1, index_from=60)
 
 
 class Counting:

@@ -130,7 +130,9 @@ def moves(server: Running) -> Iterator[dict[str, float]]:
 @pytest.fixture(scope="module")
 def server(bundle_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     """Compares no lists: what it counts is there before the answer is. Keeps no states: calls do not depend on others."""
-    settings = settings_for(tmp_path_factory.mktemp("metrics"), bundle_dir, list_change_sample=0, state_cache_mb=0)
+    settings = settings_for(
+        tmp_path_factory.mktemp("metrics"), bundle_dir, list_change_sample=0, state_cache_mb=0, kv_cache_mb=0
+    )
     with serving(settings) as running:
         yield running
 
@@ -398,7 +400,7 @@ def test_a_store_that_stops_and_comes_back(bundle_dir: Path, tmp_path: Path, ses
     store = EmbeddedValkey.start(tmp_path / "store")
     failed = {_series("steersman_redis_errors_total", operation="get"): 1.0}
     try:
-        own = {"redis_url": store.url, "list_change_sample": 0, "state_cache_mb": 0}
+        own = {"redis_url": store.url, "list_change_sample": 0, "state_cache_mb": 0, "kv_cache_mb": 0}
         with serving(settings_for(tmp_path, bundle_dir, **own)) as server:
             while scrape(server)["steersman_redis_up"] != 1.0:
                 pass

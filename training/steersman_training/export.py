@@ -134,7 +134,7 @@ def write_graphs(graphs: Graphs, golden: dict[str, Tensors], folder: Path) -> No
 
 def _write_onnx(spec: GraphSpec, inputs: tuple[Tensor, ...], path: Path) -> None:
     module = OnnxSearch() if isinstance(spec.module, Search) else spec.module
-    shapes = tuple(_dynamic(name) for name in spec.inputs)
+    shapes: tuple[Any, ...] = tuple(_dynamic(name) for name in spec.inputs)
     if isinstance(module, Append):  # what is kept comes as *kept
         fixed = len(shapes) - len(_KEPT) * module.model.config.blocks
         shapes = (*shapes[:fixed], shapes[fixed:])
@@ -280,9 +280,9 @@ def _run(graphs: Graphs, pool: Tensors) -> dict[str, Tensors]:
 
 
 def _golden_history(graphs: Graphs, pool: Tensors) -> Tensors:
-    """The begin of each history; and what is kept of it before its last event, and that."""
+    """The begin of each history; and what is kept of it before its last event, and that. To an empty one any item is appended."""
     begin = {"ids_BT": pool["ids_BT"][:, :GOLDEN_EVENTS], "lengths_B": pool["lengths_B"].clamp_max(GOLDEN_EVENTS)}
-    before_B = begin["lengths_B"] - 1
+    before_B = (begin["lengths_B"] - 1).clamp_min(0)
     kept = _spec(graphs, "keep")(pool | begin | {"lengths_B": before_B})
     new_ids_B = begin["ids_BT"].gather(1, before_B.unsqueeze(1)).squeeze(1)
     return {**kept, **begin, "new_ids_B": new_ids_B, "kept_lengths_B": before_B}

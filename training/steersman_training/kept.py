@@ -1,7 +1,7 @@
 """What is kept of a history, so that an event more costs that event alone: keys, values, and the states that a convolution reads back.
 
-Dimensions: B batch, T time, P = T + 1 positions, S = P + 1 that the new event sees, R = REACH - 1 that its convolution reads back, D hidden,
-H heads, C = D / H, L = 3 tensors a block, N items.
+Dimensions: B batch, T time, P = T + 1 positions, S = P + 1 that the new event sees, R = REACH - 1 that its convolution reads back,
+D hidden, H heads, C = D / H, L = 3 tensors a block, N items.
 """
 
 from typing import NamedTuple
