@@ -67,14 +67,13 @@ def main() -> None:
     arguments = parser.parse_args()
     trained = load_bundle(arguments.bundle, "onnx")
     queries = read_queries(trained, arguments.histories, arguments.users, np.random.default_rng(1))
-    half = arguments.users // 2
-    deciding, others = ({kind: of[part] for kind, of in queries.items()} for part in (slice(half), slice(half, None)))
-    rows = []
+    half, rows = arguments.users // 2, []
     for name, make in (("blends", blends), ("gaussian", gaussian)):
-        asked = [queries if name == "blends" else _noise(queries) for queries in (deciding, others)]
-        place = _placed(name, partial(make, trained, arguments.items), asked[0], trained, arguments.work)
+        asked = queries if name == "blends" else _noise(queries)
+        deciding, others = ({kind: of[part] for kind, of in asked.items()} for part in (slice(half), slice(half, None)))
+        place = _placed(name, partial(make, trained, arguments.items), deciding, trained, arguments.work)
         if not arguments.prepare:
-            for row in _measured(place, asked[1], trained, arguments.timed):
+            for row in _measured(place, others, trained, arguments.timed):
                 rows.append(row)
                 print(report.line(row), flush=True)
     if not arguments.prepare:
