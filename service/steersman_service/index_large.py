@@ -17,12 +17,12 @@ from steersman_service.index import NO_ROWS, Found, Terms
 from steersman_service.index_lists import Lists
 from steersman_service.index_scan import Scan
 
-FEW = 20_000
+FEW = 4000
 """So many items that filters leave are scored one by one sooner than lists or a scan find the best of them."""
 SAMPLE = 4096
 """Items that tell how many of all are better than what was found."""
-DEEPER = 4
-"""Times as deep as filters at random would lie, by the sample: that is no chance, and the search goes there."""
+DEEPER = 2
+"""A filtered search goes so many times as deep as a random filter would need, and deeper where its items lie that much deeper still."""
 LEAST_RECALL = 0.8
 """Of the golden rows, which are few: lists that find less were made of other items."""
 
@@ -72,9 +72,10 @@ class LargeIndex:
 
     def _in_lists(self, lists: Lists, query_D: Array, terms: Terms, k: int, eligible: int) -> "_Best":
         """Fewer than k where the lists are no help."""
-        depth = k * len(self._items_ND) / max(1, eligible)
+        filtered = terms.eligible_N is not None
+        depth = (DEEPER if filtered else 1) * k * len(self._items_ND) / max(1, eligible)
         best = self._scored(query_D, lists.candidates(query_D, terms, k, depth), terms, k)
-        if terms.eligible_N is None or len(best.rows_K) < k:
+        if not filtered or len(best.rows_K) < k:
             return best
         # A filter may go against the query: what it leaves lies deeper than its share says.
         found = self._sample.depth(query_D, best.scores_K[-1])
@@ -87,6 +88,10 @@ class LargeIndex:
         scores_R = self._items_ND[rows_R] @ query_D + self._biases_N[rows_R]
         if terms.tilts_N is not None:
             scores_R += terms.tilts_N[rows_R]
+        if len(rows_R) > k:
+            # Those that are as good as the k-th stay: ties are broken by row.
+            good = scores_R >= np.partition(scores_R, -k)[-k]
+            rows_R, scores_R = rows_R[good], scores_R[good]
         best_K = np.lexsort((rows_R, -scores_R))[:k]
         return _Best(rows_R[best_K], scores_R[best_K])
 

@@ -30,10 +30,12 @@ ROUNDING = 1e-5
 """What arithmetic in float32 may add to errors, relative to the largest score that there can be."""
 PROBED_RECALL, FOUND_RECALL = 0.996, 0.993
 """Of the lists alone, and of all that is done: 0.99 is promised, and other queries than those that were measured will come."""
-DEPTHS = (20, 200, 600, 2000)
+DEPTHS = (20, 200, 600, 2000, 10_000)
 """How deep the lists are measured. The best 20 of the tenth that a filter leaves lie about as deep as the best 200 of all."""
 CODED = 2
 """Numbers that share a code of four bits."""
+DEEP_QUERIES = 64
+"""Of a kind, at all depths but the first: each of them has so many items to be found."""
 LISTS_PER_ROOT = 4.096
 """Lists for each square root of the items: 4,096 of a million. More would take longer to choose from than they save."""
 POINTS_PER_LIST = 24
@@ -197,10 +199,12 @@ def _efforts(index: Any, catalogue: Catalogue, queries: Mapping[str, Array]) -> 
     best = {kind: _best(query_QD, catalogue, DEPTHS[-1]) for kind, query_QD in queries.items()}
     efforts = []
     for depth in (depth for depth in DEPTHS if depth == DEPTHS[0] or 2 * depth <= len(lists_N)):
-        wanted = {kind: rows_QK[:, :depth] for kind, rows_QK in best.items()}
-        probes = max(_probes(lists_N[wanted[kind]], order[kind]) for kind in queries)
+        most = None if depth == DEPTHS[0] else DEEP_QUERIES
+        asked = {kind: query_QD[:most] for kind, query_QD in queries.items()}
+        wanted = {kind: rows_QK[:most, :depth] for kind, rows_QK in best.items()}
+        probes = max(_probes(lists_N[wanted[kind]], order[kind][:most]) for kind in queries)
         for count in CANDIDATES:
-            recall = _recall(index, catalogue, queries, wanted, probes, count)
+            recall = _recall(index, catalogue, asked, wanted, probes, count)
             if min(recall.values()) >= FOUND_RECALL:
                 break
         efforts.append(bundle_pb2.Effort(depth=depth, probes=probes, candidates_per_item=count, recall=recall))
