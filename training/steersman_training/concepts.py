@@ -19,9 +19,9 @@ Concepts = SolvedConcepts | FixedConcepts
 
 FIRST_TILT = 2.0
 """Features are chosen for a tilt by this many nats: members of the value seven times as likely."""
-CALIBRATED_USERS = 100
+CALIBRATED_USERS = 60
 """Users on whom it is found what strength 1 shall be: solving for many takes long."""
-MEASURED_USERS = 250
+MEASURED_USERS = 150
 """Users on whom it is measured what a concept does."""
 FACTORS = (0.25, 0.5, 1.0, 1.5, 2.0)
 """Multiples of the first guess that are tried for what strength 1 shall be."""

@@ -18,8 +18,10 @@ MOST_CANDIDATES = 512
 """Best items of a user on which a concept may be solved."""
 NEWTON_STEPS = 2
 """Of a concept's solution: the tilt is approached in as many equal parts."""
-ROUNDING = 36
-"""Of double precision, as -ln(2^-52)."""
+ROUNDING = 16
+"""Of single precision, as -ln(2^-23)."""
+LAST_STEPS = 2
+"""Of the solution in double precision: they square what single precision has left, which the condition has enlarged."""
 INELIGIBLE = -1e4
 """Score of candidates that may not be returned (minus infinity before): they weigh nothing."""
 TINY = 1e-30
@@ -200,17 +202,27 @@ def _solve(a_BCMM: Tensor, b_BCM: Tensor, ridge: float) -> Tensor:
     """Solves (A + ridge I) x = b, A having no entry beyond 1 and no negative eigenvalue: ONNX has no linear solve.
 
     The inverse by Newton's iteration (Schulz 1933), X <- X (2 I - A X): what is missing of it, I - A X, is squared at each step, from at
-    most 1 - ridge / (M + ridge) on, until rounding is left. Conjugate gradients take as many steps as there are unknowns, each of many
-    small operations, and fewer end where rounding leads them: backends would differ.
+    most 1 - ridge / (M + ridge) on. An error of rounding is squared away like any other, so all but the last LAST_STEPS steps are in single
+    precision. Conjugate gradients take as many steps as there are unknowns, each of many small operations, and fewer end where rounding
+    leads them: backends would differ.
     """
     count = a_BCMM.shape[-1]
     identity_MM = torch.eye(count, dtype=a_BCMM.dtype, device=a_BCMM.device)
     ridged_BCMM = a_BCMM + ridge * identity_MM
     largest_BC11 = ridged_BCMM.abs().sum(-1, keepdim=True).amax(-2, keepdim=True)  # no eigenvalue is larger
-    inverse_BCMM = identity_MM / largest_BC11
-    for _ in range(math.ceil(math.log2(ROUNDING * (1 + count / ridge)))):
-        inverse_BCMM = inverse_BCMM @ (2 * identity_MM - ridged_BCMM @ inverse_BCMM)
+    inverse_BCMM = _approach(
+        ridged_BCMM.float(), (identity_MM / largest_BC11).float(), math.ceil(math.log2(ROUNDING * (1 + count / ridge)))
+    )
+    inverse_BCMM = _approach(ridged_BCMM, inverse_BCMM.double(), LAST_STEPS)
     return (inverse_BCMM @ b_BCM.unsqueeze(-1)).squeeze(-1)
+
+
+def _approach(a_BCMM: Tensor, inverse_BCMM: Tensor, steps: int) -> Tensor:
+    """Newton's iteration for the inverse, from one that is near enough."""
+    twice_MM = 2 * torch.eye(a_BCMM.shape[-1], dtype=a_BCMM.dtype, device=a_BCMM.device)
+    for _ in range(steps):
+        inverse_BCMM = inverse_BCMM @ (twice_MM - a_BCMM @ inverse_BCMM)
+    return inverse_BCMM
 
 
 class FixedConcepts(nn.Module):
