@@ -21,6 +21,7 @@ from steersman_training.graphs import (
     Solver,
     Upper,
     _newton_step,
+    _solve,
 )
 from steersman_training.recommender import Recommender, RecommenderConfig, last_position
 from steersman_training.sae import SaeConfig, SparseAutoencoder, measure_sae, train_sae
@@ -174,16 +175,25 @@ def test_a_solved_concept_at_strength_zero_is_no_edit_at_all(edit: Edit) -> None
 
 def test_the_newton_step_is_that_of_a_direct_solver() -> None:
     generator = torch.Generator().manual_seed(6)
-    jacobian = torch.randn(2, 3, 40, 6, generator=generator) * torch.tensor([1e-2, 0.1, 1, 1, 10, 100])
-    now, wanted = (torch.randn(2, 3, 40, generator=generator).softmax(-1) for _ in range(2))
-    metric = ((now + wanted) / 2).double()
-    centred = jacobian.double() - (metric[..., None] * jacobian).sum(-2, keepdim=True)
+    jacobian = torch.randn(2, 3, 40, 6, generator=generator).double() * torch.tensor([1e-2, 0.1, 1, 1, 10, 100])
+    now, wanted = (torch.randn(2, 3, 40, generator=generator).double().softmax(-1) for _ in range(2))
+    metric = (now + wanted) / 2
+    centred = jacobian - (metric[..., None] * jacobian).sum(-2, keepdim=True)
     fisher = torch.einsum("bckm,bck,bckn->bcmn", centred, metric, centred)
     curvature = fisher.diagonal(dim1=-2, dim2=-1)
     ridge = RIDGE * torch.diag_embed(curvature + RIDGE * curvature.mean(-1, keepdim=True))
-    slope = torch.einsum("bckm,bck->bcm", jacobian.double(), (wanted - now).double())
+    slope = torch.einsum("bckm,bck->bcm", jacobian, wanted - now)
     exact = torch.linalg.solve(fisher + ridge, slope)
-    torch.testing.assert_close(_newton_step(jacobian, now, wanted, RIDGE).double(), exact, rtol=1e-3, atol=1e-5)
+    torch.testing.assert_close(_newton_step(jacobian, now, wanted, RIDGE), exact, rtol=1e-9, atol=1e-12)
+
+
+def test_a_system_of_the_worst_condition_is_solved_exactly() -> None:
+    generator = torch.Generator().manual_seed(8)
+    # One direction that all features share, and next to nothing else: the largest eigenvalue is M, the smallest the ridge.
+    a = torch.ones(1, 1, 128, 128).double()
+    b = torch.randn(1, 1, 128, generator=generator).double()
+    exact = torch.linalg.solve(a + 0.02 * torch.eye(128), b)
+    torch.testing.assert_close(_solve(a, b, 0.02), exact, rtol=1e-7, atol=1e-7)
 
 
 def test_concepts_raise_what_they_name_and_none_is_without_effect(edit: Edit) -> None:
@@ -204,9 +214,9 @@ def test_concepts_raise_what_they_name_and_none_is_without_effect(edit: Edit) ->
 
 
 def test_a_feature_that_moves_no_candidate_is_left_alone() -> None:
-    jacobian, now = torch.randn(1, 1, 9, 3), torch.full((1, 1, 9), 1 / 9)
+    jacobian, now = torch.randn(1, 1, 9, 3).double(), torch.full((1, 1, 9), 1 / 9).double()
     jacobian[..., 1] = 0
-    step_BCM = _newton_step(jacobian, now, torch.randn(1, 1, 9).softmax(-1), RIDGE)
+    step_BCM = _newton_step(jacobian, now, torch.randn(1, 1, 9).double().softmax(-1), RIDGE)
     assert step_BCM[0, 0, 1] == 0
     assert bool(step_BCM.isfinite().all())
 
