@@ -69,9 +69,9 @@ def main() -> None:
         except (NotThere, Wrong, ConnectionError) as error:
             found = {"why_not": str(error)}
             print(f"{name}: {error}")
-        part = {"bundles": {size: sizes[size].bundle.version for size in NAMES}, "at": time.time(), "figures": found}
+        part = {"of": _of(arguments, sizes), "at": time.time(), "figures": found}
         _part(arguments.work, name).write_text(json.dumps(part, indent=1))
-    write_report(_parts(arguments.work, sizes), _facts(arguments, dataset, sizes), arguments.out)
+    write_report(_parts(arguments, sizes), _facts(arguments, dataset, sizes), arguments.out)
 
 
 def _arguments() -> argparse.Namespace:
@@ -88,6 +88,9 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--only", default=",".join(CONTESTANTS), help="contestants, separated by commas")
     parser.add_argument("--seconds", type=float, default=8.0, help="of each run")
     parser.add_argument("--port", type=int, default=50151, help="and the two after it")
+    parser.add_argument(
+        "--copies", type=int, default=1, help="workers, replicas or instances of each server, one thread each"
+    )
     parser.add_argument("--serve", default="", help="further options of `steersman serve`, separated by blanks")
     return parser.parse_args()
 
@@ -156,12 +159,12 @@ def _contestant(name: str, arguments: argparse.Namespace, size: Size) -> Contest
     # The embedded Valkey's socket wants a short path, and a new folder knows no sessions.
     work: Path = arguments.work / f"{name}-{size.graphs.name}"
     if name == "steersman":
-        return Steersman(size.bundle, work, arguments.serve.split())
+        return Steersman(size.bundle, work, arguments.copies, arguments.serve.split())
     kinds: dict[str, Callable[..., Any]] = {
         "triton": Triton, "triton-alone": Triton, "ray": RayServe, "mlserver": MlServer, "litserve": LitServe,
     }  # fmt: skip
     python = arguments.peers / name.removesuffix("-alone") / "bin" / "python"
-    peer: Contestant = kinds[name](python.absolute(), size.graphs.absolute(), work.absolute())
+    peer: Contestant = kinds[name](python.absolute(), size.graphs.absolute(), work.absolute(), arguments.copies)
     return replace(peer, name=name, alone=True) if isinstance(peer, Triton) and name == "triton-alone" else peer
 
 
@@ -179,11 +182,16 @@ def _part(work: Path, name: str) -> Path:
     return work / f"{name}.json"
 
 
-def _parts(work: Path, sizes: dict[str, Size]) -> dict[str, Any]:
-    """Figures of all contestants that were measured with these bundles."""
-    versions = {name: size.bundle.version for name, size in sizes.items()}
-    read = {name: json.loads(_part(work, name).read_text()) for name in CONTESTANTS if _part(work, name).is_file()}
-    return {name: part["figures"] for name, part in read.items() if part["bundles"] == versions}
+def _of(arguments: argparse.Namespace, sizes: dict[str, Size]) -> dict[str, Any]:
+    """What has to be the same of all that stands in one table."""
+    return {name: size.bundle.version for name, size in sizes.items()} | {"copies": arguments.copies}
+
+
+def _parts(arguments: argparse.Namespace, sizes: dict[str, Size]) -> dict[str, Any]:
+    """Figures of all contestants that were measured alike."""
+    files = {name: _part(arguments.work, name) for name in CONTESTANTS}
+    read = {name: json.loads(file.read_text()) for name, file in files.items() if file.is_file()}
+    return {name: part["figures"] for name, part in read.items() if part["of"] == _of(arguments, sizes)}
 
 
 def _triton_rate(work: Path) -> float | None:
@@ -205,6 +213,7 @@ def _facts(arguments: argparse.Namespace, dataset: Dataset, sizes: dict[str, Siz
             for name, size in sizes.items()
         },
         "seconds": arguments.seconds,
+        "copies": arguments.copies,
         "serve": arguments.serve,
     }
 

@@ -64,6 +64,8 @@ class Peer:
     """Folder that graphs.py has written."""
     work: Path
     """Folder of its own."""
+    copies: int
+    """Instances, replicas or workers that compute, one thread each."""
 
     def visits(self, sessions: Sequence[Session]) -> list[Sequence[Turn]]:
         return [[self.turn(request) for request in session.turns] for session in sessions]
@@ -81,7 +83,7 @@ class Peer:
         return grpc_call(port, message)
 
     def environment(self) -> dict[str, str]:
-        return {"BENCH_GRAPHS": str(self.graphs.resolve()), "PYTHONPATH": str(SERVED)}
+        return {"BENCH_GRAPHS": str(self.graphs), "PYTHONPATH": str(SERVED)}
 
 
 def grpc_call(port: int, message: Message) -> bytes:

@@ -16,7 +16,7 @@ class LitServe(Peer):
     def start(self, port: int) -> Process:
         if not self.python.is_file():
             raise NotThere("litserve is not installed")
-        command = [str(self.python), str(SERVED / "litserve_app.py"), str(port)]
+        command = [str(self.python), str(SERVED / "litserve_app.py"), str(port), str(self.copies)]
         return Process(self.name, command, self.work / "log", self.environment())
 
     def ready(self, port: int) -> bool:

@@ -26,7 +26,8 @@ class MlServer(Peer):
             "outputs": [{"name": "answer", "datatype": "BYTES", "shape": [-1, 1]}],
         }  # fmt: skip
         server = {
-            "host": "127.0.0.1", "http_port": port + 1, "grpc_port": port, "metrics_port": port + 2, "parallel_workers": 0,
+            "host": "127.0.0.1", "http_port": port + 1, "grpc_port": port, "metrics_port": port + 2,
+            "parallel_workers": self.copies if self.copies > 1 else 0,
             "debug": False,
         }  # fmt: skip
         (self.work / "model-settings.json").write_text(json.dumps(model))

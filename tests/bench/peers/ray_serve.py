@@ -20,7 +20,7 @@ class RayServe(Peer):
             raise NotThere("ray is not installed")
         # A token of its own, or Ray would write one to the home folder.
         environment = self.environment() | {"RAY_USAGE_STATS_ENABLED": "0", "RAY_AUTH_TOKEN": secrets.token_hex(16)}
-        command = [str(self.python), str(SERVED / "ray_app.py"), str(port)]
+        command = [str(self.python), str(SERVED / "ray_app.py"), str(port), str(self.copies)]
         return Process(self.name, command, self.work / "log", environment)
 
     def ready(self, port: int) -> bool:

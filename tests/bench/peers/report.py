@@ -49,7 +49,7 @@ NOTES = """
   dynamic batching of 500 us, over KServe's v2 gRPC protocol. Ratios are against this. "Without batches": the same server, whose model
   computes the requests that it is handed one by one and without padding, which is not how it is meant to be used.
 - **Ray Serve** (gRPC ingress), **MLServer** (KServe's v2 gRPC) and **LitServe** (HTTP and JSON) batch for up to 500 us, one replica or
-  worker each. All peers are given one graph made of the bundle's, with the item table baked in.
+  worker unless said otherwise. All peers are given one graph made of the bundle's, with the item table baked in.
 - ONNX Runtime alone: the same requests in a loop in batches of similar length, one thread, the fastest batch size; echo: grpc.aio on uvloop
   that answers nothing, called by the same client.
 - Requests one at a time, plain, steered, with a concept and with other controls only, take turns; their histories fill the window.
@@ -106,7 +106,8 @@ def _page(parts: Parts, facts: Mapping[str, Any], found: Mapping[str, float]) ->
         "",
         f"{facts['machine']}; ONNX Runtime {facts['onnxruntime']}; histories of {facts['data']}: {histories['users']:,} users, events:"
         f" median {histories['median']}, mean {histories['mean']:.0f}; large model {shapes['large']}; small model {shapes['small']};"
-        f" runs of {facts['seconds']:g} s." + (f" `steersman serve {facts['serve']}`." if facts["serve"] else ""),
+        f" runs of {facts['seconds']:g} s; workers, replicas or instances of each server: {facts['copies']}."
+        + (f" `steersman serve {facts['serve']}`." if facts["serve"] else ""),
         "",
         "| figure | what it is | must reach | aim | measured |",
         "| --- | --- | --- | --- | --- |",

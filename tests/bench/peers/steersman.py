@@ -1,4 +1,4 @@
-"""Steersman, as `steersman serve` runs it: one process, one inference thread, an embedded Valkey, the defaults otherwise."""
+"""Steersman, as `steersman serve` runs it: an embedded Valkey, one inference thread a worker, the defaults otherwise."""
 
 import asyncio
 import json
@@ -32,6 +32,8 @@ class Steersman:
     bundle: Bundle
     work: Path
     """Folder of its own."""
+    copies: int = 1
+    """Worker processes."""
     options: Sequence[str] = ()
     """Further ones of `steersman serve`."""
     name: str = "steersman"
@@ -40,6 +42,7 @@ class Steersman:
         command = [
             sys.executable, "-m", "steersman_service", "serve", "--port", str(port), "--metrics-port", "0",
             "--bundle", str(self.bundle.folder), "--data", str(self.work), "--inference-threads", "1", "--log-format", "json",
+            *(["--workers", str(self.copies)] if self.copies > 1 else []),
             *self.options,
         ]  # fmt: skip
         return Process(self.name, command, self.work / "log", {})

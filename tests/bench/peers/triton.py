@@ -22,7 +22,7 @@ max_batch_size: 64
 input [{ name: "packed" data_type: TYPE_UINT8 dims: [ -1 ] allow_ragged_batch: true }]
 output [{ name: "answer" data_type: TYPE_UINT8 dims: [ -1 ] }]
 dynamic_batching { max_queue_delay_microseconds: 500 }
-instance_group [{ kind: KIND_CPU count: 1 }]
+instance_group [{ kind: KIND_CPU count: COPIES }]
 """
 
 
@@ -37,7 +37,7 @@ class Triton(Peer):
         models = self.work / "models"
         shutil.rmtree(self.work, ignore_errors=True)
         (models / "ranker" / "1").mkdir(parents=True)
-        (models / "ranker" / "config.pbtxt").write_text(CONFIG)
+        (models / "ranker" / "config.pbtxt").write_text(CONFIG.replace("COPIES", str(self.copies)))
         shutil.copy(SERVED / "triton_model.py", models / "ranker" / "1" / "model.py")
         # The backend looks for the stub of its Python beside itself, where the wheel does not put it.
         shutil.copytree(server / "backends", self.work / "backends")

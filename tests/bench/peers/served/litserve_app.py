@@ -1,6 +1,6 @@
-"""LitServe, which speaks HTTP and JSON: one worker that batches for up to 500 us.
+"""LitServe, which speaks HTTP and JSON: workers that batch for up to 500 us.
 
-python litserve_app.py PORT
+python litserve_app.py PORT WORKERS
 """
 
 import sys
@@ -35,6 +35,7 @@ class Served(litserve.LitAPI):
 
 if __name__ == "__main__":
     api = Served(max_batch_size=64, batch_timeout=0.0005)
-    litserve.LitServer(api, accelerator="cpu").run(
-        host="127.0.0.1", port=int(sys.argv[1]), generate_client_file=False, log_level="warning"
+    port, workers = map(int, sys.argv[1:])
+    litserve.LitServer(api, accelerator="cpu", workers_per_device=workers).run(
+        host="127.0.0.1", port=port, generate_client_file=False, log_level="warning"
     )

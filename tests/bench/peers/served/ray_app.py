@@ -1,6 +1,6 @@
-"""Ray Serve behind its gRPC ingress: one replica that batches for up to 500 us. Prints a line when it serves.
+"""Ray Serve behind its gRPC ingress: replicas that batch for up to 500 us. Prints a line when it serves.
 
-python ray_app.py PORT
+python ray_app.py PORT REPLICAS
 """
 
 import asyncio
@@ -45,14 +45,14 @@ class Served:
         return Packed(await self.batched(packed))
 
 
-async def main(port: int) -> None:
+async def main(port: int, replicas: int) -> None:
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
     options = {"port": port, "grpc_servicer_functions": ["ray_app.add_ranker"]}
     serve.start(http_options={"host": "127.0.0.1", "port": port + 1}, grpc_options=options)
-    serve.run(Served.bind(), name="ranker")
+    serve.run(Served.options(num_replicas=replicas).bind(), name="ranker")
     print("ready", flush=True)
     await stop.wait()
     serve.shutdown()
@@ -60,4 +60,4 @@ async def main(port: int) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(main(int(sys.argv[1])))
+    asyncio.run(main(*map(int, sys.argv[1:])))
