@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -130,10 +131,16 @@ def served(data: Path, bundle: Path) -> Iterator[Served]:
 
 @pytest.fixture(scope="module")
 def current(bundle_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A link to the bundle, which a test may turn elsewhere."""
-    link = tmp_path_factory.mktemp("link") / "current"
-    link.symlink_to(bundle_dir)
+    """A link to a copy of the bundle, which a test may turn elsewhere."""
+    folder = tmp_path_factory.mktemp("bundles")
+    link = folder / "current"
+    link.symlink_to(shutil.copytree(bundle_dir, folder / "first"))
     return link
+
+
+def point(link: Path, folder: Path) -> None:
+    link.unlink()
+    link.symlink_to(folder)
 
 
 @pytest.fixture(scope="module")
@@ -179,8 +186,10 @@ def test_a_worker_that_is_killed_loses_no_request(server: Served) -> None:
     assert before < server.answered() <= before + load.answers + CLIENTS
 
 
-def test_sighup_replaces_every_worker_and_loses_nothing(server: Served) -> None:
+def test_sighup_replaces_every_worker_and_loses_nothing(server: Served, current: Path) -> None:
     before, old = server.answered(), server.pids()
+    first = current.resolve()
+    point(current, Path(shutil.copytree(first, first.parent / "second")))
     with Load(server) as load:
         server.process.send_signal(signal.SIGHUP)
         while set(old) & set(server.pids()):
@@ -189,12 +198,16 @@ def test_sighup_replaces_every_worker_and_loses_nothing(server: Served) -> None:
     assert len(server.pids()) == 2
     assert server.answered() - before == load.answers
     server.until("steersman_ready 1.0", "steersman_workers 2.0")
+    # From now on they serve what `current` named then, those that are started again included.
+    shutil.rmtree(first)
+    os.kill(server.pids()[0], signal.SIGKILL)
+    server.until("steersman_ready 0.0")
+    server.until("steersman_ready 1.0")
 
 
 def test_workers_stay_where_new_ones_cannot_start(server: Served, current: Path, tmp_path: Path) -> None:
     before, bundle = server.pids(), current.resolve()
-    current.unlink()
-    current.symlink_to(tmp_path)
+    point(current, tmp_path)
     server.process.send_signal(signal.SIGHUP)
     while not any(line["event"] == "workers not replaced" for line in server.log):
         time.sleep(0.01)
@@ -204,8 +217,7 @@ def test_workers_stay_where_new_ones_cannot_start(server: Served, current: Path,
     server.until("steersman_ready 0.0")
     server.until("steersman_ready 1.0")
     assert before[1] in server.pids()
-    current.unlink()
-    current.symlink_to(bundle)
+    point(current, bundle)
 
 
 def test_sigterm_drains_every_worker(bundle_dir: Path, tmp_path: Path) -> None:
