@@ -125,7 +125,7 @@ class Engine:
             self._stands_alone and {"keep", "append"} <= bundle.graphs.keys() and backend.device == "cpu"
         )
         tensors = [tensor.name for tensor in bundle.graphs["keep"].outputs] if self.keeps_histories else []
-        self._layout = Layout.of([name for name in tensors if name in self._inputs["append"]])
+        self._layout = Layout([name for name in tensors if name in self._inputs["append"]])
         self._table = Table()
         self.index = GraphIndex(backend, self._constants, partial(self._run, "search"), len(bundle.items_ND))
 

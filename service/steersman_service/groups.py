@@ -16,6 +16,8 @@ def length_groups(lengths_B: Array, call_positions: float = CALL_POSITIONS) -> l
 
     Sorted by length, the best groups of the first n rows are the best ones of fewer rows, and one more group.
     """
+    if len(lengths_B) == 1:
+        return one_group(lengths_B)
     order = np.argsort(-lengths_B, kind="stable")
     lengths = lengths_B[order].tolist()
     costs, begins, first = [0.0], [0], 0

@@ -7,7 +7,6 @@ row is kept for every position, V tensors of which the last R rows are, L = W + 
 import math
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
 
 import numpy as np
 
@@ -21,21 +20,18 @@ ROOM = 64
 ENTRY_BYTES = 512
 
 
-class Layout(NamedTuple):
-    """Which tensors are kept of a history: proto/README.md, `keep` and `append`."""
+class Layout:
+    """Which tensors are kept of a history, in the order of `append`'s inputs: proto/README.md, "Histories that grow"."""
 
-    names: tuple[str, ...]
-    """All of them, in the order of `append`'s inputs."""
-    every: tuple[int, ...]
-    """Which of them have a row for every position."""
-    recent: tuple[int, ...]
-    """Which of them have a row for each of the last R positions."""
-
-    @classmethod
-    def of(cls, names: Sequence[str]) -> "Layout":
-        grow = [name.endswith("_BPD") for name in names]
-        every, recent = ([place for place, own in enumerate(grow) if own is wanted] for wanted in (True, False))
-        return cls(tuple(names), tuple(every), tuple(recent))
+    def __init__(self, names: Sequence[str]) -> None:
+        self.names = names
+        grow = np.array([name.endswith("_BPD") for name in names], np.bool_)
+        self.every_W = np.flatnonzero(grow)
+        """Which of them have a row for every position."""
+        self.recent_V = np.flatnonzero(~grow)
+        """Which of them have rows of the last positions alone."""
+        self.places = [(own, int(np.count_nonzero(grow[:place] == own))) for place, own in enumerate(grow.tolist())]
+        """Of each tensor: whether it is one of `every_W`, and its place there or in `recent_V`."""
 
 
 class KeptHistory:
@@ -49,9 +45,9 @@ class KeptHistory:
         self.layout = layout
         self.events = events
         self._most = most_events + 1
-        self._recent_VRD = np.stack([tensors[place] for place in layout.recent])
+        self._recent_VRD = np.stack([tensors[place] for place in layout.recent_V])
         self._every_WPD = self._room(events + 1, tensors[0].shape[1])
-        for rows_PD, place in zip(self._every_WPD, layout.every, strict=True):
+        for rows_PD, place in zip(self._every_WPD, layout.every_W, strict=True):
             rows_PD[: events + 1] = tensors[place][: events + 1]
 
     @property
@@ -59,13 +55,12 @@ class KeptHistory:
         """Memory of its numbers, with the room to grow."""
         return int(self._every_WPD.nbytes + self._recent_VRD.nbytes)
 
-    def tensor(self, place: int) -> Array:
-        """One of the tensors, (P, D) or (R, D), as it lies in memory."""
-        if place in self.layout.recent:
-            recent_RD: Array = self._recent_VRD[self.layout.recent.index(place)]
-            return recent_RD
-        every_PD: Array = self._every_WPD[self.layout.every.index(place), : self.events + 1]
-        return every_PD
+    def tensors(self) -> list[Array]:
+        """(P, D) or (R, D) each, as they lie in memory."""
+        end = self.events + 1
+        return [
+            self._every_WPD[place, :end] if every else self._recent_VRD[place] for every, place in self.layout.places
+        ]
 
     def append(self, added_LD: Array) -> None:
         """Takes the rows of one more event, as `append` answers them."""
@@ -74,12 +69,12 @@ class KeptHistory:
             full_WPD = self._every_WPD
             self._every_WPD = self._room(self.events + 1, full_WPD.shape[2])
             self._every_WPD[:, : self.events] = full_WPD
-        self._every_WPD[:, self.events] = added_LD[list(self.layout.every)]
+        self._every_WPD[:, self.events] = added_LD[self.layout.every_W]
         self._recent_VRD[:, :-1] = self._recent_VRD[:, 1:]
-        self._recent_VRD[:, -1] = added_LD[list(self.layout.recent)]
+        self._recent_VRD[:, -1] = added_LD[self.layout.recent_V]
 
     def _room(self, positions: int, width: int) -> Array:
-        return np.empty((len(self.layout.every), min(self._most, -(-positions // ROOM) * ROOM), width), np.float32)
+        return np.empty((len(self.layout.every_W), min(self._most, -(-positions // ROOM) * ROOM), width), np.float32)
 
 
 class Table:
@@ -89,24 +84,24 @@ class Table:
         self._memory: dict[int, Array] = {}
 
     def lay(self, histories: Sequence[KeptHistory]) -> dict[str, Array]:
-        """All tensors by name, (B, P, D) or (B, R, D). That of a single history is no copy."""
-        layout = histories[0].layout
-        return {
-            name: self._one([history.tensor(place) for history in histories], place)
-            for place, name in enumerate(layout.names)
-        }
+        """All tensors by name, (B, P, D) or (B, R, D). Those of a single history are no copies."""
+        by_history = [history.tensors() for history in histories]
+        laid = [self._one(place, rows) for place, rows in enumerate(zip(*by_history, strict=True))]
+        return dict(zip(histories[0].layout.names, laid, strict=True))
 
-    def _one(self, rows: Sequence[Array], place: int) -> Array:
+    def _one(self, place: int, rows: Sequence[Array]) -> Array:
         if len(rows) == 1:
             return rows[0][None]
-        shape = (len(rows), max(len(row) for row in rows), rows[0].shape[1])
+        longest = max(map(len, rows))
+        shape = (len(rows), longest, rows[0].shape[1])
         memory, size = self._memory.get(place), math.prod(shape)
         if memory is None or len(memory) < size:
             memory = self._memory[place] = np.empty(size, np.float32)
         laid_BPD: Array = memory[:size].reshape(shape)
         for laid_PD, row_PD in zip(laid_BPD, rows, strict=True):
             laid_PD[: len(row_PD)] = row_PD
-            laid_PD[len(row_PD) :] = 0
+            if len(row_PD) < longest:
+                laid_PD[len(row_PD) :] = 0
         return laid_BPD
 
 

@@ -2,18 +2,16 @@
 
 make bench-engine HISTORIES=interactions.parquet
 
-Every round each of the conversations gets its next event, and is asked about three times in the same round, by turns: of an engine
-that keeps nothing, of one that kept the events before, and of that one again under other controls. One thread computes. Histories are
-those of the file, as the window shows them, or of lengths evenly spread where there is none.
+Every round each of the conversations gets its next event, and all are asked about four times, one time after the other: of an engine that
+keeps nothing, of one that kept the events before, and of that one again, as it was and under other controls. One thread computes, and its
+processor time counts. Histories are those of the file, as the window shows them, or of lengths evenly spread where there is none.
 """
 
 import argparse
 import statistics
 import time
-from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 
@@ -28,18 +26,13 @@ from steersman_service.window import in_window
 
 CONVERSATIONS = 32
 SIZES = (1, 8)
+WAYS = ("whole", "appended", "again", "steered")
+"""After the first round, in which there is nothing to append to: "appended" is then the whole and what it costs to keep it."""
 NO_EDITS = Edits(np.zeros(0, np.int64), np.zeros(0, np.float32), np.zeros(0, np.float32))
 
 
-class Cost(NamedTuple):
-    """Milliseconds of a batch: in all, and what of it went to the histories."""
-
-    total_ms: float
-    history_ms: float
-
-
 def main() -> None:
-    """Prints the median milliseconds of a batch in each way, and what the whole computation is of the others'."""
+    """Prints the median milliseconds of a batch in each way, and their ratios."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--bundle", type=Path, default=Path("data/bundles/current"))
     parser.add_argument("--histories", type=Path, help="a file of interactions, as `steersman loadtest` takes it")
@@ -50,19 +43,19 @@ def main() -> None:
     windows = _windows(bundle, arguments.histories, arguments.rounds)
     shape, lengths = bundle.manifest.shape, [len(ids_T) for ids_T in windows]
     print(
-        f"{CONVERSATIONS} conversations, N={shape.items}, D={shape.hidden}, windows of {min(lengths)} to {max(lengths)} events,"
+        f"{CONVERSATIONS} conversations, N={shape.items}, D={shape.hidden}, window of {bundle.manifest.window.length}"
     )
-    print(f"median {statistics.median(lengths):.0f}, of at most {bundle.manifest.window.length}")
+    print(f"windows of {min(lengths)} to {max(lengths)} events, median {statistics.median(lengths):.0f}")
     print(
-        f"{'ms a batch (of it for the histories)':38} {'whole':>15} {'appended':>15} {'controls only':>15}   ratios of medians"
+        f"{'ms a batch':14} {' '.join(f'{way:>9}' for way in WAYS)}   whole / appended, of the history, whole / steered"
     )
     for size in SIZES:
-        whole, appended, controls = _measure(bundle, backend, windows, size, arguments.rounds)
-        ratios = f"{whole.total_ms / appended.total_ms:.1f} ({whole.history_ms / appended.history_ms:.1f})"
-        figures = " ".join(
-            f"{f'{cost.total_ms:.2f} ({cost.history_ms:.2f})':>15}" for cost in (whole, appended, controls)
-        )
-        print(f"{f'batches of {size}':38} {figures}   {ratios}, {whole.total_ms / controls.total_ms:.1f}")
+        first, cost = _measure(bundle, backend, windows, size, arguments.rounds)
+        # What is left again is the search, which all of them have.
+        history = (cost["whole"] - cost["again"]) / (cost["appended"] - cost["again"])
+        ratios = f"{cost['whole'] / cost['appended']:.1f}, {history:.1f}, {cost['whole'] / cost['steered']:.1f}"
+        ratios += f", {first['appended'] / first['whole']:.2f}"
+        print(f"{f'batches of {size}':14} {' '.join(f'{cost[way]:9.3f}' for way in WAYS)}   {ratios}")
     _print_memory(bundle, backend, windows)
 
 
@@ -81,25 +74,27 @@ def _windows(bundle: Bundle, file: Path | None, rounds: int) -> list[Array]:
 
 def _measure(
     bundle: Bundle, backend: OnnxBackend, windows: Sequence[Array], size: int, rounds: int
-) -> tuple[Cost, Cost, Cost]:
+) -> tuple[dict[str, float], dict[str, float]]:
+    """Median milliseconds of a batch, by way: in the first round, and in the others."""
     plain, keeping = Engine(bundle, backend), _keeping(bundle, backend)
-    plain_clock, keeping_clock = _clock(plain), _clock(keeping)
-    costs: dict[str, list[Cost]] = defaultdict(list)
-    for round_number in range(rounds + 1):
-        for begin in range(0, CONVERSATIONS, size):
-            works = [
-                _work(bundle, ids_T[: len(ids_T) - rounds + round_number]) for ids_T in windows[begin : begin + size]
-            ]
-            steered = [work._replace(edits=_edits(bundle)) for work in works]
-            costs["whole"].append(plain_clock(works))
-            costs["appended"].append(keeping_clock(works))
-            costs["controls"].append(keeping_clock(steered))
-        if round_number == 0:
-            costs.clear()  # the first one has nothing to append to
-    return tuple(  # type: ignore[return-value]
-        Cost(*(statistics.median(figure) for figure in zip(*costs[way], strict=True)))
-        for way in ("whole", "appended", "controls")
-    )
+    costs: dict[str, list[float]] = {way: [] for way in WAYS}
+    for engine in (plain, keeping):  # in other shapes than before, the first run allocates
+        engine.run([_work(bundle, ids_T[::-1]) for ids_T in windows])
+    for missing in range(rounds, -1, -1):
+        works = [_work(bundle, ids_T[: len(ids_T) - missing]) for ids_T in windows]
+        steered = [work._replace(edits=_edits(bundle)) for work in works]
+        asked = ((plain, works), (keeping, works), (keeping, works), (keeping, steered))
+        for way, (engine, own) in zip(WAYS, asked, strict=True):
+            costs[way] += [_milliseconds(engine, own[begin : begin + size]) for begin in range(0, CONVERSATIONS, size)]
+    one_round = -(-CONVERSATIONS // size)
+    first = {way: statistics.median(figures[:one_round]) for way, figures in costs.items()}
+    return first, {way: statistics.median(figures[one_round:]) for way, figures in costs.items()}
+
+
+def _milliseconds(engine: Engine, works: Sequence[Work]) -> float:
+    began = time.thread_time()
+    engine.run(works)
+    return 1e3 * (time.thread_time() - began)
 
 
 def _keeping(bundle: Bundle, backend: OnnxBackend) -> Engine:
@@ -110,24 +105,6 @@ def _keeping(bundle: Bundle, backend: OnnxBackend) -> Engine:
         )
     engine.states, engine.key_values = StateCache(1 << 30), KeyValueCache(1 << 30)
     return engine
-
-
-def _clock(engine: Engine) -> Callable[[Sequence[Work]], Cost]:
-    """Runs a batch and says what it cost."""
-    stages: dict[str, float] = defaultdict(float)
-
-    def observe(stage: str, seconds: float) -> None:
-        stages[stage] += seconds
-
-    def run(works: Sequence[Work]) -> Cost:
-        stages.clear()
-        began = time.perf_counter()
-        engine.run(works)
-        total = time.perf_counter() - began
-        return Cost(1e3 * total, 1e3 * (stages["lower"] + stages["append"]))
-
-    engine.observe = observe
-    return run
 
 
 def _work(bundle: Bundle, ids_T: Array) -> Work:

@@ -11,7 +11,7 @@ from steersman_service.bundle import Array
 from steersman_service.kv_cache import MOST_APPENDED, ROOM, KeptHistory, KeyValueCache, Layout, Table
 from steersman_service.state_cache import StateCache
 
-LAYOUT = Layout.of(["keys_0_BPD", "values_0_BPD", "recent_0_BRD"])
+LAYOUT = Layout(["keys_0_BPD", "values_0_BPD", "recent_0_BRD"])
 WIDTH, REACH, MOST = 4, 2, 2 * ROOM + 10
 
 
@@ -38,8 +38,8 @@ def test_a_history_grows_in_place_to_what_it_would_be(begin: int) -> None:
         added_LD = np.stack([wanted[0][events], wanted[1][events], np.full(WIDTH, events, np.float32)])
         grown.append(added_LD)
         assert grown.events == events
-        for place, part in enumerate(rows(events)):
-            np.testing.assert_array_equal(grown.tensor(place), part)
+        for tensor, part in zip(grown.tensors(), rows(events), strict=True):
+            np.testing.assert_array_equal(tensor, part)
     assert grown.nbytes == history(MOST).nbytes == (2 * (MOST + 1) + REACH) * WIDTH * 4
 
 
@@ -53,15 +53,15 @@ def test_histories_lie_beside_each_other_padded_with_zeros() -> None:
         "recent_0_BRD": (3, REACH, WIDTH),
     }
     for row, own in enumerate(some):
-        for place, tensor in enumerate(laid.values()):
-            length = len(own.tensor(place))
-            np.testing.assert_array_equal(tensor[row, :length], own.tensor(place))
-            assert not tensor[row, length:].any()
+        for tensor, part in zip(laid.values(), own.tensors(), strict=True):
+            np.testing.assert_array_equal(tensor[row, : len(part)], part)
+            assert not tensor[row, len(part) :].any()
 
 
 def test_one_history_is_not_copied() -> None:
     alone = history(5)
-    assert all(np.shares_memory(tensor, alone.tensor(p)) for p, tensor in enumerate(Table().lay([alone]).values()))
+    laid = Table().lay([alone]).values()
+    assert all(np.shares_memory(tensor, part) for tensor, part in zip(laid, alone.tensors(), strict=True))
 
 
 WINDOWS = st.lists(st.integers(0, 2), max_size=12)
@@ -130,7 +130,7 @@ def test_a_history_that_does_not_fit_drives_out_no_other() -> None:
 def test_it_says_what_it_takes() -> None:
     """Within a tenth: histories of 1 to 200 events, two blocks of 32 dimensions, and three times as many of them as fit."""
     limit = 1 << 22
-    layout = Layout.of(
+    layout = Layout(
         [f"{name}_{block}_{dims}" for block in (0, 1) for name, dims in (("k", "BPD"), ("v", "BPD"), ("r", "BRD"))]
     )
     rng = np.random.default_rng(0)

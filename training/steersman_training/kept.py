@@ -79,7 +79,7 @@ class Append(nn.Module):
             own = Kept(*kept[len(Kept._fields) * place : len(Kept._fields) * (place + 1)])
             x_BD, rows = self._append(block, x_BD, turn, unseen_B1S, own)
             added += rows
-        return self.model.norm(x_BD), torch.stack(added, dim=1)
+        return self.model.norm(x_BD), torch.cat(added, dim=1).reshape(-1, len(added), x_BD.shape[1])
 
     def _append(
         self, block: Block, x_BD: Tensor, turn: tuple[Tensor, Tensor], unseen_B1S: Tensor, kept: Kept
