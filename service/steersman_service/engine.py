@@ -5,7 +5,7 @@ name.
 """
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 from typing import NamedTuple
 
@@ -15,7 +15,7 @@ from steersman_service.backend import Backend, Tensor
 from steersman_service.bundle import GRAPHS, Array, Bundle
 from steersman_service.groups import APPEND_CALL_POSITIONS, length_groups, one_group
 from steersman_service.index import NO_ROWS, Found, GraphIndex, Index, Terms
-from steersman_service.kv_cache import KeptHistory, KeyValueCache, Layout, Table
+from steersman_service.kv_cache import MOST_APPENDED, KeptHistory, KeyValueCache, Layout, Table
 from steersman_service.state_cache import StateCache
 
 Observe = Callable[[str, float], None]
@@ -50,6 +50,8 @@ class Work(NamedTuple):
     """Added to the scores, float32. None adds nothing."""
     excluded_X: Array = NO_ROWS
     """Rows that may not be returned, whatever `eligible_N` says. Few, and each once."""
+    grows: bool = False
+    """The history is a session's: it will be asked for again, with more events."""
 
 
 class Answer(NamedTuple):
@@ -157,7 +159,8 @@ class Engine:
         keys = [StateCache.key(work.ids_T) for work in batch]
         windows = dict(zip(keys, (work.ids_T for work in batch), strict=True))
         kept = {key: state for key in windows if (state := self.states.get(key)) is not None}
-        fresh = self._compute({key: ids_T for key, ids_T in windows.items() if key not in kept})
+        growing = {key for key, work in zip(keys, batch, strict=True) if work.grows}
+        fresh = self._compute({key: ids_T for key, ids_T in windows.items() if key not in kept}, growing)
         self.states.observe(len(keys) - len(windows) + len(kept), len(windows) - len(kept))
         for key in kept:
             self.key_values.touch(key)
@@ -170,27 +173,33 @@ class Engine:
         in_order = len(parts) == 1 and rows == list(range(len(rows)))
         return _Lowered({"h_BD": parts[0] if in_order else self.backend.take(parts, np.array(rows))}, fresh)
 
-    def _compute(self, windows: Mapping[bytes, Array]) -> list[_Fresh]:
+    def _compute(self, windows: Mapping[bytes, Array], growing: Collection[bytes]) -> list[_Fresh]:
         """States of histories that are new: of those whose begin was kept, only the events after it are read."""
-        grown: dict[bytes, KeptHistory] = {}
-        if self.keeps_histories and self.key_values.limit_bytes:
-            grown = {key: history for key in windows if (history := self.key_values.take(key)) is not None}
-            self.key_values.observe(len(grown), len(windows) - len(grown))
-        rest = {key: ids_T for key, ids_T in windows.items() if key not in grown}
-        return [*self._append(windows, grown), *self._read(rest)]
+        if not (self.keeps_histories and self.key_values.limit_bytes):
+            return self._read("lower", windows)
+        grown = {key: history for key in windows if (history := self.key_values.take(key)) is not None}
+        self.key_values.observe(len(grown), len(windows) - len(grown))
+        # Keeping takes time and memory: it is for those that grow. Explicit histories show it when they have grown once.
+        whole = {
+            key: key in growing or self.states.knows_begin(key, MOST_APPENDED) for key in windows if key not in grown
+        }
+        return [
+            *self._append(windows, grown),
+            *self._read("keep", {key: windows[key] for key, keep in whole.items() if keep}),
+            *self._read("lower", {key: windows[key] for key, keep in whole.items() if not keep}),
+        ]
 
-    def _read(self, windows: Mapping[bytes, Array]) -> list[_Fresh]:
-        """Histories from their first event on, group by group."""
+    def _read(self, graph: str, windows: Mapping[bytes, Array]) -> list[_Fresh]:
+        """Histories from their first event on, group by group, by `lower`, or by `keep`."""
         if not windows:
             return []
         start = time.perf_counter()
         keys, histories = list(windows), list(windows.values())
-        keeping = self.keeps_histories and self.key_values.limit_bytes > 0
         fresh = []
         for group in self.groups(np.array([len(ids_T) for ids_T in histories])):
             own = [histories[row] for row in group]
-            outputs = self._run("keep" if keeping else "lower", self._constants | self._put(_history(own)))
-            kept = self._kept(own, outputs) if keeping else []
+            outputs = self._run(graph, self._constants | self._put(_history(own)))
+            kept = self._kept(own, outputs) if graph == "keep" else []
             fresh.append(_Fresh([keys[row] for row in group], outputs["h_BD"], kept))
         self.observe("lower", time.perf_counter() - start)
         return fresh

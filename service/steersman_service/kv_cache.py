@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from steersman_service.bundle import Array
+from steersman_service.state_cache import StateCache
 
 MOST_APPENDED = 8
 """Events by which a history may have grown. They are appended one by one: more than this cost as much as computing it anew."""
@@ -135,8 +136,7 @@ class KeyValueCache:
 
     def take(self, key: bytes) -> KeptHistory | None:
         """The longest kept history that `key`, of StateCache.key, goes on from. It is the caller's, to grow and to put back."""
-        for events in range(1, min(MOST_APPENDED, len(key) // EVENT_BYTES) + 1):
-            begin = key[: -EVENT_BYTES * events]
+        for begin in StateCache.begins(key, MOST_APPENDED):
             if (history := self._histories.pop(begin, None)) is not None:
                 self.held_bytes -= _size(begin, history)
                 return history
@@ -158,10 +158,6 @@ class KeyValueCache:
         while self.held_bytes > self.limit_bytes:
             self.held_bytes -= _size(*self._histories.popitem(last=False))
             self._on_evict()
-
-
-EVENT_BYTES = 4
-"""Of a key of StateCache."""
 
 
 def _size(key: bytes, history: KeptHistory) -> int:

@@ -80,6 +80,7 @@ class RecommendationService(RecommendationServiceServicer):
             request.k or DEFAULT_K,
             steering.tilts_N,
             eligible.excluded_X,
+            bool(request.session_id),
         )
         computed = await self.batcher.submit(work, context.time_remaining(), tenant)
         use = pb.HistoryUse(

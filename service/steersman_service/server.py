@@ -189,10 +189,11 @@ def _warm_up(engine: Engine, max_batch: int) -> None:
         min(10, shape.items),
     )
     for size in (1, max_batch):
-        # Of different histories: those that are the same are computed once. The second time, they grow.
+        # Of different histories: those that are the same are computed once.
         histories_BT = np.random.default_rng(0).integers(shape.items, size=(size, window.length))
-        for begin_BT in (histories_BT[:, :-1], histories_BT):
-            engine.run([work._replace(ids_T=ids_T) for ids_T in begin_BT])
+        # Computed whole, then whole to be kept, then appended to.
+        for begin_BT, grows in ((histories_BT, False), (histories_BT[:, :-1], True), (histories_BT, True)):
+            engine.run([work._replace(ids_T=ids_T, grows=grows) for ids_T in begin_BT])
 
 
 async def _open_store(

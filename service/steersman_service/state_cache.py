@@ -2,7 +2,7 @@
 
 import sys
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import numpy as np
 
@@ -10,6 +10,8 @@ from steersman_service.bundle import Array
 
 # What an entry takes in an ordered dictionary, beside its key and its value. tests/service/test_state_cache.py holds it.
 ENTRY_BYTES = 128
+# Of an event in a key.
+EVENT_BYTES = 4
 
 
 class StateCache:
@@ -38,6 +40,15 @@ class StateCache:
     def key(ids_T: Array) -> bytes:
         """Of a window of item rows. Row numbers fit in 32 bits."""
         return np.asarray(ids_T, np.int32).tobytes()
+
+    @staticmethod
+    def begins(key: bytes, most: int) -> Iterator[bytes]:
+        """Keys of the same window without its last event, its last two, and so on to its last `most`."""
+        return (key[: -EVENT_BYTES * events] for events in range(1, min(most, len(key) // EVENT_BYTES) + 1))
+
+    def knows_begin(self, key: bytes, most: int) -> bool:
+        """Whether the window was asked for before it grew, by up to `most` events."""
+        return any(begin in self._states for begin in self.begins(key, most))
 
     def get(self, key: bytes) -> bytes | None:
         """The state, D numbers of float32; None if it is not held."""

@@ -108,7 +108,9 @@ def _keeping(bundle: Bundle, backend: OnnxBackend) -> Engine:
 
 
 def _work(bundle: Bundle, ids_T: Array) -> Work:
-    return Work(ids_T, NO_EDITS, NO_EDITS.features_E, NO_EDITS.strengths_E, None, min(20, len(bundle.items_ND)))
+    return Work(
+        ids_T, NO_EDITS, NO_EDITS.features_E, NO_EDITS.strengths_E, None, min(20, len(bundle.items_ND)), grows=True
+    )
 
 
 def _edits(bundle: Bundle) -> Edits:

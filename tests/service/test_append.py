@@ -77,7 +77,8 @@ class Conversations:
             ).tolist()
             shown = in_window([str(item) for item in events], len(events), window.length, window.stride)
             work = random_work(self.bundle, self.rng, jumps=False)
-            works.append(work._replace(ids_T=np.array([int(item) for item in shown], np.int64)))
+            ids_T = np.array([int(item) for item in shown], np.int64)
+            works.append(work._replace(ids_T=ids_T, grows=bool(self.rng.random() < 0.8)))
         return works
 
 
@@ -107,16 +108,16 @@ def test_it_stays_exact_however_often_it_grows(engine: Engine) -> None:
     bundle = engine.bundle
     growing, counts = caching(engine)
     ids_T = np.random.default_rng(1).integers(len(bundle.items_ND), size=bundle.manifest.window.length)
-    work = without_controls(random_work(bundle, np.random.default_rng(2)))
+    work = without_controls(random_work(bundle, np.random.default_rng(2)))._replace(grows=True)
     for events in range(len(ids_T) + 1):
         one = work._replace(ids_T=ids_T[:events])
         assert_same(growing.run([one])[0], engine.run([one])[0], 1e-5)
     assert (counts.hits, counts.misses) == (len(ids_T), 1)
 
 
-def plain(bundle: Bundle, *histories: Array) -> list[Work]:
+def plain(bundle: Bundle, *histories: Array, grows: bool = True) -> list[Work]:
     work = without_controls(random_work(bundle, np.random.default_rng(3)))
-    return [work._replace(ids_T=ids_T) for ids_T in histories]
+    return [work._replace(ids_T=ids_T, grows=grows) for ids_T in histories]
 
 
 def test_what_is_computed(engine: Engine) -> None:
@@ -125,9 +126,9 @@ def test_what_is_computed(engine: Engine) -> None:
     growing.groups = growing.append_groups = one_group
     ids_T = np.arange(20)
 
-    def graphs(*histories: Array) -> dict[str, list[int]]:
+    def graphs(*histories: Array, grows: bool = True) -> dict[str, list[int]]:
         backend.calls.clear()
-        growing.run(plain(bundle, *histories))
+        growing.run(plain(bundle, *histories, grows=grows))
         rows = backend.rows()
         del rows["search"]
         return rows
@@ -138,6 +139,11 @@ def test_what_is_computed(engine: Engine) -> None:
     assert graphs(ids_T[:6], ids_T[5:11]) == {"append": [1, 1, 1]}, "two events of one, one of the other"
     assert graphs(ids_T[: 6 + MOST_APPENDED]) == {"append": [1] * MOST_APPENDED}
     assert graphs(ids_T[5 : 11 + MOST_APPENDED + 1]) == {"keep": [1]}, "as many as that are computed whole"
+    growing.key_values = KeyValueCache(1 << 24)
+    explicit = [ids_T[7 : 10 + events] for events in (0, 2, 3)]
+    assert graphs(explicit[0], grows=False) == {"lower": [1]}, "it may never come again"
+    assert graphs(explicit[1], ids_T[1:9], grows=False) == {"lower": [1], "keep": [1]}, "one of them has grown"
+    assert graphs(explicit[2], grows=False) == {"append": [1]}
     growing.key_values = KeyValueCache(0)
     assert graphs(ids_T[:15]) == {"lower": [1]}, "nothing is kept where nothing is to be"
 

@@ -48,6 +48,14 @@ def test_what_was_asked_for_longest_ago_makes_room() -> None:
     assert cache.held_bytes == 2 * measure.held_bytes
 
 
+@given(WINDOWS, WINDOWS, st.integers(1, 3))
+def test_it_knows_what_a_window_was_before_it_grew(before: list[int], after: list[int], most: int) -> None:
+    cache = StateCache(1 << 20)
+    cache.put(StateCache.key(np.array(before, np.int64)), state(before))
+    grew = after[: len(before)] == before and 1 <= len(after) - len(before) <= most
+    assert cache.knows_begin(StateCache.key(np.array(after, np.int64)), most) == grew
+
+
 def test_a_cache_of_no_bytes_holds_nothing() -> None:
     cache = StateCache(0)
     cache.put(b"", state([]))
