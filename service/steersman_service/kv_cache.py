@@ -46,9 +46,9 @@ class KeptHistory:
         self.layout = layout
         self.events = events
         self._most = most_events + 1
-        self._recent_VRD = np.stack([tensors[place] for place in layout.recent_V])
+        self._recent_VRD = np.stack([tensors[place] for place in layout.recent_V.tolist()])
         self._every_WPD = self._room(events + 1, tensors[0].shape[1])
-        for rows_PD, place in zip(self._every_WPD, layout.every_W, strict=True):
+        for rows_PD, place in zip(self._every_WPD, layout.every_W.tolist(), strict=True):
             rows_PD[: events + 1] = tensors[place][: events + 1]
 
     @property
