@@ -56,6 +56,7 @@ PARTS: dict[str, Any] = {
     "steersman": measured(2500.0, 1200.0, 10.0, 0.6)
     | {"kinds": {"plain": 2.0, "steered": 2.1, "concept": 2.4, "controls_only": 0.3}},
     "ray": {"why_not": "ray is not installed"},
+    "mlserver": measured(80.0, 90.0, 9000.0, 3.0) | {"at_rate": {"p99_ms": 9000.0, "per_second": 90.0, "rate": 420.0}},
 }
 
 
@@ -93,6 +94,8 @@ def test_the_report_has_every_figure_and_says_who_is_missing(tmp_path: Path) -> 
     assert "| Ray Serve | not measured: ray is not installed |" in page
     assert "| Steersman | 2,500 | 5 | 1,200 | 2 | 10 | 0.25 | 0.6 | 0.4 | 900, 20 |" in page
     assert 'make bench BENCH="--data ml-1m"' in page
+    assert "| does not hold the rate |" in page
+    assert "| 9,000 |" not in page
     assert "LitServe |" not in page  # nothing was tried
 
 

@@ -62,7 +62,7 @@ def main() -> None:
     arguments = _arguments()
     dataset = load(arguments.data, cache=arguments.cache)
     sizes = {name: _size(name, arguments, dataset) for name in NAMES}
-    for name in arguments.only.split(","):
+    for name in filter(None, arguments.only.split(",")):
         print(f"{name} ...", flush=True)
         try:
             found = _measured(name, arguments, sizes)
@@ -85,7 +85,9 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--peers", type=Path, default=Path("data/peers"), help="where they are installed")
     parser.add_argument("--work", type=Path, default=Path("data/bench"))
     parser.add_argument("--out", type=Path, default=Path("data/bench"), help="folder of bench.json and bench.md")
-    parser.add_argument("--only", default=",".join(CONTESTANTS), help="contestants, separated by commas")
+    parser.add_argument(
+        "--only", default=",".join(CONTESTANTS), help="contestants, separated by commas; none: the report alone"
+    )
     parser.add_argument("--seconds", type=float, default=8.0, help="of each run")
     parser.add_argument("--port", type=int, default=50151, help="and the two after it")
     parser.add_argument(
@@ -131,7 +133,7 @@ def _large(
     found["session"] = measure.saturate(contestant, process, course, contestant.visits(sessions[2:]))
     visits = measure.stateless_visits(contestant, course, traffic)
     found["stateless"] = measure.saturate(contestant, process, course, visits)
-    rate = triton_rate or (found["stateless"]["per_second"] if contestant.name == "triton" else None)
+    rate = found["stateless"]["per_second"] if contestant.name == "triton" else triton_rate
     if rate:
         turns = [visit[0] for visit in visits]
         found["at_rate"] = measure.at_rate(contestant, course, turns, SHARE_OF_TRITON * rate)
@@ -156,7 +158,6 @@ def _floor(work: Path, course: Course, sizes: dict[str, Size]) -> dict[str, Any]
 
 
 def _contestant(name: str, arguments: argparse.Namespace, size: Size) -> Contestant:
-    # The embedded Valkey's socket wants a short path, and a new folder knows no sessions.
     work: Path = arguments.work / f"{name}-{size.graphs.name}"
     if name == "steersman":
         return Steersman(size.bundle, work, arguments.copies, arguments.serve.split())

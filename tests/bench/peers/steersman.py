@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import shutil
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -39,6 +40,7 @@ class Steersman:
     name: str = "steersman"
 
     def start(self, port: int) -> Process:
+        shutil.rmtree(self.work, ignore_errors=True)  # it knows sessions of an earlier run
         command = [
             sys.executable, "-m", "steersman_service", "serve", "--port", str(port), "--metrics-port", "0",
             "--bundle", str(self.bundle.folder), "--data", str(self.work), "--inference-threads", "1", "--log-format", "json",
