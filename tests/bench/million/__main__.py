@@ -6,6 +6,7 @@ The catalogue is the bundle's, extended (catalogues.py), and beside it one of in
 for each as the export does, measured there on the queries of half of the users, and here on those of the others. What is
 built stays in FOLDER: `--prepare` does no more than that.
 
+Times are processor times of the one thread that computes: other work on the machine takes its memory's speed, not its time.
 Plain is the faster of two ways to score every item: the bundle's graph `search`, and numpy's product and partition. Every
 query is answered by all of them in turn. Filters leave random items, or those that were made of items of one genre.
 """
@@ -124,7 +125,7 @@ def _placed(
 
 
 class Measured(NamedTuple):
-    """One catalogue, one filter, one kind of query. Times are medians, in milliseconds."""
+    """One catalogue, one filter, one kind of query. Times are medians of processor time, in milliseconds."""
 
     catalogue: str
     filter: str
@@ -183,22 +184,22 @@ def _filters(place: Place, trained: Bundle) -> Iterator[tuple[str, Array | None]
 
 def _seconds(index: Index, backend: OnnxBackend, query_D: Array, mask_N: Array | None) -> tuple[float, Array]:
     query_BD = backend.put(query_D[None])
-    began = time.perf_counter()
+    began = time.thread_time()
     found = index.search(query_BD, [Terms(mask_N)], [K])
     rows_BK = backend.get(found.rows_BK)
     # The tensor and its memory go with `found`.
-    return time.perf_counter() - began, rows_BK[0].copy()
+    return time.thread_time() - began, rows_BK[0].copy()
 
 
 def _numpy_seconds(bundle: Bundle, query_D: Array, mask_N: Array | None) -> float:
-    began = time.perf_counter()
+    began = time.thread_time()
     scores_N = bundle.items_ND @ query_D
     scores_N += bundle.biases_N
     if mask_N is not None:
         np.copyto(scores_N, -np.inf, where=~mask_N)
     best_K = np.argpartition(scores_N, -K)[-K:]
     best_K[np.lexsort((best_K, -scores_N[best_K]))]
-    return time.perf_counter() - began
+    return time.thread_time() - began
 
 
 def _about(arguments: argparse.Namespace, trained: Bundle) -> dict[str, object]:
