@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from steersman.v1.bundle_pb2 import Effort
 from steersman_service.bundle import LISTS, MANIFEST, Array, Bundle
 from steersman_service.errors import BundleError, StartupError
 from steersman_service.index import Terms
@@ -48,8 +49,8 @@ class Lists:
         None come back where that is deeper than was measured.
         """
         size = self._index.ntotal
-        effort = next((effort for effort in self._efforts if depth <= effort.depth), None)
-        if effort is None:
+        probes, per_item = self._effort(depth).probes, self._effort(k).candidates_per_item
+        if not probes:
             return np.zeros(0, np.int64)
         faiss, selector = self._faiss, self._selector(terms)
         # It counts for the thread that says so.
@@ -57,10 +58,14 @@ class Lists:
         query_P = np.zeros(self._size, np.float32)
         query_P[: len(query_D)] = query_D
         query_P[len(query_D)] = 1
-        count = min(size, max(k, MEASURED_ITEMS) * effort.candidates_per_item)
-        parameters = faiss.SearchParametersIVF(nprobe=effort.probes, sel=selector)
+        count = min(size, max(k, MEASURED_ITEMS) * per_item)
+        parameters = faiss.SearchParametersIVF(nprobe=probes, sel=selector)
         rows_R: Array = self._index.search(query_P[None], count, params=parameters)[1][0]
         return rows_R[rows_R >= 0]
+
+    def _effort(self, depth: float) -> Effort:
+        """The least that is enough; an empty one where none is."""
+        return next((effort for effort in self._efforts if depth <= effort.depth), Effort())
 
     def _selector(self, terms: Terms) -> Any:
         """Of what may be returned; None if that is everything. faiss keeps what a selector is made of."""

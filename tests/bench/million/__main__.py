@@ -7,8 +7,8 @@ for each as the export does, measured there on the queries of half of the users,
 built stays in FOLDER: `--prepare` does no more than that.
 
 Times are processor times of the one thread that computes: other work on the machine takes its memory's speed, not its time.
-Plain is the faster of two ways to score every item: the bundle's graph `search`, and numpy's product and partition. Every
-query is answered by all of them in turn. Filters leave random items, or those that were made of items of one genre.
+Plain is the faster of two ways to score every item: the bundle's graph `search`, and numpy's product and partition. Each way
+answers queries one after the other, as a server would. Filters leave random items, or those that were made of items of one genre.
 """
 
 import argparse
@@ -18,7 +18,7 @@ import os
 import platform
 import statistics
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -61,9 +61,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="without a suffix")
     parser.add_argument("--items", type=int, default=1_000_000)
     parser.add_argument("--users", type=int, default=400, help="half of them decide how far an index looks")
-    parser.add_argument(
-        "--timed", type=int, default=30, help="queries of a kind that are timed, of those that are looked at"
-    )
+    parser.add_argument("--measured", type=int, default=200, help="of the others, those whose queries are answered")
+    parser.add_argument("--timed", type=int, default=30, help="of these, those that the plain ways answer")
     parser.add_argument("--prepare", action="store_true", help="build, and measure nothing")
     arguments = parser.parse_args()
     trained = load_bundle(arguments.bundle, "onnx")
@@ -71,7 +70,10 @@ def main() -> None:
     half, rows = arguments.users // 2, []
     for name, make in (("blends", blends), ("gaussian", gaussian)):
         asked = queries if name == "blends" else _noise(queries)
-        deciding, others = ({kind: of[part] for kind, of in asked.items()} for part in (slice(half), slice(half, None)))
+        deciding, others = (
+            {kind: of[part] for kind, of in asked.items()}
+            for part in (slice(half), slice(half, half + arguments.measured))
+        )
         place = _placed(name, partial(make, trained, arguments.items), deciding, trained, arguments.work)
         if not arguments.prepare:
             for row in _measured(place, others, trained, arguments.timed):
@@ -137,7 +139,7 @@ class Measured(NamedTuple):
     exact_ms: float
     approximate_ms: float
     exact_x: float
-    """Median, query by query, of the faster plain way's time by the index's."""
+    """Of the faster plain way's time by the index's."""
     approximate_x: float
     recall: float
     """Share of the best 20 that the approximate index finds, over all queries."""
@@ -152,24 +154,45 @@ def _measured(place: Place, queries: Mapping[str, Array], trained: Bundle, timed
     for name, mask_N in _filters(place, trained):
         left = 1.0 if mask_N is None else float(mask_N.mean())
         for kind, queries_QD in queries.items():
-            hits, seconds = [], []
-            for place_of, query_D in enumerate(queries_QD):
-                truth_s, truth = _seconds(exact, backend, query_D, mask_N)
-                found_s, found = _seconds(approximate, backend, query_D, mask_N)
-                hits.append(np.isin(truth, found).mean())
-                if place_of < timed:
-                    graph_s, again = _seconds(graph, backend, query_D, mask_N)
-                    assert np.isin(truth, again).mean() > 0.9, (
-                        "an exact index is exact, but for what rounding makes equal"
-                    )
-                    numpy_s = _numpy_seconds(bundle, query_D, mask_N)
-                    seconds.append((graph_s, numpy_s, truth_s, found_s))
-            graph_ms, numpy_ms, exact_ms, found_ms = (1e3 * statistics.median(of) for of in zip(*seconds, strict=True))
-            exact_x, found_x = (statistics.median(min(one[:2]) / one[way] for one in seconds) for way in (2, 3))
+            few_QD = queries_QD[:timed]
+            by_graph, by_numpy, by_scan, by_lists = (
+                _answered(partial(search, mask_N=mask_N), of)
+                for search, of in (
+                    (partial(_found, graph, backend), few_QD),
+                    (partial(_plain, bundle), few_QD),
+                    (partial(_found, exact, backend), queries_QD),
+                    (partial(_found, approximate, backend), queries_QD),
+                )
+            )
+            # An exact index is exact, but for what rounding makes equal.
+            assert _shared(by_graph.rows, by_scan.rows[:timed]) > 0.99
+            plain_ms = min(by_graph.ms, by_numpy.ms)
             yield Measured(
-                place.name, name, left, kind, graph_ms, numpy_ms, exact_ms, found_ms, exact_x, found_x,
-                recall=float(np.mean(hits)),
+                place.name, name, left, kind, by_graph.ms, by_numpy.ms, by_scan.ms, by_lists.ms,
+                plain_ms / by_scan.ms, plain_ms / by_lists.ms, _shared(by_scan.rows, by_lists.rows),
             )  # fmt: skip
+
+
+class Answered(NamedTuple):
+    """Queries in one way, one after the other."""
+
+    ms: float
+    """Median of processor times."""
+    rows: list[Array]
+
+
+def _answered(search: Callable[[Array], Array], queries_QD: Array) -> Answered:
+    seconds, rows = [], []
+    for query_D in queries_QD:
+        began = time.thread_time()
+        rows.append(search(query_D))
+        seconds.append(time.thread_time() - began)
+    return Answered(1e3 * statistics.median(seconds), rows)
+
+
+def _shared(wanted: Sequence[Array], found: Sequence[Array]) -> float:
+    """Share of the wanted rows that were found."""
+    return float(np.mean([np.isin(one, other).mean() for one, other in zip(wanted, found, strict=True)]))
 
 
 def _filters(place: Place, trained: Bundle) -> Iterator[tuple[str, Array | None]]:
@@ -182,24 +205,20 @@ def _filters(place: Place, trained: Bundle) -> Iterator[tuple[str, Array | None]
             yield f"genre {genre}", genres.having([genre], len(trained.items_ND))[place.origins_N]
 
 
-def _seconds(index: Index, backend: OnnxBackend, query_D: Array, mask_N: Array | None) -> tuple[float, Array]:
-    query_BD = backend.put(query_D[None])
-    began = time.thread_time()
-    found = index.search(query_BD, [Terms(mask_N)], [K])
-    rows_BK = backend.get(found.rows_BK)
+def _found(index: Index, backend: OnnxBackend, query_D: Array, mask_N: Array | None) -> Array:
+    found = index.search(backend.put(query_D[None]), [Terms(mask_N)], [K])
     # The tensor and its memory go with `found`.
-    return time.thread_time() - began, rows_BK[0].copy()
+    return backend.get(found.rows_BK)[0].copy()
 
 
-def _numpy_seconds(bundle: Bundle, query_D: Array, mask_N: Array | None) -> float:
-    began = time.thread_time()
+def _plain(bundle: Bundle, query_D: Array, mask_N: Array | None) -> Array:
     scores_N = bundle.items_ND @ query_D
     scores_N += bundle.biases_N
     if mask_N is not None:
         np.copyto(scores_N, -np.inf, where=~mask_N)
     best_K = np.argpartition(scores_N, -K)[-K:]
-    best_K[np.lexsort((best_K, -scores_N[best_K]))]
-    return time.thread_time() - began
+    rows: Array = best_K[np.lexsort((best_K, -scores_N[best_K]))]
+    return rows
 
 
 def _about(arguments: argparse.Namespace, trained: Bundle) -> dict[str, object]:
@@ -211,7 +230,7 @@ def _about(arguments: argparse.Namespace, trained: Bundle) -> dict[str, object]:
     return {
         "items": arguments.items,
         "hidden": shape.hidden,
-        "users": arguments.users - arguments.users // 2,
+        "users": min(arguments.measured, arguments.users - arguments.users // 2),
         "timed": arguments.timed,
         "machine": platform.machine(),
         "processor": _processor(),
