@@ -27,6 +27,13 @@ class Scan:
         )
         if actual != wanted:
             raise BundleError(SCAN, f"takes and gives {actual}, wanted {wanted}")
+        # One array for all calls: a new one of this size costs as much as a tenth of the scan.
+        self._estimates_BN = np.empty((1, len(bundle.items_ND)), np.float32)
+        self._binding = self._session.io_binding()
+        self._binding.bind_output(
+            "estimates_BN", "cpu", 0, np.float32, self._estimates_BN.shape, self._estimates_BN.ctypes.data
+        )
+        self._binding.bind_output("errors_B", "cpu")
 
     def candidates(self, query_D: Array, terms: Terms, k: int) -> Array:
         """Rows of all items that can be among the k best that may be returned; k at least. Fewer only if fewer may be. (R)"""
@@ -44,9 +51,11 @@ class Scan:
         return rows_R
 
     def estimates(self, query_D: Array) -> tuple[Array, float]:
-        """Of query . item + bias for every item, and by how much any may be wrong at most. The array (N) is the caller's."""
-        estimates_BN, errors_B = self._session.run(["estimates_BN", "errors_B"], {"query_BD": query_D[None]})
-        return estimates_BN[0], float(errors_B[0])
+        """Of query . item + bias for every item, and by how much any may be wrong at most. The array (N) is the caller's until the next."""
+        self._binding.bind_cpu_input("query_BD", query_D[None])
+        self._session.run_with_iobinding(self._binding)
+        _, errors_B = self._binding.get_outputs()
+        return self._estimates_BN[0], float(errors_B.numpy()[0])
 
 
 def _near_the_best(scores_N: Array, k: int, margin: float) -> Array:
