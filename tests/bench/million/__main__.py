@@ -208,7 +208,8 @@ def _filters(place: Place, trained: Bundle) -> Iterator[tuple[str, Array | None]
 def _found(index: Index, backend: OnnxBackend, query_D: Array, mask_N: Array | None) -> Array:
     found = index.search(backend.put(query_D[None]), [Terms(mask_N)], [K])
     # The tensor and its memory go with `found`.
-    return backend.get(found.rows_BK)[0].copy()
+    rows_K: Array = backend.get(found.rows_BK)[0].copy()
+    return rows_K
 
 
 def _plain(bundle: Bundle, query_D: Array, mask_N: Array | None) -> Array:
