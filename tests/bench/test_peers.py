@@ -236,6 +236,8 @@ def test_the_client_speaks_http() -> None:
         generator = http_generator(server.server_port, connections=1, streams=2)
         turns = [[Message("/predict", body)] for body in (b"one", b"refuse", b"two")]
         assert generator.closed(iter([turn] for turn in turns), seconds=30.0)[::3] == (2, 1)
+        # More at a time than there are connections.
+        assert generator.open(iter(turns * 4), [0.0] * 12)[::3] == (8, 4)
         generator.close()
         server.shutdown()
         thread.join()

@@ -143,16 +143,19 @@ class Http2:
 
 
 class Http1:
-    """HTTP/1.1 that is kept alive: one call at a time on a connection."""
+    """HTTP/1.1 that is kept alive: one call at a time on a connection, and those that come meanwhile wait their turn."""
 
     def __init__(self, port: int) -> None:
         self.socket = _connected(port)
         self._count, self._unread = 0, b""
+        self._calls: deque[tuple[int, bytes]] = deque()
 
     def send(self, message: Message) -> int:
         head = f"POST {message.path} HTTP/1.1\r\nHost: bench\r\nContent-Type: application/json\r\n"
-        self.socket.sendall(f"{head}Content-Length: {len(message.body)}\r\n\r\n".encode() + message.body)
         self._count += 1
+        self._calls.append((self._count, f"{head}Content-Length: {len(message.body)}\r\n\r\n".encode() + message.body))
+        if len(self._calls) == 1:
+            self.socket.sendall(self._calls[0][1])
         return self._count
 
     def receive(self) -> Iterator[tuple[int, bool]]:
@@ -166,7 +169,10 @@ class Http1:
         size = next(int(line[15:]) for line in head.lower().split(b"\r\n") if line.startswith(b"content-length:"))
         if len(rest) >= size:
             self._unread = rest[size:]
-            yield self._count, head.startswith(b"HTTP/1.1 200")
+            call, _ = self._calls.popleft()
+            if self._calls:
+                self.socket.sendall(self._calls[0][1])
+            yield call, head.startswith(b"HTTP/1.1 200")
 
 
 class _Going(NamedTuple):
