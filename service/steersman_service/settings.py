@@ -46,7 +46,7 @@ class Settings(BaseSettings):
     queue_size: int = Field(256, ge=1, description="Requests that may wait; more are refused at once")
     max_batch: int = Field(64, ge=1, description="Most requests computed together")
     batch_ms: float = Field(
-        50.0,
+        100.0,
         gt=0,
         description="Longest that a batch is expected to take, if it is more than one request, in milliseconds",
     )
