@@ -93,7 +93,7 @@ def test_the_report_has_every_figure_and_says_who_is_missing(tmp_path: Path) -> 
     page = (tmp_path / "bench.md").read_text()
     assert "| Ray Serve | not measured: ray is not installed |" in page
     assert "| Steersman | 2,500 | 5 | 1,200 | 2 | 10 | 0.25 | 0.6 | 0.4 | 900, 20 |" in page
-    assert 'make bench BENCH="--data ml-1m"' in page
+    assert 'make bench BENCH="--data ml-1m --seconds 8 --copies 1"' in page
     assert "| does not hold the rate |" in page
     assert "| 9,000 |" not in page
     assert "LitServe |" not in page  # nothing was tried

@@ -104,7 +104,7 @@ def _page(parts: Parts, facts: Mapping[str, Any], found: Mapping[str, float]) ->
     return [
         "# Steersman beside other servers",
         "",
-        "    make bench" + (f' BENCH="--data {facts["data"]}"' if facts["data"] != "movielens-100k" else ""),
+        f'    make bench BENCH="--data {facts["data"]} --seconds {facts["seconds"]:g} --copies {facts["copies"]}"',
         "",
         f"{facts['machine']}; ONNX Runtime {facts['onnxruntime']}; histories of {facts['data']}: {histories['users']:,} users, events:"
         f" median {histories['median']}, mean {histories['mean']:.0f}; large model {shapes['large']}; small model {shapes['small']};"
