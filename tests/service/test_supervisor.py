@@ -1,4 +1,4 @@
-"""The port that workers share, and a worker that dies while it speaks. The rest: tests/e2e/test_workers.py."""
+"""The port that workers share, and a worker that dies while it speaks. The rest: tests/e2e/test_serve_workers.py."""
 
 import asyncio
 import socket
