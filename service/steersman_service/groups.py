@@ -7,8 +7,8 @@ from steersman_service.bundle import Array
 # What a call of `lower` costs beside its positions, in positions: below this much padding, another call does not pay. On one
 # thread it was 19 at D=64 (`make bench-engine` prints it); it is less the wider the recommender is, as its positions cost more.
 CALL_POSITIONS = 16
-# The same of a call of `append`, in kept positions: those are only read. At D=128 (`make bench-engine` prints it).
-APPEND_CALL_POSITIONS = 512
+# The same of a call of `append`, in kept positions, which are only read: at D=128 it was about a thousand.
+APPEND_CALL_POSITIONS = 1024
 
 
 def length_groups(lengths_B: Array, call_positions: float = CALL_POSITIONS) -> list[Array]:
