@@ -41,6 +41,6 @@ def load_backend(bundle: Bundle, name: str, device: str, threads: int) -> Backen
         from steersman_service.torch_backend import TorchBackend
 
         return TorchBackend(bundle, device, threads)
-    from steersman_service.onnx_backend import OnnxBackend
+    from steersman_service.onnx_backend import load_onnx_backend
 
-    return OnnxBackend(bundle, device, threads)
+    return load_onnx_backend(bundle, device, threads)

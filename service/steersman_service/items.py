@@ -47,8 +47,7 @@ class Items:
 
     def rows(self, item_ids: Iterable[str]) -> Rows:
         """Rows of the known ones among `item_ids`, in order."""
-        found = (self._row_of.get(item_id) for item_id in item_ids)
-        return np.array([row for row in found if row is not None], np.int64)
+        return np.array([row for row in map(self._row_of.get, item_ids) if row is not None], np.int64)
 
 
 class Categories:

@@ -7,6 +7,7 @@ import numpy as np
 import onnxruntime as ort
 
 from steersman.v1.bundle_pb2 import Graph
+from steersman_service.backend import Tensor
 from steersman_service.bundle import Array, Bundle
 from steersman_service.errors import BundleError, StartupError
 
@@ -14,35 +15,29 @@ PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 
 
 class OnnxBackend:
-    """Tensors are OrtValues: what one graph answers stays on the device until the next one takes it."""
+    """On a CPU. Tensors are arrays: where nothing has to be brought anywhere, wrapping them costs more than it gives."""
 
     name = "onnx"
+    device = "cpu"
 
-    def __init__(self, bundle: Bundle, device: str, threads: int) -> None:
-        self.device = _device(device)
+    def __init__(self, bundle: Bundle, threads: int) -> None:
         self._graphs = bundle.graphs
         self._sessions = {name: self._session(bundle, graph, threads) for name, graph in self._graphs.items()}
+        self._outputs = {name: [tensor.name for tensor in graph.outputs] for name, graph in self._graphs.items()}
 
-    def put(self, array: Array) -> ort.OrtValue:
-        return ort.OrtValue.ortvalue_from_numpy(np.ascontiguousarray(array), self.device)
+    def put(self, array: Array) -> Tensor:
+        return np.ascontiguousarray(array)
 
-    def get(self, tensor: ort.OrtValue) -> Array:
-        array: Array = tensor.numpy()
+    def get(self, tensor: Tensor) -> Array:
+        array: Array = tensor
         return array
 
-    def take(self, parts: Sequence[ort.OrtValue], rows: Array) -> ort.OrtValue:
-        # ONNX Runtime computes nothing outside a graph: by way of the host, which is where a CPU's tensors are anyway.
-        return self.put(np.concatenate([self.get(part) for part in parts])[rows])
+    def take(self, parts: Sequence[Tensor], rows: Array) -> Tensor:
+        return np.concatenate(parts)[rows]
 
-    def run(self, graph: str, feeds: Mapping[str, ort.OrtValue]) -> dict[str, ort.OrtValue]:
-        session, outputs = self._sessions[graph], [tensor.name for tensor in self._graphs[graph].outputs]
-        binding = session.io_binding()
-        for name, value in feeds.items():
-            binding.bind_ortvalue_input(name, value)
-        for name in outputs:
-            binding.bind_output(name, self.device)
-        session.run_with_iobinding(binding)
-        return dict(zip(outputs, binding.get_outputs(), strict=True))
+    def run(self, graph: str, feeds: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        outputs = self._outputs[graph]
+        return dict(zip(outputs, self._sessions[graph].run(outputs, dict(feeds)), strict=True))
 
     def _session(self, bundle: Bundle, graph: Graph, threads: int) -> ort.InferenceSession:
         file = f"{graph.name}.onnx"
@@ -54,6 +49,39 @@ class OnnxBackend:
             if missing := {tensor.name for tensor in wanted} ^ {tensor.name for tensor in actual}:
                 raise BundleError(file, f"{kind} differ from the manifest's: {', '.join(sorted(missing))}")
         return session
+
+
+class OnnxDeviceBackend(OnnxBackend):
+    """On a GPU. Tensors are OrtValues: what one graph answers stays on the device until the next one takes it."""
+
+    def __init__(self, bundle: Bundle, threads: int, device: str = "cuda") -> None:
+        self.device = device
+        super().__init__(bundle, threads)
+
+    def put(self, array: Array) -> Tensor:
+        return ort.OrtValue.ortvalue_from_numpy(np.ascontiguousarray(array), self.device)
+
+    def get(self, tensor: Tensor) -> Array:
+        array: Array = tensor.numpy()
+        return array
+
+    def take(self, parts: Sequence[Tensor], rows: Array) -> Tensor:
+        # ONNX Runtime computes nothing outside a graph: by way of the host.
+        return self.put(np.concatenate([self.get(part) for part in parts])[rows])
+
+    def run(self, graph: str, feeds: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        outputs, binding = self._outputs[graph], self._sessions[graph].io_binding()
+        for name, value in feeds.items():
+            binding.bind_ortvalue_input(name, value)
+        for name in outputs:
+            binding.bind_output(name, self.device)
+        self._sessions[graph].run_with_iobinding(binding)
+        return dict(zip(outputs, binding.get_outputs(), strict=True))
+
+
+def load_onnx_backend(bundle: Bundle, device: str, threads: int) -> OnnxBackend:
+    """`device` is "auto", "cpu" or "cuda". Raises StartupError if there is no such device."""
+    return OnnxBackend(bundle, threads) if _device(device) == "cpu" else OnnxDeviceBackend(bundle, threads)
 
 
 def open_session(path: Path, device: str, threads: int) -> ort.InferenceSession:

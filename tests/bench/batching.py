@@ -33,7 +33,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=20)
     arguments = parser.parse_args()
     bundle = load_bundle(arguments.bundle, "onnx")
-    engine = Engine(bundle, OnnxBackend(bundle, device="cpu", threads=1))
+    engine = Engine(bundle, OnnxBackend(bundle, threads=1))
     rng = np.random.default_rng(0)
     plain = _plain(bundle, rng)
     edited = [work._replace(edits=_edits(bundle, rng)) for work in plain]

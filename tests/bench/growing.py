@@ -39,7 +39,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=12)
     arguments = parser.parse_args()
     bundle = load_bundle(arguments.bundle, "onnx")
-    backend = OnnxBackend(bundle, device="cpu", threads=1)
+    backend = OnnxBackend(bundle, threads=1)
     windows = _windows(bundle, arguments.histories, arguments.rounds)
     shape, lengths = bundle.manifest.shape, [len(ids_T) for ids_T in windows]
     print(

@@ -117,7 +117,7 @@ def test_the_one_graph_answers_as_the_engine_does(bundle: Bundle, histories: lis
     rows_BK, scores_BK = Ranker(tmp_path).rank(requests)
     alone_BK, _ = Ranker(tmp_path, alone=True).rank(requests)
     np.testing.assert_array_equal(rows_BK, alone_BK)
-    engine = Engine(bundle, OnnxBackend(bundle, device="cpu", threads=1))
+    engine = Engine(bundle, OnnxBackend(bundle, threads=1))
     for request, rows_K, scores_K in zip(requests, rows_BK, scores_BK, strict=True):
         (answer,) = engine.run([_work(bundle, request)])
         count = len(answer.rows_K)

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.service.test_bundle import resign
-from tests.service.test_engine import BACKENDS, GROUPS, Counting, assert_same, random_work, without_controls
+from tests.service.test_engine import BACKENDS, GROUPS, Counting, assert_same, backend_of, random_work, without_controls
 from tests.service.test_metrics import scrape
 from tests.serving import serving, settings_for
 
@@ -31,7 +31,7 @@ CACHES = [0, 30_000, 1 << 24]
 
 @pytest.fixture(scope="module")
 def engines(bundle: Bundle) -> dict[str, Engine]:
-    return {name: Engine(bundle, load_backend(bundle, name, "cpu", 1)) for name in BACKENDS}
+    return {name: Engine(bundle, backend_of(bundle, name)) for name in BACKENDS}
 
 
 @pytest.fixture(scope="module", params=BACKENDS)

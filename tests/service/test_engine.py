@@ -16,9 +16,12 @@ from steersman_service.bundle import Array, Bundle, load_bundle
 from steersman_service.engine import Answer, Edits, Engine, Work
 from steersman_service.groups import length_groups, one_group
 from steersman_service.index_large import LargeIndex
+from steersman_service.onnx_backend import OnnxDeviceBackend
 from steersman_service.state_cache import StateCache
 
-BACKENDS = ["onnx", "torch"]
+# The code for GPUs, on a CPU.
+ON_DEVICE = "onnx on a device"
+BACKENDS = ["onnx", "torch", ON_DEVICE]
 NO_EDITS = Edits(np.zeros(0, np.int64), np.zeros(0, np.float32), np.zeros(0, np.float32))
 # Where an autoencoder's k-th activation and the next one are closer than this, backends may keep either.
 THRESHOLD_GAP = 1e-4
@@ -33,7 +36,11 @@ CACHES = [0, 1000, 1 << 20]
 
 @pytest.fixture(scope="module")
 def engines(bundle: Bundle) -> dict[str, Engine]:
-    return {name: Engine(bundle, load_backend(bundle, name, "cpu", 1)) for name in BACKENDS}
+    return {name: Engine(bundle, backend_of(bundle, name)) for name in BACKENDS}
+
+
+def backend_of(bundle: Bundle, name: str) -> Backend:
+    return OnnxDeviceBackend(bundle, 1, "cpu") if name == ON_DEVICE else load_backend(bundle, name, "cpu", 1)
 
 
 @pytest.fixture(scope="module", params=BACKENDS)
@@ -163,8 +170,8 @@ def test_alone_equals_batched_equals_cached(
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_alone_equals_batched_where_the_hook_is_below_the_last_block(below_the_last_block: Path, backend: str) -> None:
     """States alone are not enough there: nothing is grouped or kept, whatever is set."""
-    bundle = load_bundle(below_the_last_block, backend)
-    engine = Engine(bundle, load_backend(bundle, backend, "cpu", 1))
+    bundle = load_bundle(below_the_last_block, "torch" if backend == "torch" else "onnx")
+    engine = Engine(bundle, backend_of(bundle, backend))
     engine.states = StateCache(1 << 20)
     batch = with_repeats(works(bundle, 32, seed=9, jumps=False), np.random.default_rng(9))
     for _ in range(2):
@@ -247,7 +254,7 @@ def test_no_row_feels_anothers_controls(engine: Engine) -> None:
 
 def test_backends_agree(engines: dict[str, Engine]) -> None:
     batch = works(engines["onnx"].bundle, 64, seed=3, jumps=False)
-    onnx, torch = (engines[name].run(batch) for name in BACKENDS)
+    onnx, torch = (engines[name].run(batch) for name in ("onnx", "torch"))
     for one, other in zip(onnx, torch, strict=True):
         assert_same(one, other, 1e-4)
 
@@ -256,7 +263,7 @@ def test_backends_agree_on_gains_away_from_the_threshold(engines: dict[str, Engi
     batch = [work for work in works(engines["onnx"].bundle, 64, seed=4) if len(work.edits.features_E)]
     kept = [work for work, near in zip(batch, near_threshold(engines["onnx"], batch), strict=True) if not near]
     assert len(kept) >= 0.8 * len(batch), "too many rows lie at the threshold to say anything"
-    onnx, torch = (engines[name].run(kept) for name in BACKENDS)
+    onnx, torch = (engines[name].run(kept) for name in ("onnx", "torch"))
     for one, other in zip(onnx, torch, strict=True):
         assert_same(one, other, 1e-4)
 

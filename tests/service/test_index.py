@@ -58,12 +58,12 @@ def large(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
 
 @pytest.fixture(scope="module")
 def exact(large: Bundle) -> LargeIndex:
-    return LargeIndex(large, OnnxBackend(large, "cpu", 1), 1, approximate=False)
+    return LargeIndex(large, OnnxBackend(large, 1), 1, approximate=False)
 
 
 @pytest.fixture(scope="module")
 def approximate(large: Bundle) -> LargeIndex:
-    return LargeIndex(large, OnnxBackend(large, "cpu", 1), 1, approximate=True)
+    return LargeIndex(large, OnnxBackend(large, 1), 1, approximate=True)
 
 
 def random_terms(rng: np.random.Generator, *, tilted: bool) -> Terms:
@@ -88,7 +88,7 @@ def plain_scores(bundle: Bundle, query_D: Array, terms: Terms) -> Array:
 def find(index: LargeIndex, queries_BD: Array, terms: list[Terms], ks: list[int]) -> list[tuple[Array, Array]]:
     """What is found for each query: rows and scores, its own k of them at most."""
     found = index.search(index._backend.put(queries_BD), terms, ks)
-    rows_BK, scores_BK = (tensor.numpy() for tensor in found)
+    rows_BK, scores_BK = found
     assert rows_BK.shape == scores_BK.shape == (len(ks), max(ks))
     assert ((rows_BK >= 0) & (rows_BK < SIZE)).all()
     real = [scores_K > -np.inf for scores_K in scores_BK]
@@ -195,10 +195,10 @@ def test_lists_of_other_items_are_refused(large: Bundle, tmp_path: Path) -> None
     write_lists(Catalogue(others, large.biases_N), {"plain": queries_QD}, tmp_path)
     elsewhere = dataclasses.replace(large, folder=tmp_path)
     with pytest.raises(BundleError, match=r"index\.faiss: finds .* of other items"):
-        LargeIndex(elsewhere, OnnxBackend(elsewhere, "cpu", 1), 1, approximate=True)
+        LargeIndex(elsewhere, OnnxBackend(elsewhere, 1), 1, approximate=True)
     write_scan(Catalogue(others, large.biases_N), tmp_path)
     with pytest.raises(BundleError, match=r"scan\.onnx: is wrong by up to"):
-        LargeIndex(elsewhere, OnnxBackend(elsewhere, "cpu", 1), 1, approximate=False)
+        LargeIndex(elsewhere, OnnxBackend(elsewhere, 1), 1, approximate=False)
 
 
 @pytest.fixture(scope="module")

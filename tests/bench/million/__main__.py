@@ -147,7 +147,7 @@ class Measured(NamedTuple):
 
 def _measured(place: Place, queries: Mapping[str, Array], trained: Bundle, timed: int) -> Iterator[Measured]:
     bundle = place.bundle
-    backend = OnnxBackend(trained, "cpu", 1)
+    backend = OnnxBackend(trained, 1)
     constants = {"items_ND": backend.put(bundle.items_ND), "biases_N": backend.put(bundle.biases_N)}
     graph = GraphIndex(backend, constants, partial(backend.run, "search"), len(bundle.items_ND))
     exact, approximate = (LargeIndex(bundle, backend, 1, approximate=way) for way in (False, True))

@@ -33,7 +33,7 @@ class NotesQueries:
 
 def read_queries(bundle: Bundle, histories: Path, count: int, rng: np.random.Generator) -> dict[str, Array]:
     """By kind, (Q, D): of `count` users, whose histories end at a random event."""
-    engine = Engine(bundle, OnnxBackend(bundle, "cpu", 1))
+    engine = Engine(bundle, OnnxBackend(bundle, 1))
     notes = engine.index = NotesQueries(engine)
     works = list(_works(bundle, histories, count, rng))
     shape = bundle.manifest.shape
