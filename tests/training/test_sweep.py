@@ -151,5 +151,8 @@ def test_the_command_prints_json_and_refuses_what_it_does_not_know(
     options += ["--out", str(tmp_path / "sweep.jsonl")]
     result = CliRunner().invoke(app, [*options, "--kind", "topk", "--kind", "jumprelu"])
     assert result.exit_code == 0, result.output
-    assert [row["kind"] for row in json.loads(result.stdout)] == ["topk", "jumprelu"]
+    printed = json.loads(result.stdout)
+    assert [row["cell"]["kind"] for row in printed] == ["topk", "jumprelu"]
+    # What was asked for and what came of it have names in common.
+    assert printed[0]["cell"]["active"] == 4 >= printed[0]["figures"]["active"] > 0
     assert CliRunner().invoke(app, [*options, "--hook", "9"]).exit_code == 1

@@ -240,7 +240,7 @@ def sweep(
     except (ValueError, OSError) as error:
         raise _failed(error) from error
     if as_json:
-        typer.echo(json.dumps([{**row.cell, **asdict(row.figures)} for row in rows]))
+        typer.echo(json.dumps([{"cell": row.cell, "figures": asdict(row.figures)} for row in rows]))
         return
     lines = list(table(rows))
     printed = Table(*lines[0])
