@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -55,7 +56,7 @@ class Contestant(Protocol):
 
 
 @dataclass(frozen=True)
-class Peer:
+class Peer(ABC):
     """What contestants without sessions have in common: the client sends the whole history each time."""
 
     python: Path
@@ -71,10 +72,11 @@ class Peer:
         return [[self.turn(request) for request in session.turns] for session in sessions]
 
     def remember(self, port: int, sessions: Sequence[Session]) -> None:
-        pass
+        del port, sessions  # the client sends all of it each time
 
+    @abstractmethod
     def turn(self, request: Request) -> Turn:
-        raise NotImplementedError
+        """What the client sends for a request."""
 
     def generator(self, port: int, connections: int, streams: int) -> Generator:
         return grpc_generator(port, connections, streams)
