@@ -1,10 +1,11 @@
 """Checks that several services share: ids, texts and names of callers."""
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from difflib import get_close_matches
 from itertools import islice
 
+from steersman.v1.session_service_pb2 import Event
 from steersman_service.errors import Violation
 
 SESSION_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
@@ -27,6 +28,16 @@ def check_bytes(field: str, text: str, least: int, most: int) -> Iterator[Violat
     size = len(text.encode())
     if not least <= size <= most:
         yield Violation(field, f"has {size} bytes; {least} to {most} are allowed")
+
+
+def check_events(field: str, events: Sequence[Event], most: int) -> Iterator[Violation]:
+    """Of one append: 1 to `most` of them."""
+    if not 1 <= len(events) <= most:
+        yield Violation(field, f"{len(events)} events; 1 to {most} are allowed")
+        return
+    for index, event in enumerate(events):
+        yield from check_bytes(f"{field}[{index}].event_id", event.event_id, 1, MAX_EVENT_ID_BYTES)
+        yield from check_bytes(f"{field}[{index}].item_id", event.item_id, 1, MAX_ITEM_ID_BYTES)
 
 
 def did_you_mean(name: str, known: Iterable[str], otherwise: str) -> str:

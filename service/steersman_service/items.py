@@ -19,6 +19,8 @@ Rows = npt.NDArray[np.int64]
 Mask = npt.NDArray[np.bool_]
 Lean = npt.NDArray[np.float64]
 NOWHERE: Rows = np.array([], np.int64)
+UNKNOWN = -1
+"""In place of the row of an item that the bundle does not know."""
 # Values that an error names.
 SHOWN = 5
 
@@ -47,7 +49,18 @@ class Items:
 
     def rows(self, item_ids: Iterable[str]) -> Rows:
         """Rows of the known ones among `item_ids`, in order."""
-        return np.array([row for row in map(self._row_of.get, item_ids) if row is not None], np.int64)
+        return known(self.places(item_ids))
+
+    def places(self, item_ids: Iterable[str]) -> Rows:
+        """A row, or UNKNOWN, for each of `item_ids`."""
+        row_of = self._row_of
+        return np.array([row_of.get(item_id, UNKNOWN) for item_id in item_ids], np.int64)
+
+
+def known(places: Rows) -> Rows:
+    """The rows among what `Items.places` gives."""
+    rows: Rows = places[places != UNKNOWN]
+    return rows
 
 
 class Categories:

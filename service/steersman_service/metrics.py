@@ -36,7 +36,7 @@ SECONDS = (
 TENTHS = tuple(tenths / 10 for tenths in range(11))
 BATCH_SIZES = (1, 2, 4, 8, 16, 32, 64, 128)
 METHOD = ("grpc_type", "grpc_service", "grpc_method")
-REDIS_OPERATIONS = ("append", "get", "set_controls", "delete", "ping")
+REDIS_OPERATIONS = ("append", "get", "visit", "set_controls", "delete", "ping")
 
 
 class CallMetrics:
@@ -128,6 +128,13 @@ class Metrics:
 
     def redis_up(self, up: bool) -> None:
         self._redis_up.set(up)
+
+    def session_read(self, remembered: bool) -> None:
+        """A session was read for a recommendation: whether what was remembered of it was what was there."""
+        (self._session_hits if remembered else self._session_misses).inc()
+
+    def watch_session_cache(self, held_bytes: Callable[[], float]) -> None:
+        self._session_bytes.set_function(held_bytes)
 
     def session_created(self) -> None:
         self._created.inc()
@@ -290,6 +297,19 @@ class Metrics:
         )
         # Not 0: a bundle that takes long to load must not look like a store that is down.
         self._redis_up.set(float("nan"))
+        self._session_hits = self._made(
+            Counter,
+            "steersman_session_cache_hits_total",
+            "Sessions of which the store had nothing to tell that was not known.",
+        )
+        self._session_misses = self._made(
+            Counter, "steersman_session_cache_misses_total", "Sessions that were read whole from the store."
+        )
+        self._session_bytes = self._made(
+            Gauge,
+            "steersman_session_cache_bytes",
+            "Memory taken by sessions that are remembered (the setting session_cache_mb bounds it).",
+        )
         self._created = self._made(Counter, "steersman_sessions_created_total", "Sessions created.")
         self._deleted = self._made(Counter, "steersman_sessions_deleted_total", "Sessions deleted by callers.")
         events = self._made(

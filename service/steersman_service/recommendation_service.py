@@ -16,15 +16,15 @@ from steersman_service.batcher import Batcher, Computed
 from steersman_service.bundle import Bundle
 from steersman_service.calls import Context
 from steersman_service.catalogue import Catalogue
-from steersman_service.checks import MAX_REQUEST_ID_BYTES, MAX_TENANT_BYTES, check_bytes, check_session_id
+from steersman_service.checks import MAX_REQUEST_ID_BYTES, MAX_TENANT_BYTES, check_bytes, check_events, check_session_id
 from steersman_service.controls import ControlReader, Source
 from steersman_service.eligibility import Eligibility, check_filters, eligibility
 from steersman_service.engine import Work
 from steersman_service.errors import StoreUnavailable, Violation, raise_if_any
-from steersman_service.items import Items
+from steersman_service.items import NOWHERE, Items, Rows, known
 from steersman_service.list_change import ListChange
 from steersman_service.metrics import Metrics
-from steersman_service.sessions import SessionStore
+from steersman_service.session_reader import SessionReader
 from steersman_service.settings import Settings
 from steersman_service.window import in_window
 
@@ -38,8 +38,8 @@ MAX_EVENTS_BEFORE = 2**53
 class Past(NamedTuple):
     """What is known of the one who asks."""
 
-    item_ids: Sequence[str] = ()
-    """Of the latest events, oldest first."""
+    places: Rows = NOWHERE
+    """Rows of the latest events' items, oldest first, or UNKNOWN."""
     total_events: int = 0
     controls: Sequence[Control] = ()
     """Sticky ones."""
@@ -54,7 +54,7 @@ class RecommendationService(RecommendationServiceServicer):
     catalogue: Catalogue
     controls: ControlReader
     batcher: Batcher
-    store: SessionStore
+    sessions: SessionReader
     settings: Settings
     metrics: Metrics
     list_change: ListChange
@@ -68,9 +68,9 @@ class RecommendationService(RecommendationServiceServicer):
         raise_if_any(self.controls.check(*sources))
         steering = self.controls.read(*sources)
         window = self.bundle.manifest.window
-        shown = in_window(past.item_ids, past.total_events, window.length, window.stride)
-        ids_T = self.items.rows(shown)
-        eligible = eligibility(request.filters, self.items.rows(past.item_ids), self.items)
+        shown = in_window(past.places, past.total_events, window.length, window.stride)
+        ids_T = known(shown)
+        eligible = eligibility(request.filters, known(past.places), self.items)
         work = Work(
             ids_T,
             steering.edits,
@@ -101,8 +101,13 @@ class RecommendationService(RecommendationServiceServicer):
             yield from check_session_id(request.session_id)
             if request.HasField("history"):
                 yield Violation("history", "is ambiguous beside session_id: give one of them")
-        elif request.HasField("fallback_history"):
-            yield Violation("fallback_history", "goes only beside session_id; give history instead")
+            if request.new_events:
+                yield from check_events("new_events", request.new_events, self.settings.max_events_per_append)
+        else:
+            if request.HasField("fallback_history"):
+                yield Violation("fallback_history", "goes only beside session_id; give history instead")
+            if request.new_events:
+                yield Violation("new_events", "go only beside session_id; give them in history instead")
         yield from self._check_history("history", request.history)
         yield from self._check_history("fallback_history", request.fallback_history)
         if request.k > self.settings.max_k:
@@ -118,18 +123,22 @@ class RecommendationService(RecommendationServiceServicer):
 
     async def _past(self, request: pb.RecommendRequest) -> Past:
         if not request.session_id:
-            return _given(request.history)
+            return self._given(request.history)
         try:
-            session = await self.store.get(request.session_id)
+            events = [(event.event_id, event.item_id) for event in request.new_events]
+            session = await self.sessions.visit(request.session_id, events)
         except StoreUnavailable:
             if not request.HasField("fallback_history"):
                 raise
-            past = _given(request.fallback_history)
+            past = self._given(request.fallback_history, [event.item_id for event in request.new_events])
             return past._replace(degradations=[pb.DEGRADATION_SESSION_UNAVAILABLE])
         if session is None:
             return Past()
-        controls = [Control.FromString(control) for control in session.controls]
-        return Past(session.item_ids, session.total_events, controls, session.version)
+        return Past(session.places, session.total_events, session.controls, session.version)
+
+    def _given(self, history: pb.History, newer: Sequence[str] = ()) -> Past:
+        item_ids = [*history.item_ids, *newer]
+        return Past(self.items.places(item_ids), history.events_before + len(item_ids))
 
     def _response(
         self,
@@ -168,7 +177,3 @@ def _tenant(context: Context) -> str:
 
 def _check_tenant(tenant: str) -> Iterator[Violation]:
     yield from check_bytes(f"metadata {TENANT}", tenant, 0, MAX_TENANT_BYTES)
-
-
-def _given(history: pb.History) -> Past:
-    return Past(history.item_ids, history.events_before + len(history.item_ids))

@@ -38,6 +38,7 @@ from steersman_service.metrics import Metrics
 from steersman_service.model_service import ModelService
 from steersman_service.recommendation_service import RecommendationService
 from steersman_service.replacement import Replacements
+from steersman_service.session_reader import SessionReader
 from steersman_service.session_service import SessionService
 from steersman_service.sessions import SessionStore
 from steersman_service.settings import Settings
@@ -243,8 +244,16 @@ def _add_services(
         max_controls=settings.max_controls,
         max_strength=settings.max_strength,
     )
+    sessions = SessionReader(
+        store,
+        items,
+        max_events=settings.max_session_events,
+        limit_bytes=settings.session_cache_mb << 20,
+        observe=metrics.session_read,
+    )
+    metrics.watch_session_cache(lambda: sessions.held_bytes)
     recommendation = RecommendationService(
-        bundle, items, catalogue, controls, batcher, store, settings, metrics, list_change
+        bundle, items, catalogue, controls, batcher, sessions, settings, metrics, list_change
     )
     recommendation_grpc.add_RecommendationServiceServicer_to_server(recommendation, server)
     session = SessionService(store, controls, settings.max_events_per_append)

@@ -1,13 +1,15 @@
 -- A session, read or changed in one atomic step. KEYS, all with the session's hash tag:
---   meta      hash: version, total (events ever appended)
+--   meta      hash: version, total (events ever appended), mark (what the latest change was given: no two changes have the same)
 --   items     list: item ids of the latest events, oldest first
 --   ids       sorted set: ids of events already counted, by the ordinal of their event
 --   controls  list: sticky controls, serialized
 -- ARGV: operation, time to live in milliseconds, then the operation's own arguments.
 local meta, items, ids, controls = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 
-local function read(field)
-  return tonumber(redis.call('HGET', meta, field) or 0)
+-- version, total, mark. One of before marks has none.
+local function read()
+  local found = redis.call('HMGET', meta, 'version', 'total', 'mark')
+  return tonumber(found[1] or 0), tonumber(found[2] or 0), found[3] or ''
 end
 
 -- The clock stands still while a script runs: all keys of a session expire in the same millisecond.
@@ -17,26 +19,30 @@ local function touch()
   end
 end
 
-local operations = {}
-
--- ARGV from 3: max_events, remembered_ids, then event id and item id by turns.
-function operations.append()
-  local before = read('total')
-  local total = before
-  for i = 5, #ARGV, 2 do
+-- ARGV from `first`: max_events, remembered_ids, mark, then event id and item id by turns. How many were new; version, total, mark.
+local function add(first, version, total, mark)
+  local before = total
+  for i = first + 3, #ARGV, 2 do
     if redis.call('ZADD', ids, 'NX', total + 1, ARGV[i]) == 1 then
       total = total + 1
       redis.call('RPUSH', items, ARGV[i + 1])
     end
   end
   if total > before then
-    redis.call('HSET', meta, 'total', total)
-    redis.call('HINCRBY', meta, 'version', 1)
-    redis.call('LTRIM', items, -ARGV[3], -1)
-    redis.call('ZREMRANGEBYRANK', ids, 0, -1 - ARGV[4])
+    version, mark = version + 1, ARGV[first + 2]
+    redis.call('HSET', meta, 'version', version, 'total', total, 'mark', mark)
+    redis.call('LTRIM', items, -ARGV[first], -1)
+    redis.call('ZREMRANGEBYRANK', ids, 0, -1 - ARGV[first + 1])
   end
+  return total - before, version, total, mark
+end
+
+local operations = {}
+
+function operations.append()
+  local appended, version, total = add(3, read())
   touch()
-  return {total - before, read('version'), total}
+  return {appended, version, total}
 end
 
 function operations.get()
@@ -44,26 +50,45 @@ function operations.get()
     return false
   end
   touch()
-  return {read('version'), read('total'), redis.call('LRANGE', items, 0, -1), redis.call('LRANGE', controls, 0, -1)}
+  local version, total, mark = read()
+  return {version, total, redis.call('LRANGE', items, 0, -1), redis.call('LRANGE', controls, 0, -1)}
 end
 
--- ARGV from 3: the controls.
+-- ARGV from 3: version and mark of what the caller knows, then as for `append`. Whoever knew what was there before is told no more than that.
+function operations.visit()
+  local version, total, mark = read()
+  if #ARGV < 8 and version == 0 then
+    return false
+  end
+  local known = mark ~= '' and version == tonumber(ARGV[3]) and mark == ARGV[4]
+  local appended
+  appended, version, total, mark = add(5, version, total, mark)
+  touch()
+  if known and appended == (#ARGV - 7) / 2 then
+    return {appended, version, total, mark}
+  end
+  return {appended, version, total, mark, redis.call('LRANGE', items, 0, -1), redis.call('LRANGE', controls, 0, -1)}
+end
+
+-- ARGV from 3: the mark, then the controls.
 function operations.set_controls()
   local created = 1 - redis.call('EXISTS', meta)
   local current = redis.call('LRANGE', controls, 0, -1)
-  local same = #current == #ARGV - 2 and created == 0
+  local same = #current == #ARGV - 3 and created == 0
   for i, control in ipairs(current) do
-    same = same and control == ARGV[i + 2]
+    same = same and control == ARGV[i + 3]
   end
+  local version = read()
   if not same then
     redis.call('DEL', controls)
-    for i = 3, #ARGV do
+    for i = 4, #ARGV do
       redis.call('RPUSH', controls, ARGV[i])
     end
-    redis.call('HINCRBY', meta, 'version', 1)
+    version = version + 1
+    redis.call('HSET', meta, 'version', version, 'mark', ARGV[3])
   end
   touch()
-  return {read('version'), created}
+  return {version, created}
 end
 
 function operations.delete()

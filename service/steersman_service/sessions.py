@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
+import os
 import time
 from collections.abc import Awaitable, Sequence
 from importlib.resources import files
@@ -16,11 +18,13 @@ from redis.exceptions import RedisError
 
 from steersman_service.errors import StoreUnavailable
 from steersman_service.metrics import Metrics
+from steersman_service.redis_courier import RedisCourier
 
 # Ids are remembered for this many times the events that are kept, so that an append repeated after its events were
 # trimmed away still counts once. A client repeats within seconds; a session's memory has to be bounded all the same.
 REMEMBERED_IDS_PER_EVENT = 2
 MAX_CONNECTIONS = 64
+NOTHING_KNOWN = b""
 
 
 class SessionState(NamedTuple):
@@ -36,6 +40,19 @@ class SessionState(NamedTuple):
     """Sticky controls, as they were given."""
     ttl_seconds: float
     """Time until the session is forgotten if nothing touches it."""
+
+
+class Visit(NamedTuple):
+    """What a session is after a visit."""
+
+    appended: int
+    """Events that were new."""
+    version: int
+    total_events: int
+    mark: bytes
+    """Of the latest change of all: two sessions with the same version and mark are the same. Empty if there is none."""
+    contents: tuple[list[bytes], list[bytes]] | None
+    """Item ids of the latest events, oldest first, and sticky controls. None: what the caller knew, then its events, all new."""
 
 
 class AppendOutcome(NamedTuple):
@@ -54,7 +71,6 @@ class AppendOutcome(NamedTuple):
 class SessionStore:
     """Each operation is one run of `sessions.lua`, atomic on the server, and refreshes the time to live.
 
-    The script is sent again to a server that does not know it, so nothing breaks at a restart, a failover or a flush.
     All keys of a session are named in the call and share a hash tag, as Redis Cluster wants it. The server must not
     evict (`maxmemory-policy noeviction`): it would take a session apart.
 
@@ -67,11 +83,14 @@ class SessionStore:
     ) -> None:
         self._client = client
         self._metrics = metrics
-        self._script = client.register_script(files(__package__).joinpath("sessions.lua").read_text("utf-8"))
+        script = files(__package__).joinpath("sessions.lua").read_text("utf-8")
+        self._courier = RedisCourier(client, script, timeout_seconds)
         self._max_events = max_events
         self._ttl_seconds = ttl_seconds
         self._timeout_seconds = timeout_seconds
-        self._calls: set[asyncio.Task[Any]] = set()
+        # No two changes of any session have the same mark, whichever process makes them.
+        self._process = os.urandom(9)
+        self._changes = itertools.count()
 
     @classmethod
     def connect(
@@ -85,7 +104,8 @@ class SessionStore:
             url,
             max_connections=MAX_CONNECTIONS,
             timeout=timeout_seconds,
-            socket_timeout=timeout_seconds,
+            # Calls are bounded as a whole: a limit for every reply would cost as much as the reply.
+            socket_timeout=None,
             socket_connect_timeout=timeout_seconds,
             # A pooled connection may have gone stale since its last use: one more attempt, at once, on a new one.
             retry=Retry(NoBackoff(), 1, (RedisConnectionError,)),
@@ -100,13 +120,8 @@ class SessionStore:
 
     async def append(self, session_id: str, events: Sequence[tuple[str, str]]) -> AppendOutcome:
         """Appends (event id, item id) pairs, oldest first, all or none. An id counts once. Creates the session."""
-        # An append larger than the memory is remembered whole until the next one: repeating it at once stays harmless.
-        remembered = max(REMEMBERED_IDS_PER_EVENT * self._max_events, len(events))
-        flat = [part for event in events for part in event]
-        appended, version, total = await self._run("append", session_id, self._max_events, remembered, *flat)
-        self._metrics.session_events(appended=appended, duplicates=len(events) - appended)
-        if appended and version == 1:
-            self._metrics.session_created()
+        appended, version, total = await self._run("append", session_id, *self._appended(events))
+        self._count(appended, len(events), version)
         return AppendOutcome(appended, len(events) - appended, version, total)
 
     async def get(self, session_id: str) -> SessionState | None:
@@ -117,9 +132,28 @@ class SessionStore:
         version, total, item_ids, controls = found
         return SessionState(version, total, [item.decode() for item in item_ids], controls, self._ttl_seconds)
 
+    async def visit(
+        self,
+        session_id: str,
+        events: Sequence[tuple[str, str]],
+        known_version: int = 0,
+        known_mark: bytes = NOTHING_KNOWN,
+    ) -> Visit | None:
+        """`append` and `get` in one: what the session is after `events`, of which there may be none.
+
+        Whoever knows the session that has this version and mark is not told again what was in it. None: there is no such
+        session, and no events to begin one.
+        """
+        found = await self._run("visit", session_id, known_version, known_mark, *self._appended(events))
+        if found is None:
+            return None
+        appended, version, total, mark, *contents = found
+        self._count(appended, len(events), version)
+        return Visit(appended, version, total, mark, tuple(contents) if contents else None)
+
     async def set_controls(self, session_id: str, controls: Sequence[bytes]) -> int:
         """Replaces the sticky controls; gives the session's version. Creates the session."""
-        version, created = await self._run("set_controls", session_id, *controls)
+        version, created = await self._run("set_controls", session_id, self._mark(), *controls)
         if created:
             self._metrics.session_created()
         return int(version)
@@ -134,34 +168,42 @@ class SessionStore:
     async def ping(self) -> bool:
         """Whether the store answers in time."""
         try:
-            return bool(await self._bounded("ping", self._client.ping()))
+            return bool(await self._timed("ping", self._ping()))
         except StoreUnavailable:
             return False
 
     async def close(self) -> None:
         """Waits for the calls under way (they are bounded in time), then closes the connections."""
-        await asyncio.gather(*self._calls, return_exceptions=True)
+        await self._courier.close()
         await self._client.aclose()
         await self._client.connection_pool.aclose()
+
+    def _appended(self, events: Sequence[tuple[str, str]]) -> list[str | int | bytes]:
+        # An append larger than the memory is remembered whole until the next one: repeating it at once stays harmless.
+        remembered = max(REMEMBERED_IDS_PER_EVENT * self._max_events, len(events))
+        return [self._max_events, remembered, self._mark(), *itertools.chain.from_iterable(events)]
+
+    def _mark(self) -> bytes:
+        return self._process + next(self._changes).to_bytes(7)
+
+    def _count(self, appended: int, events: int, version: int) -> None:
+        self._metrics.session_events(appended=appended, duplicates=events - appended)
+        if appended and version == 1:
+            self._metrics.session_created()
 
     async def _run(self, operation: str, session_id: str, *arguments: str | int | bytes) -> Any:
         keys = [f"steersman:{{{session_id}}}:{part}" for part in ("meta", "items", "ids", "controls")]
         ttl_ms = round(self._ttl_seconds * 1000)
-        return await self._bounded(operation, self._script(keys, [operation, ttl_ms, *arguments]))
+        return await self._timed(operation, self._courier.run(keys, [operation, ttl_ms, *arguments]))
 
-    async def _bounded(self, operation: str, call: Awaitable[Any]) -> Any:
-        # The call is a task of its own, and runs to its end even if its caller is cancelled: a connection that goes
-        # back to the pool with a reply unread would hand that reply to the next caller (redis-py issue 2624).
-        task = asyncio.create_task(self._translated(operation, call))
-        self._calls.add(task)
-        task.add_done_callback(self._calls.discard)
-        return await asyncio.shield(task)
+    async def _ping(self) -> Any:
+        async with asyncio.timeout(self._timeout_seconds):
+            return await self._client.ping()
 
-    async def _translated(self, operation: str, call: Awaitable[Any]) -> Any:
+    async def _timed(self, operation: str, call: Awaitable[Any]) -> Any:
         start = time.perf_counter()
         try:
-            async with asyncio.timeout(self._timeout_seconds):
-                return await call
+            return await call
         except (RedisError, OSError) as error:  # TimeoutError is an OSError
             self._metrics.redis_failed(operation)
             raise StoreUnavailable("the session store does not answer") from error

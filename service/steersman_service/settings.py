@@ -56,6 +56,9 @@ class Settings(BaseSettings):
     kv_cache_mb: int = Field(
         256, ge=0, description="Memory for keys and values of histories that may grow, in MiB; 0 keeps none"
     )
+    session_cache_mb: int = Field(
+        32, ge=0, description="Memory for sessions that were read and may come again, in MiB; 0 keeps none"
+    )
 
     max_history_items: int = Field(10_000, ge=1, description="Most items of an explicit history")
     max_controls: int = Field(32, ge=1, description="Most controls of a request or of a session")

@@ -1,6 +1,11 @@
 """Which part of a long history the recommender sees."""
 
 from collections.abc import Sequence
+from typing import Any, TypeVar
+
+from steersman_service.bundle import Array
+
+Events = TypeVar("Events", Sequence[Any], Array)
 
 
 def window_start(total_events: int, length: int, stride: int) -> int:
@@ -14,7 +19,7 @@ def window_start(total_events: int, length: int, stride: int) -> int:
     return -((length - total_events) // stride) * stride
 
 
-def in_window(latest_ids: Sequence[str], total_events: int, length: int, stride: int) -> Sequence[str]:
-    """The part of `latest_ids`, the last of `total_events` events, that lies inside the window."""
-    dropped = total_events - len(latest_ids)
-    return latest_ids[max(0, window_start(total_events, length, stride) - dropped) :]
+def in_window(latest: Events, total_events: int, length: int, stride: int) -> Events:
+    """The part of `latest`, the last of `total_events` events, that lies inside the window."""
+    dropped = total_events - len(latest)
+    return latest[max(0, window_start(total_events, length, stride) - dropped) :]

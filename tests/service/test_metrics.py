@@ -107,6 +107,9 @@ def redis(operation: str) -> dict[str, float]:
     return {_series("steersman_redis_seconds_count", operation=operation): 1.0}
 
 
+SESSION_READ = {**redis("visit"), "steersman_session_cache_misses_total": 1.0}
+
+
 def refused(reason: str) -> dict[str, float]:
     return {_series("steersman_refused_total", reason=reason): 1.0}
 
@@ -234,14 +237,33 @@ def test_controls_count_by_who_brought_them(server: Running, feature: FeatureRef
     server.session.SetControls(SetControlsRequest(session_id=session_id, controls=[own]))
     with moves(server) as moved:
         server.recommendation.Recommend(RecommendRequest(session_id=session_id, controls=[HORROR]))
-    brought = {**controls("feature", "scale", "session"), **controls("concept", "add", "request")}
+    brought = {**controls("feature", "scale", "session"), **controls("concept", "add", "request"), **SESSION_READ}
+    assert moved.pop("steersman_session_cache_bytes") > 0
     # Concepts that want candidates have `search` run for those first.
     assert moved.pop(observed("search")) in (1.0, 2.0)
     assert moved == {
         series: times
-        for series, times in {**STEERED, **brought, **redis("get"), observed("concept"): 1.0}.items()
+        for series, times in {**STEERED, **brought, observed("concept"): 1.0}.items()
         if series != observed("search")
     }
+
+
+def test_sessions_that_are_remembered(server: Running, session_id: str) -> None:
+    event = [Event(event_id="1", item_id="1")]
+    with moves(server) as moved:
+        server.recommendation.Recommend(RecommendRequest(session_id=session_id, new_events=event))
+    appended = {
+        _series("steersman_session_events_total", result="appended"): 1.0,
+        "steersman_sessions_created_total": 1.0,
+    }
+    held = moved.pop("steersman_session_cache_bytes")
+    assert held > 0
+    assert moved.items() >= {**SESSION_READ, **appended}.items()
+    with moves(server) as moved:
+        server.recommendation.Recommend(RecommendRequest(session_id=session_id))
+    assert moved["steersman_session_cache_hits_total"] == 1.0
+    assert "steersman_session_cache_misses_total" not in moved
+    assert "steersman_session_cache_bytes" not in moved
 
 
 def test_hidden_states_that_are_kept(bundle_dir: Path, tmp_path: Path, items: Items) -> None:
@@ -398,7 +420,7 @@ def test_ready_only_between_the_warm_up_and_the_drain(
 
 def test_a_store_that_stops_and_comes_back(bundle_dir: Path, tmp_path: Path, session_id: str) -> None:
     store = EmbeddedValkey.start(tmp_path / "store")
-    failed = {_series("steersman_redis_errors_total", operation="get"): 1.0}
+    failed = {_series("steersman_redis_errors_total", operation="visit"): 1.0}
     try:
         own = {"redis_url": store.url, "list_change_sample": 0, "state_cache_mb": 0, "kv_cache_mb": 0}
         with serving(settings_for(tmp_path, bundle_dir, **own)) as server:
@@ -412,11 +434,11 @@ def test_a_store_that_stops_and_comes_back(bundle_dir: Path, tmp_path: Path, ses
             with moves(server) as moved:
                 server.recommendation.Recommend(RecommendRequest(session_id=session_id, fallback_history=History()))
             degraded = {_series("steersman_degraded_total", reason="session_unavailable"): 1.0}
-            assert moved == {**PLAIN, **redis("get"), **failed, **degraded}
+            assert moved == {**PLAIN, **redis("visit"), **failed, **degraded}
             with moves(server) as moved:
                 failure(server.recommendation.Recommend, RecommendRequest(session_id=session_id))
             unavailable = refused("session_store_unavailable")
-            assert moved == {**call(RECOMMEND, "Unavailable"), **redis("get"), **failed, **unavailable}
+            assert moved == {**call(RECOMMEND, "Unavailable"), **redis("visit"), **failed, **unavailable}
             store = EmbeddedValkey.start(tmp_path / "store")
             while not scrape(server)["steersman_redis_up"]:
                 pass

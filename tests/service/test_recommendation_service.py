@@ -172,6 +172,44 @@ def test_sticky_controls_compose_with_those_of_the_request(
     assert_same(response, ask(server, session_id=session, controls=[twice, horror()]))
 
 
+def test_new_events_are_appended_and_read_in_one_call(server: Running, items: Items, session: str) -> None:
+    """As AppendEvents, then Recommend: for a session that grows beyond the window, and for one that begins with them."""
+    other = f"test-{uuid4()}"
+    for number in range(12):
+        new = [Event(event_id=f"new {number}", item_id=items.ids[40 + number])]
+        for session_id in (session, other):
+            together = ask(server, session_id=session_id, new_events=new)
+            repeated = server.session.AppendEvents(AppendEventsRequest(session_id=session_id, events=new))
+            assert (repeated.appended, repeated.duplicates) == (0, 1)
+            assert_same(together, ask(server, session_id=session_id))
+            assert together.session_version == repeated.session_version == number + (2 if session_id == session else 1)
+            assert together.history_use.total_events == repeated.total_events
+            assert items.ids[40 + number] not in ids(together)
+    history = History(item_ids=items.ids[40:52])
+    assert_same(ask(server, session_id=other), ask(server, history=history))
+
+
+def test_new_events_count_once(server: Running, items: Items, session: str) -> None:
+    new = [Event(event_id="again", item_id=items.ids[50]), Event(event_id="29", item_id="whatever")]
+    first, second = (ask(server, session_id=session, new_events=new) for _ in range(2))
+    assert_same(first, second)
+    assert first.history_use.total_events == second.history_use.total_events == 31
+
+
+def test_wrong_new_events(server: Running, items: Items, session: str) -> None:
+    good = Event(event_id="good", item_id=items.ids[50])
+    assert wrong(server, new_events=[good]).fields.keys() == {"new_events"}
+    assert wrong(server, session_id=session, new_events=[good] * 1001).fields.keys() == {"new_events"}
+    bad = [good, Event(item_id="x" * 257)]
+    assert wrong(server, session_id=session, new_events=bad).fields.keys() == {
+        "new_events[1].event_id",
+        "new_events[1].item_id",
+    }
+    # Nothing is appended by a call that is refused for something else.
+    wrong(server, session_id=session, new_events=[good], k=10**6)
+    assert ask(server, session_id=session).history_use.total_events == 30
+
+
 def test_two_sets_on_one_feature(server: Running, bundle: Bundle, session: str, feature: int) -> None:
     one = control(bundle, feature, OPERATION_SET, 0.5)
     assert wrong(server, controls=[one, one]).fields.keys() == {"controls[1]"}
@@ -292,6 +330,15 @@ def test_without_redis_the_fallback_is_used_and_said(storeless: Running, items: 
     assert_same(response, ask(storeless, history=history, controls=[horror()]))
     empty = ask(storeless, session_id="s", fallback_history=History())
     assert empty.degradations
+
+
+def test_without_redis_new_events_are_read_and_not_acknowledged(storeless: Running, items: Items) -> None:
+    new = [Event(event_id="new", item_id=items.ids[9])]
+    degraded = ask(storeless, session_id="s", fallback_history=History(item_ids=items.ids[:5]), new_events=new)
+    assert degraded.degradations == [DEGRADATION_SESSION_UNAVAILABLE]
+    assert_same(degraded, ask(storeless, history=History(item_ids=[*items.ids[:5], items.ids[9]])))
+    failed = failure(storeless.recommendation.Recommend, RecommendRequest(session_id="s", new_events=new))
+    assert failed.code is grpc.StatusCode.UNAVAILABLE
 
 
 def test_without_redis_and_without_a_fallback(storeless: Running) -> None:

@@ -1,4 +1,5 @@
 from steersman.v1 import control_pb2 as _control_pb2
+from steersman.v1 import session_service_pb2 as _session_service_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from google.protobuf import descriptor as _descriptor
@@ -44,7 +45,7 @@ class AttributeFilter(_message.Message):
     def __init__(self, attribute: _Optional[str] = ..., any_of: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class RecommendRequest(_message.Message):
-    __slots__ = ("history", "session_id", "fallback_history", "controls", "k", "filters", "request_id")
+    __slots__ = ("history", "session_id", "fallback_history", "controls", "k", "filters", "request_id", "new_events")
     HISTORY_FIELD_NUMBER: _ClassVar[int]
     SESSION_ID_FIELD_NUMBER: _ClassVar[int]
     FALLBACK_HISTORY_FIELD_NUMBER: _ClassVar[int]
@@ -52,6 +53,7 @@ class RecommendRequest(_message.Message):
     K_FIELD_NUMBER: _ClassVar[int]
     FILTERS_FIELD_NUMBER: _ClassVar[int]
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    NEW_EVENTS_FIELD_NUMBER: _ClassVar[int]
     history: History
     session_id: str
     fallback_history: History
@@ -59,7 +61,8 @@ class RecommendRequest(_message.Message):
     k: int
     filters: Filters
     request_id: str
-    def __init__(self, history: _Optional[_Union[History, _Mapping]] = ..., session_id: _Optional[str] = ..., fallback_history: _Optional[_Union[History, _Mapping]] = ..., controls: _Optional[_Iterable[_Union[_control_pb2.Control, _Mapping]]] = ..., k: _Optional[int] = ..., filters: _Optional[_Union[Filters, _Mapping]] = ..., request_id: _Optional[str] = ...) -> None: ...
+    new_events: _containers.RepeatedCompositeFieldContainer[_session_service_pb2.Event]
+    def __init__(self, history: _Optional[_Union[History, _Mapping]] = ..., session_id: _Optional[str] = ..., fallback_history: _Optional[_Union[History, _Mapping]] = ..., controls: _Optional[_Iterable[_Union[_control_pb2.Control, _Mapping]]] = ..., k: _Optional[int] = ..., filters: _Optional[_Union[Filters, _Mapping]] = ..., request_id: _Optional[str] = ..., new_events: _Optional[_Iterable[_Union[_session_service_pb2.Event, _Mapping]]] = ...) -> None: ...
 
 class RecommendedItem(_message.Message):
     __slots__ = ("item_id", "title", "score")
