@@ -11,11 +11,16 @@ from steersman_service.errors import DeadlinePassed, DeadlineTooNear, Draining, 
 from steersman_service.fair_queue import FairQueue
 from steersman_service.pace import NOTHING, Load, Pace
 
+# What may be computed on the event loop, where nobody else waits for it. To hand it to the worker and back takes a tenth of that.
+INLINE_SECONDS = 0.002
+
 
 class Computes(Protocol):
     """What the batcher needs of an engine."""
 
     def run(self, batch: Sequence[Work]) -> list[Answer]: ...
+    def positions(self, work: Work) -> int:
+        """Events that it would have to read now. Called from the event loop's thread, while it may run."""
 
 
 class Computed(NamedTuple):
@@ -39,12 +44,13 @@ class _Job(NamedTuple):
 
 
 class Batcher:
-    """A bounded queue before an engine that runs in one worker thread.
+    """A bounded queue before an engine that runs in one thread at a time, a worker's.
 
     An idle engine is given work at once; there is no waiting for a batch to fill. While it computes, requests gather,
     and the next batch takes up to `max_batch` of them, as many as it is expected to compute in `batch_seconds`: who
     comes while it computes does not wait longer than that. Tenants take turns, and each one's requests go oldest
-    first. It has to be made and used on one event loop.
+    first. A request that is alone on the server, and quick, is computed on the event loop itself: the way to the worker and
+    back would be a good part of its time. It has to be made and used on one event loop.
     """
 
     def __init__(
@@ -55,13 +61,16 @@ class Batcher:
         max_batch: int,
         batch_seconds: float = float("inf"),
         on_batch: Callable[[Sequence[float]], None] = lambda waits_seconds: None,
+        alone: Callable[[], bool] = lambda: False,
     ) -> None:
-        """`on_batch` is told, when a batch begins, how long each of its requests has waited."""
+        """`on_batch` is told, when a batch begins, how long each of its requests has waited. `alone` says whether there is one call on
+        the server at most."""
         self._engine = engine
         self._queue_size = queue_size
         self._max_batch = max_batch
         self._batch_seconds = batch_seconds
         self._on_batch = on_batch
+        self._alone = alone
         self._waiting: FairQueue[_Job] = FairQueue()
         self._pace = Pace()
         self._arrived = asyncio.Event()
@@ -86,7 +95,7 @@ class Batcher:
         """
         if self._closing:
             raise Draining("the server is shutting down", retry_seconds=1.0)
-        now, load = time.monotonic(), Load(1, len(work.ids_T))
+        now, load = time.monotonic(), Load(1, self._engine.positions(work))
         if timeout_seconds is not None:
             self._admit(tenant, load, timeout_seconds, now)
         if len(self._waiting) >= self._queue_size:
@@ -108,7 +117,7 @@ class Batcher:
         """
         if self._closing or self._waiting or self._runs:
             return None
-        (answer,) = await self._run([work], Load(1, len(work.ids_T)))
+        (answer,) = await self._run([work], Load(1, self._engine.positions(work)))
         return answer
 
     async def close(self) -> None:
@@ -164,8 +173,11 @@ class Batcher:
                 job.done.set_result(Computed(answer, start - job.submitted, seconds, len(batch)))
 
     async def _run(self, batch: list[Work], load: Load) -> list[Answer]:
+        expected = self._pace.seconds(load)
+        if not self._runs and len(batch) == 1 and 0 < expected <= INLINE_SECONDS and self._alone():
+            return self._engine.run(batch)
         self._runs += 1
-        self._done_at = time.monotonic() + self._pace.seconds(load)
+        self._done_at = time.monotonic() + expected
         try:
             return await asyncio.get_running_loop().run_in_executor(self._worker, self._engine.run, batch)
         finally:

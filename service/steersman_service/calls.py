@@ -4,8 +4,8 @@ import asyncio
 import inspect
 import time
 from collections.abc import Awaitable, Callable
+from random import getrandbits
 from typing import Any, NamedTuple
-from uuid import uuid4
 
 import grpc
 import structlog
@@ -44,6 +44,11 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         self._running = 0
         self._idle = asyncio.Event()
         self._idle.set()
+
+    @property
+    def running(self) -> int:
+        """Calls in flight; no streams."""
+        return self._running
 
     async def idle(self) -> None:
         """Waits until no call is in flight. Streams do not count: those of health checks never end by themselves."""
@@ -156,7 +161,7 @@ def _gone(context: Context) -> grpc.StatusCode:
 
 def _request_id(request: Any) -> str:
     """The caller's, or a new one, which a request that has a place for it is given."""
-    request_id: str = getattr(request, "request_id", "") or uuid4().hex
+    request_id: str = getattr(request, "request_id", "") or f"{getrandbits(128):032x}"
     if hasattr(request, "request_id"):
         request.request_id = request_id
     return request_id[:128]

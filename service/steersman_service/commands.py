@@ -4,6 +4,7 @@ import asyncio
 import inspect
 from collections.abc import Callable, Coroutine
 from typing import Annotated, Any
+from uuid import uuid4
 
 import typer
 from google.protobuf.json_format import MessageToJson
@@ -16,6 +17,7 @@ from steersman.v1 import recommendation_service_pb2 as pb
 from steersman.v1.control_pb2 import AppliedControl
 from steersman.v1.feature_service_pb2_grpc import FeatureServiceStub
 from steersman.v1.recommendation_service_pb2_grpc import RecommendationServiceStub
+from steersman.v1.session_service_pb2 import Event
 from steersman_service.client import connected, read_controls, read_tilts, read_where, split_ids
 from steersman_service.errors import StartupError
 from steersman_service.logs import configure_logs
@@ -74,6 +76,7 @@ def _serving(settings: Settings) -> Coroutine[Any, Any, None]:
 def recommend(
     history: Annotated[list[str] | None, typer.Option(help="Item ids, oldest first: 50,181,172")] = None,
     session: Annotated[str, typer.Option(help="Session id, instead of a history.")] = "",
+    new: Annotated[list[str] | None, typer.Option(help="Item ids that the session is to remember from now on.")] = None,
     control: Annotated[
         list[str] | None, typer.Option(help="genres:Horror=0.8, f123:add=0.5, f123:scale=2, f123:ablate")
     ] = None,
@@ -102,6 +105,7 @@ def recommend(
                 deny_item_ids=split_ids(deny or []),
                 attributes=read_where(where or []),
             ),
+            new_events=[Event(event_id=uuid4().hex, item_id=item_id) for item_id in split_ids(new or [])],
         )
         if history is not None:
             request.history.item_ids.extend(split_ids(history))

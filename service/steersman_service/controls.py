@@ -26,6 +26,7 @@ from steersman_service.items import Items
 from steersman_service.replacement import Replacements
 from steersman_service.tilts import check_attribute, tilts
 
+OPERATIONS = frozenset(Operation.values()) - {OPERATION_UNSPECIFIED}
 ADD_ONLY = {"concept": "a concept", "attribute": "an attribute"}
 
 
@@ -121,7 +122,7 @@ class ControlReader:
         target = control.WhichOneof("target")
         if target is None:
             yield Violation(path, "names no feature, no concept and no attribute")
-        if control.operation == OPERATION_UNSPECIFIED or control.operation not in Operation.values():
+        if control.operation not in OPERATIONS:
             yield Violation(f"{path}.operation", "must be ADD, SET, SCALE or ABLATE")
         elif target in ADD_ONLY and control.operation != OPERATION_ADD:
             yield Violation(f"{path}.operation", f"{ADD_ONLY[target]} takes ADD only")

@@ -9,8 +9,9 @@ from steersman_service.errors import Violation
 from steersman_service.index import NO_ROWS
 from steersman_service.items import Items, Mask, Rows
 
-# Rows that are left out one by one. More of them are cheaper in a mask.
+# Rows that are left out one by one. More of them are cheaper in a mask, and so is any number of them in a mask as small as this.
 MOST_EXCLUDED = 512
+SMALL_MASK = 32_768
 
 
 class Eligibility(NamedTuple):
@@ -53,19 +54,21 @@ def _check_attribute(path: str, attribute: AttributeFilter, items: Items) -> lis
 def eligibility(filters: Filters, seen: Rows, items: Items) -> Eligibility:
     """Applies checked `filters`; `seen` are the rows of the whole history, not only of its window.
 
-    Where every item may be returned but these and the denied ones, nothing is as large as the catalogue.
+    Where every item of a large catalogue may be returned but these and the denied ones, nothing is as large as the catalogue.
     """
     denied = items.rows(filters.deny_item_ids)
     allowed = items.rows(filters.allow_item_ids)
     unknown = len(filters.allow_item_ids) - len(allowed) + len(filters.deny_item_ids) - len(denied)
-    excluded_X = np.unique(denied if filters.include_seen else np.concatenate([denied, seen]))
-    if not (filters.allow_item_ids or filters.attributes or len(excluded_X) > MOST_EXCLUDED):
-        return Eligibility(None, excluded_X, len(items) - len(excluded_X), unknown)
+    excluded = denied if filters.include_seen else np.concatenate([denied, seen])
+    if not (filters.allow_item_ids or filters.attributes or len(items) <= SMALL_MASK):
+        excluded_X = np.unique(excluded)
+        if len(excluded_X) <= MOST_EXCLUDED:
+            return Eligibility(None, excluded_X, len(items) - len(excluded_X), unknown)
     mask_N = np.ones(len(items), np.bool_)
     if filters.allow_item_ids:
         mask_N[:] = False
         mask_N[allowed] = True
     for attribute in filters.attributes:
         mask_N &= items.attributes[attribute.attribute].having(attribute.any_of, len(items))
-    mask_N[excluded_X] = False
+    mask_N[excluded] = False
     return Eligibility(mask_N, NO_ROWS, int(np.count_nonzero(mask_N)), unknown)

@@ -20,6 +20,8 @@ from steersman_service.state_cache import StateCache
 
 Observe = Callable[[str, float], None]
 """Takes a stage ("lower") and its seconds."""
+# Of a number of a hidden state.
+STATE_BYTES = 4
 # What `concept` may ask for: the items that are found, and their scores.
 CANDIDATES = ("candidates_BK", "candidate_scores_BK")
 
@@ -52,6 +54,8 @@ class Work(NamedTuple):
     """Rows that may not be returned, whatever `eligible_N` says. Few, and each once."""
     grows: bool = False
     """The history is a session's: it will be asked for again, with more events."""
+    state: bytes = b""
+    """Its hidden state, D numbers of float32, if somebody computed it before; it is used where this process has none."""
 
 
 class Answer(NamedTuple):
@@ -62,6 +66,8 @@ class Answer(NamedTuple):
     scores_K: Array
     concept_edits: list[Edits]
     """What each of its concepts came down to."""
+    state: bytes = b""
+    """The hidden state, if the history was read from its first event on, and grows."""
 
 
 class _Fresh(NamedTuple):
@@ -71,6 +77,8 @@ class _Fresh(NamedTuple):
     h_BD: Tensor
     kept: list[KeptHistory]
     """What was read of each of them; none if nothing is kept."""
+    whole: bool
+    """They were read from their first events on."""
 
 
 class _Lowered(NamedTuple):
@@ -80,6 +88,8 @@ class _Lowered(NamedTuple):
     """Tensors with a row for each request."""
     fresh: list[_Fresh]
     """States that were not known before."""
+    keys: list[bytes]
+    """Of the history of each request; none where states do not stand alone."""
 
 
 class Engine:
@@ -141,10 +151,20 @@ class Engine:
         rows_BK, scores_BK = (self.backend.get(tensor) for tensor in ranked)
         # Last, so that a GPU has been told everything before it is waited for.
         self._keep(lowered)
+        states = self._to_share(batch, lowered)
         return [
-            Answer(*_eligible(rows_K[: work.k], scores_K[: work.k]), own)
-            for work, rows_K, scores_K, own in zip(batch, rows_BK, scores_BK, concept_edits, strict=True)
+            Answer(*_eligible(rows_K[: work.k], scores_K[: work.k]), own, state)
+            for work, rows_K, scores_K, own, state in zip(batch, rows_BK, scores_BK, concept_edits, states, strict=True)
         ]
+
+    def positions(self, work: Work) -> int:
+        """Events of its history that would be read if it were computed now. May be called from any thread, unlike all else."""
+        if not self._stands_alone:
+            return len(work.ids_T)
+        key = StateCache.key(work.ids_T)
+        if work.state or self.states.knows(key):
+            return 0
+        return self.key_values.new_events(key) if self.keeps_histories else len(work.ids_T)
 
     def replay(self, graph: str, inputs: dict[str, Array]) -> dict[str, Array]:
         """Outputs of one graph for the given inputs; the item table is added."""
@@ -155,10 +175,14 @@ class Engine:
         """Hidden states: kept ones, those of histories that are new, group by group, and all of them in the order of the batch."""
         if not self._stands_alone:
             history = self._put(_history([work.ids_T for work in batch]))
-            return _Lowered(history | self._stage("lower", self._constants | history), [])
+            return _Lowered(history | self._stage("lower", self._constants | history), [], [])
         keys = [StateCache.key(work.ids_T) for work in batch]
         windows = dict(zip(keys, (work.ids_T for work in batch), strict=True))
         kept = {key: state for key in windows if (state := self.states.get(key)) is not None}
+        for key, work in zip(keys, batch, strict=True):
+            if key not in kept and len(work.state) == STATE_BYTES * self.bundle.manifest.shape.hidden:
+                kept[key] = work.state
+                self.states.put(key, np.frombuffer(work.state, np.float32))
         growing = {key for key, work in zip(keys, batch, strict=True) if work.grows}
         fresh = self._compute({key: ids_T for key, ids_T in windows.items() if key not in kept}, growing)
         self.states.observe(len(keys) - len(windows) + len(kept), len(windows) - len(kept))
@@ -171,7 +195,7 @@ class Engine:
             kept_BD = np.frombuffer(b"".join(kept.values()), np.float32).reshape(len(kept), -1)
             parts.insert(0, self.backend.put(kept_BD))
         in_order = len(parts) == 1 and rows == list(range(len(rows)))
-        return _Lowered({"h_BD": parts[0] if in_order else self.backend.take(parts, np.array(rows))}, fresh)
+        return _Lowered({"h_BD": parts[0] if in_order else self.backend.take(parts, np.array(rows))}, fresh, keys)
 
     def _compute(self, windows: Mapping[bytes, Array], growing: Collection[bytes]) -> list[_Fresh]:
         """States of histories that are new: of those whose begin was kept, only the events after it are read."""
@@ -200,7 +224,7 @@ class Engine:
             own = [histories[row] for row in group]
             outputs = self._run(graph, self._constants | self._put(_history(own)))
             kept = self._kept(own, outputs) if graph == "keep" else []
-            fresh.append(_Fresh([keys[row] for row in group], outputs["h_BD"], kept))
+            fresh.append(_Fresh([keys[row] for row in group], outputs["h_BD"], kept, whole=True))
         self.observe("lower", time.perf_counter() - start)
         return fresh
 
@@ -227,7 +251,7 @@ class Engine:
                 histories = [grown[key] for key in own]
                 for _ in range(events):
                     h_BD = self._append_one([windows[key] for key in own], histories)
-                fresh.append(_Fresh(own, h_BD, histories))
+                fresh.append(_Fresh(own, h_BD, histories, whole=False))
         self.observe("append", time.perf_counter() - start)
         return fresh
 
@@ -251,6 +275,21 @@ class Engine:
                     self.states.put(key, h_D)
             for key, history in zip(part.keys, part.kept, strict=False):
                 self.key_values.put(key, history)
+
+    def _to_share(self, batch: Sequence[Work], lowered: _Lowered) -> list[bytes]:
+        """The state of each request whose history grows and was read whole; nothing for the others."""
+        whole = {
+            key: h_D
+            for part in lowered.fresh
+            if part.whole
+            for key, h_D in zip(part.keys, self.backend.get(part.h_BD), strict=True)
+        }
+        if not whole:
+            return [b""] * len(batch)
+        return [
+            whole[key].tobytes() if work.grows and key in whole else b""
+            for work, key in zip(batch, lowered.keys, strict=True)
+        ]
 
     def _concepts(self, batch: Sequence[Work], pool: dict[str, Tensor]) -> list[list[Edits]]:
         """What the concepts of each request come down to."""

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from steersman_service.bundle import Array
-from steersman_service.state_cache import StateCache
+from steersman_service.state_cache import EVENT_BYTES, StateCache
 
 MOST_APPENDED = 8
 """Events by which a history may have grown. They are appended one by one: more than this cost as much as computing it anew."""
@@ -141,6 +141,12 @@ class KeyValueCache:
                 self.held_bytes -= _size(begin, history)
                 return history
         return None
+
+    def new_events(self, key: bytes) -> int:
+        """Events after the longest kept history that `key` goes on from; all of them, if there is none. May be called from any thread."""
+        begins = StateCache.begins(key, MOST_APPENDED)
+        kept = next((begin for begin in begins if begin in self._histories), b"")
+        return (len(key) - len(kept)) // EVENT_BYTES
 
     def touch(self, key: bytes) -> None:
         """The history was asked for again, and its state was known."""

@@ -36,7 +36,7 @@ SECONDS = (
 TENTHS = tuple(tenths / 10 for tenths in range(11))
 BATCH_SIZES = (1, 2, 4, 8, 16, 32, 64, 128)
 METHOD = ("grpc_type", "grpc_service", "grpc_method")
-REDIS_OPERATIONS = ("append", "get", "visit", "set_controls", "delete", "ping")
+REDIS_OPERATIONS = ("append", "get", "visit", "keep_state", "set_controls", "delete", "ping")
 
 
 class CallMetrics:

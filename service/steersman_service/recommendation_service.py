@@ -24,7 +24,7 @@ from steersman_service.errors import StoreUnavailable, Violation, raise_if_any
 from steersman_service.items import NOWHERE, Items, Rows, known
 from steersman_service.list_change import ListChange
 from steersman_service.metrics import Metrics
-from steersman_service.session_reader import SessionReader
+from steersman_service.session_reader import Session, SessionReader
 from steersman_service.settings import Settings
 from steersman_service.window import in_window
 
@@ -43,7 +43,8 @@ class Past(NamedTuple):
     total_events: int = 0
     controls: Sequence[Control] = ()
     """Sticky ones."""
-    session_version: int = 0
+    session: Session | None = None
+    """Where it is known from; None: the request itself, or nowhere."""
     degradations: Sequence[pb.Degradation] = ()
 
 
@@ -81,8 +82,11 @@ class RecommendationService(RecommendationServiceServicer):
             steering.tilts_N,
             eligible.excluded_X,
             bool(request.session_id),
+            past.session.state if past.session else b"",
         )
         computed = await self.batcher.submit(work, context.time_remaining(), tenant)
+        if past.session and computed.answer.state:
+            self.sessions.keep_state(request.session_id, past.session, computed.answer.state)
         use = pb.HistoryUse(
             total_events=past.total_events,
             used_events=len(ids_T),
@@ -134,7 +138,7 @@ class RecommendationService(RecommendationServiceServicer):
             return past._replace(degradations=[pb.DEGRADATION_SESSION_UNAVAILABLE])
         if session is None:
             return Past()
-        return Past(session.places, session.total_events, session.controls, session.version)
+        return Past(session.places, session.total_events, session.controls, session)
 
     def _given(self, history: pb.History, newer: Sequence[str] = ()) -> Past:
         item_ids = [*history.item_ids, *newer]
@@ -156,7 +160,7 @@ class RecommendationService(RecommendationServiceServicer):
             items=[pb.RecommendedItem(item_id=ids[row], title=titles[row], score=score) for row, score in ranked],
             applied_controls=applied,
             bundle_version=self.bundle.version,
-            session_version=past.session_version,
+            session_version=past.session.version if past.session else 0,
             history_use=use,
             eligible_items=eligible.eligible,
             unknown_filter_ids=eligible.unknown_ids,

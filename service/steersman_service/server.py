@@ -110,11 +110,13 @@ async def running(settings: Settings, membership: Membership | None = None) -> A
             max_batch=settings.max_batch,
             batch_seconds=settings.batch_ms / 1e3,
             on_batch=metrics.batch,
+            alone=lambda: calls.running <= 1,
         )
         stack.push_async_callback(batcher.close)
         metrics.watch_queue(lambda: batcher.depth, settings.queue_size)
         list_change = ListChange(batcher, settings.list_change_sample, metrics.list_change)
-        _add_services(server, engine, batcher, store, settings, metrics, list_change)
+        sessions = _add_services(server, engine, batcher, store, settings, metrics, list_change)
+        stack.push_async_callback(sessions.close)
         health = await _add_health(server)
         await stack.enter_async_context(_watched(store, valkey, health, metrics))
         if membership is not None:
@@ -232,7 +234,7 @@ def _add_services(
     settings: Settings,
     metrics: Metrics,
     list_change: ListChange,
-) -> None:
+) -> SessionReader:
     bundle = engine.bundle
     items = Items(bundle.items)
     catalogue = Catalogue(bundle, items)
@@ -249,6 +251,7 @@ def _add_services(
         items,
         max_events=settings.max_session_events,
         limit_bytes=settings.session_cache_mb << 20,
+        bundle=bundle.version if _replicated(settings) else "",
         observe=metrics.session_read,
     )
     metrics.watch_session_cache(lambda: sessions.held_bytes)
@@ -263,6 +266,12 @@ def _add_services(
     for name in (f"{PACKAGE}.{service}" for service in SERVICES):
         for method in descriptor_pool.Default().FindServiceByName(name).methods:
             metrics.calls("unary", name, method.name)
+    return sessions
+
+
+def _replicated(settings: Settings) -> bool:
+    """Whether another process may serve the same sessions, and could use the hidden states of this one."""
+    return bool(settings.state_cache_mb) and (settings.redis_url is not None or settings.workers > 1)
 
 
 async def _add_health(server: grpc.aio.Server) -> health_aio.HealthServicer:

@@ -1,5 +1,6 @@
 -- A session, read or changed in one atomic step. KEYS, all with the session's hash tag:
---   meta      hash: version, total (events ever appended), mark (what the latest change was given: no two changes have the same)
+--   meta      hash: version, total (events ever appended), mark (what the latest change was given: no two changes have the same),
+--             history (the mark of the latest append), state (a hidden state), state_of (whose)
 --   items     list: item ids of the latest events, oldest first
 --   ids       sorted set: ids of events already counted, by the ordinal of their event
 --   controls  list: sticky controls, serialized
@@ -30,11 +31,16 @@ local function add(first, version, total, mark)
   end
   if total > before then
     version, mark = version + 1, ARGV[first + 2]
-    redis.call('HSET', meta, 'version', version, 'total', total, 'mark', mark)
+    redis.call('HSET', meta, 'version', version, 'total', total, 'mark', mark, 'history', mark)
     redis.call('LTRIM', items, -ARGV[first], -1)
     redis.call('ZREMRANGEBYRANK', ids, 0, -1 - ARGV[first + 1])
   end
   return total - before, version, total, mark
+end
+
+-- An older server appends and leaves `history` alone, but counts.
+local function whose(total, history, bundle)
+  return total .. ' ' .. history .. ' ' .. bundle
 end
 
 local operations = {}
@@ -54,20 +60,39 @@ function operations.get()
   return {version, total, redis.call('LRANGE', items, 0, -1), redis.call('LRANGE', controls, 0, -1)}
 end
 
--- ARGV from 3: version and mark of what the caller knows, then as for `append`. Whoever knew what was there before is told no more than that.
+-- ARGV from 3: version and mark of what the caller knows, the bundle of whose states it wants one, then as for `append`. Whoever knew what was
+-- there before is told no more than that.
 function operations.visit()
   local version, total, mark = read()
-  if #ARGV < 8 and version == 0 then
+  if #ARGV < 9 and version == 0 then
     return false
   end
   local known = mark ~= '' and version == tonumber(ARGV[3]) and mark == ARGV[4]
   local appended
-  appended, version, total, mark = add(5, version, total, mark)
+  appended, version, total, mark = add(6, version, total, mark)
   touch()
-  if known and appended == (#ARGV - 7) / 2 then
+  if known and appended == (#ARGV - 8) / 2 then
     return {appended, version, total, mark}
   end
-  return {appended, version, total, mark, redis.call('LRANGE', items, 0, -1), redis.call('LRANGE', controls, 0, -1)}
+  local found = redis.call('HMGET', meta, 'history', 'state', 'state_of')
+  local history, state = found[1] or '', found[2]
+  if not state or found[3] ~= whose(total, history, ARGV[5]) then
+    state = ''
+  end
+  return {
+    appended, version, total, mark,
+    redis.call('LRANGE', items, 0, -1), redis.call('LRANGE', controls, 0, -1), history, state,
+  }
+end
+
+-- ARGV from 3: total and mark of the latest append, bundle, state. It counts as no change.
+function operations.keep_state()
+  local _, total = read()
+  if total ~= tonumber(ARGV[3]) or redis.call('HGET', meta, 'history') ~= ARGV[4] then
+    return 0
+  end
+  redis.call('HSET', meta, 'state', ARGV[6], 'state_of', whose(total, ARGV[4], ARGV[5]))
+  return 1
 end
 
 -- ARGV from 3: the mark, then the controls.

@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Sequence
 from importlib.resources import files
 from typing import Any, NamedTuple
 
-from redis.asyncio import BlockingConnectionPool, Redis
+from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
@@ -23,7 +23,6 @@ from steersman_service.redis_courier import RedisCourier
 # Ids are remembered for this many times the events that are kept, so that an append repeated after its events were
 # trimmed away still counts once. A client repeats within seconds; a session's memory has to be bounded all the same.
 REMEMBERED_IDS_PER_EVENT = 2
-MAX_CONNECTIONS = 64
 NOTHING_KNOWN = b""
 
 
@@ -42,6 +41,19 @@ class SessionState(NamedTuple):
     """Time until the session is forgotten if nothing touches it."""
 
 
+class Contents(NamedTuple):
+    """What is in a session."""
+
+    item_ids: list[bytes]
+    """Of the latest events, oldest first."""
+    controls: list[bytes]
+    """Sticky ones."""
+    history: bytes
+    """The mark of the latest append."""
+    state: bytes
+    """The hidden state after the latest event, if one was kept with the bundle that was asked for."""
+
+
 class Visit(NamedTuple):
     """What a session is after a visit."""
 
@@ -51,8 +63,8 @@ class Visit(NamedTuple):
     total_events: int
     mark: bytes
     """Of the latest change of all: two sessions with the same version and mark are the same. Empty if there is none."""
-    contents: tuple[list[bytes], list[bytes]] | None
-    """Item ids of the latest events, oldest first, and sticky controls. None: what the caller knew, then its events, all new."""
+    contents: Contents | None
+    """None: what the caller knew, then its events, all of them new."""
 
 
 class AppendOutcome(NamedTuple):
@@ -84,7 +96,7 @@ class SessionStore:
         self._client = client
         self._metrics = metrics
         script = files(__package__).joinpath("sessions.lua").read_text("utf-8")
-        self._courier = RedisCourier(client, script, timeout_seconds)
+        self._courier = RedisCourier(client.connection_pool, script, timeout_seconds)
         self._max_events = max_events
         self._ttl_seconds = ttl_seconds
         self._timeout_seconds = timeout_seconds
@@ -100,10 +112,8 @@ class SessionStore:
 
         Raises ValueError for another kind of URL.
         """
-        pool = BlockingConnectionPool.from_url(
+        client = Redis.from_url(
             url,
-            max_connections=MAX_CONNECTIONS,
-            timeout=timeout_seconds,
             # Calls are bounded as a whole: a limit for every reply would cost as much as the reply.
             socket_timeout=None,
             socket_connect_timeout=timeout_seconds,
@@ -111,7 +121,7 @@ class SessionStore:
             retry=Retry(NoBackoff(), 1, (RedisConnectionError,)),
         )
         return cls(
-            Redis.from_pool(pool),
+            client,
             max_events=max_events,
             ttl_seconds=ttl_seconds,
             timeout_seconds=timeout_seconds,
@@ -138,18 +148,23 @@ class SessionStore:
         events: Sequence[tuple[str, str]],
         known_version: int = 0,
         known_mark: bytes = NOTHING_KNOWN,
+        bundle: str = "",
     ) -> Visit | None:
         """`append` and `get` in one: what the session is after `events`, of which there may be none.
 
         Whoever knows the session that has this version and mark is not told again what was in it. None: there is no such
         session, and no events to begin one.
         """
-        found = await self._run("visit", session_id, known_version, known_mark, *self._appended(events))
+        found = await self._run("visit", session_id, known_version, known_mark, bundle, *self._appended(events))
         if found is None:
             return None
         appended, version, total, mark, *contents = found
         self._count(appended, len(events), version)
-        return Visit(appended, version, total, mark, tuple(contents) if contents else None)
+        return Visit(appended, version, total, mark, Contents(*contents) if contents else None)
+
+    async def keep_state(self, session_id: str, total_events: int, history: bytes, bundle: str, state: bytes) -> None:
+        """Keeps the hidden state after the session's latest event, unless there are newer ones by now."""
+        await self._run("keep_state", session_id, total_events, history, bundle, state)
 
     async def set_controls(self, session_id: str, controls: Sequence[bytes]) -> int:
         """Replaces the sticky controls; gives the session's version. Creates the session."""
@@ -176,7 +191,6 @@ class SessionStore:
         """Waits for the calls under way (they are bounded in time), then closes the connections."""
         await self._courier.close()
         await self._client.aclose()
-        await self._client.connection_pool.aclose()
 
     def _appended(self, events: Sequence[tuple[str, str]]) -> list[str | int | bytes]:
         # An append larger than the memory is remembered whole until the next one: repeating it at once stays harmless.

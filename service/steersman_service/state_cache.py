@@ -18,8 +18,8 @@ class StateCache:
     """Hidden states of the histories that were asked for last, as many as fit.
 
     The key is the window itself, item by item: what is found was computed from the very same history, whoever asked.
-    A process serves one bundle, so no key names it. Not thread-safe: the engine's thread calls it; `held_bytes` may be
-    read from any.
+    A process serves one bundle, so no key names it. Not thread-safe: the engine's thread calls it; `held_bytes`
+    may be read from any.
     """
 
     held_bytes: int
@@ -49,6 +49,10 @@ class StateCache:
     def knows_begin(self, key: bytes, most: int) -> bool:
         """Whether the window was asked for before it grew, by up to `most` events."""
         return any(begin in self._states for begin in self.begins(key, most))
+
+    def knows(self, key: bytes) -> bool:
+        """Whether the state is held. May be called from any thread."""
+        return key in self._states
 
     def get(self, key: bytes) -> bytes | None:
         """The state, D numbers of float32; None if it is not held."""

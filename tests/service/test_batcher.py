@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+import time
 from collections.abc import AsyncIterator, Callable, Sequence
 
 import grpc
@@ -25,6 +26,9 @@ class GatedEngine:
         self.batches: list[list[int]] = []
         self.entered = threading.Semaphore(0)
         self.gate = threading.Semaphore(0)
+
+    def positions(self, work: Work) -> int:
+        return len(work.ids_T)
 
     def run(self, batch: Sequence[Work]) -> list[Answer]:
         self.batches.append([work.k for work in batch])
@@ -295,6 +299,9 @@ class EagerEngine:
     def __init__(self) -> None:
         self.batches: list[list[int]] = []
 
+    def positions(self, work: Work) -> int:
+        return len(work.ids_T)
+
     def run(self, batch: Sequence[Work]) -> list[Answer]:
         self.batches.append([work.k for work in batch])
         return [Answer(np.array([work.k]), np.zeros(1), []) for work in batch]
@@ -358,3 +365,33 @@ async def test_admission_looks_at_what_comes_first_and_what_it_costs(
     assert batcher.depth == 29
     engine.release(100)
     assert await asyncio.gather(*calls) == list(range(30))
+
+
+class ThreadEngine(EagerEngine):
+    """Notes the thread that each batch runs in."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__()
+        self.threads: list[int] = []
+        self._seconds = seconds
+
+    def run(self, batch: Sequence[Work]) -> list[Answer]:
+        self.threads.append(threading.get_ident())
+        time.sleep(self._seconds)
+        return super().run(batch)
+
+
+@pytest.mark.parametrize(("seconds", "alone", "inline"), [(0, True, True), (0.01, True, False), (0, False, False)])
+async def test_who_is_alone_and_quick_does_not_leave_the_event_loop(seconds: float, alone: bool, inline: bool) -> None:
+    engine = ThreadEngine(seconds)
+    batcher = Batcher(engine, queue_size=QUEUE_SIZE, max_batch=MAX_BATCH, alone=lambda: alone)
+    for k in range(6):
+        assert await submit(batcher, k) == k
+    own = threading.get_ident()
+    # The first one teaches how long it takes.
+    assert [thread == own for thread in engine.threads] == [False, *[inline] * 5]
+    together = asyncio.gather(submit(batcher, 7), submit(batcher, 8))
+    assert list(await together) == [7, 8]
+    assert engine.batches[-1] == [7, 8]
+    assert engine.threads[-1] != own
+    await batcher.close()

@@ -39,9 +39,14 @@ filters = st.builds(
 
 
 @pytest.mark.parametrize("list_type", [pa.list_(pa.string()), pa.large_list(pa.large_string())])
+@pytest.mark.parametrize("small_mask", [0, 5], ids=["large catalogue", "small catalogue"])
 @given(table=tables, asked=filters, seen=st.lists(st.sampled_from("12345")))
 def test_an_item_is_eligible_if_every_condition_holds(
-    list_type: pa.DataType, table: list[tuple[list[str] | None, float | None]], asked: Filters, seen: list[str]
+    list_type: pa.DataType,
+    small_mask: int,
+    table: list[tuple[list[str] | None, float | None]],
+    asked: Filters,
+    seen: list[str],
 ) -> None:
     tags, years = zip(*table, strict=True)
     columns = {
@@ -54,7 +59,9 @@ def test_an_item_is_eligible_if_every_condition_holds(
     items = Items(pa.table(columns))
     assert list(items.attributes) == ["tags", "year"]
     assert not check_filters(asked, items, 1000)
-    allowed = eligibility(asked, items.rows(seen), items)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("steersman_service.eligibility.SMALL_MASK", small_mask)
+        allowed = eligibility(asked, items.rows(seen), items)
 
     def holds(row: int, condition: AttributeFilter) -> bool:
         if condition.attribute == "tags":
@@ -71,7 +78,7 @@ def test_an_item_is_eligible_if_every_condition_holds(
     mask_N = np.ones(5, bool) if allowed.mask_N is None else allowed.mask_N.copy()
     mask_N[allowed.excluded_X] = False
     np.testing.assert_array_equal(mask_N, wanted)
-    assert (allowed.mask_N is None) == (not asked.allow_item_ids and not asked.attributes)
+    assert (allowed.mask_N is None) == (not small_mask and not asked.allow_item_ids and not asked.attributes)
     assert len({*allowed.excluded_X.tolist()}) == len(allowed.excluded_X)
     assert allowed.eligible == sum(wanted)
     assert allowed.unknown_ids == [*asked.allow_item_ids, *asked.deny_item_ids].count("?")

@@ -28,6 +28,9 @@ class PlainEngine:
         self.entered = threading.Event()
         self.works: list[Work] = []
 
+    def positions(self, work: Work) -> int:
+        return len(work.ids_T)
+
     def run(self, batch: Sequence[Work]) -> list[Answer]:
         self.works += batch
         self.entered.set()

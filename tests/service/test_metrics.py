@@ -266,6 +266,37 @@ def test_sessions_that_are_remembered(server: Running, session_id: str) -> None:
     assert "steersman_session_cache_bytes" not in moved
 
 
+def test_a_state_that_another_replica_computed(bundle_dir: Path, tmp_path: Path, items: Items, session_id: str) -> None:
+    store = EmbeddedValkey.start(tmp_path / "store")
+    events = [Event(event_id=str(n), item_id=item_id) for n, item_id in enumerate(items.ids[:5])]
+    own = {"redis_url": store.url, "list_change_sample": 0}
+    try:
+        with (
+            serving(settings_for(tmp_path, bundle_dir, **own)) as one,
+            serving(settings_for(tmp_path, bundle_dir, **own)) as other,
+        ):
+            first = one.recommendation.Recommend(RecommendRequest(session_id=session_id, new_events=events))
+            kept = _series("steersman_redis_seconds_count", operation="keep_state")
+            while not scrape(one)[kept]:
+                pass
+            with moves(other) as moved:
+                second = other.recommendation.Recommend(RecommendRequest(session_id=session_id))
+            assert moved["steersman_state_cache_hits_total"] == 1.0
+            assert observed("lower") not in moved
+            assert [(item.item_id, item.score) for item in second.items] == [
+                (item.item_id, item.score) for item in first.items
+            ]
+            # It has read nothing of the history yet: what follows is computed whole, and kept in its turn.
+            new = [Event(event_id="new", item_id=items.ids[5])]
+            with moves(other) as moved:
+                other.recommendation.Recommend(RecommendRequest(session_id=session_id, new_events=new))
+                while not scrape(other)[kept]:
+                    pass
+            assert moved[observed("lower")] == 1.0
+    finally:
+        store.stop()
+
+
 def test_hidden_states_that_are_kept(bundle_dir: Path, tmp_path: Path, items: Items) -> None:
     hits, misses, held = (f"steersman_state_cache_{name}" for name in ("hits_total", "misses_total", "bytes"))
     request = RecommendRequest(history=History(item_ids=items.ids[:3]))

@@ -23,7 +23,6 @@ from tests.bench.peers.served.ranker import Array, Request
 from tests.bench.peers.traffic import Session
 
 RECOMMEND = "/steersman.v1.RecommendationService/Recommend"
-APPEND = "/steersman.v1.SessionService/AppendEvents"
 EVENTS_PER_APPEND = 1000
 APPENDS_AT_A_TIME = 32
 
@@ -56,9 +55,16 @@ class Steersman:
     def turn(self, request: Request) -> Turn:
         return [self.recommend(self._controls(request), history=request.history)]
 
-    def recommend(self, controls: Sequence[Control], *, history: Array | None = None, session: str = "") -> Message:
-        """Of a history's rows, or of a session."""
-        asked = RecommendRequest(k=K, controls=controls, session_id=session)
+    def recommend(
+        self,
+        controls: Sequence[Control],
+        *,
+        history: Array | None = None,
+        session: str = "",
+        new_events: Sequence[session_pb.Event] = (),
+    ) -> Message:
+        """Of a history's rows, or of a session, after its new events."""
+        asked = RecommendRequest(k=K, controls=controls, session_id=session, new_events=new_events)
         if history is not None:
             asked.history.CopyFrom(History(item_ids=self._ids(history)))
         return Message(RECOMMEND, asked.SerializeToString())
@@ -82,11 +88,7 @@ class Steersman:
 
     def _session_turn(self, session: Session, request: Request) -> Turn:
         events = self._events(request.history, len(request.history) - 1)
-        append = session_pb.AppendEventsRequest(session_id=f"u{session.user}", events=events)
-        return [
-            Message(APPEND, append.SerializeToString()),
-            self.recommend(self._controls(request), session=f"u{session.user}"),
-        ]
+        return [self.recommend(self._controls(request), session=f"u{session.user}", new_events=events)]
 
     async def _remember(self, port: int, sessions: Sequence[Session]) -> None:
         waiting = iter(sessions)
