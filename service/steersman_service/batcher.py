@@ -1,9 +1,9 @@
 """Batches what waits: requests come in one at a time, the engine takes them together."""
 
 import asyncio
+import threading
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple, Protocol
 
 from steersman_service.engine import Answer, Work
@@ -41,16 +41,18 @@ class _Job(NamedTuple):
     done: asyncio.Future[Computed]
     submitted: float
     deadline: float
+    counts: bool = True
+    """Whether somebody has asked for it."""
 
 
 class Batcher:
-    """A bounded queue before an engine that runs in one thread at a time, a worker's.
+    """A bounded queue before an engine that runs in one thread at a time.
 
-    An idle engine is given work at once; there is no waiting for a batch to fill. While it computes, requests gather,
-    and the next batch takes up to `max_batch` of them, as many as it is expected to compute in `batch_seconds`: who
-    comes while it computes does not wait longer than that. Tenants take turns, and each one's requests go oldest
-    first. A request that is alone on the server, and quick, is computed on the event loop itself: the way to the worker and
-    back would be a good part of its time. It has to be made and used on one event loop.
+    A worker thread takes work from the queue by itself, as soon as it has computed what it had: it waits neither for a batch to fill
+    nor for the event loop to hand over the next one. While it computes, requests gather, and the next batch takes up to `max_batch`
+    of them, as many as it is expected to compute in `batch_seconds`: who comes while it computes does not wait longer than that. Tenants
+    take turns, and each one's requests go oldest first. A request that is alone on the server, and quick, is computed on the
+    event loop itself: the way to the worker and back would be a good part of its time. It has to be made and used on one event loop.
     """
 
     def __init__(
@@ -63,22 +65,25 @@ class Batcher:
         on_batch: Callable[[Sequence[float]], None] = lambda waits_seconds: None,
         alone: Callable[[], bool] = lambda: False,
     ) -> None:
-        """`on_batch` is told, when a batch begins, how long each of its requests has waited. `alone` says whether there is one call on
-        the server at most."""
+        """`on_batch` is told, when a batch begins, how long each of its requests has waited, from the thread that computes it. `alone` says
+        whether there is one call on the server at most."""
         self._engine = engine
         self._queue_size = queue_size
         self._max_batch = max_batch
         self._batch_seconds = batch_seconds
         self._on_batch = on_batch
         self._alone = alone
+        self._loop = asyncio.get_running_loop()
+        # What follows belongs to whoever holds it: the event loop's thread or the worker.
+        self._changed = threading.Condition()
         self._waiting: FairQueue[_Job] = FairQueue()
+        self._spare: _Job | None = None
         self._pace = Pace()
-        self._arrived = asyncio.Event()
         self._closing = False
-        self._runs = 0
+        self._computing = False
         self._done_at = 0.0
-        self._worker = ThreadPoolExecutor(1, "engine")
-        self._loop = asyncio.create_task(self._dispatch())
+        self._worker = threading.Thread(target=self._work, name="engine", daemon=True)
+        self._worker.start()
 
     @property
     def depth(self) -> int:
@@ -96,46 +101,76 @@ class Batcher:
         if self._closing:
             raise Draining("the server is shutting down", retry_seconds=1.0)
         now, load = time.monotonic(), Load(1, self._engine.positions(work))
-        if timeout_seconds is not None:
-            self._admit(tenant, load, timeout_seconds, now)
-        if len(self._waiting) >= self._queue_size:
-            self._refuse_one(tenant, now)
         deadline = now + timeout_seconds if timeout_seconds is not None else float("inf")
-        job = _Job(tenant, load, work, asyncio.get_running_loop().create_future(), now, deadline)
-        self._waiting.put(job)
-        self._arrived.set()
+        job = _Job(tenant, load, work, self._loop.create_future(), now, deadline)
+        with self._changed:
+            if timeout_seconds is not None:
+                self._admit(tenant, load, timeout_seconds, now)
+            inline = self._takes_inline(job)
+            if not inline:
+                if len(self._waiting) >= self._queue_size:
+                    self._refuse_one(tenant, now)
+                self._waiting.put(job)
+                self._changed.notify()
+        if inline:
+            self._compute([job])
         try:
             return await job.done
         finally:
             if job.done.cancelled():
-                self._waiting.drop(job)
+                with self._changed:
+                    self._waiting.drop(job)
 
     async def spare(self, work: Work) -> Answer | None:
         """Computes `work` if the engine has nothing else to do, and gives None at once if it has.
 
         For what nobody waits for: it takes no place in the queue, and a request that comes meanwhile is next.
         """
-        if self._closing or self._waiting or self._runs:
-            return None
-        (answer,) = await self._run([work], Load(1, self._engine.positions(work)))
-        return answer
+        now, load = time.monotonic(), Load(1, self._engine.positions(work))
+        job = _Job("", load, work, self._loop.create_future(), now, float("inf"), counts=False)
+        with self._changed:
+            if self._closing or self._waiting or self._computing or self._spare:
+                return None
+            self._spare = job
+            self._changed.notify()
+        return (await job.done).answer
 
     async def close(self) -> None:
         """Computes what waits, takes nothing new, and ends the worker."""
-        self._closing = True
-        self._arrived.set()
-        await self._loop
-        self._worker.shutdown()
+        with self._changed:
+            self._closing = True
+            self._changed.notify()
+        await asyncio.to_thread(self._worker.join)
+        # What the worker said last is heard of before this returns.
+        await asyncio.sleep(0)
 
-    async def _dispatch(self) -> None:
-        while True:
-            await self._arrived.wait()
-            if batch := self._take():
-                await self._compute(batch)
-            elif self._closing:
-                return
-            else:
-                self._arrived.clear()
+    def _work(self) -> None:
+        while batch := self._next():
+            self._compute(batch)
+
+    def _next(self) -> list[_Job]:
+        """What the worker computes next, once there is anything. Nothing: there will be no more."""
+        with self._changed:
+            while True:
+                if not self._computing:
+                    if batch := self._take():
+                        return self._begin(batch)
+                    if self._closing and not self._waiting:
+                        return []
+                self._changed.wait()
+
+    def _takes_inline(self, job: _Job) -> bool:
+        """Whether the event loop computes `job` by itself, now."""
+        expected = self._pace.seconds(job.load)
+        if self._computing or self._waiting or not 0 < expected <= INLINE_SECONDS or not self._alone():
+            return False
+        self._begin([job])
+        return True
+
+    def _begin(self, batch: list[_Job]) -> list[_Job]:
+        self._computing = True
+        self._done_at = time.monotonic() + self._pace.seconds(_load(batch))
+        return batch
 
     def _take(self) -> list[_Job]:
         batch: list[_Job] = []
@@ -146,42 +181,48 @@ class Batcher:
                 self._waiting.drop(job)
             elif job.deadline <= now:
                 self._waiting.drop(job)
-                job.done.set_exception(DeadlinePassed("the deadline passed in the queue: not computed"))
+                self._tell([job], DeadlinePassed("the deadline passed in the queue: not computed"))
             elif batch and self._rate_seconds(load.plus(job.load)) > self._room_seconds:
                 break
             else:
                 self._waiting.take(job)
                 batch.append(job)
                 load = load.plus(job.load)
+        if not batch and self._spare:
+            batch, self._spare = [self._spare], None
         return batch
 
-    async def _compute(self, batch: list[_Job]) -> None:
+    def _compute(self, batch: list[_Job]) -> None:
+        """In whichever thread it is called."""
         start = time.monotonic()
-        self._on_batch([start - job.submitted for job in batch])
-        load = Load(len(batch), sum(job.load.positions for job in batch))
+        answers: list[Answer] | Exception
         try:
-            answers = await self._run([job.work for job in batch], load)
+            if waits := [start - job.submitted for job in batch if job.counts]:
+                self._on_batch(waits)
+            answers = self._engine.run([job.work for job in batch])
         except Exception as error:
-            for job in batch:
-                if not job.done.done():
-                    job.done.set_exception(error)
-            return
+            answers = error
         seconds = time.monotonic() - start
-        self._pace.learn(load, seconds)
-        for job, answer in zip(batch, answers, strict=True):
-            if not job.done.done():
-                job.done.set_result(Computed(answer, start - job.submitted, seconds, len(batch)))
+        with self._changed:
+            self._computing = False
+            if not isinstance(answers, Exception):
+                self._pace.learn(_load(batch), seconds)
+            self._changed.notify()
+        if isinstance(answers, Exception):
+            self._tell(batch, answers)
+        else:
+            computed = [
+                Computed(answer, start - job.submitted, seconds, len(batch))
+                for answer, job in zip(answers, batch, strict=True)
+            ]
+            self._tell(batch, computed)
 
-    async def _run(self, batch: list[Work], load: Load) -> list[Answer]:
-        expected = self._pace.seconds(load)
-        if not self._runs and len(batch) == 1 and 0 < expected <= INLINE_SECONDS and self._alone():
-            return self._engine.run(batch)
-        self._runs += 1
-        self._done_at = time.monotonic() + expected
-        try:
-            return await asyncio.get_running_loop().run_in_executor(self._worker, self._engine.run, batch)
-        finally:
-            self._runs -= 1
+    def _tell(self, batch: Sequence[_Job], outcome: Sequence[Computed] | Exception) -> None:
+        """The callers, from whichever thread: one call to the event loop for all of them."""
+        if threading.current_thread() is self._worker:
+            self._loop.call_soon_threadsafe(_set, batch, outcome)
+        else:
+            _set(batch, outcome)
 
     def _refuse_one(self, tenant: str, now: float) -> None:
         """Of a full queue: whoever fills it, which may be `tenant` itself."""
@@ -220,7 +261,7 @@ class Batcher:
         )
 
     def _computing_seconds(self, now: float) -> float:
-        return max(0.0, self._done_at - now) if self._runs else 0.0
+        return max(0.0, self._done_at - now) if self._computing else 0.0
 
     def _batches(self, load: Load) -> float:
         """That `load` fills: a batch is full of requests or of what they cost."""
@@ -234,3 +275,17 @@ class Batcher:
 
     def _rate_seconds(self, load: Load) -> float:
         return self._pace.seconds(load) - self._pace.batch_seconds
+
+
+def _load(batch: Sequence[_Job]) -> Load:
+    return Load(len(batch), sum(job.load.positions for job in batch))
+
+
+def _set(batch: Sequence[_Job], outcome: Sequence[Computed] | Exception) -> None:
+    for place, job in enumerate(batch):
+        if job.done.done():
+            continue
+        if isinstance(outcome, Exception):
+            job.done.set_exception(outcome)
+        else:
+            job.done.set_result(outcome[place])

@@ -17,7 +17,7 @@ import uvloop
 from steersman_service.errors import StartupError
 from steersman_service.logs import configure_logs
 from steersman_service.metrics import Metrics
-from steersman_service.server import Membership, running
+from steersman_service.server import Membership, running, settle
 from steersman_service.settings import Settings
 from steersman_service.worker_metrics import families
 
@@ -70,6 +70,7 @@ class Worker:
 
 async def work(connection: socket.socket) -> None:
     """Serves until told to stop. A failure to start is told to the supervisor."""
+    settle()
     reader, writer = await asyncio.open_connection(sock=connection)
     settings = Settings(**json.loads(await reader.readline()))
     configure_logs(settings.log_level, settings.log_format)
