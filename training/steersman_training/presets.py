@@ -26,6 +26,7 @@ PRESETS = {
         RecommenderConfig(hidden=128, heads=4, dropout=0.3),
         FitConfig(epochs=16, events_per_batch=1600, average_epochs=1.0, evaluate_every=4),
         SaeConfig(features=1024, active=44, epochs=10, learning_rate=6e-3),
+        ConceptConfig(terms=48, candidates=256, ridge=0.02),
     ),
 }
 """`quick` is what `make serve` trains: about two minutes for MovieLens-100K on two cores. `full` takes several times as long.
