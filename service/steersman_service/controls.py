@@ -95,7 +95,12 @@ class ControlReader:
                 if control.HasField("feature"):
                     path = f"{source.path}[{index}].feature.bundle_version"
                     self.check_version(path, control.feature.bundle_version, control.feature.id)
-                    edits = _feature_edits(_edits([control]), self._catalogue)
+                    label = self._catalogue.features[control.feature.id].label
+                    edits = [
+                        FeatureEdit(
+                            feature_id=control.feature.id, label=label, gain=_gain(control), strength=_added(control)
+                        )
+                    ]
                 applied.append(AppliedControl(control=control, source=source.kind, edits=edits))
         features, concepts, attributes = (
             [entry.control for entry in applied if entry.control.HasField(target)]
@@ -190,7 +195,7 @@ def _edits(controls: Sequence[Control]) -> Edits:
     return Edits(
         np.array([control.feature.id for control in controls], np.int64),
         np.array([_gain(control) for control in controls], np.float32),
-        np.array([0 if control.operation == OPERATION_SCALE else control.strength for control in controls], np.float32),
+        np.array([_added(control) for control in controls], np.float32),
     )
 
 
@@ -198,6 +203,11 @@ def _gain(control: Control) -> float:
     if control.operation == OPERATION_SCALE:
         return control.strength
     return 1.0 if control.operation == OPERATION_ADD else 0.0
+
+
+def _added(control: Control) -> float:
+    """In units of the feature's scale."""
+    return 0.0 if control.operation == OPERATION_SCALE else control.strength
 
 
 def _feature_edits(edits: Edits, catalogue: Catalogue) -> list[FeatureEdit]:

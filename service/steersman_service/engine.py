@@ -325,7 +325,10 @@ class Engine:
 
     def _edit(self, batch: Sequence[Work], concept_edits: Sequence[Sequence[Edits]], pool: dict[str, Tensor]) -> Tensor:
         """Hidden states after all edits of each request, its own and those of its concepts."""
-        edits = [_joined([work.edits, *others]) for work, others in zip(batch, concept_edits, strict=True)]
+        edits = [
+            _joined([work.edits, *others]) if others else work.edits
+            for work, others in zip(batch, concept_edits, strict=True)
+        ]
         rows = [row for row, own in enumerate(edits) if len(own.features_E)]
         if not rows:
             return pool["h_BD"]
@@ -400,6 +403,8 @@ def _unpad(edits: Edits) -> Edits:
 
 
 def _pad(rows: Sequence[Array], width: int, fill: float, dtype: type[np.generic]) -> Array:
+    if len(rows) == 1 and len(rows[0]) == width:
+        return np.asarray(rows[0], dtype)[None]
     padded = np.full((len(rows), width), fill, dtype)
     for padded_row, row in zip(padded, rows, strict=True):
         padded_row[: len(row)] = row

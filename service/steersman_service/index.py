@@ -77,7 +77,8 @@ class GraphIndex:
         masks = [own.mask(self._size) for own in terms]
         if all(mask_N is None for mask_N in masks):
             return np.ones((1, 1), np.bool_)
-        return np.stack([np.ones(self._size, np.bool_) if mask_N is None else mask_N for mask_N in masks])
+        filled = [np.ones(self._size, np.bool_) if mask_N is None else mask_N for mask_N in masks]
+        return np.stack(filled) if len(filled) > 1 else filled[0][None]
 
     def _tilts(self, terms: Sequence[Terms]) -> Array:
         if all(own.tilts_N is None for own in terms):

@@ -66,7 +66,8 @@ class RecommendationService(RecommendationServiceServicer):
         raise_if_any([*self._check(request), *_check_tenant(tenant), *self.controls.check(requested)])
         past = await self._past(request)
         sources = (Source("session.controls", CONTROL_SOURCE_SESSION, past.controls), requested)
-        raise_if_any(self.controls.check(*sources))
+        if past.controls:
+            raise_if_any(self.controls.check(*sources))
         steering = self.controls.read(*sources)
         window = self.bundle.manifest.window
         shown = in_window(past.places, past.total_events, window.length, window.stride)
