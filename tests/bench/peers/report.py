@@ -43,8 +43,8 @@ NOTES = """
   ONNX Runtime on one thread. Before anything is timed its answers are compared with those of ONNX Runtime in the benchmark's own process.
 - Histories are those of real users at their true lengths; half of the requests carry eight feature controls. Stateless requests do not
   repeat: the oldest event that the recommender sees is another one each time, so that no cache is of use. In session traffic each user
-  makes ten turns, in each of which an event is appended and items are asked for. Steersman is called twice a turn; for the others, which
-  have no sessions, the client sends the whole history.
+  makes ten turns, in each of which an event is appended and items are asked for. Steersman takes the event with the call; for the
+  others, which have no sessions, the client sends the whole history.
 - The load generator is the same for all and shares the cores with the server; its own processor time a request stands in the table. Nothing
   is pinned. Closed loops have 8 connections with 8 streams; arrivals of the open loop are random, the same for everybody.
 - **Triton** is the server of the `nvidia-pytriton` wheel. That has no C++ backend for ONNX: a model in Python calls ONNX Runtime, with
