@@ -9,7 +9,7 @@ READY := $(VENV)/.ready
 BUNDLE := $(DATA)/bundles/current
 
 .DEFAULT_GOAL := help
-.PHONY: help setup proto proto-check lint types test docs docs-check deploy-check interop train serve loadtest bench bench-engine bench-million bench-train clean
+.PHONY: help setup proto proto-check lint types test docs docs-check deploy-check interop train serve loadtest bench bench-engine bench-gpu bench-million bench-train clean
 
 help: ## This list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 22
@@ -98,6 +98,10 @@ bench-engine: $(BUNDLE) ## Benchmarks, by hand: batched against single calls, ap
 	$(BIN)/python -m tests.bench.batching --bundle $(BUNDLE)
 	$(BIN)/python -m tests.bench.growing --bundle $(BUNDLE) $(if $(wildcard $(HISTORIES)),--histories $(HISTORIES))
 	$(BIN)/python -m tests.bench.overhead --bundle $(BUNDLE)
+
+# BENCH="--bundle FOLDER", or "--device cpu" to try it without a GPU.
+bench-gpu: $(READY) ## The engine on a GPU, by hand: checked against the CPU and measured, with a million items; ten minutes at most
+	$(BIN)/python -m tests.bench.gpu --out $(DATA)/gpu $(BENCH)
 
 # Of a bundle with D=128 and the interactions that it was trained on; WORK keeps the indexes that were built.
 WORK ?= $(DATA)/million

@@ -23,6 +23,9 @@ class Backend(Protocol):
     def get(self, tensor: Tensor) -> Array:
         """The tensor as an array."""
 
+    def fetch(self, tensors: Sequence[Tensor]) -> list[Array]:
+        """Several tensors as arrays: a device is waited for once."""
+
     def take(self, parts: Sequence[Tensor], rows: Array) -> Tensor:
         """Rows of `parts`, which are laid one after the other, in the order of `rows`; on the device."""
 

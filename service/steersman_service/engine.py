@@ -148,14 +148,19 @@ class Engine:
         concept_edits = self._concepts(batch, pool)
         edited = self._edit(batch, concept_edits, pool)
         ranked = self._rank(batch, pool | {"h_BD": edited})
-        rows_BK, scores_BK = (self.backend.get(tensor) for tensor in ranked)
         # Last, so that a GPU has been told everything before it is waited for.
-        self._keep(lowered)
-        states = self._to_share(batch, lowered)
+        rows_BK, scores_BK, *fresh = self.backend.fetch([*ranked, *(part.h_BD for part in lowered.fresh)])
+        self._keep(lowered, fresh)
+        states = self._to_share(batch, lowered, fresh)
         return [
             Answer(*_eligible(rows_K[: work.k], scores_K[: work.k]), own, state)
             for work, rows_K, scores_K, own, state in zip(batch, rows_BK, scores_BK, concept_edits, states, strict=True)
         ]
+
+    @property
+    def tables(self) -> dict[str, Tensor]:
+        """The item table and the biases, on the device."""
+        return self._constants
 
     def positions(self, work: Work) -> int:
         """Events of its history that would be read if it were computed now. May be called from any thread, unlike all else."""
@@ -268,21 +273,21 @@ class Engine:
             history.append(added_LD)
         return outputs["h_BD"]
 
-    def _keep(self, lowered: _Lowered) -> None:
-        for part in lowered.fresh:
+    def _keep(self, lowered: _Lowered, fresh: Sequence[Array]) -> None:
+        for part, h_BD in zip(lowered.fresh, fresh, strict=True):
             if self.states.limit_bytes:
-                for key, h_D in zip(part.keys, self.backend.get(part.h_BD), strict=True):
+                for key, h_D in zip(part.keys, h_BD, strict=True):
                     self.states.put(key, h_D)
             for key, history in zip(part.keys, part.kept, strict=False):
                 self.key_values.put(key, history)
 
-    def _to_share(self, batch: Sequence[Work], lowered: _Lowered) -> list[bytes]:
+    def _to_share(self, batch: Sequence[Work], lowered: _Lowered, fresh: Sequence[Array]) -> list[bytes]:
         """The state of each request whose history grows and was read whole; nothing for the others."""
         whole = {
             key: h_D
-            for part in lowered.fresh
+            for part, h_BD in zip(lowered.fresh, fresh, strict=True)
             if part.whole
-            for key, h_D in zip(part.keys, self.backend.get(part.h_BD), strict=True)
+            for key, h_D in zip(part.keys, h_BD, strict=True)
         }
         if not whole:
             return [b""] * len(batch)
@@ -317,7 +322,7 @@ class Engine:
             feeds |= dict(zip(CANDIDATES, found, strict=True))
         outputs = self._stage("concept", feeds)
         names = ("concept_features_BE", "concept_gains_BE", "concept_edits_BE")
-        blocks = [np.split(self.backend.get(outputs[name]), width, axis=1) for name in names]
+        blocks = [np.split(array, width, axis=1) for array in self.backend.fetch([outputs[name] for name in names])]
         return [
             [_unpad(Edits(*(block[c][row] for block in blocks))) for c in range(len(work.concepts_C))]
             for row, work in enumerate(batch)

@@ -8,6 +8,7 @@ from steersman.v1.bundle_pb2 import Graph, Tolerance
 from steersman_service.bundle import SUFFIXES, Array
 from steersman_service.engine import Engine
 from steersman_service.errors import BundleError
+from steersman_service.index import Found, Terms
 
 FROM_FILES = ("items_ND", "biases_N")
 
@@ -27,6 +28,21 @@ def replay_golden(engine: Engine) -> None:
         except Exception as error:
             raise BundleError(file, f"does not run on its golden rows: {error}") from error
         _compare(file, graph, golden, outputs, tolerance)
+
+
+def replay_search(engine: Engine, what: str) -> None:
+    """Has the engine's exact index, which `what` names, find what the graph `search` found on its golden rows, by the same tolerance.
+
+    Raises BundleError with the difference.
+    """
+    golden = engine.bundle.golden["search"]
+    terms = [
+        Terms(eligible_N, tilts_N=tilts_N)
+        for eligible_N, tilts_N in zip(golden["eligible_BN"], golden["tilts_BN"], strict=True)
+    ]
+    found = engine.index.search(engine.backend.put(golden["query_BD"]), terms, [int(golden["k"])] * len(terms))
+    outputs = dict(zip(Found._fields, engine.backend.fetch(found), strict=True))
+    _compare(f"search, {what}", engine.bundle.graphs["search"], golden, outputs, _tolerance(engine))
 
 
 def _tolerance(engine: Engine) -> Tolerance:

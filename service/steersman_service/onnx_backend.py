@@ -32,6 +32,9 @@ class OnnxBackend:
         array: Array = tensor
         return array
 
+    def fetch(self, tensors: Sequence[Tensor]) -> list[Array]:
+        return [self.get(tensor) for tensor in tensors]
+
     def take(self, parts: Sequence[Tensor], rows: Array) -> Tensor:
         return np.concatenate(parts)[rows]
 

@@ -31,7 +31,7 @@ from steersman_service.controls import ControlReader
 from steersman_service.engine import Edits, Engine, Work
 from steersman_service.errors import StartupError
 from steersman_service.feature_service import FeatureService
-from steersman_service.golden import replay_golden
+from steersman_service.golden import replay_golden, replay_search
 from steersman_service.index_large import LargeIndex
 from steersman_service.items import Items
 from steersman_service.kv_cache import KeyValueCache
@@ -167,12 +167,22 @@ def _listen(server: grpc.aio.Server, settings: Settings) -> int:
 
 
 def _load_engine(settings: Settings, metrics: Metrics) -> Engine:
+    if settings.precision != "float32" and settings.backend != "torch":
+        raise StartupError(
+            f"precision {settings.precision}: the {settings.backend} backend has float32 alone; use torch"
+        )
     bundle = load_bundle(settings.bundle_folder, settings.backend)
     backend = load_backend(bundle, settings.backend, settings.device, settings.inference_threads)
     engine = Engine(bundle, backend)
     # A GPU reads a whole catalogue sooner than a CPU chooses what to read of it.
     if bundle.manifest.HasField("index") and backend.device == "cpu":
         engine.index = LargeIndex(bundle, backend, settings.inference_threads, approximate=settings.search == "auto")
+    elif backend.name == "torch" and (backend.device == "cuda" or settings.precision != "float32"):
+        # Imported here: a server on ONNX Runtime starts where torch is not installed.
+        from steersman_service.index_torch import TorchIndex
+
+        engine.index = TorchIndex(backend, engine.tables, settings.precision)
+        replay_search(engine, f"precision {settings.precision}")
     replay_golden(engine)
     kv_bytes = settings.kv_cache_mb << 20
     engine.key_values = KeyValueCache(kv_bytes)

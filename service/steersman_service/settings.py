@@ -43,6 +43,10 @@ class Settings(BaseSettings):
     search: Literal["auto", "exact"] = Field(
         "auto", description="auto takes the approximate index of a bundle that carries one; exact misses no item"
     )
+    precision: Literal["float32", "bfloat16", "float16"] = Field(
+        "float32",
+        description="Of the item table that the torch backend looks through; what it finds in half precision is scored in float32",
+    )
     queue_size: int = Field(256, ge=1, description="Requests that may wait; more are refused at once")
     max_batch: int = Field(64, ge=1, description="Most requests computed together")
     batch_ms: float = Field(

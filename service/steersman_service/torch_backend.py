@@ -1,4 +1,4 @@
-"""Runs a bundle's graphs in TorchScript, on a CPU or a GPU. The only file of the service that imports torch."""
+"""Runs a bundle's graphs in TorchScript, on a CPU or a GPU. It and index_torch.py alone import torch in the service."""
 
 import warnings
 from collections.abc import Mapping, Sequence
@@ -16,8 +16,12 @@ except ImportError:
     raise StartupError("backend torch: torch is not installed; install it, or use the onnx backend") from None
 
 
+# Larger arrays are those of a bundle, brought once: memory that is pinned stays so.
+MOST_PINNED_BYTES = 64 << 20
+
+
 class TorchBackend:
-    """Tensors are torch's."""
+    """Tensors are torch's. A GPU is told what to do, array by array and graph by graph, and waited for in `get` and `fetch` alone."""
 
     name = "torch"
 
@@ -32,11 +36,22 @@ class TorchBackend:
 
     def put(self, array: Array) -> torch.Tensor:
         # A mapped file is read-only, which a tensor cannot be: such an array is copied.
-        return torch.from_numpy(np.require(array, requirements=["C", "W"])).to(self.device)
+        tensor = torch.from_numpy(np.require(array, requirements=["C", "W"]))
+        if self.device == "cpu":
+            return tensor
+        # From pinned memory a copy waits for nothing that was asked for before it.
+        pinned = tensor.pin_memory() if tensor.nbytes <= MOST_PINNED_BYTES else tensor
+        return pinned.to(self.device, non_blocking=True)
 
     def get(self, tensor: torch.Tensor) -> Array:
         array: Array = tensor.cpu().numpy()
         return array
+
+    def fetch(self, tensors: Sequence[torch.Tensor]) -> list[Array]:
+        hosts = [tensor.to("cpu", non_blocking=True) for tensor in tensors]
+        if self.device != "cpu":
+            torch.cuda.current_stream().synchronize()
+        return [host.numpy() for host in hosts]
 
     def take(self, parts: Sequence[torch.Tensor], rows: Array) -> torch.Tensor:
         with torch.inference_mode():
@@ -45,7 +60,8 @@ class TorchBackend:
 
     def run(self, graph: str, feeds: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         spec = self._graphs[graph]
-        with torch.inference_mode():
+        # As they are: what the executor would make of a graph on a GPU, it would make of every new shape, in the middle of a call.
+        with torch.inference_mode(), cast(Any, torch.jit).optimized_execution(False):
             outputs = self._modules[graph](*(feeds[tensor.name] for tensor in spec.inputs))
         if isinstance(outputs, torch.Tensor):
             outputs = (outputs,)
@@ -57,6 +73,22 @@ class TorchBackend:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", DeprecationWarning)
                 load: Any = torch.jit.load
-                return cast(torch.jit.ScriptModule, load(bundle.folder / file, map_location=self.device))
+                module = cast(torch.jit.ScriptModule, load(bundle.folder / file, map_location=self.device))
         except Exception as error:
             raise BundleError(file, f"torch does not load it: {error}") from error
+        move_constants(module, self.device)
+        return module
+
+
+def move_constants(module: torch.jit.ScriptModule, device: str) -> None:
+    """Has a traced graph make its tensors on `device`.
+
+    Tracing writes down where the example lay (`torch.arange(..., device="cpu")`), and `map_location` does not change it. As in
+    openai/CLIP, clip/clip.py, `load`.
+    """
+    for part in module.modules():
+        compiled = cast(Any, part)._c
+        for method in compiled._method_names():
+            for node in compiled._get_method(method).graph.findAllNodes("prim::Constant"):
+                if node.output().type().kind() == "DeviceObjType":
+                    node.s_("value", device)

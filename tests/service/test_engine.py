@@ -53,7 +53,7 @@ class Counting:
 
     def __init__(self, backend: Backend) -> None:
         self.name, self.device = backend.name, backend.device
-        self.put, self.get, self.take = backend.put, backend.get, backend.take
+        self.put, self.get, self.fetch, self.take = backend.put, backend.get, backend.fetch, backend.take
         self._run = backend.run
         self.calls: list[tuple[str, tuple[int, ...]]] = []
 
@@ -324,7 +324,7 @@ class NotesCandidates:
 
     def __init__(self, backend: Backend, shape: tuple[int, int]) -> None:
         self.name, self.device = backend.name, backend.device
-        self.put, self.get, self.take = backend.put, backend.get, backend.take
+        self.put, self.get, self.fetch, self.take = backend.put, backend.get, backend.fetch, backend.take
         self.backend = backend
         self.noted: dict[str, Array] = {}
         self._padding: dict[str, Array] = {
