@@ -34,6 +34,7 @@ def write(out: Path, rows: Sequence[Mapping[str, Any]], about: Mapping[str, Any]
         "",
         *("| " + " | ".join(row) + " |" for row in table),
         "",
+        *(f"Does not replay the golden rows, {what}" for what in about["failed"]),
         *(f"Left out, for want of time: {what}." for what in about["left_out"]),
     ]
     (out / "gpu.md").write_text("\n".join(lines).rstrip() + "\n")

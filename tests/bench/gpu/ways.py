@@ -9,6 +9,7 @@ import onnxruntime as ort
 from steersman_service.backend import Backend
 from steersman_service.bundle import Array, Bundle
 from steersman_service.engine import Answer, Edits, Engine, Work
+from steersman_service.errors import BundleError
 from steersman_service.golden import replay_golden, replay_search
 from steersman_service.index_torch import Precision, TorchIndex
 from steersman_service.onnx_backend import PROVIDERS, OnnxBackend, OnnxDeviceBackend
@@ -34,17 +35,21 @@ class Way(NamedTuple):
         return engine
 
 
-def ways(bundle: Bundle, device: str) -> Iterator[Way]:
-    """Those that are there; their golden rows are replayed."""
+def ways(bundle: Bundle, device: str, failed: list[str]) -> Iterator[Way]:
+    """Those that are there and replay the golden rows; of the others `failed` is told why not."""
     torch_backend = TorchBackend(bundle, device, 0)
     found = [Way(f"torch, {precision}", torch_backend, precision) for precision in get_args(Precision)]
     if PROVIDERS["cuda"] in ort.get_available_providers() or device == "cpu":
         found.append(Way("onnx", OnnxDeviceBackend(bundle, 0, device), None))
     for way in found:
         engine = way.engine(bundle)
-        replay_golden(engine)
-        replay_search(engine, way.name)
-        yield way
+        try:
+            replay_golden(engine)
+            replay_search(engine, way.name)
+        except BundleError as error:
+            failed.append(f"{way.name}: {error}")
+        else:
+            yield way
 
 
 def requests(bundle: Bundle, count: int, rng: np.random.Generator) -> list[Work]:
