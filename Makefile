@@ -9,7 +9,7 @@ READY := $(VENV)/.ready
 BUNDLE := $(DATA)/bundles/current
 
 .DEFAULT_GOAL := help
-.PHONY: help setup proto proto-check lint types test docs docs-check deploy-check interop train serve loadtest bench bench-engine bench-gpu bench-million bench-train clean
+.PHONY: help setup proto proto-check lint types test docs docs-check deploy-check interop train serve loadtest bench bench-engine bench-gpu bench-million bench-curves bench-train clean
 
 help: ## This list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 22
@@ -107,6 +107,11 @@ bench-gpu: $(READY) ## The engine on a GPU, by hand: checked against the CPU and
 WORK ?= $(DATA)/million
 bench-million: $(READY) ## A million items, by hand: the indexes against the plain exact scan, of BUNDLE, with HISTORIES
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.bench.million --bundle $(BUNDLE) --histories $(HISTORIES) --work $(WORK) --out $(DATA)/million_report
+
+# Of a bundle with the graphs `keep` and `append`; the report goes to CURVES. SESSIONS="1000 10000 100000" holds so many, which takes 2 GB.
+CURVES ?= $(DATA)/curves
+bench-curves: $(BUNDLE) ## How cost grows with history, catalogue, controls, batch and sessions held, by hand: of BUNDLE, with plots
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.bench.curves --bundle $(BUNDLE) --out $(CURVES) $(if $(SESSIONS),--sessions $(SESSIONS))
 
 # The peers' virtual environment and checkout: `python -m tests.bench.train_speed --help`. Without them Steersman is measured alone.
 DATASET ?= movielens-100k
