@@ -70,10 +70,17 @@ def loaded(address: str, log: Path) -> Iterator[None]:
 
 @contextmanager
 def burst(address: str, callers: int) -> Iterator[None]:
-    """So many callers at once, each of which asks again as soon as it has its answer."""
+    """So many calls at once, each of which takes a while, and again as soon as all have their answers."""
     with grpc.insecure_channel(address) as channel:
         stub = RecommendationServiceStub(channel)
-        with repeating(*[lambda: stub.Recommend(RecommendRequest(), timeout=CALL_SECONDS)] * callers):
+        request = RecommendRequest(controls=[Control(concept="genres:Horror", operation=OPERATION_ADD, strength=1)])
+
+        def visit() -> None:
+            for call in [stub.Recommend.future(request, timeout=CALL_SECONDS) for _ in range(callers)]:
+                with suppress(grpc.RpcError):
+                    call.result()
+
+        with repeating(visit):
             yield
 
 
