@@ -400,3 +400,13 @@ async def test_who_is_alone_and_quick_does_not_leave_the_event_loop(seconds: flo
     # The first one teaches how long it takes.
     assert [thread == own for thread in engine.threads] == [False, *[inline] * 5]
     await batcher.close()
+
+
+@pytest.mark.usefixtures("known_pace")
+async def test_who_cannot_wait_for_what_is_being_computed_is_refused(batcher: Batcher, engine: GatedEngine) -> None:
+    first = submit(batcher, 1, positions=60_000)
+    await engine.computing()
+    with pytest.raises(DeadlineTooNear):
+        await submit(batcher, 2, timeout_seconds=30.0)
+    engine.release()
+    assert await first == 1

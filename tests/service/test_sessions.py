@@ -238,6 +238,16 @@ async def test_scripts_forgotten_by_the_server_are_sent_again(valkey: EmbeddedVa
     await store.close()
 
 
+async def test_a_connection_that_was_closed_meanwhile_is_replaced(valkey: EmbeddedValkey, redis: Redis) -> None:
+    store = connect(valkey.url)
+    await store.append("stale", events(1))
+    for _ in range(3):
+        redis.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")  # type: ignore[no-untyped-call]
+        found = await asyncio.gather(*(store.get("stale") for _ in range(4)))
+        assert [state.total_events for state in found if state] == [1] * 4
+    await store.close()
+
+
 async def test_a_store_that_is_down_is_unavailable_and_comes_back_with_everything(tmp_path: Path) -> None:
     server = EmbeddedValkey.start(tmp_path)
     store = connect(server.url)
