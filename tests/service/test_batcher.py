@@ -407,6 +407,7 @@ async def test_who_cannot_wait_for_what_is_being_computed_is_refused(batcher: Ba
     first = submit(batcher, 1, positions=60_000)
     await engine.computing()
     with pytest.raises(DeadlineTooNear):
-        await submit(batcher, 2, timeout_seconds=30.0)
+        async with asyncio.timeout(10):  # it is refused at once
+            await submit(batcher, 2, timeout_seconds=30.0)
     engine.release()
     assert await first == 1
