@@ -14,10 +14,11 @@ from steersman_training import commands
 from steersman_training.attributes import AttributeValues
 from steersman_training.data import Dataset, load
 from steersman_training.fit import Fit, FitConfig
+from steersman_training.meaning import Sides
 from steersman_training.recommender import Recommender, RecommenderConfig
 from steersman_training.sae import SaeConfig, train_sae
 from steersman_training.sequences import Split, split_leave_one_out
-from steersman_training.sweep import Grid, cells, load_recommender, sweep, table
+from steersman_training.sweep import Grid, cells, linear_correlation, load_recommender, sweep, table
 
 BASE = SaeConfig(features=32, active=4, epochs=4, batch_size=256, learning_rate=1e-2)
 GRID = Grid(
@@ -108,6 +109,7 @@ def test_an_autoencoder_that_loses_little_keeps_the_lists(
     assert 0.8 < fine.kept < 1.2
     assert fine.stable is None
     assert 0 < fine.corr_item < 1
+    assert fine.corr_item_linear == coarse.corr_item_linear
     assert fine.active == pytest.approx(16, rel=0.1)
     assert coarse.active == pytest.approx(1, rel=0.1)
 
@@ -124,6 +126,28 @@ def test_the_same_autoencoder_twice_is_stable(
     same = sweep(model, split, values, cells(grid, BASE), tmp_path / "same", Silent())[0].figures.stable
     assert apart is not None
     assert same == pytest.approx(1)
+
+
+def test_the_linear_read_out_finds_what_no_single_neuron_tells() -> None:
+    x_SD = torch.randn(4000, 8, generator=torch.Generator().manual_seed(0))
+    told_SV = torch.stack([x_SD.sum(1), x_SD[:, 0]], dim=1) + 5
+    noise_SV = torch.randn(4000, 1, generator=torch.Generator().manual_seed(1))
+    states = Sides(x_SD[:2000], x_SD[2000:])
+    assert linear_correlation(states, Sides(told_SV[:2000], told_SV[2000:])) == pytest.approx(1)
+    assert abs(linear_correlation(states, Sides(noise_SV[:2000], noise_SV[2000:]))) < 0.1
+
+
+def test_rows_of_a_version_that_measured_less_are_still_read(
+    model: Recommender, split: Split, values: AttributeValues, tmp_path: Path
+) -> None:
+    out, todo = tmp_path / "sweep.jsonl", cells(GRID, BASE)[:1]
+    sweep(model, split, values, todo, out, Silent())
+    entry = json.loads(out.read_text())
+    del entry["figures"]["corr_item_linear"]
+    out.write_text(json.dumps(entry) + "\n")
+    (row,) = sweep(model, split, values, todo, out, Silent())
+    assert row.figures.corr_item_linear is None
+    assert [line["corr_item_linear"] for line in table([row])] == ["-"]
 
 
 def test_the_table_names_what_differs(

@@ -97,6 +97,9 @@ class Figures:
     """Share of live features whose best match in an autoencoder of another seed has a decoder cosine of at least 0.7; None: one seed."""
     seconds: float
     """Of training one autoencoder."""
+    corr_item_linear: float | None = None
+    """What `corr_item` is of the best weighted sum of all neurons (least squares): what the state tells linearly, whatever its features.
+    None: a row of a version that did not measure it."""
 
 
 class Row(NamedTuple):
@@ -244,7 +247,8 @@ class _Ground:
             amount = truth(values, self.chosen, self.measured).amount
             best, best_neuron = (_best_correlation(units, amount) for units in (features, neurons))
             figures |= {f"corr_{name}": best, f"corr_{name}_x_neuron": best / max(best_neuron, 1e-9)}
-        return figures
+        amount = item_truth(values, self.chosen, self.measured).amount
+        return figures | {"corr_item_linear": linear_correlation(Sides(self.chosen.h_SD, self.measured.h_SD), amount)}
 
     def _lists(self, sae: SparseAutoencoder) -> dict[str, float]:
         after = [people.lists(sae.reconstruct(people.h_BD)) for people in self.people]
@@ -276,6 +280,18 @@ def _best_correlation(units: Sides, amount: Sides) -> float:
         return 0.0
     best_V = correlations(units.chosen, amount.chosen).argmax(0)
     return float(correlations(take(units.measured, best_V), amount.measured).diagonal().mean())
+
+
+def linear_correlation(states: Sides, amount: Sides) -> float:
+    """Of the least-squares read-out of whole states for each value, fitted on the chosen ones, on the measured ones; mean over values."""
+    if amount.chosen.shape[1] == 0:
+        return 0.0
+    x_SD, y_SV = states.chosen.double(), amount.chosen.double()
+    mean_D = x_SD.mean(0)
+    x_SD = x_SD - mean_D
+    weights_DV = torch.linalg.pinv(x_SD.T @ x_SD, hermitian=True) @ (x_SD.T @ (y_SV - y_SV.mean(0)))
+    told_SV = (states.measured.double() - mean_D) @ weights_DV
+    return float(correlations(told_SV, amount.measured).diagonal().mean())
 
 
 def table(rows: list[Row]) -> Iterator[dict[str, str]]:
