@@ -17,6 +17,8 @@ class Catalogue:
     """Feature f is row f, concept c is row c."""
 
     features: list[Feature]
+    labels: list[str]
+    """Of the features."""
     concepts: list[Concept]
     concept_rows: dict[str, int]
     """Row of a concept by its name."""
@@ -27,6 +29,7 @@ class Catalogue:
         if [feature.id for feature in features] != list(range(len(features))):
             raise BundleError("features.parquet", "row f is not feature f")
         self.features, self.concepts = features, concepts
+        self.labels = [feature.label for feature in features]
         self.concept_rows = {concept.name: row for row, concept in enumerate(concepts)}
         self._texts = [_text(feature) for feature in features]
 

@@ -1,6 +1,7 @@
 """Validates controls, and maps them to what the graphs take. What an edit does to a state is the graphs' affair."""
 
 from collections.abc import Iterable, Iterator, Sequence
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -28,6 +29,10 @@ from steersman_service.tilts import check_attribute, tilts
 
 OPERATIONS = frozenset(Operation.values()) - {OPERATION_UNSPECIFIED}
 ADD_ONLY = {"concept": "a concept", "attribute": "an attribute"}
+# Controls on features that a reader knows to be sound, and what it keeps of them: those of a user come again with every request. A
+# control that takes more bytes carries fields that nobody knows.
+KNOWN_CONTROLS = 4096
+KNOWN_BYTES = 256
 
 
 class Source(NamedTuple):
@@ -56,9 +61,22 @@ class Steering(NamedTuple):
         of_concepts = iter(concept_edits)
         for applied in self.applied:
             if applied.control.WhichOneof("target") == "concept":
-                edits = _feature_edits(next(of_concepts), catalogue)
-                applied.edits.extend(sorted(edits, key=lambda edit: -abs(edit.strength)))
+                rows = zip(*(part.tolist() for part in next(of_concepts)), strict=True)
+                add, labels = applied.edits.add, catalogue.labels
+                # Made where they stay: a list of them would be copied.
+                for feature, gain, strength in sorted(rows, key=lambda row: -abs(row[2])):
+                    add(feature_id=feature, label=labels[feature], gain=gain, strength=strength)
         return self.applied
+
+
+class _FeatureControl(NamedTuple):
+    """A sound control on a feature."""
+
+    applied: AppliedControl
+    """As it is answered. Nobody changes it."""
+    feature: int
+    gain: float
+    strength: float
 
 
 class ControlReader:
@@ -80,6 +98,7 @@ class ControlReader:
         self._replacements = replacements
         self._max_controls = max_controls
         self._max_strength = max_strength
+        self._known = lru_cache(KNOWN_CONTROLS)(self._know)
 
     def check(self, *sources: Source) -> list[Violation]:
         """What is wrong with the controls, taken together."""
@@ -89,39 +108,63 @@ class ControlReader:
     def read(self, *sources: Source) -> Steering:
         """Maps controls that `check` has nothing against. Raises StaleFeature for one of another bundle."""
         applied: list[AppliedControl] = []
+        features: list[_FeatureControl] = []
+        concepts: list[Control] = []
+        attributes: list[Control] = []
         for source in sources:
             for index, control in enumerate(source.controls):
-                edits = []
-                if control.HasField("feature"):
-                    path = f"{source.path}[{index}].feature.bundle_version"
-                    self.check_version(path, control.feature.bundle_version, control.feature.id)
-                    label = self._catalogue.features[control.feature.id].label
-                    edits = [
-                        FeatureEdit(
-                            feature_id=control.feature.id, label=label, gain=_gain(control), strength=_added(control)
-                        )
-                    ]
-                applied.append(AppliedControl(control=control, source=source.kind, edits=edits))
-        features, concepts, attributes = (
-            [entry.control for entry in applied if entry.control.HasField(target)]
-            for target in ("feature", "concept", "attribute")
-        )
+                target = control.WhichOneof("target")
+                if target == "feature":
+                    known = self._sound(control, source.kind)
+                    if known is None:  # it is of another bundle, or larger than what is kept
+                        path = f"{source.path}[{index}].feature.bundle_version"
+                        self.check_version(path, control.feature.bundle_version, control.feature.id)
+                        known = self._feature_control(control, source.kind)
+                    features.append(known)
+                    applied.append(known.applied)
+                else:
+                    (concepts if target == "concept" else attributes).append(control)
+                    applied.append(AppliedControl(control=control, source=source.kind))
         return Steering(
-            _edits(features),
+            Edits(
+                np.array([control.feature for control in features], np.int64),
+                np.array([control.gain for control in features], np.float32),
+                np.array([control.strength for control in features], np.float32),
+            ),
             np.array([self._catalogue.concept_rows[control.concept] for control in concepts], np.int64),
             np.array([control.strength for control in concepts], np.float32),
             tilts(attributes, self._items),
             applied,
         )
 
+    def _sound(self, control: Control, kind: ControlSource) -> _FeatureControl | None:
+        """A control on a feature, if nothing is wrong with it. None says nothing."""
+        serialized = control.SerializeToString()
+        return self._known(serialized, kind) if len(serialized) <= KNOWN_BYTES else None
+
+    def _know(self, serialized: bytes, kind: ControlSource) -> _FeatureControl | None:
+        control = Control.FromString(serialized)
+        stale = control.feature.bundle_version != self._version
+        if not control.HasField("feature") or stale or any(self._check_control("", control)):
+            return None
+        return self._feature_control(control, kind)
+
+    def _feature_control(self, control: Control, kind: ControlSource) -> _FeatureControl:
+        feature, gain, strength = control.feature.id, _gain(control), _added(control)
+        edit = FeatureEdit(feature_id=feature, label=self._catalogue.labels[feature], gain=gain, strength=strength)
+        return _FeatureControl(AppliedControl(control=control, source=kind, edits=[edit]), feature, gain, strength)
+
     def _check_source(self, source: Source) -> Iterator[Violation]:
         if len(source.controls) > self._max_controls:
             yield Violation(source.path, f"{len(source.controls)} controls; at most {self._max_controls}")
             return
         for index, control in enumerate(source.controls):
-            path = f"{source.path}[{index}]"
-            yield from self._check_target(path, control)
-            yield from self._check_strength(path, control)
+            if self._sound(control, source.kind) is None:
+                yield from self._check_control(f"{source.path}[{index}]", control)
+
+    def _check_control(self, path: str, control: Control) -> Iterator[Violation]:
+        yield from self._check_target(path, control)
+        yield from self._check_strength(path, control)
 
     def _check_target(self, path: str, control: Control) -> Iterator[Violation]:
         target = control.WhichOneof("target")
@@ -184,22 +227,14 @@ def _repeated_sets(sources: Iterable[Source]) -> Iterator[Violation]:
     first: dict[int, str] = {}
     for source in sources:
         for index, control in enumerate(source.controls):
-            path = f"{source.path}[{index}]"
-            if control.operation == OPERATION_SET and first.setdefault(control.feature.id, path) != path:
-                other = first[control.feature.id]
-                yield Violation(path, f"a second SET on feature {control.feature.id}, beside {other}")
-
-
-def _edits(controls: Sequence[Control]) -> Edits:
-    """DESIGN, "The mathematics": add (1, s), set (0, s), scale (g, 0), ablate (0, 0)."""
-    return Edits(
-        np.array([control.feature.id for control in controls], np.int64),
-        np.array([_gain(control) for control in controls], np.float32),
-        np.array([_added(control) for control in controls], np.float32),
-    )
+            if control.operation == OPERATION_SET:
+                path = f"{source.path}[{index}]"
+                if (other := first.setdefault(control.feature.id, path)) != path:
+                    yield Violation(path, f"a second SET on feature {control.feature.id}, beside {other}")
 
 
 def _gain(control: Control) -> float:
+    """DESIGN, "The mathematics": add (1, s), set (0, s), scale (g, 0), ablate (0, 0)."""
     if control.operation == OPERATION_SCALE:
         return control.strength
     return 1.0 if control.operation == OPERATION_ADD else 0.0
@@ -208,11 +243,3 @@ def _gain(control: Control) -> float:
 def _added(control: Control) -> float:
     """In units of the feature's scale."""
     return 0.0 if control.operation == OPERATION_SCALE else control.strength
-
-
-def _feature_edits(edits: Edits, catalogue: Catalogue) -> list[FeatureEdit]:
-    rows = zip(*(part.tolist() for part in edits), strict=True)
-    return [
-        FeatureEdit(feature_id=feature, label=catalogue.features[feature].label, gain=gain, strength=strength)
-        for feature, gain, strength in rows
-    ]

@@ -322,9 +322,10 @@ class Engine:
             feeds |= dict(zip(CANDIDATES, found, strict=True))
         outputs = self._stage("concept", feeds)
         names = ("concept_features_BE", "concept_gains_BE", "concept_edits_BE")
-        blocks = [np.split(array, width, axis=1) for array in self.backend.fetch([outputs[name] for name in names])]
+        fetched = self.backend.fetch([outputs[name] for name in names])
+        blocks = [array.reshape(len(batch), width, -1) for array in fetched]
         return [
-            [_unpad(Edits(*(block[c][row] for block in blocks))) for c in range(len(work.concepts_C))]
+            [_unpad(Edits(*(block[row, c] for block in blocks))) for c in range(len(work.concepts_C))]
             for row, work in enumerate(batch)
         ]
 

@@ -61,7 +61,7 @@ class RecommendationService(RecommendationServiceServicer):
     list_change: ListChange
 
     async def Recommend(self, request: pb.RecommendRequest, context: Context) -> pb.RecommendResponse:
-        requested = Source("controls", CONTROL_SOURCE_REQUEST, request.controls)
+        requested = Source("controls", CONTROL_SOURCE_REQUEST, list(request.controls))
         tenant = _tenant(context)
         raise_if_any([*self._check(request), *_check_tenant(tenant), *self.controls.check(requested)])
         past = await self._past(request)

@@ -129,6 +129,23 @@ def test_every_operation_comes_back_as_applied(server: Running, bundle: Bundle, 
         assert applied.edits[0].label
 
 
+def test_controls_that_were_seen_before_are_answered_and_refused_as_new_ones_are(
+    server: Running, bundle: Bundle, session: str, feature: int
+) -> None:
+    one = control(bundle, feature, OPERATION_SET, 0.4321)
+    first, second = (ask(server, session_id=session, controls=[one]) for _ in range(2))
+    (applied,) = first.applied_controls
+    assert list(second.applied_controls) == [applied]
+    server.session.SetControls(SetControlsRequest(session_id=session, controls=[one]))
+    (sticky,) = ask(server, session_id=session).applied_controls
+    assert (sticky.source, applied.source) == (CONTROL_SOURCE_SESSION, CONTROL_SOURCE_REQUEST)
+    assert (sticky.control, sticky.edits) == (applied.control, applied.edits)
+    assert wrong(server, session_id=session, controls=[one]).fields.keys() == {"controls[0]"}
+    too_strong = control(bundle, feature, OPERATION_SET, 1e9)
+    for _ in range(2):
+        assert wrong(server, controls=[too_strong]).fields.keys() == {"controls[0].strength"}
+
+
 def test_a_concept_is_the_edits_that_it_comes_down_to(server: Running, bundle: Bundle) -> None:
     steered = ask(server, controls=[horror(0.1)])  # small: as requests, its edits must keep to the limit on strength
     edits = steered.applied_controls[0].edits

@@ -21,7 +21,6 @@ from steersman_training.graphs import (
     Solver,
     Upper,
     _newton_step,
-    _solve,
 )
 from steersman_training.recommender import Recommender, RecommenderConfig, last_position
 from steersman_training.sae import SaeConfig, SparseAutoencoder, measure_sae, train_sae
@@ -189,11 +188,15 @@ def test_the_newton_step_is_that_of_a_direct_solver() -> None:
 
 def test_a_system_of_the_worst_condition_is_solved_exactly() -> None:
     generator = torch.Generator().manual_seed(8)
-    # One direction that all features share, and next to nothing else: the largest eigenvalue is M, the smallest the ridge.
-    a = torch.ones(1, 1, 128, 128).double()
-    b = torch.randn(1, 1, 128, generator=generator).double()
-    exact = torch.linalg.solve(a + 0.02 * torch.eye(128), b)
-    torch.testing.assert_close(_solve(a, b, 0.02), exact, rtol=1e-7, atol=1e-7)
+    # All features do the same: beside the ridge there is one direction, M times as strong as any of them.
+    jacobian = torch.randn(1, 1, 40, 1, generator=generator).double().expand(-1, -1, -1, 128)
+    now, wanted = (torch.randn(1, 1, 40, generator=generator).double().softmax(-1) for _ in range(2))
+    metric = (now + wanted) / 2
+    centred = jacobian - (metric[..., None] * jacobian).sum(-2, keepdim=True)
+    fisher = torch.einsum("bckm,bck,bckn->bcmn", centred, metric, centred)
+    ridge = 0.02 * 1.02 * torch.diag_embed(fisher.diagonal(dim1=-2, dim2=-1))
+    exact = torch.linalg.solve(fisher + ridge, torch.einsum("bckm,bck->bcm", jacobian, wanted - now))
+    torch.testing.assert_close(_newton_step(jacobian, now, wanted, 0.02), exact, rtol=1e-7, atol=1e-7)
 
 
 def test_concepts_raise_what_they_name_and_none_is_without_effect(edit: Edit) -> None:

@@ -4,7 +4,6 @@ Dimensions: B batch, T time, P = T + 1 positions, D hidden, E edits, C concepts 
 N items, K top-k or candidates.
 """
 
-import math
 from typing import NamedTuple
 
 import torch
@@ -18,10 +17,6 @@ MOST_CANDIDATES = 512
 """Best items of a user on which a concept may be solved."""
 NEWTON_STEPS = 2
 """Of a concept's solution: the tilt is approached in as many equal parts."""
-ROUNDING = 16
-"""Of single precision, as -ln(2^-23)."""
-LAST_STEPS = 2
-"""Of the solution in double precision: they square what single precision has left, which the condition has enlarged."""
 INELIGIBLE = -1e4
 """Score of candidates that may not be returned (minus infinity before): they weigh nothing."""
 TINY = 1e-30
@@ -170,14 +165,14 @@ class SolvedConcepts(nn.Module):
         items_BKD = F.embedding(candidates_BK, items_ND).double()
         scores_B1K = candidate_scores_BK.clamp_min(INELIGIBLE).double().unsqueeze(1)
         jacobian_BCKM = items_BKD.unsqueeze(1) @ self.directions_XMD[concepts_BC].double().transpose(-1, -2)
-        lean_BCK = self.leans_XN[concepts_BC.unsqueeze(-1), candidates_BK.unsqueeze(1)]
+        rows_BCK = concepts_BC.unsqueeze(-1) * self.leans_XN.shape[1] + candidates_BK.unsqueeze(1)
+        lean_BCK = F.embedding(rows_BCK, self.leans_XN.view(-1, 1)).squeeze(-1)
         tilts_BCK = lean_BCK * (self.tilts_X[concepts_BC] * concept_strengths_BC).unsqueeze(-1)
-        weights_BCM = torch.zeros_like(jacobian_BCKM[:, :, 0])
+        now_BCK, weights_BCM = scores_B1K.softmax(-1), jacobian_BCKM.new_zeros(())
         for step in range(1, NEWTON_STEPS + 1):
-            moved_BCK = (jacobian_BCKM @ weights_BCM.unsqueeze(-1)).squeeze(-1)
             wanted_BCK = (scores_B1K + tilts_BCK * (step / NEWTON_STEPS)).softmax(-1)
-            now_BCK = (scores_B1K + moved_BCK).softmax(-1)
             weights_BCM = weights_BCM + _newton_step(jacobian_BCKM, now_BCK, wanted_BCK, self.ridge)
+            now_BCK = (scores_B1K + (jacobian_BCKM @ weights_BCM.unsqueeze(-1)).squeeze(-1)).softmax(-1)
         edits_BE = weights_BCM.flatten(1).float()
         return ConceptEdits(self.features_XM[concepts_BC].flatten(1), torch.ones_like(edits_BE), edits_BE)
 
@@ -185,43 +180,29 @@ class SolvedConcepts(nn.Module):
 def _newton_step(jacobian_BCKM: Tensor, now_BCK: Tensor, wanted_BCK: Tensor, ridge: float) -> Tensor:
     """The change of weights that brings one distribution to another, in the Fisher metric half way between them. (B, C, M)
 
-    Each feature's strength is measured by what it does (its curvature, and `ridge` of the mean, since it may do next to nothing), and the
-    ridge is relative to that: the condition is at most 1 + M / ridge.
+    With F the Fisher matrix, (F + ridge diag(c)) w = slope. The ridge of a feature is relative to what it does: c is its curvature, F's
+    diagonal, and `ridge` of the mean one, since it may do next to nothing. Beside that scale the condition is at most 1 + M / ridge.
     """
-    weighed_BCKM = jacobian_BCKM * (0.5 * (now_BCK + wanted_BCK)).unsqueeze(-1)
-    mean_BCM = weighed_BCKM.sum(-2)
-    fisher_BCMM = jacobian_BCKM.transpose(-1, -2) @ weighed_BCKM - mean_BCM.unsqueeze(-1) * mean_BCM.unsqueeze(-2)
-    curvature_BCM = fisher_BCMM.diagonal(dim1=-2, dim2=-1)
-    scale_BCM = (curvature_BCM + ridge * curvature_BCM.mean(-1, keepdim=True)).clamp_min(TINY).rsqrt()
-    scaled_BCMM = fisher_BCMM * scale_BCM.unsqueeze(-1) * scale_BCM.unsqueeze(-2)
-    slope_BCM = ((wanted_BCK - now_BCK).unsqueeze(-2) @ jacobian_BCKM).squeeze(-2)
-    return _solve(scaled_BCMM, slope_BCM * scale_BCM, ridge) * scale_BCM
+    count = jacobian_BCKM.shape[-1]
+    identity_MM = torch.eye(count, dtype=jacobian_BCKM.dtype, device=jacobian_BCKM.device)
+    metric_BCK = 0.5 * (now_BCK + wanted_BCK)
+    centred_BCKM = jacobian_BCKM - metric_BCK.unsqueeze(-2) @ jacobian_BCKM
+    fisher_BCMM = centred_BCKM.transpose(-1, -2) @ (centred_BCKM * metric_BCK.unsqueeze(-1))
+    floor_BC11 = (fisher_BCMM * (identity_MM * (ridge * ridge / count))).sum((-1, -2), keepdim=True).clamp_min(TINY)
+    ridged_BCMM = fisher_BCMM * (1 + ridge * identity_MM) + floor_BC11 * identity_MM
+    slope_BC1M = (wanted_BCK - now_BCK).unsqueeze(-2) @ centred_BCKM
+    return (slope_BC1M @ _inverse(ridged_BCMM)).squeeze(-2)
 
 
-def _solve(a_BCMM: Tensor, b_BCM: Tensor, ridge: float) -> Tensor:
-    """Solves (A + ridge I) x = b, A having no entry beyond 1 and no negative eigenvalue: ONNX has no linear solve.
-
-    The inverse by Newton's iteration (Schulz 1933), X <- X (2 I - A X): what is missing of it, I - A X, is squared at each step, from at
-    most 1 - ridge / (M + ridge) on. An error of rounding is squared away like any other, so all but the last LAST_STEPS steps are in single
-    precision. Conjugate gradients take as many steps as there are unknowns, each of many small operations, and fewer end where rounding
-    leads them: backends would differ.
-    """
-    count = a_BCMM.shape[-1]
-    identity_MM = torch.eye(count, dtype=a_BCMM.dtype, device=a_BCMM.device)
-    ridged_BCMM = a_BCMM + ridge * identity_MM
-    largest_BC11 = ridged_BCMM.abs().sum(-1, keepdim=True).amax(-2, keepdim=True)  # no eigenvalue is larger
-    inverse_BCMM = _approach(
-        ridged_BCMM.float(), (identity_MM / largest_BC11).float(), math.ceil(math.log2(ROUNDING * (1 + count / ridge)))
-    )
-    inverse_BCMM = _approach(ridged_BCMM, inverse_BCMM.double(), LAST_STEPS)
-    return (inverse_BCMM @ b_BCM.unsqueeze(-1)).squeeze(-1)
-
-
-def _approach(a_BCMM: Tensor, inverse_BCMM: Tensor, steps: int) -> Tensor:
-    """Newton's iteration for the inverse, from one that is near enough."""
-    twice_MM = 2 * torch.eye(a_BCMM.shape[-1], dtype=a_BCMM.dtype, device=a_BCMM.device)
-    for _ in range(steps):
-        inverse_BCMM = inverse_BCMM @ (twice_MM - a_BCMM @ inverse_BCMM)
+def _inverse(a_BCMM: Tensor) -> Tensor:
+    """Of each matrix. ONNX has neither this nor a linear solve, so a graph of ONNX takes ONNX Runtime's own."""
+    inverse_BCMM: Tensor
+    if torch.compiler.is_exporting():
+        inverse_BCMM = torch.onnx.ops.symbolic(
+            "com.microsoft::Inverse", (a_BCMM,), dtype=a_BCMM.dtype, shape=a_BCMM.shape, version=1
+        )
+    else:  # unlike `inv`, it does not wait for a GPU
+        inverse_BCMM = torch.linalg.inv_ex(a_BCMM).inverse
     return inverse_BCMM
 
 
