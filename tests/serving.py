@@ -47,8 +47,18 @@ class Failure(NamedTuple):
 
 
 def settings_for(data: Path, bundle: Path, **changes: Any) -> Settings:
-    """Free ports, and nothing outside of `data`."""
-    return Settings(**{"port": 0, "metrics_port": 0, "data": data, "bundle": bundle, "inference_threads": 1, **changes})
+    """Free ports, nothing outside of `data`, and no further process."""
+    return Settings(
+        **{
+            "port": 0,
+            "metrics_port": 0,
+            "data": data,
+            "bundle": bundle,
+            "inference_threads": 1,
+            "engine": "thread",
+            **changes,
+        }
+    )
 
 
 @contextmanager

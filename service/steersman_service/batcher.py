@@ -4,6 +4,7 @@ import asyncio
 import threading
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 from steersman_service.engine import Answer, Work
@@ -13,10 +14,15 @@ from steersman_service.pace import NOTHING, Load, Pace
 
 # What may be computed on the event loop, where nobody else waits for it. To hand it to the worker and back takes a tenth of that.
 INLINE_SECONDS = 0.002
+# How long before an engine is expected to be done with what it has it is given the next batch: to bring one there takes about that.
+LEAD_SECONDS = 0.003
 
 
 class Computes(Protocol):
     """What the batcher needs of an engine."""
+
+    depth: int
+    """Batches that it may be given at a time, from as many threads. It computes one after the other."""
 
     def run(self, batch: Sequence[Work]) -> list[Answer]: ...
     def positions(self, work: Work) -> int:
@@ -28,9 +34,9 @@ class Computed(NamedTuple):
 
     answer: Answer
     queue_seconds: float
-    """From submission to the start of its batch."""
+    """From submission until the engine was free for its batch."""
     inference_seconds: float
-    """Time of the whole batch."""
+    """Time of the whole batch, from then on."""
     batch_size: int
 
 
@@ -45,14 +51,26 @@ class _Job(NamedTuple):
     """Whether somebody has asked for it."""
 
 
+@dataclass(eq=False)
+class _Batch:
+    """What the engine was given."""
+
+    jobs: Sequence[_Job]
+    load: Load
+    started: float | None = None
+    """When the engine was free for it. None: it computes another one."""
+
+
 class Batcher:
-    """A bounded queue before an engine that runs in one thread at a time.
+    """A bounded queue before an engine.
 
     A worker thread takes work from the queue by itself, as soon as it has computed what it had: it waits neither for a batch to fill
     nor for the event loop to hand over the next one. While it computes, requests gather, and the next batch takes up to `max_batch`
     of them, as many as it is expected to compute in `batch_seconds`: who comes while it computes does not wait longer than that. Tenants
-    take turns, and each one's requests go oldest first. A request that is alone on the server, and quick, is computed on the
-    event loop itself: the way to the worker and back would be a good part of its time. It has to be made and used on one event loop.
+    take turns, and each one's requests go oldest first. There are as many workers as the engine takes batches at a time: of two, one
+    brings the next batch just before the engine is done with the one before, so that the engine does not wait for it. A request that is
+    alone on the server, and quick, is computed on the event loop itself, if the engine computes in the thread that calls it: the way to
+    the worker and back would be a good part of its time. It has to be made and used on one event loop.
     """
 
     def __init__(
@@ -65,7 +83,7 @@ class Batcher:
         on_batch: Callable[[Sequence[float]], None] = lambda waits_seconds: None,
         alone: Callable[[], bool] = lambda: False,
     ) -> None:
-        """`on_batch` is told, when a batch begins, how long each of its requests has waited, from the thread that computes it. `alone` says
+        """`on_batch` is told, when a batch begins, how long each of its requests has waited, from whichever thread. `alone` says
         whether there is one call on the server at most."""
         self._engine = engine
         self._queue_size = queue_size
@@ -80,10 +98,12 @@ class Batcher:
         self._spare: _Job | None = None
         self._pace = Pace()
         self._closing = False
-        self._computing = False
+        self._under_way: list[_Batch] = []
+        """What the engine was given, the one that it computes first."""
         self._done_at = 0.0
-        self._worker = threading.Thread(target=self._work, name="engine", daemon=True)
-        self._worker.start()
+        self._workers = [threading.Thread(target=self._work, name="engine", daemon=True) for _ in range(engine.depth)]
+        for worker in self._workers:
+            worker.start()
 
     @property
     def depth(self) -> int:
@@ -111,9 +131,10 @@ class Batcher:
                 if len(self._waiting) >= self._queue_size:
                     self._refuse_one(tenant, now)
                 self._waiting.put(job)
-                self._changed.notify()
+                if len(self._waiting) == 1 or self._early_seconds(now) <= 0:
+                    self._changed.notify()
         if inline:
-            self._compute([job])
+            self._compute(inline)
         try:
             return await job.done
         finally:
@@ -129,48 +150,77 @@ class Batcher:
         now, load = time.monotonic(), Load(1, self._engine.positions(work))
         job = _Job("", load, work, self._loop.create_future(), now, float("inf"), counts=False)
         with self._changed:
-            if self._closing or self._waiting or self._computing or self._spare:
+            if self._closing or self._waiting or self._under_way or self._spare:
                 return None
             self._spare = job
             self._changed.notify()
         return (await job.done).answer
 
     async def close(self) -> None:
-        """Computes what waits, takes nothing new, and ends the worker."""
+        """Computes what waits, takes nothing new, and ends the workers."""
         with self._changed:
             self._closing = True
-            self._changed.notify()
-        await asyncio.to_thread(self._worker.join)
-        # What the worker said last is heard of before this returns.
+            self._changed.notify_all()
+        for worker in self._workers:
+            await asyncio.to_thread(worker.join)
+        # What the workers said last is heard of before this returns.
         await asyncio.sleep(0)
 
     def _work(self) -> None:
         while batch := self._next():
             self._compute(batch)
 
-    def _next(self) -> list[_Job]:
-        """What the worker computes next, once there is anything. Nothing: there will be no more."""
+    def _next(self) -> _Batch | None:
+        """What a worker computes next, once it is time. None: there will be no more."""
         with self._changed:
             while True:
-                if not self._computing:
-                    if batch := self._take():
-                        return self._begin(batch)
-                    if self._closing and not self._waiting:
-                        return []
-                self._changed.wait()
+                early = self._early_seconds(time.monotonic())
+                if early <= 0:
+                    if jobs := self._take():
+                        return self._begin(jobs)
+                    early = float("inf")
+                if self._closing and not self._waiting and not self._spare:
+                    return None
+                self._changed.wait(early if early < float("inf") else None)
 
-    def _takes_inline(self, job: _Job) -> bool:
-        """Whether the event loop computes `job` by itself, now."""
+    def _early_seconds(self, now: float) -> float:
+        """Until the engine is to be given what waits: what comes meanwhile can still be in that batch."""
+        if not self._under_way:
+            return 0.0
+        if len(self._under_way) == len(self._workers):
+            return float("inf")
+        if self._batches(self._waiting.load) >= 1:
+            return 0.0
+        return self._done_at - LEAD_SECONDS - now if self._waiting else float("inf")
+
+    def _takes_inline(self, job: _Job) -> _Batch | None:
+        """The batch that the event loop computes by itself, now."""
         expected = self._pace.seconds(job.load)
-        if self._computing or self._waiting or not 0 < expected <= INLINE_SECONDS or not self._alone():
-            return False
-        self._begin([job])
-        return True
+        if len(self._workers) > 1 or self._under_way or self._waiting:
+            return None
+        return self._begin([job]) if 0 < expected <= INLINE_SECONDS and self._alone() else None
 
-    def _begin(self, batch: list[_Job]) -> list[_Job]:
-        self._computing = True
-        self._done_at = time.monotonic() + self._pace.seconds(_load(batch))
+    def _begin(self, jobs: list[_Job]) -> _Batch:
+        now, batch = time.monotonic(), _Batch(jobs, _load(jobs))
+        self._done_at = max(now, self._done_at) if self._under_way else now
+        self._done_at += self._pace.seconds(batch.load)
+        self._under_way.append(batch)
+        self._start(self._under_way[0], now)
         return batch
+
+    def _start(self, batch: _Batch, now: float) -> None:
+        """The engine computes it from now on, unless it did before."""
+        if batch.started is None:
+            batch.started = now
+            if waits := [now - job.submitted for job in batch.jobs if job.counts]:
+                self._on_batch(waits)
+
+    def _end(self, batch: _Batch, now: float) -> None:
+        self._under_way.remove(batch)
+        if self._under_way:
+            self._start(self._under_way[0], now)
+        self._done_at = now + sum(self._pace.seconds(other.load) for other in self._under_way)
+        self._changed.notify()
 
     def _take(self) -> list[_Job]:
         batch: list[_Job] = []
@@ -192,34 +242,31 @@ class Batcher:
             batch, self._spare = [self._spare], None
         return batch
 
-    def _compute(self, batch: list[_Job]) -> None:
+    def _compute(self, batch: _Batch) -> None:
         """In whichever thread it is called."""
-        start = time.monotonic()
         answers: list[Answer] | Exception
         try:
-            if waits := [start - job.submitted for job in batch if job.counts]:
-                self._on_batch(waits)
-            answers = self._engine.run([job.work for job in batch])
+            answers = self._engine.run([job.work for job in batch.jobs])
         except Exception as error:
             answers = error
-        seconds = time.monotonic() - start
+        now = time.monotonic()
         with self._changed:
-            self._computing = False
+            start = batch.started or now
             if not isinstance(answers, Exception):
-                self._pace.learn(_load(batch), seconds)
-            self._changed.notify()
+                self._pace.learn(batch.load, now - start)
+            self._end(batch, now)
         if isinstance(answers, Exception):
-            self._tell(batch, answers)
+            self._tell(batch.jobs, answers)
         else:
             computed = [
-                Computed(answer, start - job.submitted, seconds, len(batch))
-                for answer, job in zip(answers, batch, strict=True)
+                Computed(answer, start - job.submitted, now - start, len(batch.jobs))
+                for answer, job in zip(answers, batch.jobs, strict=True)
             ]
-            self._tell(batch, computed)
+            self._tell(batch.jobs, computed)
 
     def _tell(self, batch: Sequence[_Job], outcome: Sequence[Computed] | Exception) -> None:
         """The callers, from whichever thread: one call to the event loop for all of them."""
-        if threading.current_thread() is self._worker:
+        if threading.current_thread() in self._workers:
             self._loop.call_soon_threadsafe(_set, batch, outcome)
         else:
             _set(batch, outcome)
@@ -261,7 +308,7 @@ class Batcher:
         )
 
     def _computing_seconds(self, now: float) -> float:
-        return max(0.0, self._done_at - now) if self._computing else 0.0
+        return max(0.0, self._done_at - now) if self._under_way else 0.0
 
     def _batches(self, load: Load) -> float:
         """That `load` fills: a batch is full of requests or of what they cost."""

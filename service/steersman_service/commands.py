@@ -19,7 +19,7 @@ from steersman.v1.feature_service_pb2_grpc import FeatureServiceStub
 from steersman.v1.recommendation_service_pb2_grpc import RecommendationServiceStub
 from steersman.v1.session_service_pb2 import Event
 from steersman_service.client import connected, read_controls, read_tilts, read_where, split_ids
-from steersman_service.errors import StartupError
+from steersman_service.errors import ServerFailed, StartupError
 from steersman_service.logs import configure_logs
 from steersman_service.settings import PREFIX, Settings, load_settings
 
@@ -57,7 +57,7 @@ def serve(**flags: Any) -> None:
         configure_logs(settings.log_level, settings.log_format)
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(_serving(settings))
-    except StartupError as error:
+    except (StartupError, ServerFailed) as error:
         Console(stderr=True, soft_wrap=True).print(str(error), style="red", markup=False)
         raise typer.Exit(1) from None
 

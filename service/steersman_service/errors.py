@@ -22,6 +22,10 @@ class StartupError(SteersmanError):
     """The server cannot start. The message names the cause and the remedy; it is for the operator, not for callers."""
 
 
+class ServerFailed(SteersmanError):
+    """The server cannot go on. The message is for the operator."""
+
+
 class LoadTestError(SteersmanError):
     """A load test cannot run, or cannot go on. The message names the cause and the remedy."""
 
@@ -125,6 +129,16 @@ class Draining(RequestError):
 
     status = grpc.StatusCode.UNAVAILABLE
     reason = "DRAINING"
+
+
+class EngineLost(RequestError):
+    """The engine's process is gone. Nothing of the request was kept, and the server ends."""
+
+    status = grpc.StatusCode.UNAVAILABLE
+    reason = "ENGINE_LOST"
+
+    def __init__(self) -> None:
+        super().__init__("the server has lost its engine, and ends", retry_seconds=1.0)
 
 
 class InternalError(RequestError):

@@ -134,6 +134,9 @@ class KeyValueCache:
         self.held_bytes = 0
         self._histories: OrderedDict[bytes, KeptHistory] = OrderedDict()
 
+    def __len__(self) -> int:
+        return len(self._histories)
+
     def take(self, key: bytes) -> KeptHistory | None:
         """The longest kept history that `key`, of StateCache.key, goes on from. It is the caller's, to grow and to put back."""
         for begin in StateCache.begins(key, MOST_APPENDED):

@@ -4,7 +4,6 @@ from importlib.metadata import version
 
 from steersman.v1 import model_service_pb2 as pb
 from steersman.v1.model_service_pb2_grpc import ModelServiceServicer
-from steersman_service.backend import Backend
 from steersman_service.bundle import Bundle
 from steersman_service.calls import Context
 from steersman_service.items import Items
@@ -12,7 +11,7 @@ from steersman_service.settings import Settings
 
 
 class ModelService(ModelServiceServicer):
-    def __init__(self, bundle: Bundle, items: Items, backend: Backend, settings: Settings) -> None:
+    def __init__(self, bundle: Bundle, items: Items, backend: str, device: str, settings: Settings) -> None:
         manifest = bundle.manifest
         self._info = pb.GetModelInfoResponse(
             server_version=version("steersman"),
@@ -20,8 +19,8 @@ class ModelService(ModelServiceServicer):
             bundle_format=f"{manifest.format_major}.{manifest.format_minor}",
             bundle_created=manifest.created,
             data=manifest.provenance.data,
-            backend=backend.name,
-            device=backend.device,
+            backend=backend,
+            device=device,
             shapes=_shapes(bundle),
             limits=_limits(settings),
             attributes=items.attributes,

@@ -9,7 +9,6 @@ from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from typing import NamedTuple
 
 import grpc
-import numpy as np
 import structlog
 from google.protobuf import descriptor_pool
 from grpc_health.v1 import health_pb2_grpc
@@ -22,19 +21,17 @@ from steersman.v1 import feature_service_pb2_grpc as feature_grpc
 from steersman.v1 import model_service_pb2_grpc as model_grpc
 from steersman.v1 import recommendation_service_pb2_grpc as recommendation_grpc
 from steersman.v1 import session_service_pb2_grpc as session_grpc
-from steersman_service.backend import load_backend
 from steersman_service.batcher import Batcher
-from steersman_service.bundle import Bundle, load_bundle
+from steersman_service.bundle import Bundle
 from steersman_service.calls import CallInterceptor
 from steersman_service.catalogue import Catalogue
 from steersman_service.controls import ControlReader
-from steersman_service.engine import Edits, Engine, Work
-from steersman_service.errors import StartupError
+from steersman_service.engine import Engine
+from steersman_service.engine_loading import load_engine
+from steersman_service.engine_process import EngineProcess
+from steersman_service.errors import ServerFailed, StartupError
 from steersman_service.feature_service import FeatureService
-from steersman_service.golden import replay_golden, replay_search
-from steersman_service.index_large import LargeIndex
 from steersman_service.items import Items
-from steersman_service.kv_cache import KeyValueCache
 from steersman_service.list_change import ListChange
 from steersman_service.metrics import Metrics
 from steersman_service.model_service import ModelService
@@ -44,7 +41,6 @@ from steersman_service.session_reader import SessionReader
 from steersman_service.session_service import SessionService
 from steersman_service.sessions import SessionStore
 from steersman_service.settings import Settings
-from steersman_service.state_cache import StateCache
 from steersman_service.valkey import EmbeddedValkey
 
 PACKAGE = "steersman.v1"
@@ -66,6 +62,8 @@ class Ports(NamedTuple):
     grpc: int
     metrics: int
     """0 if there are none."""
+    engine_lost: asyncio.Event
+    """Set when the engine's process has ended by itself: the server answers nothing that needs it, and has to end."""
 
 
 class Membership(NamedTuple):
@@ -78,7 +76,7 @@ class Membership(NamedTuple):
 
 
 async def serve(settings: Settings) -> None:
-    """Serves until SIGTERM or SIGINT, then drains. Raises StartupError if it cannot start."""
+    """Serves until SIGTERM or SIGINT, then drains. Raises StartupError if it cannot start, ServerFailed if it cannot go on."""
     settle()
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -87,9 +85,19 @@ async def serve(settings: Settings) -> None:
     async with running(settings) as ports:
         metrics = f"{settings.metrics_host}:{ports.metrics}" if ports.metrics else "off"
         log.info("ready", address=f"{settings.host}:{ports.grpc}", metrics=metrics)
-        await stop.wait()
+        await first_of(stop, ports.engine_lost)
         log.info("draining", at_most_seconds=settings.drain_seconds)
     log.info("stopped")
+    if ports.engine_lost.is_set() and not stop.is_set():
+        raise ServerFailed("the engine's process ended by itself: killed, or out of memory; the log has its exit code")
+
+
+async def first_of(*events: asyncio.Event) -> None:
+    """Returns when one of them is set."""
+    waiting = [asyncio.create_task(event.wait()) for event in events]
+    await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+    for task in waiting:
+        task.cancel()
 
 
 def settle() -> None:
@@ -113,7 +121,8 @@ async def running(settings: Settings, membership: Membership | None = None) -> A
             # The port is taken before the work of loading, and refused to a second server; calls wait until the start.
             grpc_port = _listen(server, settings)
             metrics_port = stack.enter_context(metrics.exposed(settings.metrics_host, settings.metrics_port))
-        engine = _load_engine(settings, metrics)
+        engine_lost = asyncio.Event()
+        engine = await _open_engine(settings, metrics, engine_lost, stack)
         store, valkey = await _open_store(settings, engine.bundle, metrics, stack)
         batcher = Batcher(
             engine,
@@ -142,7 +151,7 @@ async def running(settings: Settings, membership: Membership | None = None) -> A
         stack.push_async_callback(list_change.close)
         stack.push_async_callback(health.enter_graceful_shutdown)
         stack.callback(metrics.ready, False)
-        yield Ports(grpc_port, metrics_port)
+        yield Ports(grpc_port, metrics_port, engine_lost)
 
 
 def _options(settings: Settings, *, shared: bool) -> list[tuple[str, int]]:
@@ -166,61 +175,26 @@ def _listen(server: grpc.aio.Server, settings: Settings) -> int:
         raise StartupError(f"cannot listen on {address}; is another server running there?") from error
 
 
-def _load_engine(settings: Settings, metrics: Metrics) -> Engine:
-    if settings.precision != "float32" and settings.backend != "torch":
-        raise StartupError(
-            f"precision {settings.precision}: the {settings.backend} backend has float32 alone; use torch"
-        )
-    bundle = load_bundle(settings.bundle_folder, settings.backend)
-    backend = load_backend(bundle, settings.backend, settings.device, settings.inference_threads)
-    engine = Engine(bundle, backend)
-    # A GPU reads a whole catalogue sooner than a CPU chooses what to read of it.
-    if bundle.manifest.HasField("index") and backend.device == "cpu":
-        engine.index = LargeIndex(bundle, backend, settings.inference_threads, approximate=settings.search == "auto")
-    elif backend.name == "torch" and (backend.device == "cuda" or settings.precision != "float32"):
-        # Imported here: a server on ONNX Runtime starts where torch is not installed.
-        from steersman_service.index_torch import TorchIndex
-
-        engine.index = TorchIndex(backend, engine.tables, settings.precision)
-        replay_search(engine, f"precision {settings.precision}")
-    replay_golden(engine)
-    kv_bytes = settings.kv_cache_mb << 20
-    engine.key_values = KeyValueCache(kv_bytes)
-    _warm_up(engine, settings.max_batch)
-    engine.observe = metrics.inference
-    histories = engine.key_values = KeyValueCache(kv_bytes, metrics.kv_cache, metrics.kv_evicted)
-    metrics.watch_kv_cache(lambda: histories.held_bytes)
-    states = engine.states = StateCache(settings.state_cache_mb << 20, metrics.state_cache)
-    metrics.watch_state_cache(lambda: states.held_bytes)
-    manifest = bundle.manifest
+async def _open_engine(
+    settings: Settings, metrics: Metrics, lost: asyncio.Event, stack: AsyncExitStack
+) -> Engine | EngineProcess:
+    engine: Engine | EngineProcess
+    if settings.engine_apart:
+        engine = await EngineProcess.start(settings, metrics, lost)
+        stack.push_async_callback(engine.close)
+    else:
+        engine = load_engine(settings, metrics)
+    metrics.watch_kv_cache(lambda: engine.key_values.held_bytes)
+    metrics.watch_state_cache(lambda: engine.states.held_bytes)
+    manifest = engine.bundle.manifest
     metrics.bundle(
-        version=bundle.version,
+        version=engine.bundle.version,
         bundle_format=f"{manifest.format_major}.{manifest.format_minor}",
         data=manifest.provenance.data,
-        backend=backend.name,
-        device=backend.device,
+        backend=engine.backend.name,
+        device=engine.backend.device,
     )
-    log.info("bundle loaded", version=bundle.version, folder=str(bundle.folder), backend=backend.name)
     return engine
-
-
-def _warm_up(engine: Engine, max_batch: int) -> None:
-    """The first run in a shape is slow: it allocates and, on a GPU, compiles."""
-    shape, window = engine.bundle.manifest.shape, engine.bundle.manifest.window
-    work = Work(
-        np.zeros(window.length, np.int64),
-        Edits(np.zeros(1, np.int64), np.zeros(1, np.float32), np.zeros(1, np.float32)),
-        np.zeros(min(1, shape.concepts), np.int64),
-        np.ones(min(1, shape.concepts), np.float32),
-        None,
-        min(10, shape.items),
-    )
-    for size in (1, max_batch):
-        # Of different histories: those that are the same are computed once.
-        histories_BT = np.random.default_rng(0).integers(shape.items, size=(size, window.length))
-        # Computed whole, then whole to be kept, then appended to.
-        for begin_BT, grows in ((histories_BT, False), (histories_BT[:, :-1], True), (histories_BT, True)):
-            engine.run([work._replace(ids_T=ids_T, grows=grows) for ids_T in begin_BT])
 
 
 async def _open_store(
@@ -252,7 +226,7 @@ async def _open_store(
 
 def _add_services(
     server: grpc.aio.Server,
-    engine: Engine,
+    engine: Engine | EngineProcess,
     batcher: Batcher,
     store: SessionStore,
     settings: Settings,
@@ -286,7 +260,8 @@ def _add_services(
     session = SessionService(store, controls, settings.max_events_per_append)
     session_grpc.add_SessionServiceServicer_to_server(session, server)
     feature_grpc.add_FeatureServiceServicer_to_server(FeatureService(bundle.version, catalogue, controls), server)
-    model_grpc.add_ModelServiceServicer_to_server(ModelService(bundle, items, engine.backend, settings), server)
+    model = ModelService(bundle, items, engine.backend.name, engine.backend.device, settings)
+    model_grpc.add_ModelServiceServicer_to_server(model, server)
     for name in (f"{PACKAGE}.{service}" for service in SERVICES):
         for method in descriptor_pool.Default().FindServiceByName(name).methods:
             metrics.calls("unary", name, method.name)

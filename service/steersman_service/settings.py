@@ -33,6 +33,11 @@ class Settings(BaseSettings):
     workers: int = Field(
         1, ge=1, description="Processes that share the port, each with an engine, a queue and caches of its own"
     )
+    engine: Literal["auto", "thread", "process"] = Field(
+        "auto",
+        description="Where batches are computed: in a thread of the server, or in a process of their own; auto takes a process where"
+        " there are two cores or more for each worker",
+    )
     backend: Literal["onnx", "torch"] = Field("onnx", description="What runs the graphs")
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="Where they run; auto takes a GPU if there is")
     inference_threads: int = Field(
@@ -104,6 +109,18 @@ class Settings(BaseSettings):
     @property
     def bundle_folder(self) -> Path:
         return self.bundle if self.bundle is not None else self.data / "bundles" / "current"
+
+    @property
+    def engine_apart(self) -> bool:
+        """Whether a worker's engine has a process of its own."""
+        if self.engine == "auto":
+            return cores() // self.workers >= 2
+        return self.engine == "process"
+
+
+def cores() -> int:
+    """That this process may run on."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def load_settings(**flags: Any) -> Settings:

@@ -36,6 +36,9 @@ class StateCache:
         self.held_bytes = 0
         self._states: OrderedDict[bytes, bytes] = OrderedDict()
 
+    def __len__(self) -> int:
+        return len(self._states)
+
     @staticmethod
     def key(ids_T: Array) -> bytes:
         """Of a window of item rows. Row numbers fit in 32 bits."""

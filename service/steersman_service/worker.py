@@ -17,7 +17,7 @@ import uvloop
 from steersman_service.errors import StartupError
 from steersman_service.logs import configure_logs
 from steersman_service.metrics import Metrics
-from steersman_service.server import Membership, running, settle
+from steersman_service.server import Membership, first_of, running, settle
 from steersman_service.settings import Settings
 from steersman_service.worker_metrics import families
 
@@ -48,10 +48,7 @@ class Worker:
     async def may_listen(self) -> None:
         """Raises StartupError if it shall stop instead."""
         self.tell("loaded")
-        waiting = [asyncio.create_task(event.wait()) for event in (self._listen, self.stop)]
-        await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
-        for task in waiting:
-            task.cancel()
+        await first_of(self._listen, self.stop)
         if self.stop.is_set():
             raise StartupError("the server was stopped before it was ready")
 
@@ -69,24 +66,27 @@ class Worker:
 
 
 async def work(connection: socket.socket) -> None:
-    """Serves until told to stop. A failure to start is told to the supervisor."""
+    """Serves until told to stop, or until its engine is lost. A failure to start is told to the supervisor."""
     settle()
     reader, writer = await asyncio.open_connection(sock=connection)
     settings = Settings(**json.loads(await reader.readline()))
     configure_logs(settings.log_level, settings.log_format)
-    metrics = Metrics(collected=settings.metrics == "on")
+    metrics, lost = Metrics(collected=settings.metrics == "on"), False
     worker = Worker(reader, writer, metrics)
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, worker.stop.set)
     obeying = asyncio.create_task(worker.obey())
     try:
-        async with running(settings, Membership(metrics, worker.may_listen)):
+        async with running(settings, Membership(metrics, worker.may_listen)) as ports:
             worker.tell("ready")
-            await worker.stop.wait()
+            await first_of(worker.stop, ports.engine_lost)
+            lost = ports.engine_lost.is_set()
     except StartupError as error:
         worker.tell({"failed": str(error)})
     worker.tell_metrics()
     obeying.cancel()
     await worker.close()
+    if lost:
+        sys.exit(1)
 
 
 if __name__ == "__main__":

@@ -48,7 +48,7 @@ def slow(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[threading.Event, thr
         go_on.wait(60)  # a test that failed must not keep the server from its end
         return original(engine, batch)
 
-    monkeypatch.setattr("steersman_service.server._warm_up", lambda *arguments: None)
+    monkeypatch.setattr("steersman_service.engine_loading._warm_up", lambda *arguments: None)
     monkeypatch.setattr(Engine, "run", run)
     yield begun, go_on
     go_on.set()

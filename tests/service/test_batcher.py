@@ -22,6 +22,8 @@ QUEUE_SIZE, MAX_BATCH = 8, 4
 class GatedEngine:
     """Answers each request with its k. Waits before each batch until the test opens the gate."""
 
+    depth = 1
+
     def __init__(self) -> None:
         self.batches: list[list[int]] = []
         self.entered = threading.Semaphore(0)
@@ -295,6 +297,8 @@ async def test_a_trickle_is_in_the_next_batch_whatever_the_flood(
 
 class EagerEngine:
     """Answers at once, but for the first batch, which waits until the test opens the gate."""
+
+    depth = 1
 
     def __init__(self) -> None:
         self.batches: list[list[int]] = []

@@ -40,9 +40,9 @@ from steersman.v1.session_service_pb2 import (
     GetSessionRequest,
     SetControlsRequest,
 )
-from steersman_service import server as server_module
 from steersman_service.bundle import Bundle
 from steersman_service.engine import Engine
+from steersman_service.engine_loading import load_engine
 from steersman_service.items import Items
 from steersman_service.metrics import Metrics
 from steersman_service.server import SERVICES
@@ -430,14 +430,14 @@ def test_ready_only_between_the_warm_up_and_the_drain(
     bundle_dir: Path, tmp_path: Path, slow: tuple[threading.Event, threading.Event], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     begun, go_on = slow
-    original = server_module._load_engine
+    original = load_engine
     loading: list[float | None] = []
 
     def load(settings: Settings, metrics: Metrics) -> Engine:
         loading.append(metrics.registry.get_sample_value("steersman_ready"))
         return original(settings, metrics)
 
-    monkeypatch.setattr(server_module, "_load_engine", load)
+    monkeypatch.setattr("steersman_service.server.load_engine", load)
     with serving(settings_for(tmp_path, bundle_dir, drain_seconds=3600)) as server:
         assert (loading, scrape(server)["steersman_ready"]) == ([0.0], 1.0)
         pending = server.recommendation.Recommend.future(RecommendRequest())
