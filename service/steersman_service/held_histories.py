@@ -27,14 +27,16 @@ class HeldHistories:
         return (len(key) - len(self._begin(key) or b"")) // EVENT_BYTES
 
     def sent(self, work: Work) -> None:
-        """The engine computes it next: it does with its caches what they do."""
+        """The engine computes it next: this does what its caches do then."""
         key = StateCache.key(work.ids_T)
-        begin = self._begin(key)
-        if begin is not None:
+        history, begin = hash(key), self._begin(key)
+        if work.state or history in self._states:
+            if history in self._histories:
+                self._histories.move_to_end(history)
+        elif begin is not None or work.grows or self._was_asked_before_it_grew(key):
             self._histories.pop(hash(begin), None)
-        if begin is not None or work.grows or self._was_asked_before(key):
-            _put(self._histories, hash(key))
-        _put(self._states, hash(key))
+            _put(self._histories, history)
+        _put(self._states, history)
 
     def told(self, states: int, histories: int) -> None:
         """How many entries the engine's caches have."""
@@ -46,10 +48,8 @@ class HeldHistories:
         """The longest kept history that `key` goes on from."""
         return next((begin for begin in StateCache.begins(key, MOST_APPENDED) if hash(begin) in self._histories), None)
 
-    def _was_asked_before(self, key: bytes) -> bool:
-        """In a shorter form, or just as it is and kept."""
-        begins = StateCache.begins(key, MOST_APPENDED)
-        return hash(key) in self._histories or any(hash(begin) in self._states for begin in begins)
+    def _was_asked_before_it_grew(self, key: bytes) -> bool:
+        return any(hash(begin) in self._states for begin in StateCache.begins(key, MOST_APPENDED))
 
 
 def _put(held: OrderedDict[int, None], history: int) -> None:

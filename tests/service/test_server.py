@@ -124,8 +124,10 @@ def test_a_second_server_is_refused(server: Running, bundle_dir: Path, tmp_path:
         ({"max_session_events": 19}, "max_session_events"),
         ({"redis_url": "http://localhost"}, "redis_url"),
         ({"device": "cuda"}, "CUDA"),
+        ({"device": "cuda", "engine": "process"}, "CUDA"),
         ({"device": "cuda", "backend": "torch"}, "GPU"),
         ({"bundle": Path("nowhere")}, "manifest.json"),
+        ({"bundle": Path("nowhere"), "engine": "process"}, "manifest.json"),
     ],
 )
 def test_a_server_that_cannot_start_says_why(

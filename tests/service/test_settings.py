@@ -17,6 +17,18 @@ def test_flags_go_before_the_environment_and_that_before_defaults(monkeypatch: p
 
 
 @pytest.mark.parametrize(
+    ("cores", "workers", "apart"), [(1, 1, False), (2, 1, True), (2, 2, False), (3, 2, False), (8, 4, True)]
+)
+def test_an_engine_has_a_process_of_its_own_where_it_has_a_core_of_its_own(
+    monkeypatch: pytest.MonkeyPatch, cores: int, workers: int, apart: bool
+) -> None:
+    monkeypatch.setattr("os.sched_getaffinity", lambda pid: set(range(cores)))
+    assert load_settings(workers=workers).engine_apart == apart
+    assert load_settings(workers=workers, engine="process").engine_apart
+    assert not load_settings(workers=workers, engine="thread").engine_apart
+
+
+@pytest.mark.parametrize(
     ("name", "value", "why"),
     [
         ("STEERSMAN_PORTS", "1", "unknown setting STEERSMAN_PORTS"),

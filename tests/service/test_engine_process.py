@@ -1,0 +1,115 @@
+"""An engine in a process of its own answers as one beside it does. Its end, and that of the server: tests/e2e/test_engine_process.py."""
+
+import asyncio
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+import uvloop
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tests.service.test_append import Conversations
+from tests.service.test_engine import assert_same, with_repeats, works
+from tests.serving import settings_for
+
+from steersman_service.backend import load_backend
+from steersman_service.bundle import Bundle
+from steersman_service.engine import Engine
+from steersman_service.engine_process import EngineProcess
+from steersman_service.errors import StartupError
+from steersman_service.metrics import Metrics
+
+
+@pytest.fixture(scope="module")
+def metrics() -> Metrics:
+    return Metrics()
+
+
+@pytest.fixture(scope="module", params=["onnx", "torch"])
+def apart(
+    request: pytest.FixtureRequest, bundle_dir: Path, tmp_path_factory: pytest.TempPathFactory, metrics: Metrics
+) -> Iterator[EngineProcess]:
+    own = settings_for(tmp_path_factory.mktemp("apart"), bundle_dir, backend=request.param, max_batch=24)
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        engine = runner.run(EngineProcess.start(own, metrics, asyncio.Event()))
+        assert engine.backend == (request.param, "cpu")
+        yield engine
+        runner.run(engine.close())
+
+
+@pytest.fixture(scope="module")
+def beside(bundle: Bundle) -> Engine:
+    """Which keeps nothing."""
+    return Engine(bundle, load_backend(bundle, "onnx", "cpu", 1))
+
+
+@settings(deadline=None, max_examples=8)
+@given(seed=st.integers(0, 2**32 - 1), size=st.integers(1, 24))
+def test_alone_equals_batched_equals_cached(apart: EngineProcess, beside: Engine, seed: int, size: int) -> None:
+    rng = np.random.default_rng(seed)
+    batch = with_repeats(works(beside.bundle, size, seed, jumps=False), rng)
+    alone = [beside.run([work])[0] for work in batch]
+    for order in (range(size), rng.permutation(size)[: 1 + size // 2].tolist(), rng.permutation(size).tolist()):
+        for row, answer in zip(order, apart.run([batch[row] for row in order]), strict=True):
+            assert_same(answer, alone[row], 1e-5)
+
+
+@settings(deadline=None, max_examples=4)
+@given(seed=st.integers(0, 2**32 - 1), count=st.integers(1, 6))
+def test_appended_equals_computed_anew(apart: EngineProcess, beside: Engine, seed: int, count: int) -> None:
+    """What grows shares its state, as from any engine."""
+    conversations = Conversations(beside.bundle, np.random.default_rng(seed), count)
+    for _ in range(20):
+        batch = conversations.batch()
+        for work, answer in zip(batch, apart.run(batch), strict=True):
+            alone = beside.run([work])[0]
+            assert_same(answer, alone, 1e-5)
+            if answer.state:
+                np.testing.assert_allclose(*(np.frombuffer(a.state, np.float32) for a in (answer, alone)), atol=1e-4)
+        assert all(apart.positions(work) == 0 for work in batch)
+
+
+def test_two_threads_get_their_own_answers(apart: EngineProcess, beside: Engine) -> None:
+    batches = [works(beside.bundle, 1 + seed % 3, seed, jumps=False) for seed in range(40)]
+    with ThreadPoolExecutor(apart.depth) as pool:
+        for batch, answers in zip(batches, pool.map(apart.run, batches), strict=True):
+            for work, answer in zip(batch, answers, strict=True):
+                assert_same(answer, beside.run([work])[0], 1e-5)
+
+
+def test_a_batch_that_fails_fails_alone(apart: EngineProcess, beside: Engine) -> None:
+    good, bad = works(beside.bundle, 2, seed=3, jumps=False)
+    with pytest.raises(RuntimeError, match="Traceback"):
+        apart.run([good, bad._replace(ids_T=np.array([10**6]))])
+    assert_same(apart.run([good])[0], beside.run([good])[0], 1e-5)
+
+
+def test_what_it_does_is_counted(apart: EngineProcess, beside: Engine, metrics: Metrics) -> None:
+    def moved(name: str, **labels: str) -> float:
+        return metrics.registry.get_sample_value(name, labels) or 0.0
+
+    names = ("steersman_state_cache_hits_total", "steersman_state_cache_misses_total")
+    before, searched = [*map(moved, names)], moved("steersman_inference_seconds_count", stage="search")
+    (work,) = works(beside.bundle, 1, seed=4)
+    new = work._replace(ids_T=np.arange(19, 2, -1), concepts_C=work.concepts_C[:0])
+    apart.run([new])
+    apart.run([new, new])
+    assert [now - then for then, now in zip(before, map(moved, names), strict=True)] == [2.0, 1.0]
+    assert moved("steersman_inference_seconds_count", stage="search") - searched == 2.0
+    assert apart.states.entries
+    assert apart.states.held_bytes
+    assert apart.key_values.held_bytes
+
+
+@pytest.mark.parametrize(
+    ("executable", "why"),
+    [("/bin/false", "ended with exit code 1 before"), ("/nobody", "cannot be started: No such file")],
+)
+async def test_a_process_that_does_not_start_says_why(
+    bundle_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, executable: str, why: str
+) -> None:
+    monkeypatch.setattr("sys.executable", executable)
+    with pytest.raises(StartupError, match=why):
+        await EngineProcess.start(settings_for(tmp_path, bundle_dir), Metrics(), asyncio.Event())
