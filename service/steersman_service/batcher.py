@@ -208,12 +208,13 @@ class Batcher:
         self._start(self._under_way[0], now)
         return batch
 
-    def _start(self, batch: _Batch, now: float) -> None:
-        """The engine computes it from now on, unless it did before."""
+    def _start(self, batch: _Batch, now: float) -> float:
+        """The engine computes it from now on, unless it did before. When that was."""
         if batch.started is None:
             batch.started = now
             if waits := [now - job.submitted for job in batch.jobs if job.counts]:
                 self._on_batch(waits)
+        return batch.started
 
     def _end(self, batch: _Batch, now: float) -> None:
         self._under_way.remove(batch)
@@ -251,8 +252,9 @@ class Batcher:
             answers = error
         now = time.monotonic()
         with self._changed:
-            start = batch.started or now
-            if not isinstance(answers, Exception):
+            # Two threads may be told of their batches in the other order.
+            start = self._start(batch, now)
+            if not isinstance(answers, Exception) and start < now:
                 self._pace.learn(batch.load, now - start)
             self._end(batch, now)
         if isinstance(answers, Exception):

@@ -6,10 +6,10 @@ What crosses between them are pickled tuples of arrays, over a socket pair that 
 import asyncio
 import pickle
 import socket
+import subprocess
 import sys
 import threading
 from collections.abc import Sequence
-from contextlib import suppress
 from multiprocessing.connection import Connection
 from typing import Any, NamedTuple
 
@@ -81,7 +81,7 @@ class EngineProcess:
     depth = 2
 
     def __init__(
-        self, process: asyncio.subprocess.Process, connection: Connection, observer: Observer, lost: asyncio.Event
+        self, process: "subprocess.Popen[bytes]", connection: Connection, observer: Observer, lost: asyncio.Event
     ) -> None:
         self._process = process
         self._connection = connection
@@ -98,7 +98,7 @@ class EngineProcess:
 
     @classmethod
     async def start(cls, settings: Settings, observer: Observer, lost: asyncio.Event) -> "EngineProcess":
-        """Returns when it is loaded. Not a fork: neither gRPC nor threads survive one.
+        """Returns when it is loaded.
 
         `observer` is told what it does, batch by batch; `lost` is set if it ends by itself. Raises StartupError with its own words.
         """
@@ -108,12 +108,7 @@ class EngineProcess:
         connection = Connection(ours.detach())
         with theirs:
             try:
-                process = await asyncio.create_subprocess_exec(
-                    *(sys.executable, "-m", "steersman_service.engine_child", str(theirs.fileno())),
-                    pass_fds=[theirs.fileno()],
-                    # Ctrl-C goes to every process of the terminal's group: calls in flight still need the engine.
-                    start_new_session=True,
-                )
+                process = _spawned(theirs.fileno())
             except OSError as error:
                 connection.close()
                 raise StartupError(f"the engine's process cannot be started: {error.strerror}") from error
@@ -158,12 +153,11 @@ class EngineProcess:
         done, _ = await asyncio.wait([self._ended], timeout=END_SECONDS)
         if not done:
             log.error("the engine's process does not end: killed", pid=self._process.pid)
-            with suppress(ProcessLookupError):
-                self._process.kill()
+            self._process.kill()
             await self._ended
 
     async def _wait(self) -> int:
-        code = await self._process.wait()
+        code = await asyncio.to_thread(self._process.wait)
         if not self._closing:
             log.error("the engine's process ended", pid=self._process.pid, exit_code=code)
             self._lost.set()
@@ -188,3 +182,13 @@ class EngineProcess:
             self._held.told(outcome.states.entries, outcome.key_values.entries)
         for name, arguments in outcome.observed:
             getattr(self._observer, name)(*arguments)
+
+
+def _spawned(file: int) -> "subprocess.Popen[bytes]":
+    """By vfork, unlike an event loop's: gRPC, which runs already, has handlers for forks that would get in its way."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "steersman_service.engine_child", str(file)],
+        pass_fds=[file],
+        # Ctrl-C goes to every process of the terminal's group: calls in flight still need the engine.
+        start_new_session=True,
+    )

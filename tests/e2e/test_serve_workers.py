@@ -23,14 +23,15 @@ from steersman.v1.recommendation_service_pb2_grpc import RecommendationServiceSt
 from steersman.v1.session_service_pb2 import AppendEventsRequest, Event, GetSessionRequest
 from steersman.v1.session_service_pb2_grpc import SessionServiceStub
 
-COMMAND = [sys.executable, "-m", "steersman_service", "serve", "--port", "0", "--metrics-port", "0", "--workers", "2"]
+COMMAND = [sys.executable, "-m", "steersman_service", "serve", "--port", "0", "--metrics-port", "0"]
+WORKERS = ["--workers", "2"]
 OPERATE = Path(__file__).parents[2] / "docs" / "operate.md"
 CLIENTS = 6
 ANSWERED = re.compile(r'^grpc_server_handled_total\{grpc_code="OK",grpc_method="Recommend",.*\} (\S+)$', re.MULTILINE)
 
 
 class Served:
-    """A server of two workers, as `steersman serve` starts it."""
+    """A server as `steersman serve` starts it."""
 
     def __init__(self, process: "subprocess.Popen[str]") -> None:
         self.process = process
@@ -42,8 +43,10 @@ class Served:
                 break
         self.address: str = self.log[-1]["address"]
         self.metrics: str = self.log[-1]["metrics"]
-        self._rest = threading.Thread(target=lambda: self.log.extend(map(json.loads, process.stderr or ())))
-        self._rest.start()
+        self.rest = ""
+        """What it wrote after that, and is no line of the log."""
+        self._reading = threading.Thread(target=self._read)
+        self._reading.start()
 
     def pids(self) -> list[int]:
         """Of its workers: the processes that it started, but for the session store."""
@@ -71,8 +74,15 @@ class Served:
 
     def end(self) -> None:
         self.process.send_signal(signal.SIGTERM)
-        self._rest.join()
+        self._reading.join()
         self.process.wait()
+
+    def _read(self) -> None:
+        for line in self.process.stderr or ():
+            if line.startswith("{"):
+                self.log.append(json.loads(line))
+            else:
+                self.rest += line
 
 
 class Load:
@@ -119,9 +129,10 @@ class Load:
 
 
 @contextmanager
-def served(data: Path, bundle: Path) -> Iterator[Served]:
-    command = [*COMMAND, "--data", str(data), "--bundle", str(bundle), "--log-format", "json"]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+def served(data: Path, bundle: Path, *flags: str) -> Iterator[Served]:
+    """In a process group of its own."""
+    command = [*COMMAND, "--data", str(data), "--bundle", str(bundle), "--log-format", "json", *flags]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True) as process:
         server = Served(process)
         try:
             yield server
@@ -145,7 +156,7 @@ def point(link: Path, folder: Path) -> None:
 
 @pytest.fixture(scope="module")
 def server(current: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    with served(tmp_path_factory.mktemp("data"), current) as server:
+    with served(tmp_path_factory.mktemp("data"), current, *WORKERS) as server:
         yield server
 
 
@@ -221,7 +232,7 @@ def test_workers_stay_where_new_ones_cannot_start(server: Served, current: Path,
 
 
 def test_sigterm_drains_every_worker(bundle_dir: Path, tmp_path: Path) -> None:
-    with served(tmp_path, bundle_dir) as server:
+    with served(tmp_path, bundle_dir, *WORKERS) as server:
         pids = server.pids()
         with Load(server) as load:
             server.process.send_signal(signal.SIGTERM)
@@ -234,7 +245,7 @@ def test_sigterm_drains_every_worker(bundle_dir: Path, tmp_path: Path) -> None:
 
 
 def test_workers_do_not_outlive_their_supervisor(bundle_dir: Path, tmp_path: Path) -> None:
-    with served(tmp_path, bundle_dir) as server:
+    with served(tmp_path, bundle_dir, *WORKERS) as server:
         pids = server.pids()
         server.process.kill()
         while any(Path(f"/proc/{pid}").exists() for pid in pids):
@@ -242,7 +253,7 @@ def test_workers_do_not_outlive_their_supervisor(bundle_dir: Path, tmp_path: Pat
 
 
 def test_workers_that_cannot_start_say_why(tmp_path: Path) -> None:
-    command = [*COMMAND, "--data", str(tmp_path), "--bundle", str(tmp_path / "nowhere")]
+    command = [*COMMAND, *WORKERS, "--data", str(tmp_path), "--bundle", str(tmp_path / "nowhere")]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 1
     assert "manifest.json" in done.stderr

@@ -415,3 +415,96 @@ async def test_who_cannot_wait_for_what_is_being_computed_is_refused(batcher: Ba
             await submit(batcher, 2, timeout_seconds=30.0)
     engine.release()
     assert await first == 1
+
+
+class DeepEngine(GatedEngine):
+    """Takes the next batch while it computes one."""
+
+    depth = 2
+
+
+@pytest.fixture
+async def deep() -> AsyncIterator[tuple[Batcher, DeepEngine, list[int]]]:
+    """A batcher, its engine, and how many requests each batch had that has begun."""
+    engine, begun = DeepEngine(), list[int]()
+    batcher = Batcher(
+        engine, queue_size=100, max_batch=MAX_BATCH, alone=lambda: True, on_batch=lambda waits: begun.append(len(waits))
+    )
+    yield batcher, engine, begun
+    engine.release(100)
+    await batcher.close()
+
+
+Deep = tuple[Batcher, DeepEngine, list[int]]
+
+
+async def test_an_engine_is_brought_the_next_batch_while_it_computes(deep: Deep) -> None:
+    batcher, engine, begun = deep
+    first = submit(batcher, 0)
+    await engine.computing()
+    # Nothing is known of how long it will take: what comes next is brought at once.
+    second = submit(batcher, 1)
+    await engine.computing()
+    others = [submit(batcher, k) for k in range(2, 5)]
+    await settle()
+    assert engine.batches == [[0], [1]]
+    assert batcher.depth == 3
+    assert begun == [1], "the second one waits still"
+    assert await batcher.spare(work(9)) is None
+    engine.release(3)
+    assert await asyncio.gather(first, second, *others) == list(range(5))
+    assert engine.batches == [[0], [1], [2, 3, 4]]
+    assert begun == [1, 1, 3]
+
+
+@pytest.mark.usefixtures("known_pace")
+async def test_the_next_batch_is_brought_late_or_full(deep: Deep) -> None:
+    batcher, engine, _ = deep
+    calls = [submit(batcher, 0, positions=3_600_000)]
+    await engine.computing()
+    for k in range(1, MAX_BATCH):
+        calls.append(submit(batcher, k))
+        await settle()
+        assert batcher.depth == k, "the engine has an hour to compute: more may come"
+    calls.append(submit(batcher, MAX_BATCH))
+    await engine.computing()
+    assert batcher.depth == 0
+    with pytest.raises(DeadlineTooNear):
+        await batcher.submit(work(99), 1800.0)
+    engine.release(2)
+    assert await asyncio.gather(*calls) == list(range(MAX_BATCH + 1))
+    assert engine.batches == [[0], list(range(1, MAX_BATCH + 1))]
+
+
+@pytest.mark.usefixtures("known_pace")
+async def test_what_is_brought_late_is_brought_without_another_call(deep: Deep) -> None:
+    batcher, engine, _ = deep
+    first = submit(batcher, 0, positions=200)
+    await engine.computing()
+    calls = [submit(batcher, k) for k in (1, 2)]
+    # The engine is not done, whatever was expected of it.
+    await engine.computing()
+    assert engine.batches == [[0], [1, 2]]
+    engine.release(2)
+    assert await asyncio.gather(first, *calls) == [0, 1, 2]
+
+
+async def test_closing_an_engine_that_takes_two_computes_what_waits(deep: Deep) -> None:
+    batcher, engine, _ = deep
+    calls = [submit(batcher, k) for k in range(3 * MAX_BATCH)]
+    await engine.computing()
+    closing = asyncio.create_task(batcher.close())
+    await settle()
+    engine.release(100)
+    await closing
+    assert await asyncio.gather(*calls) == list(range(3 * MAX_BATCH))
+
+
+async def test_an_engine_that_takes_two_is_never_called_from_the_event_loop() -> None:
+    engine = ThreadEngine(0)
+    engine.depth = 2
+    batcher = Batcher(engine, queue_size=QUEUE_SIZE, max_batch=MAX_BATCH, alone=lambda: True)
+    for k in range(6):
+        assert await submit(batcher, k) == k
+    assert threading.get_ident() not in engine.threads
+    await batcher.close()

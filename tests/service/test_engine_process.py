@@ -1,4 +1,4 @@
-"""An engine in a process of its own answers as one beside it does. Its end, and that of the server: tests/e2e/test_engine_process.py."""
+"""An engine in a process of its own answers as one beside it does. Its end, and that of the server: tests/e2e/test_serve_apart.py."""
 
 import asyncio
 from collections.abc import Iterator

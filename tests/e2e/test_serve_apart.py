@@ -1,0 +1,100 @@
+"""`steersman serve` with its engine in a process of its own: either is killed, both are told to end. Real calls wait meanwhile."""
+
+import os
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import grpc
+import pytest
+from tests.e2e.test_serve_workers import Load, Served, served
+from tests.serving import explain
+
+from steersman.v1.recommendation_service_pb2 import History, RecommendRequest
+from steersman.v1.recommendation_service_pb2_grpc import RecommendationServiceStub
+
+CALLS = 40
+STARTED = 'grpc_server_started_total{grpc_method="Recommend",grpc_service="steersman.v1.RecommendationService",grpc_type="unary"}'
+REQUEST = RecommendRequest(history=History(item_ids=["101", "102"]), k=3)
+
+
+def engine_of(pid: int) -> int:
+    """Its process."""
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    commands = {int(child): Path(f"/proc/{child}/cmdline").read_bytes() for child in children}
+    (engine,) = [child for child, command in commands.items() if b"steersman_service.engine_child" in command]
+    return engine
+
+
+def until_gone(pid: int) -> None:
+    while Path(f"/proc/{pid}").exists():
+        time.sleep(0.01)
+
+
+@contextmanager
+def waiting(server: Served, engine: int) -> Iterator[list[grpc.Future]]:
+    """Calls that have reached the server, whose engine stands still."""
+    os.kill(engine, signal.SIGSTOP)
+    with grpc.insecure_channel(server.address) as channel:
+        recommend = RecommendationServiceStub(channel).Recommend
+        calls = [recommend.future(REQUEST, timeout=60) for _ in range(CALLS)]
+        server.until(f"{STARTED} {CALLS}.0")
+        yield calls
+
+
+@pytest.fixture
+def server(bundle_dir: Path, tmp_path: Path) -> Iterator[Served]:
+    with served(tmp_path, bundle_dir, "--engine", "process") as server:
+        yield server
+
+
+def test_a_killed_engine_fails_what_waits_and_ends_the_server(server: Served) -> None:
+    engine = engine_of(server.process.pid)
+    with waiting(server, engine) as calls:
+        os.kill(engine, signal.SIGKILL)
+        for call in calls:
+            failed = explain(call.exception())
+            assert (failed.code, failed.reason) == (grpc.StatusCode.UNAVAILABLE, "ENGINE_LOST")
+            assert failed.retry_seconds
+    assert server.process.wait() == 1
+    server.end()
+    assert [line["exit_code"] for line in server.log if line["event"] == "the engine's process ended"] == [-9]
+    assert "ended by itself" in server.rest
+
+
+def test_an_engine_does_not_outlive_its_server(server: Served) -> None:
+    engine = engine_of(server.process.pid)
+    server.process.kill()
+    until_gone(engine)
+
+
+def test_a_drain_needs_the_engine_until_its_end(server: Served) -> None:
+    """Whatever is sent to the whole group, or to every process."""
+    engine = engine_of(server.process.pid)
+    with waiting(server, engine) as calls:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            os.killpg(server.process.pid, number)
+            os.kill(engine, number)
+        server.until("steersman_ready 0.0")
+        os.kill(engine, signal.SIGCONT)
+        assert [len(call.result().items) for call in calls] == [3] * CALLS
+    assert server.process.wait() == 0
+    until_gone(engine)
+
+
+def test_a_worker_that_loses_its_engine_is_started_again(bundle_dir: Path, tmp_path: Path) -> None:
+    with served(tmp_path, bundle_dir, "--workers", "2", "--engine", "process") as server:
+        dying = server.pids()[0]
+        with Load(server) as load:
+            os.kill(engine_of(dying), signal.SIGKILL)
+            server.until("steersman_worker_deaths_total 1.0")
+            load.more()
+            server.until("steersman_ready 1.0", "steersman_workers 2.0")
+            load.more()
+        assert not load.errors
+        assert dying not in server.pids()
+        engines = [engine_of(pid) for pid in server.pids()]
+    for engine in engines:
+        until_gone(engine)
