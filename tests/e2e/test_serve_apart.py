@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import grpc
 import pytest
@@ -34,7 +35,7 @@ def until_gone(pid: int) -> None:
 
 
 @contextmanager
-def waiting(server: Served, engine: int) -> Iterator[list[grpc.Future]]:
+def waiting(server: Served, engine: int) -> Iterator[list[Any]]:
     """Calls that have reached the server, whose engine stands still."""
     os.kill(engine, signal.SIGSTOP)
     with grpc.insecure_channel(server.address) as channel:

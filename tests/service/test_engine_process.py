@@ -67,7 +67,8 @@ def test_appended_equals_computed_anew(apart: EngineProcess, beside: Engine, see
             alone = beside.run([work])[0]
             assert_same(answer, alone, 1e-5)
             if answer.state:
-                np.testing.assert_allclose(*(np.frombuffer(a.state, np.float32) for a in (answer, alone)), atol=1e-4)
+                state_D, alone_D = (np.frombuffer(one.state, np.float32) for one in (answer, alone))
+                np.testing.assert_allclose(state_D, alone_D, atol=1e-4)
         assert all(apart.positions(work) == 0 for work in batch)
 
 
