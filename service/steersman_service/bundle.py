@@ -1,4 +1,4 @@
-"""A bundle, read and verified: format 1.1 of proto/README.md."""
+"""A bundle, read and verified: format 1.2 of proto/README.md."""
 
 import hashlib
 import json
@@ -21,8 +21,11 @@ from steersman_service.errors import BundleError
 FORMAT_MAJOR = 1
 MANIFEST = "manifest.json"
 GRAPHS = ("lower", "concept", "edit", "upper", "search")
-# A bundle may lack these: then every history is computed from its first event on.
-OPTIONAL_GRAPHS = ("keep", "append")
+# A bundle may lack these: then every history is computed from its first event on,
+KEEPING_GRAPHS = ("keep", "append")
+# and what this one says in one call takes four.
+STEER = "steer"
+OPTIONAL_GRAPHS = (*KEEPING_GRAPHS, STEER)
 SUFFIXES = {"onnx": ".onnx", "torch": ".ts"}
 # Of large catalogues only: a scan of all items that misses none of the best (with SCAN_DATA beside it), and lists that are quick.
 SCAN, SCAN_DATA, LISTS = "scan.onnx", "scan.data", "index.faiss"

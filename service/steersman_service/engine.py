@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from steersman_service.backend import Backend, Tensor
-from steersman_service.bundle import GRAPHS, Array, Bundle
+from steersman_service.bundle import GRAPHS, KEEPING_GRAPHS, STEER, Array, Bundle
 from steersman_service.groups import APPEND_CALL_POSITIONS, length_groups, one_group
 from steersman_service.index import NO_ROWS, Found, GraphIndex, Index, Terms
 from steersman_service.kv_cache import MOST_APPENDED, KeptHistory, KeyValueCache, Layout, Table
@@ -136,7 +136,7 @@ class Engine:
         self.append_groups = partial(length_groups, call_positions=APPEND_CALL_POSITIONS)
         # They are kept in the host's memory: whether to bring them to a GPU pays has not been measured.
         self.keeps_histories = (
-            self._stands_alone and {"keep", "append"} <= bundle.graphs.keys() and backend.device == "cpu"
+            self._stands_alone and bundle.graphs.keys() >= set(KEEPING_GRAPHS) and backend.device == "cpu"
         )
         tensors = [tensor.name for tensor in bundle.graphs["keep"].outputs] if self.keeps_histories else []
         self._layout = Layout([name for name in tensors if name in self._inputs["append"]])
@@ -147,9 +147,7 @@ class Engine:
         """Answers each request as it would be answered alone."""
         lowered = self._lower(batch)
         pool = self._constants | lowered.pool
-        concept_edits = self._concepts(batch, pool)
-        edited = self._edit(batch, concept_edits, pool)
-        ranked = self._rank(batch, pool | {"h_BD": edited})
+        concept_edits, ranked = self._steer(batch, pool) if self._steers(batch) else self._follow(batch, pool)
         # Last, so that a GPU has been told everything before it is waited for.
         rows_BK, scores_BK, *fresh = self.backend.fetch([*ranked, *(part.h_BD for part in lowered.fresh)])
         self._keep(lowered, fresh)
@@ -298,6 +296,24 @@ class Engine:
             for work, key in zip(batch, lowered.keys, strict=True)
         ]
 
+    def _follow(self, batch: Sequence[Work], pool: dict[str, Tensor]) -> tuple[list[list[Edits]], Found]:
+        """What each request's concepts come down to, and the best items under all controls."""
+        concept_edits = self._concepts(batch, pool)
+        return concept_edits, self._rank(batch, pool | {"h_BD": self._edit(batch, concept_edits, pool)})
+
+    def _steers(self, batch: Sequence[Work]) -> bool:
+        """Whether the graph `steer` can answer: it has the item table looked through for all, and concepts solved for all."""
+        asked = STEER in self._inputs and isinstance(self.index, GraphIndex)
+        return asked and all(len(work.concepts_C) for work in batch)
+
+    def _steer(self, batch: Sequence[Work], pool: dict[str, Tensor]) -> tuple[list[list[Edits]], Found]:
+        """The same as `_follow` in one call, but for the edits of the requests' own."""
+        assert isinstance(self.index, GraphIndex)
+        edited_BD = self._edit(batch, [[]] * len(batch), pool)
+        given = self.index.given(*self._terms(batch))
+        outputs = self._stage(STEER, pool | given | self._put(_concepts(batch)) | {"edited_BD": edited_BD})
+        return self._resolved(batch, outputs), Found(outputs["rows_BK"], outputs["scores_BK"])
+
     def _concepts(self, batch: Sequence[Work], pool: dict[str, Tensor]) -> list[list[Edits]]:
         """What the concepts of each request come down to."""
         rows = [row for row, work in enumerate(batch) if len(work.concepts_C)]
@@ -310,20 +326,18 @@ class Engine:
 
     def _solve(self, batch: Sequence[Work], pool: dict[str, Tensor]) -> list[list[Edits]]:
         """The same where every request names a concept."""
-        width = max(len(work.concepts_C) for work in batch)
-        feeds = pool | self._put(
-            {
-                "concepts_BC": _pad([work.concepts_C for work in batch], width, 0, np.int64),
-                "concept_strengths_BC": _pad([work.concept_strengths_C for work in batch], width, 0, np.float32),
-            }
-        )
+        feeds = pool | self._put(_concepts(batch))
         if "candidates_BK" in self._inputs["concept"]:
             count = self.bundle.golden["concept"]["candidates_BK"].shape[1]
             # Without tilts, as without edits: what a concept comes down to depends on no other control.
             found = self._rank([work._replace(k=count, tilts_N=None) for work in batch], pool)
             feeds |= dict(zip(CANDIDATES, found, strict=True))
-        outputs = self._stage("concept", feeds)
+        return self._resolved(batch, self._stage("concept", feeds))
+
+    def _resolved(self, batch: Sequence[Work], outputs: Mapping[str, Tensor]) -> list[list[Edits]]:
+        """What the concepts of each request came down to, of what a graph says."""
         names = ("concept_features_BE", "concept_gains_BE", "concept_edits_BE")
+        width = max(len(work.concepts_C) for work in batch)
         fetched = self.backend.fetch([outputs[name] for name in names])
         blocks = [array.reshape(len(batch), width, -1) for array in fetched]
         return [
@@ -351,10 +365,14 @@ class Engine:
     def _rank(self, batch: Sequence[Work], pool: dict[str, Tensor]) -> Found:
         query_BD = pool["h_BD"] if self._is_query else self._stage("upper", pool)["query_BD"]
         start = time.perf_counter()
-        terms = [Terms(work.eligible_N, work.excluded_X, work.tilts_N) for work in batch]
-        found = self.index.search(query_BD, terms, [min(work.k, len(self.bundle.items_ND)) for work in batch])
+        found = self.index.search(query_BD, *self._terms(batch))
         self.observe("search", time.perf_counter() - start)
         return found
+
+    def _terms(self, batch: Sequence[Work]) -> tuple[list[Terms], list[int]]:
+        """What each request says about items, and how many it wants."""
+        terms = [Terms(work.eligible_N, work.excluded_X, work.tilts_N) for work in batch]
+        return terms, [min(work.k, len(self.bundle.items_ND)) for work in batch]
 
     def _of(
         self, rows: Sequence[int], batch: Sequence[Work], pool: dict[str, Tensor], graphs: Sequence[str]
@@ -390,6 +408,14 @@ class Engine:
 def _history(windows: Sequence[Array]) -> dict[str, Array]:
     lengths = [len(ids_T) for ids_T in windows]
     return {"ids_BT": _pad(windows, max(1, *lengths), 0, np.int64), "lengths_B": np.array(lengths, np.int64)}
+
+
+def _concepts(batch: Sequence[Work]) -> dict[str, Array]:
+    width = max(len(work.concepts_C) for work in batch)
+    return {
+        "concepts_BC": _pad([work.concepts_C for work in batch], width, 0, np.int64),
+        "concept_strengths_BC": _pad([work.concept_strengths_C for work in batch], width, 0, np.float32),
+    }
 
 
 def _joined(edits: Sequence[Edits]) -> Edits:

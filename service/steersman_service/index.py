@@ -67,11 +67,13 @@ class GraphIndex:
         self._size = size
 
     def search(self, query_BD: Tensor, terms: Sequence[Terms], ks: Sequence[int]) -> Found:
-        given = {"eligible_BN": self._eligible(terms), "tilts_BN": self._tilts(terms), "k": np.array(max(ks), np.int64)}
-        found = self._run(
-            {**self._constants, "query_BD": query_BD, **{name: self._put(array) for name, array in given.items()}}
-        )
+        found = self._run({**self._constants, "query_BD": query_BD, **self.given(terms, ks)})
         return Found(found["rows_BK"], found["scores_BK"])
+
+    def given(self, terms: Sequence[Terms], ks: Sequence[int]) -> dict[str, Tensor]:
+        """What the graph asks for beside queries and the item table."""
+        given = {"eligible_BN": self._eligible(terms), "tilts_BN": self._tilts(terms), "k": np.array(max(ks), np.int64)}
+        return {name: self._put(array) for name, array in given.items()}
 
     def _eligible(self, terms: Sequence[Terms]) -> Array:
         masks = [own.mask(self._size) for own in terms]

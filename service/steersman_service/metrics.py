@@ -23,7 +23,7 @@ from steersman.v1.control_pb2 import (
     Operation,
 )
 from steersman.v1.recommendation_service_pb2 import DEGRADATION_UNSPECIFIED, Degradation
-from steersman_service.bundle import GRAPHS
+from steersman_service.bundle import GRAPHS, STEER
 from steersman_service.errors import RequestError, StartupError
 
 CallType = Literal["unary", "server_stream", "bidi_stream"]
@@ -212,7 +212,7 @@ class Metrics:
             ("stage",),
             buckets=SECONDS,
         )
-        self._inference = {stage: inference.labels(stage) for stage in (*GRAPHS, "append")}
+        self._inference = {stage: inference.labels(stage) for stage in (*GRAPHS, "append", STEER)}
         self._state_hits = self._made(
             Counter,
             "steersman_state_cache_hits_total",

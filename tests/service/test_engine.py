@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from steersman.v1.bundle_pb2 import Manifest
 from steersman.v1.bundle_pb2 import Tensor as TensorSpec
 from steersman_service.backend import Backend, Tensor, load_backend
-from steersman_service.bundle import Array, Bundle, load_bundle
+from steersman_service.bundle import STEER, Array, Bundle, load_bundle
 from steersman_service.engine import Answer, Edits, Engine, Work
 from steersman_service.groups import length_groups, one_group
 from steersman_service.index_large import LargeIndex
@@ -319,6 +319,31 @@ def test_scores_are_those_of_the_item_table(engine: Engine) -> None:
     assert (np.diff(tilted.scores_K) <= 0).all()
 
 
+def without_steer(bundle: Bundle) -> Bundle:
+    """A bundle as format 1.1 had it."""
+    manifest = Manifest()
+    manifest.CopyFrom(bundle.manifest)
+    del manifest.graphs[:]
+    manifest.graphs.extend(graph for graph in bundle.manifest.graphs if graph.name != STEER)
+    return dataclasses.replace(bundle, manifest=manifest)
+
+
+@settings(deadline=None, max_examples=20)
+@given(seed=st.integers(0, 2**32 - 1), size=st.integers(1, 6))
+def test_concepts_in_one_call_are_what_they_are_graph_by_graph(engine: Engine, seed: int, size: int) -> None:
+    one_concept = (np.zeros(1, np.int64), np.ones(1, np.float32))
+    batch = [
+        work if len(work.concepts_C) else work._replace(concepts_C=one_concept[0], concept_strengths_C=one_concept[1])
+        for work in works(engine.bundle, size, seed)
+    ]
+    fused, separate = Counting(engine.backend), Counting(engine.backend)
+    together = Engine(engine.bundle, fused).run(batch)
+    for one, other in zip(together, Engine(without_steer(engine.bundle), separate).run(batch), strict=True):
+        assert_same(one, other, 1e-5)
+    assert fused.rows().keys() - {"lower", "edit"} == {STEER}
+    assert separate.rows().keys() - {"lower", "edit"} == {"concept", "search"}
+
+
 class NotesCandidates:
     """A backend that notes what its concept graph is given, and computes nothing there."""
 
@@ -346,8 +371,7 @@ def test_candidates_of_concepts_are_the_best_items_without_any_control(engine: E
     batch = [work for work in works(bundle, 32, seed=8) if len(work.concepts_C)]
     assert any(work.tilts_N is not None for work in batch)
     assert any(eligible(work, len(bundle.items_ND)).sum() < count for work in batch)
-    manifest = Manifest()
-    manifest.CopyFrom(bundle.manifest)
+    manifest = without_steer(bundle).manifest
     (concept,) = (graph for graph in manifest.graphs if graph.name == "concept")
     del concept.inputs[:]
     concept.inputs.extend(TensorSpec(name=name) for name in asked)

@@ -1,4 +1,4 @@
-"""Writes a bundle (format 1.1 of proto/README.md), atomically."""
+"""Writes a bundle (format 1.2 of proto/README.md), atomically."""
 
 import hashlib
 import json
@@ -17,7 +17,7 @@ from steersman.v1 import bundle_pb2
 from steersman_training.export import TOLERANCE, Array, Graphs, Tensors, write_graphs
 from steersman_training.index import Catalogue, write_lists, write_scan
 
-FORMAT = (1, 1)
+FORMAT = (1, 2)
 DTYPES = {"torch.int64": "int64", "torch.float32": "float32", "torch.bool": "bool"}
 
 

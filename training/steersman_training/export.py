@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from steersman_training.edit import Edit
-from steersman_training.graphs import FixedConcepts, Lower, OnnxSearch, Search, SolvedConcepts, Upper
+from steersman_training.graphs import FixedConcepts, Lower, OnnxSearch, Search, SolvedConcepts, Steer, Steered, Upper
 from steersman_training.kept import Append, Keep, Kept
 from steersman_training.recommender import Recommender
 from steersman_training.sequences import Batch
@@ -32,6 +32,8 @@ MOST_SCORES = 1 << 25
 """Computed to find golden rows: they and what the search makes of them take some 50 bytes each."""
 GOLDEN_EVENTS = 32
 """Golden rows of `keep` and `append` hold keys and values of this many events at most: they are what makes the file large."""
+MOST_STEERED = 50_000
+"""Items up to which there is a graph `steer`. Where there are more, an index finds them, and it would not be asked."""
 TABLES = ("items_ND", "biases_N")
 
 Array = npt.NDArray[np.float32]
@@ -91,7 +93,7 @@ class Graphs:
                     "search", Search(), ("query_BD", *TABLES, "eligible_BN", "tilts_BN", "k"), ("rows_BK", "scores_BK")
                 ),
                 # Below the last block, what follows asks for the states of all positions: there is nothing to save.
-                *(() if below else _keeping(stripped)),
+                *(() if below else (*_keeping(stripped), *_steering(concepts, len(tables["items_ND"])))),
             ),
             tables,
         )
@@ -106,6 +108,13 @@ def _keeping(model: Recommender) -> tuple[GraphSpec, GraphSpec]:
         GraphSpec("keep", Keep(model), ("items_ND", "ids_BT", "lengths_B"), ("h_BD", *names)),
         GraphSpec("append", Append(model), append_inputs, ("h_BD", "added_BLD")),
     )
+
+
+def _steering(concepts: SolvedConcepts | FixedConcepts, items: int) -> tuple[GraphSpec, ...]:
+    """`steer`, where it would be asked."""
+    if not isinstance(concepts, SolvedConcepts) or items > MOST_STEERED:
+        return ()
+    return (GraphSpec("steer", Steer(copy.deepcopy(concepts).cpu(), Search()), Steer.INPUTS, Steered._fields),)
 
 
 _KEPT = [name.rsplit("_", 1) for name in Kept._fields]
@@ -134,6 +143,8 @@ def write_graphs(graphs: Graphs, golden: dict[str, Tensors], folder: Path) -> No
 
 def _write_onnx(spec: GraphSpec, inputs: tuple[Tensor, ...], path: Path) -> None:
     module = OnnxSearch() if isinstance(spec.module, Search) else spec.module
+    if isinstance(module, Steer):
+        module = Steer(module.concepts, OnnxSearch())
     shapes: tuple[Any, ...] = tuple(_dynamic(name) for name in spec.inputs)
     if isinstance(module, Append):  # what is kept comes as *kept
         fixed = len(shapes) - len(_KEPT) * module.model.config.blocks
@@ -159,6 +170,8 @@ def _write_torchscript(spec: GraphSpec, inputs: tuple[Tensor, ...], path: Path) 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         module = spec.module.eval()
+        if isinstance(module, Steer):
+            module = Steer(module.concepts, torch.jit.script(module.search))
         script = (
             torch.jit.script(module)
             if isinstance(module, Search)
@@ -303,7 +316,10 @@ def _far_from_edges(graphs: Graphs, pool: Tensors) -> Tensor:
     """Rows whose best k + 1 scores are apart, and none of whose features is about to be switched on or off. (B,)"""
     sae = next(spec.module.sae for spec in graphs.specs if isinstance(spec.module, Edit))
     more = {**pool, "k": (pool["k"] + 1).clamp_max(pool["eligible_BN"].shape[1])}
-    scores_BK = _spec(graphs, "search")(more)["scores_BK"]
-    apart_B = (scores_BK[:, :-1] - scores_BK[:, 1:]).min(1).values > GOLDEN_MARGIN
     margin_B: Tensor = sae.margin(pool["h_BD"])
-    return apart_B & (margin_B > GOLDEN_MARGIN)
+    far_B = margin_B > GOLDEN_MARGIN
+    for spec in graphs.specs:
+        if spec.name in ("search", "steer"):
+            scores_BK = spec(more)["scores_BK"]
+            far_B = far_B & ((scores_BK[:, :-1] - scores_BK[:, 1:]).min(1).values > GOLDEN_MARGIN)
+    return far_B
