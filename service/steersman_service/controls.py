@@ -35,15 +35,6 @@ KNOWN_CONTROLS = 4096
 KNOWN_BYTES = 256
 
 
-class Source(NamedTuple):
-    """Controls and where they came from."""
-
-    path: str
-    """How errors name them: "controls" or "session.controls"."""
-    kind: ControlSource
-    controls: Sequence[Control]
-
-
 class Steering(NamedTuple):
     """Controls, in the form that the graphs take."""
 
@@ -79,6 +70,17 @@ class _FeatureControl(NamedTuple):
     strength: float
 
 
+class Source(NamedTuple):
+    """Controls and where they came from."""
+
+    path: str
+    """How errors name them: "controls" or "session.controls"."""
+    kind: ControlSource
+    controls: Sequence[Control]
+    known: Sequence[_FeatureControl | None]
+    """Of each of them that is on a feature, if nothing is wrong with it. None says nothing."""
+
+
 class ControlReader:
     """Knows the bundle's catalogue, its items and the server's limits."""
 
@@ -100,6 +102,15 @@ class ControlReader:
         self._max_strength = max_strength
         self._known = lru_cache(KNOWN_CONTROLS)(self._know)
 
+    def source(self, path: str, kind: ControlSource, controls: Iterable[Control]) -> Source:
+        """`path` is how errors shall name the controls."""
+        controls = list(controls)
+        # Too many are refused for that, and not looked at.
+        looked_at = controls if len(controls) <= self._max_controls else []
+        serialized = [control.SerializeToString() for control in looked_at]
+        known = [self._known(control, kind) if len(control) <= KNOWN_BYTES else None for control in serialized]
+        return Source(path, kind, controls, known)
+
     def check(self, *sources: Source) -> list[Violation]:
         """What is wrong with the controls, taken together."""
         violations = [violation for source in sources for violation in self._check_source(source)]
@@ -112,18 +123,16 @@ class ControlReader:
         concepts: list[Control] = []
         attributes: list[Control] = []
         for source in sources:
-            for index, control in enumerate(source.controls):
-                target = control.WhichOneof("target")
-                if target == "feature":
-                    known = self._sound(control, source.kind)
-                    if known is None:  # it is of another bundle, or larger than what is kept
-                        path = f"{source.path}[{index}].feature.bundle_version"
-                        self.check_version(path, control.feature.bundle_version, control.feature.id)
-                        known = self._feature_control(control, source.kind)
+            for index, (control, known) in enumerate(zip(source.controls, source.known, strict=True)):
+                if known is None and control.HasField("feature"):  # of another bundle, or larger than what is kept
+                    path = f"{source.path}[{index}].feature.bundle_version"
+                    self.check_version(path, control.feature.bundle_version, control.feature.id)
+                    known = self._feature_control(control, source.kind)
+                if known is not None:
                     features.append(known)
                     applied.append(known.applied)
                 else:
-                    (concepts if target == "concept" else attributes).append(control)
+                    (concepts if control.HasField("concept") else attributes).append(control)
                     applied.append(AppliedControl(control=control, source=source.kind))
         return Steering(
             Edits(
@@ -136,11 +145,6 @@ class ControlReader:
             tilts(attributes, self._items),
             applied,
         )
-
-    def _sound(self, control: Control, kind: ControlSource) -> _FeatureControl | None:
-        """A control on a feature, if nothing is wrong with it. None says nothing."""
-        serialized = control.SerializeToString()
-        return self._known(serialized, kind) if len(serialized) <= KNOWN_BYTES else None
 
     def _know(self, serialized: bytes, kind: ControlSource) -> _FeatureControl | None:
         control = Control.FromString(serialized)
@@ -158,8 +162,8 @@ class ControlReader:
         if len(source.controls) > self._max_controls:
             yield Violation(source.path, f"{len(source.controls)} controls; at most {self._max_controls}")
             return
-        for index, control in enumerate(source.controls):
-            if self._sound(control, source.kind) is None:
+        for index, (control, known) in enumerate(zip(source.controls, source.known, strict=True)):
+            if known is None:
                 yield from self._check_control(f"{source.path}[{index}]", control)
 
     def _check_control(self, path: str, control: Control) -> Iterator[Violation]:

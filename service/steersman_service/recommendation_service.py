@@ -17,7 +17,7 @@ from steersman_service.bundle import Bundle
 from steersman_service.calls import Context
 from steersman_service.catalogue import Catalogue
 from steersman_service.checks import MAX_REQUEST_ID_BYTES, MAX_TENANT_BYTES, check_bytes, check_events, check_session_id
-from steersman_service.controls import ControlReader, Source
+from steersman_service.controls import ControlReader
 from steersman_service.eligibility import Eligibility, check_filters, eligibility
 from steersman_service.engine import Work
 from steersman_service.errors import StoreUnavailable, Violation, raise_if_any
@@ -61,11 +61,11 @@ class RecommendationService(RecommendationServiceServicer):
     list_change: ListChange
 
     async def Recommend(self, request: pb.RecommendRequest, context: Context) -> pb.RecommendResponse:
-        requested = Source("controls", CONTROL_SOURCE_REQUEST, list(request.controls))
+        requested = self.controls.source("controls", CONTROL_SOURCE_REQUEST, request.controls)
         tenant = _tenant(context)
         raise_if_any([*self._check(request), *_check_tenant(tenant), *self.controls.check(requested)])
         past = await self._past(request)
-        sources = (Source("session.controls", CONTROL_SOURCE_SESSION, past.controls), requested)
+        sources = (self.controls.source("session.controls", CONTROL_SOURCE_SESSION, past.controls), requested)
         if past.controls:
             raise_if_any(self.controls.check(*sources))
         steering = self.controls.read(*sources)

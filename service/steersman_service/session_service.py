@@ -7,7 +7,7 @@ from steersman.v1.control_pb2 import CONTROL_SOURCE_SESSION, Control
 from steersman.v1.session_service_pb2_grpc import SessionServiceServicer
 from steersman_service.calls import Context
 from steersman_service.checks import check_events, check_session_id
-from steersman_service.controls import ControlReader, Source
+from steersman_service.controls import ControlReader
 from steersman_service.errors import NotFound, raise_if_any
 from steersman_service.sessions import SessionStore
 
@@ -46,7 +46,7 @@ class SessionService(SessionServiceServicer):
         return pb.GetSessionResponse(session=session)
 
     async def SetControls(self, request: pb.SetControlsRequest, context: Context) -> pb.SetControlsResponse:
-        source = Source("controls", CONTROL_SOURCE_SESSION, request.controls)
+        source = self.controls.source("controls", CONTROL_SOURCE_SESSION, request.controls)
         raise_if_any([*check_session_id(request.session_id), *self.controls.check(source)])
         self.controls.read(source)
         kept = [control.SerializeToString() for control in request.controls]
