@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from steersman_training.sae import SparseAutoencoder
 
@@ -37,7 +38,11 @@ class Edit(nn.Module):
         gain_BF = torch.ones_like(z_BF).scatter_reduce(1, features_BE, gains_BE, "prod")
         strength_BF = torch.zeros_like(z_BF).scatter_add(1, features_BE, strengths_BE)
         delta_BF = (gain_BF - 1) * z_BF + strength_BF * self.scale_F
-        return Edited(h_BD + delta_BF @ self.sae.decoder_FD, z_BF)
+        # Rows of those features alone are read; a feature that several edits name has its change shared between them.
+        edits_BF = torch.zeros_like(z_BF).scatter_add(1, features_BE, torch.ones_like(strengths_BE))
+        share_BE = delta_BF.gather(1, features_BE) / edits_BF.gather(1, features_BE)
+        change_BD = (share_BE.unsqueeze(1) @ F.embedding(features_BE, self.sae.decoder_FD)).squeeze(1)
+        return Edited(h_BD + change_BD, z_BF)
 
 
 @torch.no_grad()
