@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from steersman_service.backend import Backend, Tensor
-from steersman_service.bundle import GRAPHS, KEEPING_GRAPHS, STEER, Array, Bundle
+from steersman_service.bundle import ADD, GRAPHS, KEEPING_GRAPHS, STEER, Array, Bundle
 from steersman_service.groups import APPEND_CALL_POSITIONS, length_groups, one_group
 from steersman_service.index import NO_ROWS, Found, GraphIndex, Index, Terms
 from steersman_service.kv_cache import MOST_APPENDED, KeptHistory, KeyValueCache, Layout, Table
@@ -355,7 +355,12 @@ class Engine:
         if not rows:
             return pool["h_BD"]
         feeds = self._of(rows, batch, pool, ("edit",)) | self._put(_padded([edits[row] for row in rows]))
-        edited_BD = self._stage("edit", feeds)["edited_BD"]
+        start = time.perf_counter()
+        if ADD in self._inputs and all((edits[row].gains_E == 1).all() for row in rows):
+            edited_BD = self._run(ADD, feeds)["added_BD"]
+        else:
+            edited_BD = self._run("edit", feeds)["edited_BD"]
+        self.observe("edit", time.perf_counter() - start)
         if len(rows) == len(batch):
             return edited_BD
         places = np.arange(len(batch))

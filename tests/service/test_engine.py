@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from steersman.v1.bundle_pb2 import Manifest
 from steersman.v1.bundle_pb2 import Tensor as TensorSpec
 from steersman_service.backend import Backend, Tensor, load_backend
-from steersman_service.bundle import STEER, Array, Bundle, load_bundle
+from steersman_service.bundle import ADD, STEER, Array, Bundle, load_bundle
 from steersman_service.engine import Answer, Edits, Engine, Work
 from steersman_service.groups import length_groups, one_group
 from steersman_service.index_large import LargeIndex
@@ -133,6 +133,15 @@ def assert_same(one: Answer, other: Answer, tolerance: float) -> None:
         assert all(abs(ours.get(f, 0) - theirs.get(f, 0)) <= bound for f in ours.keys() | theirs.keys())
 
 
+def without(bundle: Bundle, *names: str) -> Bundle:
+    """A bundle that lacks some graphs."""
+    manifest = Manifest()
+    manifest.CopyFrom(bundle.manifest)
+    del manifest.graphs[:]
+    manifest.graphs.extend(graph for graph in bundle.manifest.graphs if graph.name not in names)
+    return dataclasses.replace(bundle, manifest=manifest)
+
+
 def without_controls(work: Work) -> Work:
     nothing, no_strengths = NO_EDITS.features_E, NO_EDITS.strengths_E
     return work._replace(edits=NO_EDITS, concepts_C=nothing, concept_strengths_C=no_strengths, tilts_N=None)
@@ -207,10 +216,26 @@ def test_graphs_run_for_those_requests_alone_that_ask_for_them(engine: Engine) -
     counted = Engine(bundle, backend)
     counted.run([*plain[:3], plain[3]._replace(edits=edits), concept, plain[5]._replace(edits=edits)])
     # The search for candidates comes first.
-    assert backend.rows() == {"lower": [6], "search": [1, 6], "concept": [1], "edit": [3]}
+    assert backend.rows() == {"lower": [6], "search": [1, 6], "concept": [1], "add": [3]}
     backend.calls.clear()
     counted.run(plain)
     assert backend.rows() == {"lower": [8], "search": [8]}
+    backend.calls.clear()
+    # Activations are computed where any edit asks for them.
+    scaled = plain[1]._replace(edits=edits._replace(gains_E=np.array([1.0, 2.0], np.float32)))
+    counted.run([plain[0]._replace(edits=edits), scaled])
+    assert backend.rows() == {"lower": [2], "search": [2], "edit": [2]}
+
+
+@settings(deadline=None, max_examples=20)
+@given(seed=st.integers(0, 2**32 - 1), size=st.integers(1, 6))
+def test_edits_that_only_add_are_what_edits_are(engine: Engine, seed: int, size: int) -> None:
+    batch = [
+        without_controls(work)._replace(edits=work.edits) for work in works(engine.bundle, size, seed, jumps=False)
+    ]
+    bundle = without(engine.bundle, ADD)
+    for one, other in zip(engine.run(batch), Engine(bundle, engine.backend).run(batch), strict=True):
+        assert_same(one, other, 1e-5)
 
 
 def test_a_history_is_computed_once(engine: Engine) -> None:
@@ -226,7 +251,7 @@ def test_a_history_is_computed_once(engine: Engine) -> None:
     backend.calls.clear()
     edits = Edits(np.array([1]), np.ones(1, np.float32), np.ones(1, np.float32))
     counted.run([third._replace(edits=edits), second])
-    assert backend.rows() == {"search": [2], "edit": [1]}, "other controls: only what follows the state"
+    assert backend.rows() == {"search": [2], "add": [1]}, "other controls: only what follows the state"
     backend.calls.clear()
     counted.run([first._replace(ids_T=np.append(first.ids_T, 0)), first])
     assert backend.rows()["lower"] == [1]
@@ -319,15 +344,6 @@ def test_scores_are_those_of_the_item_table(engine: Engine) -> None:
     assert (np.diff(tilted.scores_K) <= 0).all()
 
 
-def without_steer(bundle: Bundle) -> Bundle:
-    """A bundle as format 1.1 had it."""
-    manifest = Manifest()
-    manifest.CopyFrom(bundle.manifest)
-    del manifest.graphs[:]
-    manifest.graphs.extend(graph for graph in bundle.manifest.graphs if graph.name != STEER)
-    return dataclasses.replace(bundle, manifest=manifest)
-
-
 @settings(deadline=None, max_examples=20)
 @given(seed=st.integers(0, 2**32 - 1), size=st.integers(1, 6))
 def test_concepts_in_one_call_are_what_they_are_graph_by_graph(engine: Engine, seed: int, size: int) -> None:
@@ -338,10 +354,10 @@ def test_concepts_in_one_call_are_what_they_are_graph_by_graph(engine: Engine, s
     ]
     fused, separate = Counting(engine.backend), Counting(engine.backend)
     together = Engine(engine.bundle, fused).run(batch)
-    for one, other in zip(together, Engine(without_steer(engine.bundle), separate).run(batch), strict=True):
+    for one, other in zip(together, Engine(without(engine.bundle, STEER), separate).run(batch), strict=True):
         assert_same(one, other, 1e-5)
-    assert fused.rows().keys() - {"lower", "edit"} == {STEER}
-    assert separate.rows().keys() - {"lower", "edit"} == {"concept", "search"}
+    assert fused.rows().keys() - {"lower", "edit", "add"} == {STEER}
+    assert separate.rows().keys() - {"lower", "edit", "add"} == {"concept", "search"}
 
 
 class NotesCandidates:
@@ -371,7 +387,7 @@ def test_candidates_of_concepts_are_the_best_items_without_any_control(engine: E
     batch = [work for work in works(bundle, 32, seed=8) if len(work.concepts_C)]
     assert any(work.tilts_N is not None for work in batch)
     assert any(eligible(work, len(bundle.items_ND)).sum() < count for work in batch)
-    manifest = without_steer(bundle).manifest
+    manifest = without(bundle, STEER).manifest
     (concept,) = (graph for graph in manifest.graphs if graph.name == "concept")
     del concept.inputs[:]
     concept.inputs.extend(TensorSpec(name=name) for name in asked)

@@ -45,6 +45,19 @@ class Edit(nn.Module):
         return Edited(h_BD + change_BD, z_BF)
 
 
+class Add(nn.Module):
+    """h' = h + sum_e strength_e scale_f W_dec[f]: what Edit gives where every gain is 1. No activation is asked for."""
+
+    directions_FD: Tensor
+
+    def __init__(self, edit: Edit) -> None:
+        super().__init__()
+        self.register_buffer("directions_FD", edit.scale_F.unsqueeze(1) * edit.sae.decoder_FD)
+
+    def forward(self, h_BD: Tensor, features_BE: Tensor, strengths_BE: Tensor) -> Tensor:
+        return h_BD + (strengths_BE.unsqueeze(1) @ F.embedding(features_BE, self.directions_FD)).squeeze(1)
+
+
 @torch.no_grad()
 def natural_scale(sae: SparseAutoencoder, states_SD: Tensor) -> Tensor:
     """The 0.99 quantile of each feature's active values over hidden states (S, D); 0 for a feature that never fires. (F,)"""

@@ -16,7 +16,7 @@ import onnxruntime
 import torch
 from torch import Tensor, nn
 
-from steersman_training.edit import Edit
+from steersman_training.edit import Add, Edit
 from steersman_training.graphs import FixedConcepts, Lower, OnnxSearch, Search, SolvedConcepts, Steer, Steered, Upper
 from steersman_training.kept import Append, Keep, Kept
 from steersman_training.recommender import Recommender
@@ -92,6 +92,7 @@ class Graphs:
                 GraphSpec(
                     "search", Search(), ("query_BD", *TABLES, "eligible_BN", "tilts_BN", "k"), ("rows_BK", "scores_BK")
                 ),
+                GraphSpec("add", Add(edit).cpu(), ("h_BD", "features_BE", "strengths_BE"), ("added_BD",)),
                 # Below the last block, what follows asks for the states of all positions: there is nothing to save.
                 *(() if below else (*_keeping(stripped), *_steering(concepts, len(tables["items_ND"])))),
             ),
