@@ -15,7 +15,7 @@ from steersman_service.pace import NOTHING, Load, Pace
 # What may be computed on the event loop, where nobody else waits for it. To hand it to the worker and back takes a tenth of that.
 INLINE_SECONDS = 0.002
 # How long before an engine is expected to be done with what it has it is given the next batch: to bring one there takes about that.
-LEAD_SECONDS = 0.003
+LEAD_SECONDS = 0.006
 
 
 class Computes(Protocol):
