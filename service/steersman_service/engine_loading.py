@@ -1,5 +1,6 @@
 """Loads an engine: the bundle, what runs its graphs, the index; golden rows are replayed, and every kind of batch has run once."""
 
+from functools import partial
 from typing import Protocol
 
 import numpy as np
@@ -10,8 +11,9 @@ from steersman_service.bundle import load_bundle
 from steersman_service.engine import Edits, Engine, Work
 from steersman_service.errors import StartupError
 from steersman_service.golden import replay_golden, replay_search
+from steersman_service.groups import cached_positions, length_groups
 from steersman_service.kv_cache import KeyValueCache
-from steersman_service.settings import Settings
+from steersman_service.settings import Settings, cores
 from steersman_service.state_cache import StateCache
 
 log = structlog.get_logger()
@@ -35,6 +37,9 @@ def load_engine(settings: Settings, observer: Observer) -> Engine:
     bundle = load_bundle(settings.bundle_folder, settings.backend)
     backend = load_backend(bundle, settings.backend, settings.device, settings.inference_threads)
     engine = Engine(bundle, backend)
+    if backend.device == "cpu":
+        most = cached_positions(bundle.manifest.shape.hidden, settings.inference_threads or cores())
+        engine.groups = partial(length_groups, most_positions=most)
     # A GPU reads a whole catalogue sooner than a CPU chooses what to read of it.
     if bundle.manifest.HasField("index") and backend.device == "cpu":
         # Imported here: a server whose engine is in another process needs no ONNX Runtime.

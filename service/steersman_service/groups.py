@@ -11,10 +11,24 @@ CALL_POSITIONS = 16
 APPEND_CALL_POSITIONS = 1024
 
 
-def length_groups(lengths_B: Array, call_positions: float = CALL_POSITIONS) -> list[Array]:
+# What a core of today's servers has of cache to itself. What one step of a graph writes beyond it is not there for the next step.
+CORE_CACHE_BYTES = 1 << 20
+# The widest step of a block, the first one of SwiGLU, reads a number for each dimension of the recommender and writes 16/3.
+WIDEST_STEP = 1 + 16 / 3
+
+
+def cached_positions(hidden: int, threads: int) -> int:
+    """Positions of a call that stay in the caches of as many cores, whatever the step, where the recommender has `hidden` dimensions."""
+    return int(threads * CORE_CACHE_BYTES / (WIDEST_STEP * hidden * np.dtype(np.float32).itemsize))
+
+
+def length_groups(
+    lengths_B: Array, call_positions: float = CALL_POSITIONS, most_positions: float = float("inf")
+) -> list[Array]:
     """Rows of `lengths_B` in groups, longest first, such that padding and calls cost least in all.
 
-    Sorted by length, the best groups of the first n rows are the best ones of fewer rows, and one more group.
+    No group of more than one row has more than `most_positions`, padding included. Sorted by length, the best groups of the first n rows
+    are the best ones of fewer rows, and one more group.
     """
     if len(lengths_B) == 1:
         return one_group(lengths_B)
@@ -23,7 +37,9 @@ def length_groups(lengths_B: Array, call_positions: float = CALL_POSITIONS) -> l
     costs, begins, first = [0.0], [0], 0
     for end in range(1, len(lengths) + 1):
         # A group of rows that are further apart would be better off without its shortest one.
-        while lengths[first] - lengths[end - 1] > call_positions:
+        while first < end - 1 and (
+            lengths[first] - lengths[end - 1] > call_positions or (end - first) * lengths[first] > most_positions
+        ):
             first += 1
         cost, begin = min((costs[begin] + (end - begin) * lengths[begin], begin) for begin in range(first, end))
         costs.append(cost + call_positions)

@@ -18,7 +18,7 @@ from prometheus_client.registry import Collector
 from steersman_service import worker_metrics
 from steersman_service.errors import StartupError
 from steersman_service.metrics import Metrics, exposed
-from steersman_service.settings import Settings
+from steersman_service.settings import Settings, cores
 from steersman_service.valkey import EmbeddedValkey
 from steersman_service.worker_metrics import Family
 
@@ -336,11 +336,10 @@ async def _supervised(settings: Settings) -> AsyncIterator[Supervisor]:
         port = ReservedPort(settings.host, settings.port)
         stack.callback(port.close)
         url = settings.redis_url or await _store(settings, stack)
-        cores = len(os.sched_getaffinity(0))
         changes = {
             "port": port.number,
             "redis_url": url,
-            "inference_threads": settings.inference_threads or max(1, cores // settings.workers),
+            "inference_threads": settings.inference_threads or max(1, cores() // settings.workers),
         }
         supervisor = Supervisor(settings.model_copy(update=changes), metrics)
         metrics_port = 0

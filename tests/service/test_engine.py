@@ -27,7 +27,7 @@ NO_EDITS = Edits(np.zeros(0, np.int64), np.zeros(0, np.float32), np.zeros(0, np.
 THRESHOLD_GAP = 1e-4
 GROUPS: dict[str, Callable[[Array], list[Array]]] = {
     "one group": one_group,
-    "cheapest groups": length_groups,
+    "cheapest groups": lambda lengths_B: length_groups(lengths_B, most_positions=60),
     "a group a length": lambda lengths_B: length_groups(lengths_B, call_positions=0),
 }
 # Bytes: none, a few histories, and more than there are.

@@ -11,6 +11,7 @@ from steersman_service.bundle import Array
 from steersman_service.groups import length_groups, one_group
 
 CALLS = st.sampled_from([0.0, 3.0, 40.0, float("inf")])
+MOST = st.sampled_from([0.0, 50.0, 120.0, float("inf")])
 
 
 def cost(groups: list[Array], lengths_B: Array, call_positions: float) -> float:
@@ -19,20 +20,27 @@ def cost(groups: list[Array], lengths_B: Array, call_positions: float) -> float:
     return positions + (len(groups) - 1) * (call_positions if len(groups) > 1 else 0)
 
 
-def cheapest(lengths_B: Array, call_positions: float) -> float:
-    """Over every way to cut the sorted rows."""
+def fits(group: Array, lengths_B: Array, most_positions: float) -> bool:
+    return len(group) == 1 or len(group) * lengths_B[group].max() <= most_positions
+
+
+def cheapest(lengths_B: Array, call_positions: float, most_positions: float) -> float:
+    """Over every way to cut the sorted rows into groups that fit."""
     order = np.argsort(-lengths_B)
     places = range(1, len(order))
     ways = (cuts for count in range(len(order)) for cuts in combinations(places, count))
-    return min(cost(np.split(order, cuts), lengths_B, call_positions) for cuts in ways)
+    groups = (np.split(order, cuts) for cuts in ways)
+    fitting = (way for way in groups if all(fits(group, lengths_B, most_positions) for group in way))
+    return min(cost(way, lengths_B, call_positions) for way in fitting)
 
 
 @settings(deadline=None)
-@given(st.lists(st.integers(0, 60), min_size=1, max_size=9).map(np.array), CALLS)
-def test_no_other_groups_cost_less(lengths_B: Array, call_positions: float) -> None:
-    groups = length_groups(lengths_B, call_positions)
+@given(st.lists(st.integers(0, 60), min_size=1, max_size=9).map(np.array), CALLS, MOST)
+def test_no_other_groups_cost_less(lengths_B: Array, call_positions: float, most_positions: float) -> None:
+    groups = length_groups(lengths_B, call_positions, most_positions)
+    assert all(fits(group, lengths_B, most_positions) for group in groups)
     assert sorted(np.concatenate(groups).tolist()) == list(range(len(lengths_B)))
-    assert cost(groups, lengths_B, call_positions) == pytest.approx(cheapest(lengths_B, call_positions))
+    assert cost(groups, lengths_B, call_positions) == pytest.approx(cheapest(lengths_B, call_positions, most_positions))
 
 
 @settings(deadline=None)
@@ -44,4 +52,5 @@ def test_every_row_is_in_one_group(lengths_B: Array) -> None:
 
 def test_equal_lengths_are_one_group_and_long_ones_do_not_wait_for_short_ones() -> None:
     assert len(length_groups(np.full(64, 200))) == 1
+    assert {len(group) for group in length_groups(np.full(64, 200), most_positions=400)} == {2}
     assert [group.tolist() for group in length_groups(np.array([3, 200, 5, 198]))] == [[1, 3], [2, 0]]
