@@ -120,6 +120,10 @@ class EngineProcess:
             raise
         return engine
 
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
     def positions(self, work: Work) -> int:
         """An estimate, by what was sent before (`HeldHistories`)."""
         return self._held.positions(work)

@@ -11,7 +11,6 @@ from prometheus_client import (
     Gauge,
     Histogram,
     PlatformCollector,
-    ProcessCollector,
     disable_created_metrics,
     start_http_server,
 )
@@ -25,6 +24,7 @@ from steersman.v1.control_pb2 import (
 from steersman.v1.recommendation_service_pb2 import DEGRADATION_UNSPECIFIED, Degradation
 from steersman_service.bundle import GRAPHS, STEER
 from steersman_service.errors import RequestError, StartupError
+from steersman_service.process_metrics import Processes
 
 CallType = Literal["unary", "server_stream", "bidi_stream"]
 Metric = TypeVar("Metric", Counter, Gauge, Histogram)
@@ -68,8 +68,9 @@ class Metrics:
         disable_created_metrics()  # type: ignore[no-untyped-call]
         self.registry = CollectorRegistry()
         self._collected = collected
+        self._processes = Processes()
         if collected:
-            ProcessCollector(registry=self.registry)
+            self.registry.register(self._processes)
             PlatformCollector(registry=self.registry)
         self._of_calls()
         self._of_inference()
@@ -80,6 +81,10 @@ class Metrics:
     def calls(self, kind: CallType, service: str, method: str) -> CallMetrics:
         """Counts one method: `service` is "package.Service"."""
         return CallMetrics(self._started, self._handled, self._handling, (kind, service, method))
+
+    def watch_process(self, pid: int) -> None:
+        """Another process of this server: `process_` metrics are those of both together."""
+        self._processes.watch(pid)
 
     def refused(self, error: RequestError) -> None:
         self._refused[error.reason].inc()

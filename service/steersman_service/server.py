@@ -182,6 +182,7 @@ async def _open_engine(
     if settings.engine_apart:
         engine = await EngineProcess.start(settings, metrics, lost)
         stack.push_async_callback(engine.close)
+        metrics.watch_process(engine.pid)
     else:
         engine = load_engine(settings, metrics)
     metrics.watch_kv_cache(lambda: engine.key_values.held_bytes)
