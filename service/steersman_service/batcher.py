@@ -69,8 +69,8 @@ class Batcher:
     of them, as many as it is expected to compute in `batch_seconds`: who comes while it computes does not wait longer than that. Tenants
     take turns, and each one's requests go oldest first. There are as many workers as the engine takes batches at a time: of two, one
     brings the next batch just before the engine is done with the one before, so that the engine does not wait for it. A request that is
-    alone on the server, and quick, is computed on the event loop itself, if the engine computes in the thread that calls it: the way to
-    the worker and back would be a good part of its time. It has to be made and used on one event loop.
+    alone on the server, and quick, is computed while the event loop waits: the way to a worker and back would be a good part of its time.
+    It has to be made and used on one event loop.
     """
 
     def __init__(
@@ -196,7 +196,7 @@ class Batcher:
     def _takes_inline(self, job: _Job) -> _Batch | None:
         """The batch that the event loop computes by itself, now."""
         expected = self._pace.seconds(job.load)
-        if len(self._workers) > 1 or self._under_way or self._waiting:
+        if self._under_way or self._waiting:
             return None
         return self._begin([job]) if 0 < expected <= INLINE_SECONDS and self._alone() else None
 

@@ -394,9 +394,13 @@ class ThreadEngine(EagerEngine):
         return super().run(batch)
 
 
+@pytest.mark.parametrize("depth", [1, 2])
 @pytest.mark.parametrize(("seconds", "alone", "inline"), [(0, True, True), (0.01, True, False), (0, False, False)])
-async def test_who_is_alone_and_quick_does_not_leave_the_event_loop(seconds: float, alone: bool, inline: bool) -> None:
+async def test_who_is_alone_and_quick_does_not_leave_the_event_loop(
+    seconds: float, alone: bool, inline: bool, depth: int
+) -> None:
     engine = ThreadEngine(seconds)
+    engine.depth = depth
     batcher = Batcher(engine, queue_size=QUEUE_SIZE, max_batch=MAX_BATCH, alone=lambda: alone)
     for k in range(6):
         assert await submit(batcher, k) == k
@@ -498,13 +502,3 @@ async def test_closing_an_engine_that_takes_two_computes_what_waits(deep: Deep) 
     engine.release(100)
     await closing
     assert await asyncio.gather(*calls) == list(range(3 * MAX_BATCH))
-
-
-async def test_an_engine_that_takes_two_is_never_called_from_the_event_loop() -> None:
-    engine = ThreadEngine(0)
-    engine.depth = 2
-    batcher = Batcher(engine, queue_size=QUEUE_SIZE, max_batch=MAX_BATCH, alone=lambda: True)
-    for k in range(6):
-        assert await submit(batcher, k) == k
-    assert threading.get_ident() not in engine.threads
-    await batcher.close()
