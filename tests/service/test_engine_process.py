@@ -19,6 +19,7 @@ from steersman_service.bundle import Bundle
 from steersman_service.engine import Engine
 from steersman_service.engine_process import EngineProcess
 from steersman_service.errors import StartupError
+from steersman_service.logs import configure_logs
 from steersman_service.metrics import Metrics
 
 
@@ -111,6 +112,7 @@ def test_what_it_does_is_counted(apart: EngineProcess, beside: Engine, metrics: 
 async def test_a_process_that_does_not_start_says_why(
     bundle_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, executable: str, why: str
 ) -> None:
+    configure_logs("critical", "json")  # as of a test before, it may write to a file that is closed by now
     monkeypatch.setattr("sys.executable", executable)
     with pytest.raises(StartupError, match=why):
         await EngineProcess.start(settings_for(tmp_path, bundle_dir), Metrics(), asyncio.Event())
