@@ -6,6 +6,7 @@ Dimensions: B batch, T time, P = T + 1 positions, D hidden, F features, E edits,
 import copy
 import logging
 import warnings
+from collections.abc import Container
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -215,7 +216,7 @@ def golden_rows(graphs: Graphs, batch: Batch, concept_count: int, seed: int = 0)
     most = max(GOLDEN_ROWS, MOST_SCORES // len(graphs.tables["items_ND"]))
     batch = Batch(batch.ids_BT[:most], batch.lengths_B[:most])
     pool = {**graphs.tables, **_inputs(graphs, batch, concept_count, np.random.default_rng(seed))}
-    _run(graphs, pool)
+    _run(graphs, pool, ("lower", "edit", "upper", "search"))
     chosen = _far_from_edges(graphs, pool).nonzero().flatten()[:GOLDEN_ROWS]
     if len(chosen) < 2:
         raise ExportError("golden rows: fewer than two histories lie away from ties and thresholds; train for longer")
@@ -274,10 +275,12 @@ def _edits(graphs: Graphs, rows: int, rng: np.random.Generator) -> Tensors:
     }
 
 
-def _run(graphs: Graphs, pool: Tensors) -> dict[str, Tensors]:
-    """Runs the graphs one after the other, as a request does; adds what they answer to the pool."""
+def _run(graphs: Graphs, pool: Tensors, names: Container[str] | None = None) -> dict[str, Tensors]:
+    """Runs the graphs one after the other, as a request does (those of `names`; None: all); adds what they answer to the pool."""
     golden: dict[str, Tensors] = {}
     for spec in graphs.specs:
+        if names is not None and spec.name not in names:
+            continue
         if isinstance(spec.module, SolvedConcepts):
             best = _candidates(graphs, pool, spec.module.candidates)
             pool |= {"candidates_BK": best["rows_BK"], "candidate_scores_BK": best["scores_BK"]}
