@@ -27,6 +27,8 @@ OPSET = 20
 TOLERANCE = 1e-4
 """Absolute and relative, for float32 on every backend."""
 GOLDEN_ROWS = 8
+LOOKED_AT = 4 * GOLDEN_ROWS
+"""Histories of which concepts are solved to find golden rows."""
 GOLDEN_MARGIN = 1e-3
 """Distance of golden rows from ties between scores and from the threshold of the autoencoder."""
 MOST_SCORES = 1 << 25
@@ -217,14 +219,10 @@ def golden_rows(graphs: Graphs, batch: Batch, concept_count: int, seed: int = 0)
     batch = Batch(batch.ids_BT[:most], batch.lengths_B[:most])
     pool = {**graphs.tables, **_inputs(graphs, batch, concept_count, np.random.default_rng(seed))}
     _run(graphs, pool, ("lower", "edit", "upper", "search"))
-    chosen = _far_from_edges(graphs, pool).nonzero().flatten()[:GOLDEN_ROWS]
+    chosen = _far_from_edges(graphs, pool)[:GOLDEN_ROWS]
     if len(chosen) < 2:
         raise ExportError("golden rows: fewer than two histories lie away from ties and thresholds; train for longer")
-    pool = {
-        name: value if name in TABLES or name == "k" else value[chosen].clone()
-        for name, value in pool.items()
-        if name in _GIVEN
-    }
+    pool = _of_histories({name: value for name, value in pool.items() if name in _GIVEN}, chosen)
     return _run(graphs, pool)
 
 
@@ -317,13 +315,21 @@ def _spec(graphs: Graphs, name: str) -> GraphSpec:
 
 
 def _far_from_edges(graphs: Graphs, pool: Tensors) -> Tensor:
-    """Rows whose best k + 1 scores are apart, and none of whose features is about to be switched on or off. (B,)"""
+    """Some rows whose best k + 1 scores are apart, and none of whose features is about to be switched on or off. (rows)"""
     sae = next(spec.module.sae for spec in graphs.specs if isinstance(spec.module, Edit))
     more = {**pool, "k": (pool["k"] + 1).clamp_max(pool["eligible_BN"].shape[1])}
-    margin_B: Tensor = sae.margin(pool["h_BD"])
-    far_B = margin_B > GOLDEN_MARGIN
-    for spec in graphs.specs:
-        if spec.name in ("search", "steer"):
-            scores_BK = spec(more)["scores_BK"]
-            far_B = far_B & ((scores_BK[:, :-1] - scores_BK[:, 1:]).min(1).values > GOLDEN_MARGIN)
-    return far_B
+    far_B = (sae.margin(pool["h_BD"]) > GOLDEN_MARGIN) & _apart(_spec(graphs, "search")(more)["scores_BK"])
+    rows = far_B.nonzero().flatten()
+    for steer in (spec for spec in graphs.specs if spec.name == "steer"):
+        rows = rows[:LOOKED_AT]  # to solve concepts for all of them would take seconds
+        rows = rows[_apart(steer(_of_histories(more, rows))["scores_BK"])]
+    return rows
+
+
+def _apart(scores_BK: Tensor) -> Tensor:
+    return (scores_BK[:, :-1] - scores_BK[:, 1:]).min(1).values > GOLDEN_MARGIN
+
+
+def _of_histories(pool: Tensors, rows: Tensor) -> Tensors:
+    """The same of some histories."""
+    return {name: value if name in TABLES or name == "k" else value[rows].clone() for name, value in pool.items()}
