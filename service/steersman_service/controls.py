@@ -52,11 +52,14 @@ class Steering(NamedTuple):
         of_concepts = iter(concept_edits)
         for applied in self.applied:
             if applied.control.WhichOneof("target") == "concept":
-                rows = zip(*(part.tolist() for part in next(of_concepts)), strict=True)
+                edits = next(of_concepts)
+                strongest = np.argsort(-np.abs(edits.strengths_E), kind="stable")
                 add, labels = applied.edits.add, catalogue.labels
-                # Made where they stay: a list of them would be copied.
-                for feature, gain, strength in sorted(rows, key=lambda row: -abs(row[2])):
-                    add(feature_id=feature, label=labels[feature], gain=gain, strength=strength)
+                # Made where they stay, field by field: a list of them would be copied, and names of arguments looked up.
+                for feature, gain, strength in zip(*(part[strongest].tolist() for part in edits), strict=True):
+                    edit = add()
+                    edit.feature_id, edit.label = feature, labels[feature]
+                    edit.gain, edit.strength = gain, strength
         return self.applied
 
 

@@ -154,11 +154,8 @@ class RecommendationService(RecommendationServiceServicer):
         applied: Sequence[AppliedControl],
         computed: Computed,
     ) -> pb.RecommendResponse:
-        ids, titles = self.items.ids, self.items.titles
-        ranked = zip(computed.answer.rows_K.tolist(), computed.answer.scores_K.tolist(), strict=True)
-        return pb.RecommendResponse(
+        response = pb.RecommendResponse(
             request_id=request.request_id,
-            items=[pb.RecommendedItem(item_id=ids[row], title=titles[row], score=score) for row, score in ranked],
             applied_controls=applied,
             bundle_version=self.bundle.version,
             session_version=past.session.version if past.session else 0,
@@ -172,6 +169,12 @@ class RecommendationService(RecommendationServiceServicer):
                 batch_size=computed.batch_size,
             ),
         )
+        # Made where they stay, field by field: a list of them would be copied, and names of arguments looked up.
+        add, ids, titles = response.items.add, self.items.ids, self.items.titles
+        for row, score in zip(computed.answer.rows_K.tolist(), computed.answer.scores_K.tolist(), strict=True):
+            item = add()
+            item.item_id, item.title, item.score = ids[row], titles[row], score
+        return response
 
 
 def _tenant(context: Context) -> str:

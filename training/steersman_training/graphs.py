@@ -128,8 +128,8 @@ class SolvedConcepts(nn.Module):
         minimise over w:  KL( softmax(s + strength * tilt * lean) || softmax(s + J w) )
 
     by a few Newton steps with a ridge. Scores are linear in a state that is the query, so J is exact. Tilting is the target since it is the
-    cheapest way to raise a known attribute: of all distributions with that share it is the closest to the user's own. The solution is in
-    double precision: what rounding does to it grows with the condition, and backends must agree.
+    cheapest way to raise a known attribute: of all distributions with that share it is the closest to the user's own. The solution
+    is in double precision (J need not be): what rounding does to it grows with the condition, and backends must agree.
     """
 
     INPUTS = ("candidates_BK", "candidate_scores_BK", "items_ND", "concepts_BC", "concept_strengths_BC")
@@ -161,9 +161,9 @@ class SolvedConcepts(nn.Module):
         concepts_BC: Tensor,
         concept_strengths_BC: Tensor,
     ) -> ConceptEdits:
-        items_BKD = F.embedding(candidates_BK, items_ND).double()
+        items_BKD = F.embedding(candidates_BK, items_ND)
         scores_B1K = candidate_scores_BK.clamp_min(INELIGIBLE).double().unsqueeze(1)
-        jacobian_BCKM = items_BKD.unsqueeze(1) @ self.directions_XMD[concepts_BC].double().transpose(-1, -2)
+        jacobian_BCKM = (items_BKD.unsqueeze(1) @ self.directions_XMD[concepts_BC].transpose(-1, -2)).double()
         rows_BCK = concepts_BC.unsqueeze(-1) * self.leans_XN.shape[1] + candidates_BK.unsqueeze(1)
         lean_BCK = F.embedding(rows_BCK, self.leans_XN.view(-1, 1)).squeeze(-1)
         tilts_BCK = lean_BCK * (self.tilts_X[concepts_BC] * concept_strengths_BC).unsqueeze(-1)
@@ -185,11 +185,12 @@ def _newton_step(jacobian_BCKM: Tensor, now_BCK: Tensor, wanted_BCK: Tensor, rid
     count = jacobian_BCKM.shape[-1]
     identity_MM = torch.eye(count, dtype=jacobian_BCKM.dtype, device=jacobian_BCKM.device)
     metric_BCK = 0.5 * (now_BCK + wanted_BCK)
-    centred_BCKM = jacobian_BCKM - metric_BCK.unsqueeze(-2) @ jacobian_BCKM
-    fisher_BCMM = centred_BCKM.transpose(-1, -2) @ (centred_BCKM * metric_BCK.unsqueeze(-1))
+    mean_BC1M = metric_BCK.unsqueeze(-2) @ jacobian_BCKM
+    square_BCMM = (jacobian_BCKM * metric_BCK.unsqueeze(-1)).transpose(-1, -2) @ jacobian_BCKM
+    fisher_BCMM = square_BCMM - mean_BC1M.transpose(-1, -2) @ mean_BC1M
     floor_BC11 = (fisher_BCMM * (identity_MM * (ridge * ridge / count))).sum((-1, -2), keepdim=True).clamp_min(TINY)
     ridged_BCMM = fisher_BCMM * (1 + ridge * identity_MM) + floor_BC11 * identity_MM
-    slope_BC1M = (wanted_BCK - now_BCK).unsqueeze(-2) @ centred_BCKM
+    slope_BC1M = (wanted_BCK - now_BCK).unsqueeze(-2) @ jacobian_BCKM
     return (slope_BC1M @ _inverse(ridged_BCMM)).squeeze(-2)
 
 
