@@ -1,5 +1,6 @@
 """Prometheus metrics of one server, in a registry of its own. No id of a user, an item or a feature is ever a label."""
 
+from collections import Counter as Counts
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Literal, TypeVar, cast
@@ -113,12 +114,10 @@ class Metrics:
 
     def recommended(self, applied: Iterable[AppliedControl], degradations: Iterable[int]) -> None:
         """A request was answered, under these controls and with these degradations."""
-        steered = False
-        for control in applied:
-            steered = True
-            target = control.control.WhichOneof("target")
-            self._controls[target, control.control.operation, control.source].inc()
-        self._recommendations[steered].inc()
+        kinds = Counts((it.control.WhichOneof("target"), it.control.operation, it.source) for it in applied)
+        for kind, count in kinds.items():
+            self._controls[kind].inc(count)
+        self._recommendations[bool(kinds)].inc()
         for degradation in degradations:
             self._degraded[degradation].inc()
 

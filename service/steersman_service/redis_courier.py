@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+from hiredis import pack_command
 from redis.asyncio import ConnectionPool
 from redis.asyncio.connection import AbstractConnection
 from redis.exceptions import ConnectionError as RedisConnectionError
@@ -101,7 +102,8 @@ class RedisCourier:
 
 async def _pipeline(connection: AbstractConnection, script: tuple[str, str], runs: Sequence[_Run]) -> list[Any]:
     # Whatever is raised here, a cancellation too, closes the connection: no reply is left behind in it.
-    await connection.send_packed_command(connection.pack_commands([(*script, *run.command) for run in runs]))
+    commands = [pack_command((*script, *run.command)) for run in runs]  # type: ignore[arg-type]  # its stub takes one part
+    await connection.send_packed_command(commands)
     return [await _reply(connection) for _ in runs]
 
 
