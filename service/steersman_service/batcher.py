@@ -97,7 +97,7 @@ class Batcher:
         self._waiting: FairQueue[_Job] = FairQueue()
         self._spare: _Job | None = None
         self._pace = Pace()
-        self._closing = False
+        self._closing = self._waking = False
         self._under_way: list[_Batch] = []
         """What the engine was given, the one that it computes first."""
         self._done_at = 0.0
@@ -131,8 +131,10 @@ class Batcher:
                 if len(self._waiting) >= self._queue_size:
                     self._refuse_one(tenant, now)
                 self._waiting.put(job)
-                if len(self._waiting) == 1 or self._early_seconds(now) <= 0:
-                    self._changed.notify()
+                if not self._waking and (len(self._waiting) == 1 or self._early_seconds(now) <= 0):
+                    # Once the event loop has done what it is at: requests that come together are computed together.
+                    self._waking = True
+                    self._loop.call_soon(self._wake)
         if inline:
             self._compute(inline)
         try:
@@ -165,6 +167,12 @@ class Batcher:
             await asyncio.to_thread(worker.join)
         # What the workers said last is heard of before this returns.
         await asyncio.sleep(0)
+
+    def _wake(self) -> None:
+        """A worker, which takes what waits."""
+        with self._changed:
+            self._waking = False
+            self._changed.notify()
 
     def _work(self) -> None:
         while batch := self._next():

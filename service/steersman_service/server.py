@@ -41,6 +41,7 @@ from steersman_service.session_reader import SessionReader
 from steersman_service.session_service import SessionService
 from steersman_service.sessions import SessionStore
 from steersman_service.settings import Settings
+from steersman_service.threads import patient
 from steersman_service.valkey import EmbeddedValkey
 
 PACKAGE = "steersman.v1"
@@ -114,7 +115,8 @@ async def running(settings: Settings, membership: Membership | None = None) -> A
     metrics = membership.metrics if membership else Metrics(collected=settings.metrics == "on")
     async with AsyncExitStack() as stack:
         calls = CallInterceptor(metrics, slow_seconds=settings.slow_call_ms / 1e3)
-        server = grpc.aio.server(interceptors=[calls], options=_options(settings, shared=membership is not None))
+        with patient():
+            server = grpc.aio.server(interceptors=[calls], options=_options(settings, shared=membership is not None))
         stack.push_async_callback(server.stop, None)
         grpc_port = metrics_port = 0
         if membership is None:
