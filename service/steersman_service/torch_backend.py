@@ -73,22 +73,27 @@ class TorchBackend:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", DeprecationWarning)
                 load: Any = torch.jit.load
-                module = cast(torch.jit.ScriptModule, load(bundle.folder / file, map_location=self.device))
+                module = cast(torch.jit.ScriptModule, load(bundle.folder / file, map_location="cpu"))
         except Exception as error:
             raise BundleError(file, f"torch does not load it: {error}") from error
-        move_constants(module, self.device)
+        move(module, self.device)
         return module
 
 
-def move_constants(module: torch.jit.ScriptModule, device: str) -> None:
-    """Has a traced graph make its tensors on `device`.
+def move(module: torch.jit.ScriptModule, device: str) -> None:
+    """Has a traced graph run on `device`.
 
-    Tracing writes down where the example lay (`torch.arange(..., device="cpu")`), and `map_location` does not change it. As in
-    openai/CLIP, clip/clip.py, `load`.
+    Tracing writes down where the example lay (`torch.arange(..., device="cpu")`), and `map_location` does not change it. What it does take
+    along are the numbers that sizes are computed with, and a GPU would be waited for to know a size: they stay on the CPU.
     """
     for part in module.modules():
         compiled = cast(Any, part)._c
+        for name, tensor in (*part.named_parameters(recurse=False), *part.named_buffers(recurse=False)):
+            compiled.setattr(name, tensor.detach().to(device))
         for method in compiled._method_names():
             for node in compiled._get_method(method).graph.findAllNodes("prim::Constant"):
-                if node.output().type().kind() == "DeviceObjType":
+                kind = node.output().type().kind()
+                if kind == "DeviceObjType":
                     node.s_("value", device)
+                elif kind == "TensorType" and node.t("value").dim():
+                    node.t_("value", node.t("value").to(device))
