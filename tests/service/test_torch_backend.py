@@ -42,7 +42,9 @@ def test_graphs_run_where_they_are_moved_and_do_not_wait(bundle_dir: Path) -> No
     # Which take k, a value, and which a GPU does without.
     for name in bundle.graphs.keys() - {"search", "steer"}:
         graph = bundle.graphs[name]
-        inputs = [torch.tensor((tables | bundle.golden[name])[tensor.name], device="meta") for tensor in graph.inputs]
+        inputs = [
+            torch.tensor({**tables, **bundle.golden[name]}[tensor.name], device="meta") for tensor in graph.inputs
+        ]
         module: Any = torch.jit.load(bundle_dir / f"{name}.ts")
         move(module, "meta")
         outputs = module(*inputs)
