@@ -53,6 +53,11 @@ def load_engine(settings: Settings, observer: Observer) -> Engine:
         engine.index = TorchIndex(backend, engine.tables, settings.precision)
         replay_search(engine, f"precision {settings.precision}")
     replay_golden(engine)
+    if backend.name == "torch" and backend.device == "cuda" and settings.cuda_graphs == "auto":
+        # Imported here, as above.
+        from steersman_service.recordings import record_or_go_on
+
+        record_or_go_on(engine, settings.max_batch)
     kv_bytes = settings.kv_cache_mb << 20
     engine.key_values = KeyValueCache(kv_bytes)
     _warm_up(engine, settings.max_batch)

@@ -13,11 +13,14 @@ from steersman_service.index import Found, Terms
 FROM_FILES = ("items_ND", "biases_N")
 
 
-def replay_golden(engine: Engine) -> None:
-    """Runs each graph on its golden inputs. Raises BundleError naming the file, the tensor and the difference."""
+def replay_golden(engine: Engine, batch: int | None = None) -> None:
+    """Runs each graph on its golden inputs, or on as many rows of them as `batch` says.
+
+    Raises BundleError naming the file, the tensor and the difference.
+    """
     tolerance = _tolerance(engine)
     for name, graph in engine.bundle.graphs.items():
-        golden = engine.bundle.golden.get(name, {})
+        golden = _rows(engine.bundle.golden.get(name, {}), batch)
         inputs = [tensor.name for tensor in graph.inputs if tensor.name not in FROM_FILES]
         for tensor in (*inputs, *(output.name for output in graph.outputs)):
             if tensor not in golden:
@@ -30,12 +33,12 @@ def replay_golden(engine: Engine) -> None:
         _compare(file, graph, golden, outputs, tolerance)
 
 
-def replay_search(engine: Engine, what: str) -> None:
+def replay_search(engine: Engine, what: str, batch: int | None = None) -> None:
     """Has the engine's exact index, which `what` names, find what the graph `search` found on its golden rows, by the same tolerance.
 
     Raises BundleError with the difference.
     """
-    golden = engine.bundle.golden["search"]
+    golden = _rows(engine.bundle.golden["search"], batch)
     terms = [
         Terms(eligible_N, tilts_N=tilts_N)
         for eligible_N, tilts_N in zip(golden["eligible_BN"], golden["tilts_BN"], strict=True)
@@ -43,6 +46,16 @@ def replay_search(engine: Engine, what: str) -> None:
     found = engine.index.search(engine.backend.put(golden["query_BD"]), terms, [int(golden["k"])] * len(terms))
     outputs = dict(zip(Found._fields, engine.backend.fetch(found), strict=True))
     _compare(f"search, {what}", engine.bundle.graphs["search"], golden, outputs, _tolerance(engine))
+
+
+def _rows(golden: Mapping[str, Array], batch: int | None) -> Mapping[str, Array]:
+    """So many rows of what has one for each request: the first ones, or all of them again and again. None: as they are."""
+    if batch is None:
+        return golden
+    return {
+        name: np.resize(array, (batch, *array.shape[1:])) if name.rpartition("_")[2].startswith("B") else array
+        for name, array in golden.items()
+    }
 
 
 def _tolerance(engine: Engine) -> Tolerance:

@@ -13,6 +13,7 @@ from torch.nn import functional as F
 
 from steersman_service.backend import Backend
 from steersman_service.index import Found, Terms
+from steersman_service.replayed import Replayed, Tensors
 
 Precision = Literal["float32", "bfloat16", "float16"]
 CHUNK = 128
@@ -29,8 +30,12 @@ class TorchIndex:
     float32: scores are those of float32, and an item is missed only where rounding puts more than (DEPTH - 1) k + MORE others before it.
     """
 
+    replayed: dict[int, Replayed]
+    """By K: `choose`, from recordings where its inputs fit one. None until some are put here (recordings.py)."""
+
     def __init__(self, backend: Backend, tables: Mapping[str, torch.Tensor], precision: Precision) -> None:
         """`tables` are `items_ND` and `biases_N`, float32, on the backend's device."""
+        self.replayed = {}
         self._put = backend.put
         self._items_ND, self._biases_N = tables["items_ND"], tables["biases_N"]
         dtype = getattr(torch, precision)
@@ -40,23 +45,44 @@ class TorchIndex:
 
     def search(self, query_BD: torch.Tensor, terms: Sequence[Terms], ks: Sequence[int]) -> Found:
         with torch.inference_mode():
-            scores_BN = F.linear(query_BD.to(self._read_ND.dtype), self._read_ND, self._read_biases_N)
+            scores_BN = self.scores(query_BD)
             tilted = self._tilts(terms)
             if tilted is not None:
                 scores_BN.index_add_(0, tilted[0], tilted[1].to(scores_BN.dtype))
             self._leave_out(scores_BN, terms)
-            if self._exact:
-                return best(scores_BN, max(ks))
-            count = min(len(self._items_ND), DEPTH * max(ks) + MORE)
-            # In the order of rows, by which equal scores are ordered.
-            rows_BR = best(scores_BN, count).rows_BK.sort(1).values
-            exact_BR = torch.bmm(F.embedding(rows_BR, self._items_ND), query_BD.unsqueeze(2)).squeeze(2)
-            exact_BR += self._biases_N[rows_BR]
-            if tilted is not None:
-                exact_BR.index_add_(0, tilted[0], tilted[1].gather(1, rows_BR[tilted[0]]))
-            exact_BR.masked_fill_(scores_BN.gather(1, rows_BR) == float("-inf"), float("-inf"))
-            scores_BK, order_BK = _sorted(exact_BR, max(ks))
-            return Found(rows_BR.gather(1, order_BK), scores_BK)
+            k = max(ks)
+            if tilted is not None and not self._exact:
+                return Found(*self.choose(query_BD, scores_BN, k, tilted))
+            recorded = min((most for most in self.replayed if most >= k), default=None)
+            if recorded is None:
+                return Found(*self.choose(query_BD, scores_BN, k))
+            rows_BK, scores_BK = self.replayed[recorded](query_BD, scores_BN)
+            return Found(rows_BK[:, :k], scores_BK[:, :k])
+
+    def scores(self, query_BD: torch.Tensor) -> torch.Tensor:
+        """Of every item, in the precision in which the table is read. (B, N)"""
+        return F.linear(query_BD.to(self._read_ND.dtype), self._read_ND, self._read_biases_N)
+
+    def choose(
+        self,
+        query_BD: torch.Tensor,
+        scores_BN: torch.Tensor,
+        k: int,
+        tilted: tuple[torch.Tensor, torch.Tensor] | None = None,
+    ) -> Tensors:
+        """The k best by `scores_BN`, as Found: their rows and, in float32, their scores, to which `tilted` is added in half precision."""
+        if self._exact:
+            return best(scores_BN, k)
+        count = min(len(self._items_ND), DEPTH * k + MORE)
+        # In the order of rows, by which equal scores are ordered.
+        rows_BR = best(scores_BN, count).rows_BK.sort(1).values
+        exact_BR = torch.bmm(F.embedding(rows_BR, self._items_ND), query_BD.unsqueeze(2)).squeeze(2)
+        exact_BR += self._biases_N[rows_BR]
+        if tilted is not None:
+            exact_BR.index_add_(0, tilted[0], tilted[1].gather(1, rows_BR[tilted[0]]))
+        exact_BR.masked_fill_(scores_BN.gather(1, rows_BR) == float("-inf"), float("-inf"))
+        scores_BK, order_BK = _sorted(exact_BR, k)
+        return rows_BR.gather(1, order_BK), scores_BK
 
     def _tilts(self, terms: Sequence[Terms]) -> tuple[torch.Tensor, torch.Tensor] | None:
         """Requests that have any, and theirs, (R, N)."""

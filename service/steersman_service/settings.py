@@ -52,6 +52,10 @@ class Settings(BaseSettings):
         "float32",
         description="Of the item table that the torch backend looks through; what it finds in half precision is scored in float32",
     )
+    cuda_graphs: Literal["auto", "off"] = Field(
+        "auto",
+        description="Whether the torch backend captures at start what a GPU does for every request; off starts each of its steps anew",
+    )
     queue_size: int = Field(256, ge=1, description="Requests that may wait; more are refused at once")
     max_batch: int = Field(64, ge=1, description="Most requests computed together")
     batch_ms: float = Field(

@@ -1,7 +1,8 @@
-"""Runs a bundle's graphs in TorchScript, on a CPU or a GPU. It and index_torch.py alone import torch in the service."""
+"""Runs a bundle's graphs in TorchScript, on a CPU or a GPU."""
 
 import warnings
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any, cast
 
 import numpy as np
@@ -15,6 +16,7 @@ try:
 except ImportError:
     raise StartupError("backend torch: torch is not installed; install it, or use the onnx backend") from None
 
+from steersman_service.replayed import Replayed, Tensors
 
 # Larger arrays are those of a bundle, brought once: memory that is pinned stays so.
 MOST_PINNED_BYTES = 64 << 20
@@ -24,6 +26,8 @@ class TorchBackend:
     """Tensors are torch's. A GPU is told what to do, array by array and graph by graph, and waited for in `get` and `fetch` alone."""
 
     name = "torch"
+    replayed: dict[str, Replayed]
+    """Graphs that are run from recordings where their inputs fit one. None until some are put here (recordings.py)."""
 
     def __init__(self, bundle: Bundle, device: str, threads: int) -> None:
         if device == "cuda" and not torch.cuda.is_available():
@@ -31,6 +35,7 @@ class TorchBackend:
         self.device = "cuda" if torch.cuda.is_available() and device != "cpu" else "cpu"
         if threads:
             torch.set_num_threads(threads)
+        self.replayed = {}
         self._graphs = bundle.graphs
         self._modules = {name: self._module(bundle, graph) for name, graph in self._graphs.items()}
 
@@ -60,12 +65,17 @@ class TorchBackend:
 
     def run(self, graph: str, feeds: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         spec = self._graphs[graph]
-        # As they are: what the executor would make of a graph on a GPU, it would make of every new shape, in the middle of a call.
-        with torch.inference_mode(), cast(Any, torch.jit).optimized_execution(False):
-            outputs = self._modules[graph](*(feeds[tensor.name] for tensor in spec.inputs))
-        if isinstance(outputs, torch.Tensor):
-            outputs = (outputs,)
+        run = self.replayed.get(graph) or partial(self.run_directly, graph)
+        with torch.inference_mode():
+            outputs = run(*(feeds[tensor.name] for tensor in spec.inputs))
         return {tensor.name: output for tensor, output in zip(spec.outputs, outputs, strict=True)}
+
+    def run_directly(self, graph: str, *inputs: torch.Tensor) -> Tensors:
+        """Outputs of `graph`, from its inputs in order, from no recording. In inference mode."""
+        # As they are: what the executor would make of a graph on a GPU, it would make of every new shape, in the middle of a call.
+        with cast(Any, torch.jit).optimized_execution(False):
+            outputs = self._modules[graph](*inputs)
+        return (outputs,) if isinstance(outputs, torch.Tensor) else outputs
 
     def _module(self, bundle: Bundle, graph: Graph) -> torch.jit.ScriptModule:
         file = f"{graph.name}.ts"
@@ -73,22 +83,27 @@ class TorchBackend:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", DeprecationWarning)
                 load: Any = torch.jit.load
-                module = cast(torch.jit.ScriptModule, load(bundle.folder / file, map_location=self.device))
+                module = cast(torch.jit.ScriptModule, load(bundle.folder / file, map_location="cpu"))
         except Exception as error:
             raise BundleError(file, f"torch does not load it: {error}") from error
-        move_constants(module, self.device)
+        move(module, self.device)
         return module
 
 
-def move_constants(module: torch.jit.ScriptModule, device: str) -> None:
-    """Has a traced graph make its tensors on `device`.
+def move(module: torch.jit.ScriptModule, device: str) -> None:
+    """Has a traced graph run on `device`.
 
-    Tracing writes down where the example lay (`torch.arange(..., device="cpu")`), and `map_location` does not change it. As in
-    openai/CLIP, clip/clip.py, `load`.
+    Tracing writes down where the example lay (`torch.arange(..., device="cpu")`), and `map_location` does not change it. What it does take
+    along are the numbers that sizes are computed with, and a GPU would be waited for to know a size: they stay on the CPU.
     """
     for part in module.modules():
         compiled = cast(Any, part)._c
+        for name, tensor in (*part.named_parameters(recurse=False), *part.named_buffers(recurse=False)):
+            compiled.setattr(name, tensor.detach().to(device))
         for method in compiled._method_names():
             for node in compiled._get_method(method).graph.findAllNodes("prim::Constant"):
-                if node.output().type().kind() == "DeviceObjType":
+                kind = node.output().type().kind()
+                if kind == "DeviceObjType":
                     node.s_("value", device)
+                elif kind == "TensorType" and node.t("value").dim():
+                    node.t_("value", node.t("value").to(device))

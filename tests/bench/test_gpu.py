@@ -20,7 +20,8 @@ def test_it_checks_and_measures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(sys, "argv", ["gpu", *flags, "--out", str(tmp_path)])
     assert main() == 0
     report = json.loads((tmp_path / "gpu.json").read_text())
-    ways = ["torch, float32", "torch, bfloat16", "torch, float16", "onnx"]
+    torch_ways = ["torch, float32", "torch, bfloat16", "torch, float16"]
+    ways = [*torch_ways, "onnx", *(f"{way}, CUDA graphs" for way in torch_ways)]
     assert [(row["items"], row["way"]) for row in report["rows"]] == [(n, way) for n in (300, 5000) for way in ways]
     for row in report["rows"]:
         assert row["within"]
@@ -29,7 +30,9 @@ def test_it_checks_and_measures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         assert len(row["batches"]) == 7
         assert (row["concept"] is None) == (row["items"] == 5000)
     assert report["about"]["left_out"] == report["about"]["failed"] == []
-    assert "| 5,000 | torch, bfloat16 | yes |" in (tmp_path / "gpu.md").read_text()
+    page = (tmp_path / "gpu.md").read_text()
+    assert "| 5,000 | torch, bfloat16 | yes |" in page
+    assert "- 5,000 items, torch, bfloat16, CUDA graphs, as against without: one request is " in page
 
 
 def test_it_sees_a_wrong_answer(tmp_path: Path) -> None:

@@ -3,8 +3,9 @@
 make bench-gpu
 
 Makes a bundle of random weights with D=128 and T=200, unless `--bundle` names one, and item tables of its own size and of a million
-random rows. `--device cpu` runs the same on the CPU, with fewer items and fewer rounds. Exits with 2 where there is no GPU, and
-with 1 where a way does not replay the golden rows, or an answer in float32 is not that of the CPU.
+random rows; the torch backend runs with and without CUDA graphs. `--device cpu` runs the same on the CPU, with fewer items and fewer
+rounds. Exits with 2 where there is no GPU, and with 1 where a way does not run, or not replay the golden rows, or where an answer in
+float32 is not that of the CPU.
 """
 
 import argparse
@@ -25,12 +26,12 @@ from steersman_service.engine import Answer, Engine, Work
 from steersman_service.index import Terms
 from tests.bench.gpu import report
 from tests.bench.gpu.made import made
-from tests.bench.gpu.ways import K, Way, agreement, mixed, requests, steered, wanted, ways, with_concept
+from tests.bench.gpu.ways import LARGEST, K, Way, agreement, mixed, requests, steered, wanted, ways, with_concept
 
 ITEMS = 3416
 """As MovieLens-1M has in the field's benchmark."""
-BATCHES = (1, 2, 4, 8, 16, 32, 64)
-DIFFERENT = 64
+BATCHES = (1, 2, 4, 8, 16, 32, LARGEST)
+DIFFERENT = LARGEST
 """Requests that take turns."""
 
 

@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from tests.bench.gpu.ways import CAPTURED
+
 HEAD = (
     "items", "way", "agrees", "recall@20", "p50 ms", "p99 ms", "steered p50 ms", "concept p50 ms",
     "requests/s", "at batch", "steered requests/s", "search ms", "share of floor", "search of 64 ms",
@@ -34,10 +36,31 @@ def write(out: Path, rows: Sequence[Mapping[str, Any]], about: Mapping[str, Any]
         "",
         *("| " + " | ".join(row) + " |" for row in table),
         "",
-        *(f"Does not replay the golden rows, {what}" for what in about["failed"]),
+        *_ratios(rows),
+        *(f"Does not run, or not replay the golden rows, {what}" for what in about["failed"]),
         *(f"Left out, for want of time: {what}." for what in about["left_out"]),
     ]
     (out / "gpu.md").write_text("\n".join(lines).rstrip() + "\n")
+
+
+def _ratios(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Of each way with CUDA graphs, beside the same one without."""
+    plain = {(row["items"], row["way"]): row for row in rows}
+    lines = []
+    for row in rows:
+        without = plain.get((row["items"], row["way"].removesuffix(CAPTURED)))
+        if without is None or without is row:
+            continue
+        one, steered = (without[kind]["p50_ms"] / row[kind]["p50_ms"] for kind in ("plain", "steered"))
+        batches = [
+            f"{own['plain_per_second'] / other['plain_per_second']:.3g} at {own['batch']}"
+            for own, other in zip(row["batches"], without["batches"], strict=True)
+        ]
+        lines.append(
+            f"- {row['items']:,} items, {row['way']}, as against without: one request is {one:.3g} times as fast, a steered one"
+            f" {steered:.3g} (p50); requests/s are {', '.join(batches)} times as many."
+        )
+    return [*lines, ""] if lines else []
 
 
 def cells(row: Mapping[str, Any]) -> tuple[str, ...]:

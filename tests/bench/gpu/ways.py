@@ -13,9 +13,14 @@ from steersman_service.errors import BundleError
 from steersman_service.golden import replay_golden, replay_search
 from steersman_service.index_torch import Precision, TorchIndex
 from steersman_service.onnx_backend import PROVIDERS, OnnxBackend, OnnxDeviceBackend
+from steersman_service.recordings import batches, record
 from steersman_service.torch_backend import TorchBackend
 
 K, FEATURES = 20, 8
+LARGEST = 64
+"""Batch."""
+CAPTURED = ", CUDA graphs"
+"""Ends the names of ways with them."""
 NO_EDITS = Edits(np.zeros(0, np.int64), np.zeros(0, np.float32), np.zeros(0, np.float32))
 
 
@@ -26,28 +31,37 @@ class Way(NamedTuple):
     backend: Backend
     precision: Precision | None
     """None: the bundle's graph `search`."""
+    captured: bool = False
+    """Whether it runs from CUDA graphs; on a CPU, through the same code without any."""
 
     def engine(self, bundle: Bundle) -> Engine:
         """Of a catalogue, which may be another one than the bundle's. It keeps no states: every request is computed."""
         engine = Engine(bundle, self.backend)
         if self.precision is not None:
             engine.index = TorchIndex(self.backend, engine.tables, self.precision)
+        if self.captured:
+            record(engine, LARGEST)
         return engine
 
 
 def ways(bundle: Bundle, device: str, failed: list[str]) -> Iterator[Way]:
     """Those that are there and replay the golden rows; of the others `failed` is told why not."""
-    torch_backend = TorchBackend(bundle, device, 0)
+    torch_backend, capturing = TorchBackend(bundle, device, 0), TorchBackend(bundle, device, 0)
     found = [Way(f"torch, {precision}", torch_backend, precision) for precision in get_args(Precision)]
     if PROVIDERS["cuda"] in ort.get_available_providers() or device == "cpu":
         found.append(Way("onnx", OnnxDeviceBackend(bundle, 0, device), None))
+    found += [Way(f"torch, {precision}{CAPTURED}", capturing, precision, True) for precision in get_args(Precision)]
     for way in found:
-        engine = way.engine(bundle)
         try:
-            replay_golden(engine)
-            replay_search(engine, way.name)
-        except BundleError as error:
+            engine = way.engine(bundle)
+            for size in batches(LARGEST) if way.captured else [None]:
+                replay_golden(engine, size)
+                replay_search(engine, way.name, size)
+        except (BundleError, RuntimeError) as error:
             failed.append(f"{way.name}: {error}")
+            if way.captured:
+                # After a capture that failed there must be no other one (replayed.py).
+                return
         else:
             yield way
 
