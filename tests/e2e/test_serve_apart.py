@@ -21,11 +21,15 @@ STARTED = 'grpc_server_started_total{grpc_method="Recommend",grpc_service="steer
 REQUEST = RecommendRequest(history=History(item_ids=["101", "102"]), k=3)
 
 
-def engine_of(pid: int) -> int:
-    """Its process."""
+def engines_of(pid: int) -> list[int]:
+    """Their processes."""
     children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
     commands = {int(child): Path(f"/proc/{child}/cmdline").read_bytes() for child in children}
-    (engine,) = [child for child, command in commands.items() if b"steersman_service.engine_child" in command]
+    return [child for child, command in commands.items() if b"steersman_service.engine_child" in command]
+
+
+def engine_of(pid: int) -> int:
+    (engine,) = engines_of(pid)
     return engine
 
 

@@ -5,14 +5,15 @@ import os
 import re
 import shutil
 import signal
+import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import grpc
 import pytest
-from tests.e2e.test_serve_apart import CALLS, engine_of, until_gone, waiting
-from tests.e2e.test_serve_workers import WORKERS, Load, Served, point, served
+from tests.e2e.test_serve_apart import CALLS, engine_of, engines_of, until_gone, waiting
+from tests.e2e.test_serve_workers import COMMAND, WORKERS, Load, Served, point, served
 from tests.service.test_bundle import resign
 from tests.serving import explain, serving, settings_for
 
@@ -46,7 +47,7 @@ def current(bundle_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def server(current: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    with served(tmp_path_factory.mktemp("data"), current, *SHARED) as server:
+    with served(tmp_path_factory.mktemp("data"), current, *SHARED, "--max-session-events", "25") as server:
         yield server
 
 
@@ -182,6 +183,17 @@ def test_workers_and_engine_stay_where_a_new_engine_cannot_load(server: Served, 
     until_logged(server, "workers not replaced")
     assert any("manifest.json" in line.get("error", "") for line in server.log)
     assert (engine_of(server.process.pid), server.pids()) == (engine, pids)
+    # Nor where the engine can, and a worker cannot: sessions would forget what this bundle has to see.
+    longer = Path(shutil.copytree(bundle, bundle.parent / "longer"))
+    resign(longer, lambda manifest: manifest["window"].update(length=30))
+    server.log.clear()
+    point(current, longer)
+    server.process.send_signal(signal.SIGHUP)
+    until_logged(server, "workers not replaced")
+    assert any("max_session_events" in line.get("error", "") for line in server.log)
+    while len(engines := engines_of(server.process.pid)) > 1:
+        time.sleep(0.01)
+    assert (engines, server.pids()) == ([engine], pids)
     point(current, bundle)
     server.until("steersman_ready 1.0", "steersman_workers 2.0")
 
@@ -198,6 +210,14 @@ def test_sigterm_drains_workers_before_the_engine_ends(bundle_dir: Path, tmp_pat
         assert server.process.wait() == 0
         for pid in (engine, *pids):
             assert not Path(f"/proc/{pid}").exists()
+
+
+def test_an_engine_that_cannot_load_says_why(tmp_path: Path) -> None:
+    command = [*COMMAND, *SHARED, "--data", str(tmp_path), "--bundle", str(tmp_path / "nowhere")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "manifest.json" in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 def test_nobody_outlives_the_supervisor(bundle_dir: Path, tmp_path: Path) -> None:

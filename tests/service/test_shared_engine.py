@@ -182,15 +182,17 @@ def test_what_waits_is_computed_together_up_to_a_full_batch(
 
 
 def test_two_batches_of_one_are_two(shared: Shared, clients: list[Client], beside: Engine) -> None:
-    """Who sends its second one learns how long the first one took."""
+    """Who sends its second one learns how long the first one took. Neither takes the other's place while it waits for a third."""
     before = shared.searches()
-    first, second = plain(beside.bundle, 1, 0), plain(beside.bundle, 2, 1)
+    full, first, second = (plain(beside.bundle, size, size) for size in (MAX_BATCH, 1, 2))
     with shared.paused():
-        clients[0].send(first)
-        clients[0].send(second)
-    clients[0].expect(first, beside)
-    clients[0].expect(second, beside)
-    assert shared.searches() - before == 2
+        clients[0].send(full)
+        clients[1].send(first)
+        clients[1].send(second)
+    clients[1].expect(first, beside)
+    clients[1].expect(second, beside)
+    clients[0].expect(full, beside)
+    assert shared.searches() - before == 3
 
 
 def test_a_batch_that_fails_fails_no_other(shared: Shared, clients: list[Client], beside: Engine) -> None:
