@@ -92,8 +92,8 @@ class EngineProcess:
             self._control.shutdown(socket.SHUT_WR)
             await asyncio.wait([self.ended], timeout=END_SECONDS)
         if not self.ended.done():
-            log.error("the engine's process does not end: killed", pid=self.pid)
             self._process.kill()
+            log.error("the engine's process does not end: killed", pid=self.pid)
             await asyncio.wait([self.ended])
         self._control.close()
 

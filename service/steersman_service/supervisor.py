@@ -120,9 +120,9 @@ class Worker:
         self.terminate()
         done, _ = await asyncio.wait([self.ended], timeout=drain_seconds + END_SECONDS)
         if not done:
-            log.error("worker does not end: killed", pid=self.pid)
             with suppress(ProcessLookupError):
                 self._process.kill()
+            log.error("worker does not end: killed", pid=self.pid)
             await asyncio.wait([self.ended])
 
     async def _ask(self, question: bytes | None) -> Any:
@@ -223,8 +223,10 @@ class Supervisor:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        await asyncio.gather(*(worker.stop(self._settings.drain_seconds) for worker in self._alive))
-        await asyncio.gather(*map(self._end, self._engines), *self._leaving)
+        try:
+            await asyncio.gather(*(worker.stop(self._settings.drain_seconds) for worker in self._alive))
+        finally:
+            await asyncio.gather(*map(self._end, self._engines), *self._leaving)
 
     async def families(self) -> list[Family]:
         """The metrics of all, those of workers that have ended included."""

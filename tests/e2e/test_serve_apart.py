@@ -24,8 +24,15 @@ REQUEST = RecommendRequest(history=History(item_ids=["101", "102"]), k=3)
 def engines_of(pid: int) -> list[int]:
     """Their processes."""
     children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    commands = {int(child): Path(f"/proc/{child}/cmdline").read_bytes() for child in children}
-    return [child for child, command in commands.items() if b"steersman_service.engine_child" in command]
+    return [int(child) for child in children if b"steersman_service.engine_child" in command_of(child)]
+
+
+def command_of(pid: str) -> bytes:
+    """Nothing if it has ended."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    except (FileNotFoundError, ProcessLookupError):
+        return b""
 
 
 def engine_of(pid: int) -> int:

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import grpc
+import pyarrow.parquet as pq
 import pytest
 from tests.e2e.test_serve_apart import CALLS, engine_of, engines_of, until_gone, waiting
 from tests.e2e.test_serve_workers import COMMAND, WORKERS, Load, Served, point, served
@@ -47,7 +48,7 @@ def current(bundle_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def server(current: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    with served(tmp_path_factory.mktemp("data"), current, *SHARED, "--max-session-events", "25") as server:
+    with served(tmp_path_factory.mktemp("data"), current, *SHARED) as server:
         yield server
 
 
@@ -183,14 +184,15 @@ def test_workers_and_engine_stay_where_a_new_engine_cannot_load(server: Served, 
     until_logged(server, "workers not replaced")
     assert any("manifest.json" in line.get("error", "") for line in server.log)
     assert (engine_of(server.process.pid), server.pids()) == (engine, pids)
-    # Nor where the engine can, and a worker cannot: sessions would forget what this bundle has to see.
-    longer = Path(shutil.copytree(bundle, bundle.parent / "longer"))
-    resign(longer, lambda manifest: manifest["window"].update(length=30))
+    # Nor where the engine can, and a worker cannot: it alone reads the labels of features.
+    unlabelled = Path(shutil.copytree(bundle, bundle.parent / "unlabelled"))
+    pq.write_table(pq.read_table(bundle / "features.parquet").drop_columns("label"), unlabelled / "features.parquet")
+    resign(unlabelled)
     server.log.clear()
-    point(current, longer)
+    point(current, unlabelled)
     server.process.send_signal(signal.SIGHUP)
     until_logged(server, "workers not replaced")
-    assert any("max_session_events" in line.get("error", "") for line in server.log)
+    assert any("label" in line.get("error", "") for line in server.log)
     while len(engines := engines_of(server.process.pid)) > 1:
         time.sleep(0.01)
     assert (engines, server.pids()) == ([engine], pids)

@@ -32,7 +32,7 @@ from steersman_service.remote_engine import RemoteEngine
 CLIENTS = 3
 MAX_BATCH = 24
 # Batches that are more than sockets hold, and so are their answers.
-UNREAD = 80
+UNREAD = 60
 
 
 class Client:
@@ -237,7 +237,7 @@ def test_what_is_no_message_ends_that_connection_alone(clients: list[Client], be
 def test_who_does_not_read_keeps_nobody_waiting(shared: Shared, clients: list[Client], beside: Engine) -> None:
     """Its answers are more than its socket holds: it gets all of them when it reads on, and meanwhile is asked for nothing."""
     idle, other, _ = clients
-    batch = [work._replace(k=60, eligible_N=None) for work in plain(beside.bundle, 20, seed=7)]
+    batch = [work._replace(k=60, eligible_N=None) for work in plain(beside.bundle, MAX_BATCH, seed=7)]
     with ThreadPoolExecutor(1) as pool:
         sending = [pool.submit(idle.send, batch) for _ in range(UNREAD)]
         before, computed = shared.searches(), 0.0
@@ -251,11 +251,10 @@ def test_who_does_not_read_keeps_nobody_waiting(shared: Shared, clients: list[Cl
 
 def test_a_caller_that_has_gone_is_not_computed_for(shared: Shared, clients: list[Client], beside: Engine) -> None:
     before = shared.searches()
-    batch = plain(beside.bundle, 2, seed=8)
     with shared.paused():
-        clients[0].send(batch)
+        clients[0].send(plain(beside.bundle, MAX_BATCH, seed=8))  # no other fits beside it
         clients[0].connection.close()
-    clients[1].ask(batch, beside)
+    clients[1].ask(plain(beside.bundle, 2, seed=8), beside)
     assert shared.searches() - before == 1
 
 
