@@ -1,15 +1,14 @@
 """Keeps several workers on one port, and the engine that they may share: starts them, again if they die, replaces them, adds up metrics."""
 
 import asyncio
-import json
 import signal
 import socket
 import sys
 import time
 from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager, nullcontext, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import structlog
 from prometheus_client import CollectorRegistry, Metric
@@ -22,13 +21,10 @@ from steersman_service.metrics import Metrics, exposed
 from steersman_service.settings import Settings, cores
 from steersman_service.valkey import EmbeddedValkey
 from steersman_service.worker_metrics import Family
+from steersman_service.worker_process import WorkerProcess
 
-# A line from a worker: metrics are the longest, about 100 KB.
-MAX_LINE_BYTES = 1 << 24
 # Before a worker that died is started again. It doubles each time, unless the worker had lived for as long as STEADY_SECONDS.
 FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS, STEADY_SECONDS = 0.1, 30.0, 60.0
-# What a worker may take, beyond its drain, until it has ended.
-END_SECONDS = 10.0
 # A worker that does not answer in time is counted as it was.
 METRICS_SECONDS = 2.0
 STORE_CHECK_SECONDS = 1.0
@@ -44,124 +40,6 @@ class Release(NamedTuple):
     """Which they share, and which has loaded this bundle. None: each has its own."""
 
 
-class Worker:
-    """The supervisor's side of a worker process."""
-
-    def __init__(
-        self,
-        process: asyncio.subprocess.Process,
-        reader: asyncio.StreamReader,
-        writer: asyncio.StreamWriter,
-        engine: EngineProcess | None = None,
-    ) -> None:
-        self._process = process
-        self._reader = reader
-        self._writer = writer
-        self.engine = engine
-        """Of others, too."""
-        self._asking = asyncio.Lock()
-        self.pid = process.pid
-        self.born = time.monotonic()
-        self._started = False
-        self.ready = False
-        """It takes calls."""
-        self.families: Sequence[Family] = ()
-        """Its metrics, as it told them last."""
-        self.ended = asyncio.create_task(self._end())
-        """Gives the exit code."""
-
-    @classmethod
-    async def start(cls, settings: Settings, release: Release) -> "Worker":
-        """A process of its own, not a fork: gRPC does not survive one. Raises StartupError if there can be none."""
-        with release.engine.connect() if release.engine else nullcontext() as to_engine:
-            ours, theirs = socket.socketpair()
-            files = [connection.fileno() for connection in (theirs, to_engine) if connection]
-            try:
-                process = await asyncio.create_subprocess_exec(
-                    *(sys.executable, "-m", "steersman_service.worker", *map(str, files)),
-                    pass_fds=files,
-                    # Ctrl-C goes to every process of the terminal's group: the supervisor alone says when to stop.
-                    start_new_session=True,
-                )
-            except OSError as error:
-                ours.close()
-                raise StartupError(f"a worker cannot be started: {error.strerror}") from error
-            finally:
-                theirs.close()
-        reader, writer = await asyncio.open_connection(sock=ours, limit=MAX_LINE_BYTES)
-        own = settings.model_copy(update={"bundle": release.bundle})
-        writer.write(own.model_dump_json().encode() + b"\n")
-        return cls(process, reader, writer, release.engine)
-
-    async def loaded(self) -> None:
-        """Raises StartupError with the worker's own words."""
-        await self._ask(None)
-
-    async def listen(self) -> None:
-        """Raises StartupError if it cannot."""
-        await self._ask(b"listen\n")
-        self._started = True
-        self.ready = not self.ended.done()
-
-    async def refresh(self) -> None:
-        """Asks for its metrics, unless an earlier question is still unanswered."""
-        if self._started and not self._asking.locked():
-            with suppress(StartupError):
-                self._told(await self._ask(b"metrics\n"))
-
-    def terminate(self) -> None:
-        """It drains."""
-        self.ready = False
-        with suppress(ProcessLookupError):
-            self._process.terminate()
-
-    async def stop(self, drain_seconds: float) -> None:
-        """Ends it, by force if it does not end by itself."""
-        self.terminate()
-        done, _ = await asyncio.wait([self.ended], timeout=drain_seconds + END_SECONDS)
-        if not done:
-            with suppress(ProcessLookupError):
-                self._process.kill()
-            log.error("worker does not end: killed", pid=self.pid)
-            await asyncio.wait([self.ended])
-
-    async def _ask(self, question: bytes | None) -> Any:
-        """The next answer, which a worker that has been started owes without a question."""
-        async with self._asking:
-            if question:
-                self._writer.write(question)
-            line = await self._line()
-        if not line:
-            raise StartupError(f"a worker ended with exit code {await self._process.wait()} before it was ready")
-        answer = json.loads(line)
-        if isinstance(answer, dict):
-            raise StartupError(answer["failed"])
-        return answer
-
-    async def _line(self) -> bytes:
-        """Nothing if it has ended, be it in the middle of a line."""
-        try:
-            line = await self._reader.readline()
-        except ConnectionError:
-            return b""
-        return line if line.endswith(b"\n") else b""
-
-    async def _end(self) -> int:
-        code = await self._process.wait()
-        self.ready = False
-        # Its last line is its metrics, if it ended by itself.
-        async with self._asking:
-            while line := await self._line():
-                answer = json.loads(line)
-                if isinstance(answer, list):
-                    self._told(answer)
-        self._writer.close()
-        return code
-
-    def _told(self, answer: Any) -> None:
-        self.families = [Family(*family) for family in answer]
-
-
 class Supervisor:
     """Workers in slots: a slot's worker may die or be replaced, the slot goes on."""
 
@@ -169,9 +47,9 @@ class Supervisor:
         """`settings` are those of a worker, but for its bundle."""
         self._settings = settings
         self._metrics = metrics
-        self._slots: list[Worker] = []
+        self._slots: list[WorkerProcess] = []
         self._changing = [asyncio.Lock() for _ in range(settings.workers)]
-        self._alive: set[Worker] = set()
+        self._alive: set[WorkerProcess] = set()
         self._counted: list[Family] = []
         """What workers and engines counted that have ended."""
         self._release = Release(settings.bundle_folder.resolve())
@@ -230,7 +108,7 @@ class Supervisor:
 
     async def families(self) -> list[Family]:
         """The metrics of all, those of workers that have ended included."""
-        alive: list[Worker | EngineProcess] = [*self._alive, *self._engines]
+        alive: list[WorkerProcess | EngineProcess] = [*self._alive, *self._engines]
         if asking := [asyncio.create_task(process.refresh()) for process in alive]:
             await asyncio.wait(asking, timeout=METRICS_SECONDS)
         self._metrics.all_ready(self.ready)
@@ -285,13 +163,14 @@ class Supervisor:
         await asyncio.wait([asyncio.create_task(engine.refresh())], timeout=METRICS_SECONDS)
         await engine.close()
 
-    async def _start(self, release: Release) -> Worker:
-        worker = await Worker.start(self._settings, release)
+    async def _start(self, release: Release) -> WorkerProcess:
+        settings = self._settings.model_copy(update={"bundle": release.bundle})
+        worker = await WorkerProcess.start(settings, release.engine)
         self._alive.add(worker)
         worker.ended.add_done_callback(lambda _: self._bury(worker))
         return worker
 
-    async def _ready(self, release: Release) -> Worker:
+    async def _ready(self, release: Release) -> WorkerProcess:
         worker = await self._start(release)
         try:
             await worker.loaded()
@@ -301,7 +180,7 @@ class Supervisor:
             raise
         return worker
 
-    def _bury(self, worker: Worker) -> None:
+    def _bury(self, worker: WorkerProcess) -> None:
         self._alive.discard(worker)
         self._count(worker.families)
         self._retire(worker.engine)
@@ -325,7 +204,7 @@ class Supervisor:
                 pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
                 await self._again(slot, worker)
 
-    async def _again(self, slot: int, dead: Worker) -> None:
+    async def _again(self, slot: int, dead: WorkerProcess) -> None:
         async with self._changing[slot]:
             if self._slots[slot] is not dead:
                 return
