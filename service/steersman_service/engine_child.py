@@ -58,8 +58,8 @@ class Desk:
     """Takes batches from every connection, and answers each with its own.
 
     Batches that wait are computed together, the oldest first, as many as fit into `max_batch` requests, and at most one of a
-    connection. Whoever closes, or sends what is no message, is forgotten with all it asked for; from who does not read its answers nothing
-    more is taken until it does. Neither keeps the others waiting.
+    connection. Whoever closes, or sends what is no message, is forgotten with all it asked for. Nothing more is taken from one that does
+    not read its answers, until it does. Neither keeps the others waiting.
     """
 
     def __init__(
