@@ -61,14 +61,13 @@ def receive(connection: socket.socket) -> Any:
     return pickle.loads(_exactly(connection, length))
 
 
-def _exactly(connection: socket.socket, count: int) -> bytearray:
-    data = bytearray(count)
-    rest = memoryview(data)
-    while rest:
-        got = connection.recv_into(rest)
-        if not got:
+def _exactly(connection: socket.socket, count: int) -> bytes:
+    data = connection.recv(count, socket.MSG_WAITALL)
+    while len(data) < count:  # a signal came between, or the end
+        more = connection.recv(count - len(data), socket.MSG_WAITALL)
+        if not more:
             raise EOFError
-        rest = rest[got:]
+        data += more
     return data
 
 
