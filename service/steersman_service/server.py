@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import signal
+import socket
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
@@ -22,7 +23,7 @@ from steersman.v1 import model_service_pb2_grpc as model_grpc
 from steersman.v1 import recommendation_service_pb2_grpc as recommendation_grpc
 from steersman.v1 import session_service_pb2_grpc as session_grpc
 from steersman_service.batcher import Batcher
-from steersman_service.bundle import Bundle
+from steersman_service.bundle import Bundle, load_bundle
 from steersman_service.calls import CallInterceptor
 from steersman_service.catalogue import Catalogue
 from steersman_service.controls import ControlReader
@@ -36,6 +37,7 @@ from steersman_service.list_change import ListChange
 from steersman_service.metrics import Metrics
 from steersman_service.model_service import ModelService
 from steersman_service.recommendation_service import RecommendationService
+from steersman_service.remote_engine import RemoteEngine
 from steersman_service.replacement import Replacements
 from steersman_service.session_reader import SessionReader
 from steersman_service.session_service import SessionService
@@ -74,6 +76,8 @@ class Membership(NamedTuple):
     """They go to the supervisor, which serves those of all workers."""
     may_listen: Callable[[], Awaitable[None]]
     """Waits until the other workers are loaded, too: who listens first would get every connection, and keep it."""
+    engine: socket.socket | None = None
+    """Leads to the engine that the workers share."""
 
 
 async def serve(settings: Settings) -> None:
@@ -124,7 +128,12 @@ async def running(settings: Settings, membership: Membership | None = None) -> A
             grpc_port = _listen(server, settings)
             metrics_port = stack.enter_context(metrics.exposed(settings.metrics_host, settings.metrics_port))
         engine_lost = asyncio.Event()
-        engine = await _open_engine(settings, metrics, engine_lost, stack)
+        shared_engine = membership.engine if membership else None
+        if shared_engine:
+            engine: Engine | RemoteEngine = await _join_engine(shared_engine, settings, metrics, engine_lost, stack)
+        else:
+            engine = await _open_engine(settings, metrics, engine_lost, stack)
+        _tell_bundle(engine, metrics)
         store, valkey = await _open_store(settings, engine.bundle, metrics, stack)
         batcher = Batcher(
             engine,
@@ -132,7 +141,8 @@ async def running(settings: Settings, membership: Membership | None = None) -> A
             max_batch=settings.max_batch,
             batch_seconds=settings.batch_ms / 1e3,
             on_batch=metrics.batch,
-            alone=lambda: calls.running <= 1,
+            # The event loop waits for no other worker's batches.
+            alone=lambda: calls.running <= 1 and not shared_engine,
         )
         stack.push_async_callback(batcher.close)
         metrics.watch_queue(lambda: batcher.depth, settings.queue_size)
@@ -179,16 +189,35 @@ def _listen(server: grpc.aio.Server, settings: Settings) -> int:
 
 async def _open_engine(
     settings: Settings, metrics: Metrics, lost: asyncio.Event, stack: AsyncExitStack
-) -> Engine | EngineProcess:
-    engine: Engine | EngineProcess
-    if settings.engine_apart:
-        engine = await EngineProcess.start(settings, metrics, lost)
-        stack.push_async_callback(engine.close)
-        metrics.watch_process(engine.pid)
-    else:
+) -> Engine | RemoteEngine:
+    engine: Engine | RemoteEngine
+    if settings.engine_kind == "thread":
         engine = load_engine(settings, metrics)
+    else:
+        # Both sides read the same bundle, even if the link is turned elsewhere meanwhile.
+        settings = settings.model_copy(update={"bundle": settings.bundle_folder.resolve(), "engine": "process"})
+        process = EngineProcess.start(settings)
+        stack.push_async_callback(process.close)
+        bundle = load_bundle(settings.bundle_folder, settings.backend)  # meanwhile, the process does the same
+        await process.loaded()
+        process.ended.add_done_callback(lambda _: lost.set())
+        engine = await RemoteEngine.open(process.connect(), bundle, metrics, lost)
+        stack.callback(engine.close)
+        metrics.watch_process(process.pid)
     metrics.watch_kv_cache(lambda: engine.key_values.held_bytes)
     metrics.watch_state_cache(lambda: engine.states.held_bytes)
+    return engine
+
+
+async def _join_engine(
+    connection: socket.socket, settings: Settings, metrics: Metrics, lost: asyncio.Event, stack: AsyncExitStack
+) -> RemoteEngine:
+    """It is the supervisor's, whom it tells itself what it does."""
+    stack.callback(connection.close)
+    return await RemoteEngine.open(connection, load_bundle(settings.bundle_folder, settings.backend), metrics, lost)
+
+
+def _tell_bundle(engine: Engine | RemoteEngine, metrics: Metrics) -> None:
     manifest = engine.bundle.manifest
     metrics.bundle(
         version=engine.bundle.version,
@@ -197,7 +226,6 @@ async def _open_engine(
         backend=engine.backend.name,
         device=engine.backend.device,
     )
-    return engine
 
 
 async def _open_store(
@@ -229,7 +257,7 @@ async def _open_store(
 
 def _add_services(
     server: grpc.aio.Server,
-    engine: Engine | EngineProcess,
+    engine: Engine | RemoteEngine,
     batcher: Batcher,
     store: SessionStore,
     settings: Settings,

@@ -1,6 +1,7 @@
 """The settings of the server. The environment (`STEERSMAN_*`) is read once, at start; flags of `serve` go before it."""
 
 import os
+from glob import glob
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -10,6 +11,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from steersman_service.errors import StartupError
 
 PREFIX = "STEERSMAN_"
+GPU_FILES = "/dev/nvidia[0-9]*"
 
 
 class Settings(BaseSettings):
@@ -31,19 +33,21 @@ class Settings(BaseSettings):
     redis_timeout_seconds: float = Field(1.0, gt=0, description="Longest wait for the session store, in seconds")
 
     workers: int = Field(
-        1, ge=1, description="Processes that share the port, each with an engine, a queue and caches of its own"
+        1,
+        ge=1,
+        description="Processes that share the port, each with a queue and, unless they share one, an engine of its own",
     )
-    engine: Literal["auto", "thread", "process"] = Field(
+    engine: Literal["auto", "thread", "process", "shared"] = Field(
         "auto",
-        description="Where batches are computed: in a thread of the server, or in a process of their own; auto takes a process where"
-        " there are two cores or more for each worker",
+        description="Where batches are computed: in a thread of each worker, in a process beside each, or in one process that all workers"
+        " share; auto shares a GPU, and takes a process on a CPU where there are two cores or more for each worker",
     )
     backend: Literal["onnx", "torch"] = Field("onnx", description="What runs the graphs")
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="Where they run; auto takes a GPU if there is")
     inference_threads: int = Field(
         0,
         ge=0,
-        description="CPU threads of one batch; 0 leaves it to the backend, which takes all, and shares them among workers",
+        description="CPU threads of one batch; 0 leaves it to the backend, which takes all, shared among the engines of workers",
     )
     search: Literal["auto", "exact"] = Field(
         "auto", description="auto takes the approximate index of a bundle that carries one; exact misses no item"
@@ -115,11 +119,23 @@ class Settings(BaseSettings):
         return self.bundle if self.bundle is not None else self.data / "bundles" / "current"
 
     @property
-    def engine_apart(self) -> bool:
-        """Whether a worker's engine has a process of its own."""
-        if self.engine == "auto":
-            return cores() // self.workers >= 2
-        return self.engine == "process"
+    def engine_kind(self) -> Literal["thread", "process", "shared"]:
+        """What `engine` comes to here. One worker shares with nobody."""
+        if self.engine == "thread":
+            return "thread"
+        if self.workers > 1 and (self.engine == "shared" or (self.engine == "auto" and self._on_gpu)):
+            return "shared"
+        return "thread" if self.engine == "auto" and cores() // self.workers < 2 else "process"
+
+    @property
+    def _on_gpu(self) -> bool:
+        """As far as can be told without torch or ONNX Runtime, whose import would cost a supervisor seconds."""
+        return self.device == "cuda" or (self.device == "auto" and self.backend == "torch" and sees_gpu())
+
+
+def sees_gpu() -> bool:
+    """Whether NVIDIA's driver shows this process a GPU."""
+    return os.environ.get("CUDA_VISIBLE_DEVICES") not in ("", "-1") and bool(glob(GPU_FILES))
 
 
 def cores() -> int:

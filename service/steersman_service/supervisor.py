@@ -1,33 +1,30 @@
-"""Keeps several workers on one port: starts them, starts those again that die, replaces them one by one, and adds up their metrics."""
+"""Keeps several workers on one port, and the engine that they may share: starts them, again if they die, replaces them, adds up metrics."""
 
 import asyncio
-import json
-import os
 import signal
 import socket
 import sys
 import time
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
-from typing import Any
+from pathlib import Path
+from typing import NamedTuple
 
 import structlog
 from prometheus_client import CollectorRegistry, Metric
 from prometheus_client.registry import Collector
 
 from steersman_service import worker_metrics
+from steersman_service.engine_process import EngineProcess
 from steersman_service.errors import StartupError
 from steersman_service.metrics import Metrics, exposed
 from steersman_service.settings import Settings, cores
 from steersman_service.valkey import EmbeddedValkey
 from steersman_service.worker_metrics import Family
+from steersman_service.worker_process import WorkerProcess
 
-# A line from a worker: metrics are the longest, about 100 KB.
-MAX_LINE_BYTES = 1 << 24
 # Before a worker that died is started again. It doubles each time, unless the worker had lived for as long as STEADY_SECONDS.
 FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS, STEADY_SECONDS = 0.1, 30.0, 60.0
-# What a worker may take, beyond its drain, until it has ended.
-END_SECONDS = 10.0
 # A worker that does not answer in time is counted as it was.
 METRICS_SECONDS = 2.0
 STORE_CHECK_SECONDS = 1.0
@@ -35,112 +32,12 @@ STORE_CHECK_SECONDS = 1.0
 log = structlog.get_logger()
 
 
-class Worker:
-    """The supervisor's side of a worker process."""
+class Release(NamedTuple):
+    """What workers are started for."""
 
-    def __init__(
-        self, process: asyncio.subprocess.Process, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
-    ) -> None:
-        self._process = process
-        self._reader = reader
-        self._writer = writer
-        self._asking = asyncio.Lock()
-        self.pid = process.pid
-        self.born = time.monotonic()
-        self._started = False
-        self.ready = False
-        """It takes calls."""
-        self.families: Sequence[Family] = ()
-        """Its metrics, as it told them last."""
-        self.ended = asyncio.create_task(self._end())
-        """Gives the exit code."""
-
-    @classmethod
-    async def start(cls, settings: Settings) -> "Worker":
-        """A process of its own, not a fork: gRPC does not survive one. Raises StartupError if there can be none."""
-        ours, theirs = socket.socketpair()
-        with theirs:
-            try:
-                process = await asyncio.create_subprocess_exec(
-                    *(sys.executable, "-m", "steersman_service.worker", str(theirs.fileno())),
-                    pass_fds=[theirs.fileno()],
-                    # Ctrl-C goes to every process of the terminal's group: the supervisor alone says when to stop.
-                    start_new_session=True,
-                )
-            except OSError as error:
-                ours.close()
-                raise StartupError(f"a worker cannot be started: {error.strerror}") from error
-        reader, writer = await asyncio.open_connection(sock=ours, limit=MAX_LINE_BYTES)
-        writer.write(settings.model_dump_json().encode() + b"\n")
-        return cls(process, reader, writer)
-
-    async def loaded(self) -> None:
-        """Raises StartupError with the worker's own words."""
-        await self._ask(None)
-
-    async def listen(self) -> None:
-        """Raises StartupError if it cannot."""
-        await self._ask(b"listen\n")
-        self._started = True
-        self.ready = not self.ended.done()
-
-    async def refresh(self) -> None:
-        """Asks for its metrics, unless an earlier question is still unanswered."""
-        if self._started and not self._asking.locked():
-            with suppress(StartupError):
-                self._told(await self._ask(b"metrics\n"))
-
-    def terminate(self) -> None:
-        """It drains."""
-        self.ready = False
-        with suppress(ProcessLookupError):
-            self._process.terminate()
-
-    async def stop(self, drain_seconds: float) -> None:
-        """Ends it, by force if it does not end by itself."""
-        self.terminate()
-        done, _ = await asyncio.wait([self.ended], timeout=drain_seconds + END_SECONDS)
-        if not done:
-            log.error("worker does not end: killed", pid=self.pid)
-            with suppress(ProcessLookupError):
-                self._process.kill()
-            await asyncio.wait([self.ended])
-
-    async def _ask(self, question: bytes | None) -> Any:
-        """The next answer, which a worker that has been started owes without a question."""
-        async with self._asking:
-            if question:
-                self._writer.write(question)
-            line = await self._line()
-        if not line:
-            raise StartupError(f"a worker ended with exit code {await self._process.wait()} before it was ready")
-        answer = json.loads(line)
-        if isinstance(answer, dict):
-            raise StartupError(answer["failed"])
-        return answer
-
-    async def _line(self) -> bytes:
-        """Nothing if it has ended, be it in the middle of a line."""
-        try:
-            line = await self._reader.readline()
-        except ConnectionError:
-            return b""
-        return line if line.endswith(b"\n") else b""
-
-    async def _end(self) -> int:
-        code = await self._process.wait()
-        self.ready = False
-        # Its last line is its metrics, if it ended by itself.
-        async with self._asking:
-            while line := await self._line():
-                answer = json.loads(line)
-                if isinstance(answer, list):
-                    self._told(answer)
-        self._writer.close()
-        return code
-
-    def _told(self, answer: Any) -> None:
-        self.families = [Family(*family) for family in answer]
+    bundle: Path
+    engine: EngineProcess | None = None
+    """Which they share, and which has loaded this bundle. None: each has its own."""
 
 
 class Supervisor:
@@ -150,13 +47,17 @@ class Supervisor:
         """`settings` are those of a worker, but for its bundle."""
         self._settings = settings
         self._metrics = metrics
-        self._slots: list[Worker] = []
+        self._slots: list[WorkerProcess] = []
         self._changing = [asyncio.Lock() for _ in range(settings.workers)]
-        self._alive: set[Worker] = set()
+        self._alive: set[WorkerProcess] = set()
         self._counted: list[Family] = []
-        """What workers counted that have ended."""
-        self._bundle = settings.bundle_folder.resolve()
+        """What workers and engines counted that have ended."""
+        self._release = Release(settings.bundle_folder.resolve())
+        """What a worker that died is started again for. Whoever holds `_releasing` changes it."""
+        self._releasing = asyncio.Lock()
+        self._engines: set[EngineProcess] = set()
         self._tasks: list[asyncio.Task[None]] = []
+        self._leaving: set[asyncio.Task[None]] = set()
 
     @property
     def ready(self) -> bool:
@@ -165,7 +66,8 @@ class Supervisor:
 
     async def start(self, port: "ReservedPort") -> None:
         """Returns when all workers take calls. Raises StartupError if one cannot."""
-        self._slots = [await self._start(self._bundle) for _ in self._changing]
+        self._release = await self._released(self._release.bundle)
+        self._slots = [await self._start(self._release) for _ in self._changing]
         await asyncio.gather(*(worker.loaded() for worker in self._slots))
         port.probe()
         await asyncio.gather(*(worker.listen() for worker in self._slots))
@@ -177,45 +79,99 @@ class Supervisor:
 
         The old ones stay if a new one cannot start.
         """
-        bundle = self._settings.bundle_folder.resolve()
-        for slot, changing in enumerate(self._changing):
-            async with changing:
-                old = self._slots[slot]
-                try:
-                    new = await self._ready(bundle)
-                except StartupError as error:
-                    log.error("workers not replaced", error=str(error), replaced=slot)
-                    return
-                self._slots[slot], self._bundle = new, bundle
-                log.info("worker replaced", pid=old.pid, by=new.pid)
-                await old.stop(self._settings.drain_seconds)
+        replaced, release = 0, None
+        try:
+            release = await self._released(self._settings.bundle_folder.resolve())
+            for slot, changing in enumerate(self._changing):
+                async with changing:
+                    old = self._slots[slot]
+                    new = self._slots[slot] = await self._ready(release)
+                    async with self._releasing:
+                        self._release = release
+                    replaced += 1
+                    log.info("worker replaced", pid=old.pid, by=new.pid)
+                    await old.stop(self._settings.drain_seconds)
+        except StartupError as error:
+            log.error("workers not replaced", error=str(error), replaced=replaced)
+            if release:
+                self._retire(release.engine)
 
     async def stop(self) -> None:
         """Lets every worker drain."""
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        await asyncio.gather(*(worker.stop(self._settings.drain_seconds) for worker in self._alive))
+        try:
+            await asyncio.gather(*(worker.stop(self._settings.drain_seconds) for worker in self._alive))
+        finally:
+            await asyncio.gather(*map(self._end, self._engines), *self._leaving)
 
     async def families(self) -> list[Family]:
         """The metrics of all, those of workers that have ended included."""
-        alive = list(self._alive)
-        if asking := [asyncio.create_task(worker.refresh()) for worker in alive]:
+        alive: list[WorkerProcess | EngineProcess] = [*self._alive, *self._engines]
+        if asking := [asyncio.create_task(process.refresh()) for process in alive]:
             await asyncio.wait(asking, timeout=METRICS_SECONDS)
         self._metrics.all_ready(self.ready)
         # Read in one go: a worker that ends meanwhile is counted among the living or among the ended, never in both.
         return worker_metrics.merged(
-            [worker_metrics.families(self._metrics.registry), self._counted, *(w.families for w in self._alive)]
+            [
+                worker_metrics.families(self._metrics.registry),
+                self._counted,
+                *(worker.families for worker in self._alive),
+                *(engine.families for engine in self._engines),
+            ]
         )
 
-    async def _start(self, bundle: os.PathLike[str]) -> Worker:
-        worker = await Worker.start(self._settings.model_copy(update={"bundle": bundle}))
+    async def _released(self, bundle: Path) -> Release:
+        """With an engine that has loaded it, if workers share one. Raises StartupError if it cannot."""
+        if self._settings.engine != "shared":
+            return Release(bundle)
+        engine = EngineProcess.start(self._settings.model_copy(update={"bundle": bundle}))
+        try:
+            await engine.loaded()
+        except BaseException:
+            await engine.close()
+            raise
+        self._engines.add(engine)
+        engine.ended.add_done_callback(lambda _: self._lose(engine))
+        return Release(bundle, engine)
+
+    async def _alive_again(self) -> Release:
+        """What a worker is started for now: its engine is started again if it died. Raises StartupError if it cannot."""
+        async with self._releasing:
+            if self._release.engine and self._release.engine.ended.done():
+                self._release = await self._released(self._release.bundle)
+            return self._release
+
+    def _lose(self, engine: EngineProcess) -> None:
+        """Those who share it answer nothing any more, and are started again with another one."""
+        self._engines.discard(engine)
+        self._count(engine.families)
+        for worker in self._alive:
+            if worker.engine is engine:
+                worker.terminate()
+
+    def _retire(self, engine: EngineProcess | None) -> None:
+        """Ends it, unless there is a worker that needs it, or will be."""
+        if engine in self._engines - {self._release.engine, *(worker.engine for worker in self._alive)}:
+            leaving = asyncio.create_task(self._end(engine))
+            self._leaving.add(leaving)
+            leaving.add_done_callback(self._leaving.discard)
+
+    async def _end(self, engine: EngineProcess) -> None:
+        # What it has counted since it was asked last.
+        await asyncio.wait([asyncio.create_task(engine.refresh())], timeout=METRICS_SECONDS)
+        await engine.close()
+
+    async def _start(self, release: Release) -> WorkerProcess:
+        settings = self._settings.model_copy(update={"bundle": release.bundle})
+        worker = await WorkerProcess.start(settings, release.engine)
         self._alive.add(worker)
         worker.ended.add_done_callback(lambda _: self._bury(worker))
         return worker
 
-    async def _ready(self, bundle: os.PathLike[str]) -> Worker:
-        worker = await self._start(bundle)
+    async def _ready(self, release: Release) -> WorkerProcess:
+        worker = await self._start(release)
         try:
             await worker.loaded()
             await worker.listen()
@@ -224,9 +180,13 @@ class Supervisor:
             raise
         return worker
 
-    def _bury(self, worker: Worker) -> None:
+    def _bury(self, worker: WorkerProcess) -> None:
         self._alive.discard(worker)
-        self._counted = worker_metrics.merged([self._counted, worker_metrics.lasting(worker.families)])
+        self._count(worker.families)
+        self._retire(worker.engine)
+
+    def _count(self, families: Sequence[Family]) -> None:
+        self._counted = worker_metrics.merged([self._counted, worker_metrics.lasting(families)])
 
     async def _keep(self, slot: int) -> None:
         pause = FIRST_PAUSE_SECONDS
@@ -244,12 +204,12 @@ class Supervisor:
                 pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
                 await self._again(slot, worker)
 
-    async def _again(self, slot: int, dead: Worker) -> None:
+    async def _again(self, slot: int, dead: WorkerProcess) -> None:
         async with self._changing[slot]:
             if self._slots[slot] is not dead:
                 return
             try:
-                self._slots[slot] = await self._ready(self._bundle)
+                self._slots[slot] = await self._ready(await self._alive_again())
             except StartupError as error:
                 log.error("worker does not start", error=str(error))
             else:
@@ -336,11 +296,11 @@ async def _supervised(settings: Settings) -> AsyncIterator[Supervisor]:
         port = ReservedPort(settings.host, settings.port)
         stack.callback(port.close)
         url = settings.redis_url or await _store(settings, stack)
-        changes = {
-            "port": port.number,
-            "redis_url": url,
-            "inference_threads": settings.inference_threads or max(1, cores() // settings.workers),
-        }
+        changes = {"port": port.number, "redis_url": url}
+        if settings.engine_kind == "shared":
+            changes["engine"] = "shared"
+        else:
+            changes["inference_threads"] = settings.inference_threads or max(1, cores() // settings.workers)
         supervisor = Supervisor(settings.model_copy(update=changes), metrics)
         metrics_port = 0
         if settings.metrics == "on":

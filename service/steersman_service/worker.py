@@ -1,7 +1,8 @@
 """One of several workers: a server that shares its port, and does what its supervisor says through a socket.
 
 It is told one line at a time: first its settings, then `listen`, then `metrics` as often as somebody asks for them. It answers each with a
-line of JSON. SIGTERM, or the end of its supervisor, lets it drain; its last line is its metrics.
+line of JSON. SIGTERM, or the end of its supervisor, lets it drain; its last line is its metrics. A second socket leads to an engine that
+the workers share.
 """
 
 import asyncio
@@ -65,7 +66,7 @@ class Worker:
             await self._writer.wait_closed()
 
 
-async def work(connection: socket.socket) -> None:
+async def work(connection: socket.socket, engine: socket.socket | None = None) -> None:
     """Serves until told to stop, or until its engine is lost. A failure to start is told to the supervisor."""
     settle()
     reader, writer = await asyncio.open_connection(sock=connection)
@@ -76,7 +77,7 @@ async def work(connection: socket.socket) -> None:
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, worker.stop.set)
     obeying = asyncio.create_task(worker.obey())
     try:
-        async with running(settings, Membership(metrics, worker.may_listen)) as ports:
+        async with running(settings, Membership(metrics, worker.may_listen, engine)) as ports:
             worker.tell("ready")
             await first_of(worker.stop, ports.engine_lost)
             lost = ports.engine_lost.is_set()
@@ -90,4 +91,4 @@ async def work(connection: socket.socket) -> None:
 
 
 if __name__ == "__main__":
-    uvloop.run(work(socket.socket(fileno=int(sys.argv[1]))))
+    uvloop.run(work(*(socket.socket(fileno=int(file)) for file in sys.argv[1:])))

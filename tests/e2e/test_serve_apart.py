@@ -21,11 +21,22 @@ STARTED = 'grpc_server_started_total{grpc_method="Recommend",grpc_service="steer
 REQUEST = RecommendRequest(history=History(item_ids=["101", "102"]), k=3)
 
 
-def engine_of(pid: int) -> int:
-    """Its process."""
+def engines_of(pid: int) -> list[int]:
+    """Their processes."""
     children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    commands = {int(child): Path(f"/proc/{child}/cmdline").read_bytes() for child in children}
-    (engine,) = [child for child, command in commands.items() if b"steersman_service.engine_child" in command]
+    return [int(child) for child in children if b"steersman_service.engine_child" in command_of(child)]
+
+
+def command_of(pid: str) -> bytes:
+    """Nothing if it has ended."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    except (FileNotFoundError, ProcessLookupError):
+        return b""
+
+
+def engine_of(pid: int) -> int:
+    (engine,) = engines_of(pid)
     return engine
 
 

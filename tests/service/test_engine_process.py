@@ -21,6 +21,7 @@ from steersman_service.engine_process import EngineProcess
 from steersman_service.errors import StartupError
 from steersman_service.logs import configure_logs
 from steersman_service.metrics import Metrics
+from steersman_service.remote_engine import RemoteEngine
 
 
 @pytest.fixture(scope="module")
@@ -30,14 +31,25 @@ def metrics() -> Metrics:
 
 @pytest.fixture(scope="module", params=["onnx", "torch"])
 def apart(
-    request: pytest.FixtureRequest, bundle_dir: Path, tmp_path_factory: pytest.TempPathFactory, metrics: Metrics
-) -> Iterator[EngineProcess]:
+    request: pytest.FixtureRequest,
+    bundle_dir: Path,
+    bundle: Bundle,
+    tmp_path_factory: pytest.TempPathFactory,
+    metrics: Metrics,
+) -> Iterator[RemoteEngine]:
     own = settings_for(tmp_path_factory.mktemp("apart"), bundle_dir, backend=request.param, max_batch=24)
+
+    async def start() -> tuple[EngineProcess, RemoteEngine]:
+        process = EngineProcess.start(own)
+        await process.loaded()
+        return process, await RemoteEngine.open(process.connect(), bundle, metrics, asyncio.Event())
+
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        engine = runner.run(EngineProcess.start(own, metrics, asyncio.Event()))
-        assert engine.backend == (request.param, "cpu")
+        process, engine = runner.run(start())
+        assert engine.backend == (request.param, "cpu", bundle.version)
         yield engine
-        runner.run(engine.close())
+        engine.close()
+        runner.run(process.close())
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +60,7 @@ def beside(bundle: Bundle) -> Engine:
 
 @settings(deadline=None, max_examples=8)
 @given(seed=st.integers(0, 2**32 - 1), size=st.integers(1, 24))
-def test_alone_equals_batched_equals_cached(apart: EngineProcess, beside: Engine, seed: int, size: int) -> None:
+def test_alone_equals_batched_equals_cached(apart: RemoteEngine, beside: Engine, seed: int, size: int) -> None:
     rng = np.random.default_rng(seed)
     batch = with_repeats(works(beside.bundle, size, seed, jumps=False), rng)
     alone = [beside.run([work])[0] for work in batch]
@@ -59,7 +71,7 @@ def test_alone_equals_batched_equals_cached(apart: EngineProcess, beside: Engine
 
 @settings(deadline=None, max_examples=4)
 @given(seed=st.integers(0, 2**32 - 1), count=st.integers(1, 6))
-def test_appended_equals_computed_anew(apart: EngineProcess, beside: Engine, seed: int, count: int) -> None:
+def test_appended_equals_computed_anew(apart: RemoteEngine, beside: Engine, seed: int, count: int) -> None:
     """What grows shares its state, as from any engine."""
     conversations = Conversations(beside.bundle, np.random.default_rng(seed), count)
     for _ in range(20):
@@ -73,7 +85,7 @@ def test_appended_equals_computed_anew(apart: EngineProcess, beside: Engine, see
         assert all(apart.positions(work) == 0 for work in batch)
 
 
-def test_two_threads_get_their_own_answers(apart: EngineProcess, beside: Engine) -> None:
+def test_two_threads_get_their_own_answers(apart: RemoteEngine, beside: Engine) -> None:
     batches = [works(beside.bundle, 1 + seed % 3, seed, jumps=False) for seed in range(40)]
     with ThreadPoolExecutor(apart.depth) as pool:
         for batch, answers in zip(batches, pool.map(apart.run, batches), strict=True):
@@ -81,14 +93,14 @@ def test_two_threads_get_their_own_answers(apart: EngineProcess, beside: Engine)
                 assert_same(answer, beside.run([work])[0], 1e-5)
 
 
-def test_a_batch_that_fails_fails_alone(apart: EngineProcess, beside: Engine) -> None:
+def test_a_batch_that_fails_fails_alone(apart: RemoteEngine, beside: Engine) -> None:
     good, bad = works(beside.bundle, 2, seed=3, jumps=False)
     with pytest.raises(RuntimeError, match="Traceback"):
         apart.run([good, bad._replace(ids_T=np.array([10**6]))])
     assert_same(apart.run([good])[0], beside.run([good])[0], 1e-5)
 
 
-def test_what_it_does_is_counted(apart: EngineProcess, beside: Engine, metrics: Metrics) -> None:
+def test_what_it_does_is_counted(apart: RemoteEngine, beside: Engine, metrics: Metrics) -> None:
     def moved(name: str, **labels: str) -> float:
         return metrics.registry.get_sample_value(name, labels) or 0.0
 
@@ -114,5 +126,13 @@ async def test_a_process_that_does_not_start_says_why(
 ) -> None:
     configure_logs("critical", "json")  # as of a test before, it may write to a file that is closed by now
     monkeypatch.setattr("sys.executable", executable)
+
+    async def load() -> None:
+        engine = EngineProcess.start(settings_for(tmp_path, bundle_dir))
+        try:
+            await engine.loaded()
+        finally:
+            await engine.close()
+
     with pytest.raises(StartupError, match=why):
-        await EngineProcess.start(settings_for(tmp_path, bundle_dir), Metrics(), asyncio.Event())
+        await load()

@@ -1,4 +1,5 @@
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -23,9 +24,41 @@ def test_an_engine_has_a_process_of_its_own_where_it_has_a_core_of_its_own(
     monkeypatch: pytest.MonkeyPatch, cores: int, workers: int, apart: bool
 ) -> None:
     monkeypatch.setattr("os.sched_getaffinity", lambda pid: set(range(cores)))
-    assert load_settings(workers=workers).engine_apart == apart
-    assert load_settings(workers=workers, engine="process").engine_apart
-    assert not load_settings(workers=workers, engine="thread").engine_apart
+    assert load_settings(workers=workers).engine_kind == ("process" if apart else "thread")
+    assert load_settings(workers=workers, engine="process").engine_kind == "process"
+    assert load_settings(workers=workers, engine="thread").engine_kind == "thread"
+
+
+@pytest.mark.parametrize(
+    ("flags", "visible", "kind"),
+    [
+        ({"backend": "torch"}, None, "shared"),
+        ({"backend": "torch"}, "1", "shared"),
+        ({"backend": "torch"}, "", "process"),
+        ({"backend": "torch", "device": "cpu"}, None, "process"),
+        ({"backend": "torch", "workers": 1}, None, "process"),
+        ({"backend": "torch", "engine": "process"}, None, "process"),
+        ({"backend": "torch", "engine": "thread"}, None, "thread"),
+        ({"backend": "onnx"}, None, "process"),
+        ({"backend": "onnx", "device": "cuda"}, None, "shared"),
+        ({"engine": "shared"}, None, "shared"),
+        ({"engine": "shared", "workers": 1}, None, "process"),
+    ],
+)
+def test_workers_share_the_engine_of_a_gpu(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, flags: dict[str, Any], visible: str | None, kind: str
+) -> None:
+    monkeypatch.setattr("os.sched_getaffinity", lambda pid: set(range(8)))
+    monkeypatch.setattr("steersman_service.settings.GPU_FILES", str(tmp_path / "nvidia[0-9]*"))
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if visible is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    settings = load_settings(**{"workers": 4, **flags})
+    for name in ("nvidiactl", "nvidia-uvm"):
+        (tmp_path / name).touch()
+    assert settings.engine_kind == ("process" if kind == "shared" and flags == {"backend": "torch"} else kind)
+    (tmp_path / "nvidia0").touch()
+    assert settings.engine_kind == kind
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,8 @@ import grpc
 import pytest
 
 from steersman_service.errors import StartupError
-from steersman_service.supervisor import ReservedPort, Worker
+from steersman_service.supervisor import ReservedPort
+from steersman_service.worker_process import WorkerProcess
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0", "localhost"])
@@ -54,7 +55,7 @@ async def test_half_a_line_is_no_answer() -> None:
     with theirs:
         command = (sys.executable, "-c", KILLED, str(theirs.fileno()))
         process = await asyncio.create_subprocess_exec(*command, pass_fds=[theirs.fileno()])
-    worker = Worker(process, *await asyncio.open_connection(sock=ours))
+    worker = WorkerProcess(process, *await asyncio.open_connection(sock=ours))
     with pytest.raises(StartupError, match="exit code -9"):
         await worker.loaded()
     assert await worker.ended == -9

@@ -1,0 +1,144 @@
+"""A worker as its supervisor sees it. Its other side: worker.py."""
+
+import asyncio
+import json
+import socket
+import sys
+import time
+from collections.abc import Sequence
+from contextlib import nullcontext, suppress
+from typing import Any
+
+import structlog
+
+from steersman_service.engine_process import EngineProcess
+from steersman_service.errors import StartupError
+from steersman_service.settings import Settings
+from steersman_service.worker_metrics import Family
+
+# A line from a worker: metrics are the longest, about 100 KB.
+MAX_LINE_BYTES = 1 << 24
+# What a worker may take, beyond its drain, until it has ended.
+END_SECONDS = 10.0
+
+log = structlog.get_logger()
+
+
+class WorkerProcess:
+    """Started, asked, and ended: calls do not pass here."""
+
+    def __init__(
+        self,
+        process: asyncio.subprocess.Process,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        engine: EngineProcess | None = None,
+    ) -> None:
+        self._process = process
+        self._reader = reader
+        self._writer = writer
+        self.engine = engine
+        """Of others, too."""
+        self._asking = asyncio.Lock()
+        self.pid = process.pid
+        self.born = time.monotonic()
+        self._started = False
+        self.ready = False
+        """It takes calls."""
+        self.families: Sequence[Family] = ()
+        """Its metrics, as it told them last."""
+        self.ended = asyncio.create_task(self._end())
+        """Gives the exit code."""
+
+    @classmethod
+    async def start(cls, settings: Settings, engine: EngineProcess | None) -> "WorkerProcess":
+        """A process of its own, not a fork: gRPC does not survive one. Raises StartupError if there can be none.
+
+        `engine` has loaded the bundle of `settings`; without one, the worker loads an engine of its own.
+        """
+        with engine.connect() if engine else nullcontext() as to_engine:
+            ours, theirs = socket.socketpair()
+            files = [connection.fileno() for connection in (theirs, to_engine) if connection]
+            try:
+                process = await asyncio.create_subprocess_exec(
+                    *(sys.executable, "-m", "steersman_service.worker", *map(str, files)),
+                    pass_fds=files,
+                    # Ctrl-C goes to every process of the terminal's group: the supervisor alone says when to stop.
+                    start_new_session=True,
+                )
+            except OSError as error:
+                ours.close()
+                raise StartupError(f"a worker cannot be started: {error.strerror}") from error
+            finally:
+                theirs.close()
+        reader, writer = await asyncio.open_connection(sock=ours, limit=MAX_LINE_BYTES)
+        writer.write(settings.model_dump_json().encode() + b"\n")
+        return cls(process, reader, writer, engine)
+
+    async def loaded(self) -> None:
+        """Raises StartupError with the worker's own words."""
+        await self._ask(None)
+
+    async def listen(self) -> None:
+        """Raises StartupError if it cannot."""
+        await self._ask(b"listen\n")
+        self._started = True
+        self.ready = not self.ended.done()
+
+    async def refresh(self) -> None:
+        """Asks for its metrics, unless an earlier question is still unanswered."""
+        if self._started and not self._asking.locked():
+            with suppress(StartupError):
+                self._told(await self._ask(b"metrics\n"))
+
+    def terminate(self) -> None:
+        """It drains."""
+        self.ready = False
+        with suppress(ProcessLookupError):
+            self._process.terminate()
+
+    async def stop(self, drain_seconds: float) -> None:
+        """Ends it, by force if it does not end by itself."""
+        self.terminate()
+        done, _ = await asyncio.wait([self.ended], timeout=drain_seconds + END_SECONDS)
+        if not done:
+            with suppress(ProcessLookupError):
+                self._process.kill()
+            log.error("worker does not end: killed", pid=self.pid)
+            await asyncio.wait([self.ended])
+
+    async def _ask(self, question: bytes | None) -> Any:
+        """The next answer, which a worker that has been started owes without a question."""
+        async with self._asking:
+            if question:
+                self._writer.write(question)
+            line = await self._line()
+        if not line:
+            raise StartupError(f"a worker ended with exit code {await self._process.wait()} before it was ready")
+        answer = json.loads(line)
+        if isinstance(answer, dict):
+            raise StartupError(answer["failed"])
+        return answer
+
+    async def _line(self) -> bytes:
+        """Nothing if it has ended, be it in the middle of a line."""
+        try:
+            line = await self._reader.readline()
+        except ConnectionError:
+            return b""
+        return line if line.endswith(b"\n") else b""
+
+    async def _end(self) -> int:
+        code = await self._process.wait()
+        self.ready = False
+        # Its last line is its metrics, if it ended by itself.
+        async with self._asking:
+            while line := await self._line():
+                answer = json.loads(line)
+                if isinstance(answer, list):
+                    self._told(answer)
+        self._writer.close()
+        return code
+
+    def _told(self, answer: Any) -> None:
+        self.families = [Family(*family) for family in answer]
