@@ -1,12 +1,13 @@
 """An engine that runs from recordings, as on a GPU, on the CPU: it answers as without them, or goes on without them."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast, get_args
 
 import numpy as np
 import pytest
+import structlog
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -36,6 +37,15 @@ def engine_of(folder: Path, precision: Precision = "float32") -> Engine:
     engine.index = TorchIndex(engine.backend, engine.tables, precision)
     engine.groups, engine.keeps_histories = one_group, False
     return engine
+
+
+@pytest.fixture(autouse=True)
+def every_level_is_logged() -> Iterator[None]:
+    """Whatever a test before has set."""
+    before = structlog.get_config()
+    structlog.reset_defaults()
+    yield
+    structlog.configure(**before)
 
 
 @pytest.fixture(scope="module")
