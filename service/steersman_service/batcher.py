@@ -1,11 +1,12 @@
 """Batches what waits: requests come in one at a time, the engine takes them together."""
 
 import asyncio
+import inspect
 import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, cast
 
 from steersman_service.engine import Answer, Work
 from steersman_service.errors import DeadlinePassed, DeadlineTooNear, Draining, QueueFull
@@ -19,14 +20,21 @@ LEAD_SECONDS = 0.006
 
 
 class Computes(Protocol):
-    """What the batcher needs of an engine."""
-
-    depth: int
-    """Batches that it may be given at a time, from as many threads. It computes one after the other."""
+    """What the batcher needs of an engine in this process, which a thread calls."""
 
     def run(self, batch: Sequence[Work]) -> list[Answer]: ...
     def positions(self, work: Work) -> int:
         """Events that it would have to read now. Called from the event loop's thread, while it may run."""
+
+
+class ComputesElsewhere(Protocol):
+    """The same of an engine in another process, which the event loop calls."""
+
+    depth: int
+    """Batches that it may be given at a time. It computes one after the other."""
+
+    async def run(self, batch: Sequence[Work]) -> list[Answer]: ...
+    def positions(self, work: Work) -> int: ...
 
 
 class Computed(NamedTuple):
@@ -64,18 +72,19 @@ class _Batch:
 class Batcher:
     """A bounded queue before an engine.
 
-    A worker thread takes work from the queue by itself, as soon as it has computed what it had: it waits neither for a batch to fill
-    nor for the event loop to hand over the next one. While it computes, requests gather, and the next batch takes up to `max_batch`
-    of them, as many as it is expected to compute in `batch_seconds`: who comes while it computes does not wait longer than that. Tenants
-    take turns, and each one's requests go oldest first. There are as many workers as the engine takes batches at a time: of two, one
-    brings the next batch just before the engine is done with the one before, so that the engine does not wait for it. A request that is
-    alone on the server, and quick, is computed while the event loop waits: the way to a worker and back would be a good part of its time.
-    It has to be made and used on one event loop.
+    An engine that is free is given what waits: there is no waiting for a batch to fill. While it computes, requests gather, and the next
+    batch takes up to `max_batch` of them, as many as it is expected to compute in `batch_seconds`: who comes while it computes does not
+    wait longer than that. Tenants take turns, and each one's requests go oldest first.
+
+    Before an engine in this process, a worker thread takes work from the queue by itself, as soon as it has computed what it had: it does
+    not wait for the event loop to hand over the next batch. A request that is alone on the server, and quick, is computed while the event
+    loop waits: the way to the worker and back would be a good part of its time. An engine elsewhere is brought the next batch by the event
+    loop, just before it is done with the one before. It has to be made and used on one event loop.
     """
 
     def __init__(
         self,
-        engine: Computes,
+        engine: Computes | ComputesElsewhere,
         *,
         queue_size: int,
         max_batch: int,
@@ -86,6 +95,9 @@ class Batcher:
         """`on_batch` is told, when a batch begins, how long each of its requests has waited, from whichever thread. `alone` says
         whether there is one call on the server at most."""
         self._engine = engine
+        self._here = None if inspect.iscoroutinefunction(engine.run) else cast(Computes, engine)
+        self._elsewhere = None if self._here else cast(ComputesElsewhere, engine)
+        self._depth = self._elsewhere.depth if self._elsewhere else 1
         self._queue_size = queue_size
         self._max_batch = max_batch
         self._batch_seconds = batch_seconds
@@ -101,9 +113,12 @@ class Batcher:
         self._under_way: list[_Batch] = []
         """What the engine was given, the one that it computes first."""
         self._done_at = 0.0
-        self._workers = [threading.Thread(target=self._work, name="engine", daemon=True) for _ in range(engine.depth)]
-        for worker in self._workers:
-            worker.start()
+        self._sending: set[asyncio.Task[None]] = set()
+        self._later: asyncio.TimerHandle | None = None
+        self._worker: threading.Thread | None = None
+        if self._here:
+            self._worker = threading.Thread(target=self._work, args=[self._here], name="engine", daemon=True)
+            self._worker.start()
 
     @property
     def depth(self) -> int:
@@ -135,8 +150,8 @@ class Batcher:
                     # Once the event loop has done what it is at: requests that come together are computed together.
                     self._waking = True
                     self._loop.call_soon(self._wake)
-        if inline:
-            self._compute(inline)
+        if inline and self._here:
+            self._compute(self._here, inline)
         try:
             return await job.done
         finally:
@@ -155,47 +170,75 @@ class Batcher:
             if self._closing or self._waiting or self._under_way or self._spare:
                 return None
             self._spare = job
-            self._changed.notify()
+        self._wake()
         return (await job.done).answer
 
     async def close(self) -> None:
-        """Computes what waits, takes nothing new, and ends the workers."""
+        """Computes what waits, takes nothing new, and ends the worker."""
         with self._changed:
             self._closing = True
-            self._changed.notify_all()
-        for worker in self._workers:
-            await asyncio.to_thread(worker.join)
-        # What the workers said last is heard of before this returns.
+            self._changed.notify()
+        if self._worker:
+            await asyncio.to_thread(self._worker.join)
+        while self._waiting or self._sending:
+            self._send()
+            if self._sending:
+                await asyncio.wait(self._sending, return_when=asyncio.FIRST_COMPLETED)
+        # What the worker said last is heard of before this returns.
         await asyncio.sleep(0)
 
     def _wake(self) -> None:
-        """A worker, which takes what waits."""
+        """Has the engine be given what waits, if it is time."""
         with self._changed:
             self._waking = False
             self._changed.notify()
+        self._send()
 
-    def _work(self) -> None:
+    def _work(self, engine: Computes) -> None:
         while batch := self._next():
-            self._compute(batch)
+            self._compute(engine, batch)
+
+    def _send(self) -> None:
+        """Brings an engine elsewhere what waits, if it is time, or else as soon as it is."""
+        if not self._elsewhere:
+            return
+        if self._later:
+            self._later.cancel()
+            self._later = None
+        while (early := self._early_seconds(time.monotonic())) <= 0:
+            if not (jobs := self._take()):
+                return
+            task = self._loop.create_task(self._sent(self._elsewhere, self._begin(jobs)))
+            self._sending.add(task)
+            task.add_done_callback(self._sending.discard)
+        if early < float("inf"):
+            self._later = self._loop.call_later(early, self._send)
+
+    async def _sent(self, engine: ComputesElsewhere, batch: _Batch) -> None:
+        answers: list[Answer] | Exception
+        try:
+            answers = await engine.run([job.work for job in batch.jobs])
+        except Exception as error:
+            answers = error
+        self._done(batch, answers)
+        self._send()
 
     def _next(self) -> _Batch | None:
-        """What a worker computes next, once it is time. None: there will be no more."""
+        """What the worker computes next. None: there will be no more."""
         with self._changed:
             while True:
-                early = self._early_seconds(time.monotonic())
-                if early <= 0:
-                    if jobs := self._take():
-                        return self._begin(jobs)
-                    early = float("inf")
+                # The event loop may compute something by itself.
+                if not self._under_way and (jobs := self._take()):
+                    return self._begin(jobs)
                 if self._closing and not self._waiting and not self._spare:
                     return None
-                self._changed.wait(early if early < float("inf") else None)
+                self._changed.wait()
 
     def _early_seconds(self, now: float) -> float:
         """Until the engine is to be given what waits: what comes meanwhile can still be in that batch."""
         if not self._under_way:
             return 0.0
-        if len(self._under_way) == len(self._workers):
+        if len(self._under_way) == self._depth:
             return float("inf")
         if self._batches(self._waiting.load) >= 1:
             return 0.0
@@ -204,7 +247,7 @@ class Batcher:
     def _takes_inline(self, job: _Job) -> _Batch | None:
         """The batch that the event loop computes by itself, now."""
         expected = self._pace.seconds(job.load)
-        if self._under_way or self._waiting:
+        if self._elsewhere or self._under_way or self._waiting:
             return None
         return self._begin([job]) if 0 < expected <= INLINE_SECONDS and self._alone() else None
 
@@ -251,16 +294,18 @@ class Batcher:
             batch, self._spare = [self._spare], None
         return batch
 
-    def _compute(self, batch: _Batch) -> None:
+    def _compute(self, engine: Computes, batch: _Batch) -> None:
         """In whichever thread it is called."""
         answers: list[Answer] | Exception
         try:
-            answers = self._engine.run([job.work for job in batch.jobs])
+            answers = engine.run([job.work for job in batch.jobs])
         except Exception as error:
             answers = error
+        self._done(batch, answers)
+
+    def _done(self, batch: _Batch, answers: list[Answer] | Exception) -> None:
         now = time.monotonic()
         with self._changed:
-            # Two threads may be told of their batches in the other order.
             start = self._start(batch, now)
             if not isinstance(answers, Exception) and start < now:
                 self._pace.learn(batch.load, now - start)
@@ -276,7 +321,7 @@ class Batcher:
 
     def _tell(self, batch: Sequence[_Job], outcome: Sequence[Computed] | Exception) -> None:
         """The callers, from whichever thread: one call to the event loop for all of them."""
-        if threading.current_thread() in self._workers:
+        if threading.current_thread() is self._worker:
             self._loop.call_soon_threadsafe(_set, batch, outcome)
         else:
             _set(batch, outcome)

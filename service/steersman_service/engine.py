@@ -100,8 +100,6 @@ class Engine:
     computed for those requests alone that have any. Of a history whose begin was read before, its new events are.
     """
 
-    depth = 1
-    """It computes in the thread that calls it."""
     observe: Observe
     """Told of every graph that runs. It may be set when golden rows and warm-up, which are no requests, are over."""
     states: StateCache

@@ -17,7 +17,7 @@ import structlog
 from steersman_service.engine import Answer, Engine, Work
 from steersman_service.engine_loading import load_engine
 from steersman_service.engine_process import METRICS
-from steersman_service.engine_wire import Cache, Loaded, Outcome, Peer, Refused, packed, receive
+from steersman_service.engine_wire import Cache, Loaded, Outcome, Peer, Refused, Reply, Request, packed, receive
 from steersman_service.errors import StartupError
 from steersman_service.logs import configure_logs
 from steersman_service.metrics import Metrics
@@ -109,8 +109,9 @@ class Desk:
         return max(moved, default=-PATIENCE_SECONDS) + PATIENCE_SECONDS - time.monotonic()
 
     def _read(self, peer: Peer) -> None:
-        if (batch := peer.read()) is not None:
-            self._waiting[peer] = batch
+        requests: list[Request] | None = peer.read()
+        if requests is not None:
+            self._waiting[peer] = [request.work() for request in requests]
 
     def _obey(self) -> None:
         command, files, _, _ = socket.recv_fds(self._control, 1, 1)
@@ -139,7 +140,7 @@ class Desk:
         for peer, answers in zip(batches, self._computed(list(batches.values())), strict=True):
             states, key_values = self._engine.states, self._engine.key_values
             outcome = Outcome(
-                answers,
+                answers if isinstance(answers, str) else [Reply.of(answer) for answer in answers],
                 self._recorder.taken() if self._recorder else [],
                 Cache(states.held_bytes, len(states)),
                 Cache(key_values.held_bytes, len(key_values)),

@@ -7,10 +7,13 @@ import pickle
 import socket
 import struct
 import time
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from typing import Any, NamedTuple
 
-from steersman_service.engine import Answer
+import numpy as np
+
+from steersman_service.bundle import Array
+from steersman_service.engine import Answer, Edits, Work
 
 LENGTH = struct.Struct("!I")
 
@@ -39,10 +42,77 @@ class Cache(NamedTuple):
     entries: int
 
 
+Flat = tuple[str, bytes]
+"""The type and the bytes of an array of one dimension. As numpy pickles it, it takes ten times as long."""
+FlatEdits = tuple[Flat, Flat, Flat]
+
+
+class Request(NamedTuple):
+    """Work."""
+
+    ids_T: Flat
+    edits: FlatEdits
+    concepts_C: Flat
+    concept_strengths_C: Flat
+    eligible_N: Flat | None
+    k: int
+    tilts_N: Flat | None
+    excluded_X: Flat
+    grows: bool
+    state: bytes
+
+    @classmethod
+    def of(cls, work: Work) -> "Request":
+        return cls(
+            _flat(work.ids_T),
+            _flat_edits(work.edits),
+            _flat(work.concepts_C),
+            _flat(work.concept_strengths_C),
+            None if work.eligible_N is None else _flat(work.eligible_N),
+            work.k,
+            None if work.tilts_N is None else _flat(work.tilts_N),
+            _flat(work.excluded_X),
+            work.grows,
+            work.state,
+        )
+
+    def work(self) -> Work:
+        return Work(
+            _array(self.ids_T),
+            _edits(self.edits),
+            _array(self.concepts_C),
+            _array(self.concept_strengths_C),
+            None if self.eligible_N is None else _array(self.eligible_N),
+            self.k,
+            None if self.tilts_N is None else _array(self.tilts_N),
+            _array(self.excluded_X),
+            self.grows,
+            self.state,
+        )
+
+
+class Reply(NamedTuple):
+    """An answer."""
+
+    rows_K: Flat
+    scores_K: Flat
+    concept_edits: list[FlatEdits]
+    state: bytes
+
+    @classmethod
+    def of(cls, answer: Answer) -> "Reply":
+        edits = [_flat_edits(edits) for edits in answer.concept_edits]
+        return cls(_flat(answer.rows_K), _flat(answer.scores_K), edits, answer.state)
+
+    def answer(self) -> Answer:
+        edits = [_edits(edits) for edits in self.concept_edits]
+        return Answer(_array(self.rows_K), _array(self.scores_K), edits, self.state)
+
+
 class Outcome(NamedTuple):
     """Of a batch."""
 
-    answers: list[Answer] | str
+    replies: list[Reply] | str
     """Or the traceback of what went wrong."""
     observed: list[tuple[str, tuple[Any, ...]]]
     """Calls of `Observer`: name and arguments. None where the engine counts by itself."""
@@ -50,9 +120,36 @@ class Outcome(NamedTuple):
     key_values: Cache
 
 
+def _flat(array: Array) -> Flat:
+    return array.dtype.char, array.tobytes()
+
+
+def _array(flat: Flat) -> Array:
+    return np.frombuffer(flat[1], flat[0])
+
+
+def _flat_edits(edits: Edits) -> FlatEdits:
+    return _flat(edits.features_E), _flat(edits.gains_E), _flat(edits.strengths_E)
+
+
+def _edits(flat: FlatEdits) -> Edits:
+    return Edits(_array(flat[0]), _array(flat[1]), _array(flat[2]))
+
+
 def packed(message: Any) -> bytes:
     data = pickle.dumps(message, pickle.HIGHEST_PROTOCOL)
     return LENGTH.pack(len(data)) + data
+
+
+def unpacked(unread: bytearray) -> Iterator[Any]:
+    """The messages that are all there, which are taken from `unread`."""
+    while len(unread) >= LENGTH.size:
+        end = LENGTH.size + LENGTH.unpack_from(unread)[0]
+        if len(unread) < end:
+            return
+        data = unread[LENGTH.size : end]
+        del unread[:end]
+        yield pickle.loads(data)
 
 
 def receive(connection: socket.socket) -> Any:

@@ -2,19 +2,20 @@
 
 import asyncio
 import socket
-import threading
+from collections import deque
 from collections.abc import Sequence
+from typing import cast
 
 from steersman_service.bundle import Bundle
 from steersman_service.engine import Answer, Work
 from steersman_service.engine_loading import Observer
-from steersman_service.engine_wire import Cache, Loaded, Outcome, packed, receive
+from steersman_service.engine_wire import Cache, Loaded, Outcome, Request, packed, receive, unpacked
 from steersman_service.errors import EngineLost, StartupError
 from steersman_service.held_histories import HeldHistories
 
 
-class RemoteEngine:
-    """Stands in for `Engine` before the batcher. Two threads may call it: while one batch is computed, the next one lies in the socket.
+class RemoteEngine(asyncio.Protocol):
+    """Stands in for `Engine` before the batcher, on the event loop: while one batch is computed, the next one lies in the socket.
 
     If the engine is gone, whatever is asked of it raises EngineLost at once, and the server has to end: it is started again as a
     whole, by whoever does so when an engine in a thread takes its server with it.
@@ -22,14 +23,14 @@ class RemoteEngine:
 
     depth = 2
 
-    def __init__(
-        self, connection: socket.socket, bundle: Bundle, backend: Loaded, observer: Observer, lost: asyncio.Event
-    ) -> None:
-        self._connection = connection
+    def __init__(self, bundle: Bundle, backend: Loaded, observer: Observer, lost: asyncio.Event) -> None:
         self._observer = observer
         self._lost = lost
-        self._loop = asyncio.get_running_loop()
-        self._sending, self._receiving = threading.Lock(), threading.Lock()
+        self._transport: asyncio.WriteTransport
+        self._gone = self._closed = False
+        self._asked: deque[asyncio.Future[Outcome]] = deque()
+        """Batches that it was sent. It answers them in their order."""
+        self._unread = bytearray()
         self._held = HeldHistories()
         self.bundle = bundle
         self.backend = backend
@@ -40,53 +41,65 @@ class RemoteEngine:
     async def open(
         cls, connection: socket.socket, bundle: Bundle, observer: Observer, lost: asyncio.Event
     ) -> "RemoteEngine":
-        """`observer` is told what it does, batch by batch, and `lost` is set when a call finds it gone.
+        """`observer` is told what it does, batch by batch, and `lost` is set when it is gone. The connection is its own from here on.
 
         Raises StartupError if it is gone already, or serves another bundle.
         """
         try:
             loaded: Loaded = await asyncio.to_thread(receive, connection)
         except (OSError, EOFError):
+            connection.close()
             raise StartupError("the engine's process ended before the server was ready") from None
         if loaded.version != bundle.version:
+            connection.close()
             raise StartupError(
                 f"bundle refused: {bundle.folder} holds {bundle.version}, and the engine has loaded {loaded.version} from there:"
                 " a bundle's folder must not change while it is served"
             )
-        return cls(connection, bundle, loaded, observer, lost)
+        engine = cls(bundle, loaded, observer, lost)
+        await asyncio.get_running_loop().create_unix_connection(lambda: engine, sock=connection)
+        return engine
 
     def positions(self, work: Work) -> int:
         """An estimate, by what was sent before (`HeldHistories`)."""
         return self._held.positions(work)
 
-    def run(self, batch: Sequence[Work]) -> list[Answer]:
+    async def run(self, batch: Sequence[Work]) -> list[Answer]:
         """As Engine.run. Raises EngineLost if the engine is gone, RuntimeError with its traceback if the batch failed."""
-        message = packed(batch)
-        try:
-            with self._sending:
-                self._connection.sendall(message)
-                for work in batch:
-                    self._held.sent(work)
-                # Before the next one may send: answers come in the order of batches.
-                self._receiving.acquire()
-            try:
-                outcome: Outcome = receive(self._connection)
-            finally:
-                self._receiving.release()
-        except (OSError, EOFError) as error:
-            self._loop.call_soon_threadsafe(self._lost.set)
-            raise EngineLost from error
+        if self._gone:
+            raise EngineLost
+        asked: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
+        self._asked.append(asked)
+        self._transport.write(packed([Request.of(work) for work in batch]))
+        for work in batch:
+            self._held.sent(work)
+        outcome = await asked
         self._learn(outcome)
-        if isinstance(outcome.answers, str):
-            raise RuntimeError(f"in the engine's process: {outcome.answers}")
-        return outcome.answers
+        if isinstance(outcome.replies, str):
+            raise RuntimeError(f"in the engine's process: {outcome.replies}")
+        return [reply.answer() for reply in outcome.replies]
 
     def close(self) -> None:
-        self._connection.close()
+        self._closed = True
+        self._transport.close()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.WriteTransport, transport)  # uvloop's is no subclass
+
+    def data_received(self, data: bytes) -> None:
+        self._unread += data
+        for outcome in unpacked(self._unread):
+            self._asked.popleft().set_result(outcome)
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self._gone = True
+        if not self._closed:
+            self._lost.set()
+        for asked in self._asked:
+            asked.set_exception(EngineLost())
 
     def _learn(self, outcome: Outcome) -> None:
-        with self._sending:
-            self.states, self.key_values = outcome.states, outcome.key_values
-            self._held.told(outcome.states.entries, outcome.key_values.entries)
+        self.states, self.key_values = outcome.states, outcome.key_values
+        self._held.told(outcome.states.entries, outcome.key_values.entries)
         for name, arguments in outcome.observed:
             getattr(self._observer, name)(*arguments)

@@ -141,8 +141,7 @@ async def running(settings: Settings, membership: Membership | None = None) -> A
             max_batch=settings.max_batch,
             batch_seconds=settings.batch_ms / 1e3,
             on_batch=metrics.batch,
-            # The event loop waits for no other worker's batches.
-            alone=lambda: calls.running <= 1 and not shared_engine,
+            alone=lambda: calls.running <= 1,
         )
         stack.push_async_callback(batcher.close)
         metrics.watch_queue(lambda: batcher.depth, settings.queue_size)
@@ -213,8 +212,9 @@ async def _join_engine(
     connection: socket.socket, settings: Settings, metrics: Metrics, lost: asyncio.Event, stack: AsyncExitStack
 ) -> RemoteEngine:
     """It is the supervisor's, whom it tells itself what it does."""
-    stack.callback(connection.close)
-    return await RemoteEngine.open(connection, load_bundle(settings.bundle_folder, settings.backend), metrics, lost)
+    engine = await RemoteEngine.open(connection, load_bundle(settings.bundle_folder, settings.backend), metrics, lost)
+    stack.callback(engine.close)
+    return engine
 
 
 def _tell_bundle(engine: Engine | RemoteEngine, metrics: Metrics) -> None:

@@ -19,10 +19,8 @@ from steersman_service.pace import Pace
 QUEUE_SIZE, MAX_BATCH = 8, 4
 
 
-class GatedEngine:
-    """Answers each request with its k. Waits before each batch until the test opens the gate."""
-
-    depth = 1
+class Gate:
+    """What engines have in common that answer each request with its k, and wait before each batch until the test opens the gate."""
 
     def __init__(self) -> None:
         self.batches: list[list[int]] = []
@@ -32,10 +30,11 @@ class GatedEngine:
     def positions(self, work: Work) -> int:
         return len(work.ids_T)
 
-    def run(self, batch: Sequence[Work]) -> list[Answer]:
+    def enter(self, batch: Sequence[Work]) -> None:
         self.batches.append([work.k for work in batch])
         self.entered.release()
-        self.gate.acquire()
+
+    def answers(self, batch: Sequence[Work]) -> list[Answer]:
         if any(work.k < 0 for work in batch):
             raise RuntimeError("broken")
         return [Answer(np.array([work.k]), np.zeros(1), []) for work in batch]
@@ -45,6 +44,13 @@ class GatedEngine:
 
     def release(self, batches: int = 1) -> None:
         self.gate.release(batches)
+
+
+class GatedEngine(Gate):
+    def run(self, batch: Sequence[Work]) -> list[Answer]:
+        self.enter(batch)
+        self.gate.acquire()
+        return self.answers(batch)
 
 
 @pytest.fixture
@@ -298,8 +304,6 @@ async def test_a_trickle_is_in_the_next_batch_whatever_the_flood(
 class EagerEngine:
     """Answers at once, but for the first batch, which waits until the test opens the gate."""
 
-    depth = 1
-
     def __init__(self) -> None:
         self.batches: list[list[int]] = []
         self.entered, self.gate = threading.Event(), threading.Event()
@@ -394,13 +398,9 @@ class ThreadEngine(EagerEngine):
         return super().run(batch)
 
 
-@pytest.mark.parametrize("depth", [1, 2])
 @pytest.mark.parametrize(("seconds", "alone", "inline"), [(0, True, True), (0.01, True, False), (0, False, False)])
-async def test_who_is_alone_and_quick_does_not_leave_the_event_loop(
-    seconds: float, alone: bool, inline: bool, depth: int
-) -> None:
+async def test_who_is_alone_and_quick_does_not_leave_the_event_loop(seconds: float, alone: bool, inline: bool) -> None:
     engine = ThreadEngine(seconds)
-    engine.depth = depth
     batcher = Batcher(engine, queue_size=QUEUE_SIZE, max_batch=MAX_BATCH, alone=lambda: alone)
     for k in range(6):
         assert await submit(batcher, k) == k
@@ -421,10 +421,20 @@ async def test_who_cannot_wait_for_what_is_being_computed_is_refused(batcher: Ba
     assert await first == 1
 
 
-class DeepEngine(GatedEngine):
-    """Takes the next batch while it computes one."""
+class DeepEngine(Gate):
+    """Elsewhere: takes the next batch while it computes one."""
 
     depth = 2
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._turn = asyncio.Lock()
+
+    async def run(self, batch: Sequence[Work]) -> list[Answer]:
+        self.enter(batch)
+        async with self._turn:
+            await asyncio.to_thread(self.gate.acquire)
+        return self.answers(batch)
 
 
 @pytest.fixture

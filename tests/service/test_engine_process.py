@@ -1,8 +1,7 @@
 """An engine in a process of its own answers as one beside it does. Its end, and that of the server: tests/e2e/test_serve_apart.py."""
 
 import asyncio
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +15,7 @@ from tests.serving import settings_for
 
 from steersman_service.backend import load_backend
 from steersman_service.bundle import Bundle
-from steersman_service.engine import Engine
+from steersman_service.engine import Answer, Engine, Work
 from steersman_service.engine_process import EngineProcess
 from steersman_service.errors import StartupError
 from steersman_service.logs import configure_logs
@@ -29,6 +28,23 @@ def metrics() -> Metrics:
     return Metrics()
 
 
+class Apart:
+    """The engine, and the event loop that it is asked on."""
+
+    def __init__(self, runner: asyncio.Runner, engine: RemoteEngine) -> None:
+        self._runner = runner
+        self.engine = engine
+
+    def run(self, batch: Sequence[Work]) -> list[Answer]:
+        return self._runner.run(self.engine.run(batch))
+
+    def run_at_once(self, batches: Sequence[Sequence[Work]]) -> list[list[Answer]]:
+        async def run() -> list[list[Answer]]:
+            return await asyncio.gather(*map(self.engine.run, batches))
+
+        return self._runner.run(run())
+
+
 @pytest.fixture(scope="module", params=["onnx", "torch"])
 def apart(
     request: pytest.FixtureRequest,
@@ -36,7 +52,7 @@ def apart(
     bundle: Bundle,
     tmp_path_factory: pytest.TempPathFactory,
     metrics: Metrics,
-) -> Iterator[RemoteEngine]:
+) -> Iterator[Apart]:
     own = settings_for(tmp_path_factory.mktemp("apart"), bundle_dir, backend=request.param, max_batch=24)
 
     async def start() -> tuple[EngineProcess, RemoteEngine]:
@@ -47,7 +63,7 @@ def apart(
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         process, engine = runner.run(start())
         assert engine.backend == (request.param, "cpu", bundle.version)
-        yield engine
+        yield Apart(runner, engine)
         engine.close()
         runner.run(process.close())
 
@@ -60,7 +76,7 @@ def beside(bundle: Bundle) -> Engine:
 
 @settings(deadline=None, max_examples=8)
 @given(seed=st.integers(0, 2**32 - 1), size=st.integers(1, 24))
-def test_alone_equals_batched_equals_cached(apart: RemoteEngine, beside: Engine, seed: int, size: int) -> None:
+def test_alone_equals_batched_equals_cached(apart: Apart, beside: Engine, seed: int, size: int) -> None:
     rng = np.random.default_rng(seed)
     batch = with_repeats(works(beside.bundle, size, seed, jumps=False), rng)
     alone = [beside.run([work])[0] for work in batch]
@@ -71,7 +87,7 @@ def test_alone_equals_batched_equals_cached(apart: RemoteEngine, beside: Engine,
 
 @settings(deadline=None, max_examples=4)
 @given(seed=st.integers(0, 2**32 - 1), count=st.integers(1, 6))
-def test_appended_equals_computed_anew(apart: RemoteEngine, beside: Engine, seed: int, count: int) -> None:
+def test_appended_equals_computed_anew(apart: Apart, beside: Engine, seed: int, count: int) -> None:
     """What grows shares its state, as from any engine."""
     conversations = Conversations(beside.bundle, np.random.default_rng(seed), count)
     for _ in range(20):
@@ -82,25 +98,25 @@ def test_appended_equals_computed_anew(apart: RemoteEngine, beside: Engine, seed
             if answer.state:
                 state_D, alone_D = (np.frombuffer(one.state, np.float32) for one in (answer, alone))
                 np.testing.assert_allclose(state_D, alone_D, atol=1e-4)
-        assert all(apart.positions(work) == 0 for work in batch)
+        assert all(apart.engine.positions(work) == 0 for work in batch)
 
 
-def test_two_threads_get_their_own_answers(apart: RemoteEngine, beside: Engine) -> None:
-    batches = [works(beside.bundle, 1 + seed % 3, seed, jumps=False) for seed in range(40)]
-    with ThreadPoolExecutor(apart.depth) as pool:
-        for batch, answers in zip(batches, pool.map(apart.run, batches), strict=True):
-            for work, answer in zip(batch, answers, strict=True):
-                assert_same(answer, beside.run([work])[0], 1e-5)
+def test_batches_under_way_get_their_own_answers(apart: Apart, beside: Engine) -> None:
+    """More of them than a socket holds."""
+    batches = [works(beside.bundle, 1 + seed % 24, seed, jumps=False) for seed in range(60)]
+    for batch, answers in zip(batches, apart.run_at_once(batches), strict=True):
+        for work, answer in zip(batch, answers, strict=True):
+            assert_same(answer, beside.run([work])[0], 1e-5)
 
 
-def test_a_batch_that_fails_fails_alone(apart: RemoteEngine, beside: Engine) -> None:
+def test_a_batch_that_fails_fails_alone(apart: Apart, beside: Engine) -> None:
     good, bad = works(beside.bundle, 2, seed=3, jumps=False)
     with pytest.raises(RuntimeError, match="Traceback"):
         apart.run([good, bad._replace(ids_T=np.array([10**6]))])
     assert_same(apart.run([good])[0], beside.run([good])[0], 1e-5)
 
 
-def test_what_it_does_is_counted(apart: RemoteEngine, beside: Engine, metrics: Metrics) -> None:
+def test_what_it_does_is_counted(apart: Apart, beside: Engine, metrics: Metrics) -> None:
     def moved(name: str, **labels: str) -> float:
         return metrics.registry.get_sample_value(name, labels) or 0.0
 
@@ -112,9 +128,9 @@ def test_what_it_does_is_counted(apart: RemoteEngine, beside: Engine, metrics: M
     apart.run([new, new])
     assert [now - then for then, now in zip(before, map(moved, names), strict=True)] == [2.0, 1.0]
     assert moved("steersman_inference_seconds_count", stage="search") - searched == 2.0
-    assert apart.states.entries
-    assert apart.states.held_bytes
-    assert apart.key_values.held_bytes
+    assert apart.engine.states.entries
+    assert apart.engine.states.held_bytes
+    assert apart.engine.key_values.held_bytes
 
 
 @pytest.mark.parametrize(

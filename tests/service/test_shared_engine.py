@@ -23,7 +23,7 @@ from steersman_service.backend import load_backend
 from steersman_service.bundle import Bundle
 from steersman_service.engine import Engine, Work
 from steersman_service.engine_process import EngineProcess
-from steersman_service.engine_wire import LENGTH, Loaded, Outcome, packed, receive
+from steersman_service.engine_wire import LENGTH, Loaded, Outcome, Request, packed, receive
 from steersman_service.errors import EngineLost, StartupError
 from steersman_service.logs import configure_logs
 from steersman_service.metrics import Metrics
@@ -35,6 +35,10 @@ MAX_BATCH = 24
 UNREAD = 60
 
 
+def message_of(batch: Sequence[Work]) -> bytes:
+    return packed([Request.of(work) for work in batch])
+
+
 class Client:
     """Speaks as a worker does, and may stop in the middle."""
 
@@ -43,17 +47,17 @@ class Client:
         self.loaded: Loaded = receive(self.connection)
 
     def send(self, batch: Sequence[Work]) -> None:
-        self.connection.sendall(packed(batch))
+        self.connection.sendall(message_of(batch))
 
     def outcome(self) -> Outcome:
         outcome: Outcome = receive(self.connection)
         return outcome
 
     def expect(self, batch: Sequence[Work], beside: Engine) -> None:
-        answers = self.outcome().answers
-        assert not isinstance(answers, str), answers
-        for work, answer in zip(batch, answers, strict=True):
-            assert_same(answer, beside.run([work])[0], 1e-5)
+        replies = self.outcome().replies
+        assert not isinstance(replies, str), replies
+        for work, reply in zip(batch, replies, strict=True):
+            assert_same(reply.answer(), beside.run([work])[0], 1e-5)
 
     def ask(self, batch: Sequence[Work], beside: Engine) -> None:
         self.send(batch)
@@ -158,12 +162,14 @@ def test_no_row_feels_those_of_others(shared: Shared, beside: Engine, seed: int,
 
 @settings(deadline=None, max_examples=4)
 @given(seed=st.integers(0, 2**32 - 1))
-def test_a_history_grows_whoever_asks(callers: list[RemoteEngine], beside: Engine, seed: int) -> None:
+def test_a_history_grows_whoever_asks(
+    callers: list[RemoteEngine], runner: asyncio.Runner, beside: Engine, seed: int
+) -> None:
     """Each turn comes by another caller, and finds what the one before left in the engine's caches."""
     conversations = Conversations(beside.bundle, np.random.default_rng(seed), 4)
     for turn in range(16):
         batch = conversations.batch()
-        for work, answer in zip(batch, callers[turn % CLIENTS].run(batch), strict=True):
+        for work, answer in zip(batch, runner.run(callers[turn % CLIENTS].run(batch)), strict=True):
             assert_same(answer, beside.run([work])[0], 1e-5)
 
 
@@ -202,7 +208,7 @@ def test_a_batch_that_fails_fails_no_other(shared: Shared, clients: list[Client]
         for client, batch in zip(clients, (good, bad, good), strict=True):
             client.send(batch)
     clients[0].expect(good, beside)
-    failed = clients[1].outcome().answers
+    failed = clients[1].outcome().replies
     assert isinstance(failed, str)
     assert "Traceback" in failed
     clients[2].expect(good, beside)
@@ -212,7 +218,7 @@ def test_a_batch_that_fails_fails_no_other(shared: Shared, clients: list[Client]
 def test_half_a_message_keeps_nobody_waiting(clients: list[Client], beside: Engine) -> None:
     slow, other, third = clients
     batch = works(beside.bundle, 2, seed=5, jumps=False)
-    message = packed(batch)
+    message = message_of(batch)
     for cut in (2, LENGTH.size, len(message) // 2):
         slow.connection.sendall(message[:cut])
         other.ask(batch, beside)
@@ -279,7 +285,7 @@ async def test_one_that_is_killed_is_lost_to_all(bundle_dir: Path, tmp_path: Pat
     callers = [await RemoteEngine.open(process.connect(), bundle, Metrics(), event) for event in lost]
     os.kill(process.pid, signal.SIGSTOP)
     batch = works(bundle, 2, seed=10)
-    waiting = [asyncio.create_task(asyncio.to_thread(caller.run, batch)) for caller in callers]
+    waiting = [asyncio.create_task(caller.run(batch)) for caller in callers]
     await asyncio.sleep(0)
     os.kill(process.pid, signal.SIGKILL)
     for task, event, caller in zip(waiting, lost, callers, strict=True):
@@ -287,7 +293,7 @@ async def test_one_that_is_killed_is_lost_to_all(bundle_dir: Path, tmp_path: Pat
             await task
         await event.wait()
         with pytest.raises(EngineLost):
-            await asyncio.to_thread(caller.run, batch)
+            await caller.run(batch)
         caller.close()
     assert await process.ended == -9
     with pytest.raises(StartupError, match="has ended"):
@@ -299,5 +305,7 @@ async def test_another_bundle_than_the_engine_has_is_refused(shared: Shared, bun
     manifest = Manifest()
     manifest.CopyFrom(bundle.manifest)
     manifest.version = "0" * 64
-    with shared.process.connect() as connection, pytest.raises(StartupError, match="must not change"):
-        await RemoteEngine.open(connection, replace(bundle, manifest=manifest), Metrics(), asyncio.Event())
+    with pytest.raises(StartupError, match="must not change"):
+        await RemoteEngine.open(
+            shared.process.connect(), replace(bundle, manifest=manifest), Metrics(), asyncio.Event()
+        )
