@@ -110,3 +110,15 @@ def test_a_worker_that_loses_its_engine_is_started_again(bundle_dir: Path, tmp_p
         engines = [engine_of(pid) for pid in server.pids()]
     for engine in engines:
         until_gone(engine)
+
+
+def policies(pid: int) -> dict[int, int]:
+    """How the threads of a process are scheduled."""
+    return {int(thread): os.sched_getscheduler(int(thread)) for thread in os.listdir(f"/proc/{pid}/task")}
+
+
+def test_only_grpcs_threads_wait_for_a_free_core(server: Served) -> None:
+    own, engine = policies(server.process.pid), policies(engine_of(server.process.pid))
+    assert own[server.process.pid] == os.SCHED_OTHER
+    assert os.SCHED_BATCH in own.values()
+    assert set(engine.values()) == {os.SCHED_OTHER}

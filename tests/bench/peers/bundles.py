@@ -20,7 +20,8 @@ NAMES = ("large", "small")
 def config(name: str) -> TrainConfig:
     """`large`: D=128, T=200. `small`: D=64, T=50."""
     preset = PRESETS["large" if name == "large" else "quick"]
-    shape = preset.recommender if name == "large" else replace(preset.recommender, window_length=50, window_stride=10)
+    small = replace(preset.recommender, hidden=64, heads=2, window_length=50, window_stride=10)
+    shape = preset.recommender if name == "large" else small
     return replace(preset, recommender=shape, fit=replace(preset.fit, epochs=1), sae=replace(preset.sae, epochs=1))
 
 
