@@ -99,7 +99,8 @@ class EngineProcess:
 
     async def _end(self) -> int:
         code = await asyncio.to_thread(self._process.wait)
-        if not self._closing:
+        # Its connections may have been found broken, and all been closed, before this is known.
+        if code or not self._closing:
             log.error("the engine's process ended", pid=self.pid, exit_code=code)
         return code
 

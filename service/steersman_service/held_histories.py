@@ -12,8 +12,7 @@ class HeldHistories:
 
     Both caches let go of what was asked for longest ago, so this is what they hold, but for batches that failed and those that are under
     way. Where others send to the same engine, too, it knows nothing of their histories, and learns late that they pushed out its own. A
-    history is known by a hash of its key, about 100 bytes: two with the same hash are estimated alike, nothing more. Whoever
-    sends calls `sent` and `told`, one at a time; `positions` may be called from any thread.
+    history is known by a hash of its key, about 100 bytes: two with the same hash are estimated alike, nothing more.
     """
 
     def __init__(self) -> None:

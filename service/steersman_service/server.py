@@ -199,7 +199,6 @@ async def _open_engine(
         stack.push_async_callback(process.close)
         bundle = load_bundle(settings.bundle_folder, settings.backend)  # meanwhile, the process does the same
         await process.loaded()
-        process.ended.add_done_callback(lambda _: lost.set())
         engine = await RemoteEngine.open(process.connect(), bundle, metrics, lost)
         stack.callback(engine.close)
         metrics.watch_process(process.pid)

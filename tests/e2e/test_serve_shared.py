@@ -38,15 +38,6 @@ def until_logged(server: Served, event: str) -> None:
 
 
 @pytest.fixture(scope="module")
-def current(bundle_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A link to a copy of the bundle, which a test may turn elsewhere."""
-    folder = tmp_path_factory.mktemp("bundles")
-    link = folder / "current"
-    link.symlink_to(shutil.copytree(bundle_dir, folder / "first"))
-    return link
-
-
-@pytest.fixture(scope="module")
 def server(current: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     with served(tmp_path_factory.mktemp("data"), current, *SHARED) as server:
         yield server

@@ -140,15 +140,6 @@ def served(data: Path, bundle: Path, *flags: str) -> Iterator[Served]:
             server.end()
 
 
-@pytest.fixture(scope="module")
-def current(bundle_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A link to a copy of the bundle, which a test may turn elsewhere."""
-    folder = tmp_path_factory.mktemp("bundles")
-    link = folder / "current"
-    link.symlink_to(shutil.copytree(bundle_dir, folder / "first"))
-    return link
-
-
 def point(link: Path, folder: Path) -> None:
     link.unlink()
     link.symlink_to(folder)
