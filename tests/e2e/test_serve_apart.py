@@ -2,7 +2,6 @@
 
 import os
 import signal
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any
 
 import grpc
 import pytest
+from tests.e2e.processes import engine_of, until_gone
 from tests.e2e.test_serve_workers import Load, Served, served
 from tests.serving import explain
 
@@ -19,30 +19,6 @@ from steersman.v1.recommendation_service_pb2_grpc import RecommendationServiceSt
 CALLS = 40
 STARTED = 'grpc_server_started_total{grpc_method="Recommend",grpc_service="steersman.v1.RecommendationService",grpc_type="unary"}'
 REQUEST = RecommendRequest(history=History(item_ids=["101", "102"]), k=3)
-
-
-def engines_of(pid: int) -> list[int]:
-    """Their processes."""
-    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    return [int(child) for child in children if b"steersman_service.engine_child" in command_of(child)]
-
-
-def command_of(pid: str) -> bytes:
-    """Nothing if it has ended."""
-    try:
-        return Path(f"/proc/{pid}/cmdline").read_bytes()
-    except (FileNotFoundError, ProcessLookupError):
-        return b""
-
-
-def engine_of(pid: int) -> int:
-    (engine,) = engines_of(pid)
-    return engine
-
-
-def until_gone(pid: int) -> None:
-    while Path(f"/proc/{pid}").exists():
-        time.sleep(0.01)
 
 
 @contextmanager

@@ -13,7 +13,8 @@ from pathlib import Path
 import grpc
 import pyarrow.parquet as pq
 import pytest
-from tests.e2e.test_serve_apart import CALLS, engine_of, engines_of, until_gone, waiting
+from tests.e2e.processes import engine_of, engines_of, until_gone
+from tests.e2e.test_serve_apart import CALLS, waiting
 from tests.e2e.test_serve_workers import COMMAND, WORKERS, Load, Served, point, served
 from tests.service.test_bundle import resign
 from tests.serving import explain, serving, settings_for

@@ -17,6 +17,7 @@ from typing import Any, Self, cast
 
 import grpc
 import pytest
+from tests.e2e.processes import until_gone, workers_of
 
 from steersman.v1.recommendation_service_pb2 import History, RecommendRequest
 from steersman.v1.recommendation_service_pb2_grpc import RecommendationServiceStub
@@ -49,10 +50,8 @@ class Served:
         self._reading.start()
 
     def pids(self) -> list[int]:
-        """Of its workers: the processes that it started, but for the session store."""
-        children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
-        commands = {int(pid): Path(f"/proc/{pid}/cmdline").read_bytes() for pid in children}
-        return [pid for pid, command in commands.items() if b"steersman_service.worker" in command]
+        """Of its workers."""
+        return workers_of(self.process.pid)
 
     def scrape(self) -> str:
         with urllib.request.urlopen(f"http://{self.metrics}/metrics") as response:
@@ -239,8 +238,8 @@ def test_workers_do_not_outlive_their_supervisor(bundle_dir: Path, tmp_path: Pat
     with served(tmp_path, bundle_dir, *WORKERS) as server:
         pids = server.pids()
         server.process.kill()
-        while any(Path(f"/proc/{pid}").exists() for pid in pids):
-            time.sleep(0.01)
+        for pid in pids:
+            until_gone(pid)
 
 
 def test_workers_that_cannot_start_say_why(tmp_path: Path) -> None:

@@ -1,0 +1,36 @@
+"""The processes of a server under test."""
+
+import time
+from pathlib import Path
+
+
+def children_of(pid: int, module: str) -> list[int]:
+    """Those of its children that run this module."""
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    return [int(child) for child in children if module.encode() in command_of(child)]
+
+
+def command_of(pid: str) -> bytes:
+    """Nothing if it has ended."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    except (FileNotFoundError, ProcessLookupError):
+        return b""
+
+
+def workers_of(pid: int) -> list[int]:
+    return children_of(pid, "steersman_service.worker")
+
+
+def engines_of(pid: int) -> list[int]:
+    return children_of(pid, "steersman_service.engine_child")
+
+
+def engine_of(pid: int) -> int:
+    (engine,) = engines_of(pid)
+    return engine
+
+
+def until_gone(pid: int) -> None:
+    while Path(f"/proc/{pid}").exists():
+        time.sleep(0.01)
