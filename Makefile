@@ -46,8 +46,8 @@ lint: $(READY) ## Style, import contracts, and the API's style and compatibility
 types: $(READY) ## mypy --strict
 	$(BIN)/mypy
 
-test: $(READY) ## The whole test suite
-	$(BIN)/pytest
+test: $(READY) ## The whole test suite, a file at a time on each core
+	$(BIN)/pytest --numprocesses auto --maxprocesses 4 --dist loadfile
 
 deploy-check: $(READY) ## Lint and validate what is in deploy/
 	$(BIN)/hadolint deploy/Dockerfile deploy/Dockerfile.bundle

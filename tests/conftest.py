@@ -1,5 +1,6 @@
 """A tiny bundle, trained once a run."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,6 +18,16 @@ class Silent:
     def stage(self, name: str) -> None: ...
     def recommender(self, progress: object) -> None: ...
     def sae(self, epoch: int, epochs: int, variance_explained: float) -> None: ...
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _no_store_is_left(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """The store of a server that was killed lives on until the next start on its folder."""
+    yield
+    from steersman_service.valkey import EmbeddedValkey
+
+    for file in tmp_path_factory.getbasetemp().rglob("valkey.pid"):
+        EmbeddedValkey.start(file.parent).stop()
 
 
 @pytest.fixture(scope="session")
