@@ -13,7 +13,7 @@ from steersman_service.errors import StartupError
 from steersman_service.golden import replay_golden, replay_search
 from steersman_service.groups import cached_positions, length_groups
 from steersman_service.kv_cache import KeyValueCache
-from steersman_service.settings import Settings, cores
+from steersman_service.settings import Settings
 from steersman_service.state_cache import StateCache
 
 log = structlog.get_logger()
@@ -35,17 +35,17 @@ def load_engine(settings: Settings, observer: Observer) -> Engine:
             f"precision {settings.precision}: the {settings.backend} backend has float32 alone; use torch"
         )
     bundle = load_bundle(settings.bundle_folder, settings.backend)
-    backend = load_backend(bundle, settings.backend, settings.device, settings.inference_threads)
+    backend = load_backend(bundle, settings.backend, settings.device, settings.threads)
     engine = Engine(bundle, backend)
     if backend.device == "cpu":
-        most = cached_positions(bundle.manifest.shape.hidden, settings.inference_threads or cores())
+        most = cached_positions(bundle.manifest.shape.hidden, settings.threads)
         engine.groups = partial(length_groups, most_positions=most)
     # A GPU reads a whole catalogue sooner than a CPU chooses what to read of it.
     if bundle.manifest.HasField("index") and backend.device == "cpu":
         # Imported here: a server whose engine is in another process needs no ONNX Runtime.
         from steersman_service.index_large import LargeIndex
 
-        engine.index = LargeIndex(bundle, backend, settings.inference_threads, approximate=settings.search == "auto")
+        engine.index = LargeIndex(bundle, backend, settings.threads, approximate=settings.search == "auto")
     elif backend.name == "torch" and (backend.device == "cuda" or settings.precision != "float32"):
         # Imported here: a server on ONNX Runtime starts where torch is not installed.
         from steersman_service.index_torch import TorchIndex

@@ -5,6 +5,7 @@ from glob import glob
 from pathlib import Path
 from typing import Any, Literal, Self
 
+from loky import cpu_count
 from pydantic import Field, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
@@ -47,7 +48,8 @@ class Settings(BaseSettings):
     inference_threads: int = Field(
         0,
         ge=0,
-        description="CPU threads of one batch; 0 leaves it to the backend, which takes all, shared among the engines of workers",
+        description="CPU threads of one batch; 0 shares the cores that machine and container give among the engines, and leaves one to"
+        " each worker whose engine is in another process",
     )
     search: Literal["auto", "exact"] = Field(
         "auto", description="auto takes the approximate index of a bundle that carries one; exact misses no item"
@@ -128,6 +130,15 @@ class Settings(BaseSettings):
         return "thread" if self.engine == "auto" and cores() // self.workers < 2 else "process"
 
     @property
+    def threads(self) -> int:
+        """What `inference_threads` comes to here: an engine's share of the cores. One beside its servers leaves each a core."""
+        if self.inference_threads:
+            return self.inference_threads
+        if self.engine_kind == "shared":
+            return max(1, cores() - self.workers)
+        return max(1, cores() // self.workers - (self.engine_kind == "process"))
+
+    @property
     def _on_gpu(self) -> bool:
         """As far as can be told without torch or ONNX Runtime, whose import would cost a supervisor seconds."""
         return self.device == "cuda" or (self.device == "auto" and self.backend == "torch" and sees_gpu())
@@ -139,8 +150,8 @@ def sees_gpu() -> bool:
 
 
 def cores() -> int:
-    """That this process may run on."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """That this process may use, by its affinity and by the CPU quota of its container."""
+    return int(cpu_count())
 
 
 def load_settings(**flags: Any) -> Settings:

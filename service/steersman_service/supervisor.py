@@ -18,7 +18,7 @@ from steersman_service import worker_metrics
 from steersman_service.engine_process import EngineProcess
 from steersman_service.errors import StartupError
 from steersman_service.metrics import Metrics, exposed
-from steersman_service.settings import Settings, cores
+from steersman_service.settings import Settings
 from steersman_service.valkey import EmbeddedValkey
 from steersman_service.worker_metrics import Family
 from steersman_service.worker_process import WorkerProcess
@@ -299,8 +299,6 @@ async def _supervised(settings: Settings) -> AsyncIterator[Supervisor]:
         changes = {"port": port.number, "redis_url": url}
         if settings.engine_kind == "shared":
             changes["engine"] = "shared"
-        else:
-            changes["inference_threads"] = settings.inference_threads or max(1, cores() // settings.workers)
         supervisor = Supervisor(settings.model_copy(update=changes), metrics)
         metrics_port = 0
         if settings.metrics == "on":

@@ -23,10 +23,33 @@ def test_flags_go_before_the_environment_and_that_before_defaults(monkeypatch: p
 def test_an_engine_has_a_process_of_its_own_where_it_has_a_core_of_its_own(
     monkeypatch: pytest.MonkeyPatch, cores: int, workers: int, apart: bool
 ) -> None:
-    monkeypatch.setattr("os.sched_getaffinity", lambda pid: set(range(cores)))
+    monkeypatch.setattr("steersman_service.settings.cpu_count", lambda: cores)
     assert load_settings(workers=workers).engine_kind == ("process" if apart else "thread")
     assert load_settings(workers=workers, engine="process").engine_kind == "process"
     assert load_settings(workers=workers, engine="thread").engine_kind == "thread"
+
+
+@pytest.mark.parametrize(
+    ("cores", "flags", "threads"),
+    [
+        (1, {}, 1),
+        (2, {}, 1),
+        (2, {"engine": "thread"}, 2),
+        (8, {}, 7),
+        (8, {"workers": 4}, 1),
+        (9, {"workers": 3}, 2),
+        (9, {"workers": 3, "engine": "thread"}, 3),
+        (9, {"workers": 3, "engine": "shared"}, 6),
+        (2, {"workers": 3}, 1),
+        (2, {"workers": 3, "engine": "shared"}, 1),
+        (8, {"inference_threads": 3}, 3),
+    ],
+)
+def test_engines_share_the_cores_and_leave_one_to_each_server_beside_them(
+    monkeypatch: pytest.MonkeyPatch, cores: int, flags: dict[str, Any], threads: int
+) -> None:
+    monkeypatch.setattr("steersman_service.settings.cpu_count", lambda: cores)
+    assert load_settings(**flags).threads == threads
 
 
 @pytest.mark.parametrize(
@@ -48,7 +71,7 @@ def test_an_engine_has_a_process_of_its_own_where_it_has_a_core_of_its_own(
 def test_workers_share_the_engine_of_a_gpu(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, flags: dict[str, Any], visible: str | None, kind: str
 ) -> None:
-    monkeypatch.setattr("os.sched_getaffinity", lambda pid: set(range(8)))
+    monkeypatch.setattr("steersman_service.settings.cpu_count", lambda: 8)
     monkeypatch.setattr("steersman_service.settings.GPU_FILES", str(tmp_path / "nvidia[0-9]*"))
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     if visible is not None:
