@@ -250,13 +250,15 @@ def sweep(
 
 
 def pick_device(name: str) -> "torch.device":  # type: ignore[name-defined]  # noqa: F821
-    """The device that is asked for; `auto` is a GPU where there is one."""
+    """The device that is asked for; `auto` is a GPU where there is one. torch's threads are as many as the container's CPU quota gives, at most."""
     import torch
+    from loky import cpu_count
 
     if name not in ("auto", "cpu", "cuda"):
         raise ValueError(f"device: {name!r} is not auto, cpu or cuda")
     if name == "cuda" and not torch.cuda.is_available():
         raise ValueError("device: cuda was asked for, and torch finds no GPU; use auto or cpu")
+    torch.set_num_threads(min(torch.get_num_threads(), cpu_count()))
     return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
 
 
