@@ -250,7 +250,7 @@ def sweep(
 
 
 def pick_device(name: str) -> "torch.device":  # type: ignore[name-defined]  # noqa: F821
-    """The device that is asked for; `auto` is a GPU where there is one. torch's threads are as many as the container's CPU quota gives, at most."""
+    """The device that is asked for; `auto` is a GPU where there is one. torch is held to the container's CPU quota."""
     import torch
     from loky import cpu_count
 
