@@ -7,7 +7,6 @@ import polars as pl
 import pytest
 import torch
 
-from steersman_training.catalogue import fit_to_values
 from steersman_training.data import DataError, Dataset, load
 from steersman_training.fit import Fit, FitConfig, Progress
 from steersman_training.ranking import mask_seen, ndcg, ranks
@@ -110,15 +109,3 @@ def test_sampled_softmax_learns_too(data: Dataset) -> None:
     config = FitConfig(epochs=16, events_per_batch=400, negatives=20, learning_rate=1e-2)
     Fit(split_leave_one_out(data), SHAPE, config, torch.device("cpu")).run(lambda p: losses.append(p.loss))
     assert losses[-1] < losses[0]
-
-
-def test_correlation_and_auc_are_the_textbook_ones_with_ties_counted_half() -> None:
-    rng = np.random.default_rng(0)
-    units, member = rng.integers(0, 4, (60, 3)).astype(np.float32), rng.random((60, 2)) < 0.4
-    fit = fit_to_values(torch.from_numpy(units), torch.from_numpy(member))
-    for u in range(3):
-        for v in range(2):
-            yes, no = units[member[:, v], u], units[~member[:, v], u]
-            auc = np.mean([(a > b) + 0.5 * (a == b) for a in yes for b in no])
-            assert fit.roc_auc_UV[u, v] == pytest.approx(auc, abs=1e-5)
-            assert fit.correlation_UV[u, v] == pytest.approx(np.corrcoef(units[:, u], member[:, v])[0, 1], abs=1e-5)

@@ -1,6 +1,6 @@
 """The catalogue: what each feature goes with, its label, and what steering it does.
 
-Dimensions: S states, F features, U units (features or neurons), V attribute values, N items.
+Dimensions: S states, F features, V attribute values, N items.
 """
 
 from dataclasses import dataclass
@@ -15,46 +15,15 @@ from steersman_training.edit import Edit
 from steersman_training.labels import Labels, label_features
 from steersman_training.states import States
 from steersman_training.steering import Audience
+from steersman_training.units import correlations, mean_by_item, separation
 from steersman_training.vocabulary import Vocabulary
 
 TOP_ITEMS = 10
 """Items that a feature is shown by."""
-MIN_ITEM_EVENTS = 5
-"""Events that an item needs before a feature's mean activation at it counts."""
 MIN_CORRELATION = 0.1
 """Below this, no attribute value is said to go with a feature."""
 MIN_RISE = 0.02
 """Rise of the label's share of the lists, at strength 1, below which a feature is not steerable."""
-
-
-class Fit(NamedTuple):
-    """How well units tell states whose item has a value from the others."""
-
-    correlation_UV: Tensor
-    roc_auc_UV: Tensor
-
-
-def fit_to_values(units_SU: Tensor, member_SV: Tensor) -> Fit:
-    """Pearson correlation, and area under the ROC curve with ties counted half; 0 and 0.5 where a side is empty."""
-    y_SV = member_SV.float()
-    x_SU = units_SU.float()
-    spread_U, spread_V = x_SU.std(0, correction=0), y_SV.std(0, correction=0)
-    covariance_UV = (x_SU - x_SU.mean(0)).T @ (y_SV - y_SV.mean(0)) / len(x_SU)
-    correlation_UV = covariance_UV / (spread_U[:, None] * spread_V).clamp_min(1e-12)
-    positives_V = y_SV.sum(0).double()
-    negatives_V = len(y_SV) - positives_V
-    rank_sums_UV = _mean_ranks(x_SU).T @ y_SV.double()
-    auc_UV = (rank_sums_UV - positives_V * (positives_V + 1) / 2) / (positives_V * negatives_V)
-    return Fit(correlation_UV, auc_UV.nan_to_num(0.5).clamp(0, 1).float())
-
-
-def _mean_ranks(x_SU: Tensor) -> Tensor:
-    """Rank of each entry in its column from 1, the mean rank where entries are equal."""
-    x_US = x_SU.T.contiguous()
-    sorted_US = x_US.sort(dim=1).values
-    below_US = torch.searchsorted(sorted_US, x_US)
-    upto_US = torch.searchsorted(sorted_US, x_US, right=True)
-    return ((below_US + upto_US + 1).double() / 2).T
 
 
 @dataclass(frozen=True)
@@ -83,7 +52,9 @@ def build_catalogue(edit: Edit, evidence: Evidence, people: Audience) -> Catalog
         torch.cat([edit.sae.encode(part) for part in states.h_SD.split(4096)])
         for states in (evidence.chosen_on, evidence.measured_on)
     )
-    means_FN, events_N = _mean_by_item(chosen_SF, evidence.chosen_on.items_S, len(evidence.titles))
+    items_S = evidence.chosen_on.items_S
+    means_FN, known_N = mean_by_item(chosen_SF, items_S, len(evidence.titles))
+    events_N = torch.bincount(items_S, minlength=len(evidence.titles)) * known_N
     labels = label_features(means_FN, events_N, evidence.vocabulary, evidence.titles)
     columns: dict[str, Any] = {
         "feature": pl.Series(range(chosen_SF.shape[1]), dtype=pl.Int32),
@@ -129,15 +100,6 @@ _SCHEMA = {
 }
 
 
-def _mean_by_item(z_SF: Tensor, items_S: Tensor, item_count: int) -> tuple[Tensor, Tensor]:
-    """Mean activation of each feature at each item (F, N), and of how many events (N,); both 0 where those are too few."""
-    sums_NF = z_SF.new_zeros(item_count, z_SF.shape[1]).index_add_(0, items_S, z_SF)
-    counts_N = torch.bincount(items_S, minlength=item_count)
-    means_NF = sums_NF / counts_N.clamp_min(1)[:, None]
-    known_N = counts_N >= min(MIN_ITEM_EVENTS, int(counts_N.max()))
-    return (means_NF * known_N[:, None]).T, counts_N * known_N
-
-
 def _associations(chosen_SF: Tensor, measured_SF: Tensor, evidence: Evidence) -> list[dict[str, Any]]:
     """Best attribute value of each feature, chosen on some states, measured on others beside the best neuron."""
     none = dict.fromkeys(("attribute", "value", "correlation", "roc_auc", "neuron_correlation", "neuron_roc_auc"))
@@ -147,24 +109,28 @@ def _associations(chosen_SF: Tensor, measured_SF: Tensor, evidence: Evidence) ->
         evidence.values.member_VN.to(chosen_SF.device)[:, states.items_S].T
         for states in (evidence.chosen_on, evidence.measured_on)
     )
-    neurons_V = fit_to_values(evidence.chosen_on.h_SD, chosen_SV).correlation_UV.abs().argmax(0)
-    best_F = fit_to_values(chosen_SF, chosen_SV).correlation_UV.max(1)
-    features, neurons = fit_to_values(measured_SF, measured_SV), fit_to_values(evidence.measured_on.h_SD, measured_SV)
+    neurons_V = correlations(evidence.chosen_on.h_SD, chosen_SV).abs().argmax(0)
+    best_F = correlations(chosen_SF, chosen_SV).max(1)
+    correlation_FV, neuron_correlation_VV = (
+        correlations(units, measured_SV) for units in (measured_SF, evidence.measured_on.h_SD[:, neurons_V])
+    )
+    auc_FV, neuron_auc_VV = (
+        separation(units, measured_SV).roc_auc_UV for units in (measured_SF, evidence.measured_on.h_SD[:, neurons_V])
+    )
     rows: list[dict[str, Any]] = []
     for feature, (correlation, value) in enumerate(zip(best_F.values.tolist(), best_F.indices.tolist(), strict=True)):
         if correlation < MIN_CORRELATION:
             rows.append(none)
             continue
-        neuron = int(neurons_V[value])
         attribute, name = evidence.values.names[value]
-        neuron_auc = float(neurons.roc_auc_UV[neuron, value])
+        neuron_auc = float(neuron_auc_VV[value, value])
         rows.append(
             {
                 "attribute": attribute,
                 "value": name,
-                "correlation": float(features.correlation_UV[feature, value]),
-                "roc_auc": float(features.roc_auc_UV[feature, value]),
-                "neuron_correlation": abs(float(neurons.correlation_UV[neuron, value])),
+                "correlation": float(correlation_FV[feature, value]),
+                "roc_auc": float(auc_FV[feature, value]),
+                "neuron_correlation": abs(float(neuron_correlation_VV[value, value])),
                 "neuron_roc_auc": max(neuron_auc, 1 - neuron_auc),  # a neuron may speak by being low
             }
         )
