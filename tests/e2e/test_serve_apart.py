@@ -3,7 +3,7 @@
 import os
 import signal
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -90,7 +90,11 @@ def test_a_worker_that_loses_its_engine_is_started_again(bundle_dir: Path, tmp_p
 
 def policies(pid: int) -> dict[int, int]:
     """How the threads of a process are scheduled."""
-    return {int(thread): os.sched_getscheduler(int(thread)) for thread in os.listdir(f"/proc/{pid}/task")}
+    found = {}
+    for thread in map(int, os.listdir(f"/proc/{pid}/task")):
+        with suppress(ProcessLookupError):  # it has ended
+            found[thread] = os.sched_getscheduler(thread)
+    return found
 
 
 def test_only_grpcs_threads_wait_for_a_free_core(server: Served) -> None:
