@@ -38,12 +38,13 @@ class Worker:
 
     async def obey(self) -> None:
         """Until the supervisor is gone."""
-        async for line in self._reader:
-            if line == LISTEN:
-                self._listen.set()
-            else:
-                assert line == METRICS, line
-                self.tell_metrics()
+        with suppress(ConnectionError):  # it was killed, and had not read all that it was told
+            async for line in self._reader:
+                if line == LISTEN:
+                    self._listen.set()
+                else:
+                    assert line == METRICS, line
+                    self.tell_metrics()
         self.stop.set()
 
     async def may_listen(self) -> None:
@@ -57,7 +58,8 @@ class Worker:
         self.tell(families(self._metrics.registry))
 
     def tell(self, message: Any) -> None:
-        self._writer.write(json.dumps(message).encode() + b"\n")
+        if not self._writer.is_closing():  # uvloop refuses to write to a supervisor that is gone
+            self._writer.write(json.dumps(message).encode() + b"\n")
 
     async def close(self) -> None:
         """When all that was told has been sent."""

@@ -1,0 +1,25 @@
+"""The worker's side of the socket. The rest: tests/e2e/test_serve_workers.py."""
+
+import asyncio
+import socket
+
+import uvloop
+
+from steersman_service.metrics import Metrics
+from steersman_service.worker import Worker
+
+
+def test_a_supervisor_that_is_killed_before_it_has_read_everything_is_gone() -> None:
+    async def outlive_it() -> None:
+        ours, theirs = socket.socketpair()
+        worker = Worker(*await asyncio.open_connection(sock=theirs), Metrics())
+        worker.tell_metrics()
+        await asyncio.sleep(0)
+        ours.close()
+        await worker.obey()
+        assert worker.stop.is_set()
+        worker.tell_metrics()
+        await worker.close()
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(outlive_it())
