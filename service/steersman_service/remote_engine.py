@@ -68,9 +68,11 @@ class RemoteEngine(asyncio.Protocol):
         """As Engine.run. Raises EngineLost if the engine is gone, RuntimeError with its traceback if the batch failed."""
         if self._gone:
             raise EngineLost
+        # First: for what cannot be sent there is no answer, and every later one would go to somebody else.
+        message = packed([Request.of(work) for work in batch])
         asked: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
         self._asked.append(asked)
-        self._transport.write(packed([Request.of(work) for work in batch]))
+        self._transport.write(message)
         for work in batch:
             self._held.sent(work)
         outcome = await asked

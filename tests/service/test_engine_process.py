@@ -40,7 +40,7 @@ class Apart:
 
     def run_at_once(self, batches: Sequence[Sequence[Work]]) -> list[list[Answer]]:
         async def run() -> list[list[Answer]]:
-            return await asyncio.gather(*map(self.engine.run, batches))
+            return await asyncio.wait_for(asyncio.gather(*map(self.engine.run, batches)), timeout=60)
 
         return self._runner.run(run())
 
@@ -114,6 +114,21 @@ def test_a_batch_that_fails_fails_alone(apart: Apart, beside: Engine) -> None:
     with pytest.raises(RuntimeError, match="Traceback"):
         apart.run([good, bad._replace(ids_T=np.array([10**6]))])
     assert_same(apart.run([good])[0], beside.run([good])[0], 1e-5)
+
+
+def test_a_batch_that_cannot_be_sent_takes_nobodys_answer(
+    apart: Apart, beside: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def too_large(message: object) -> bytes:
+        raise MemoryError
+
+    lost, *others = works(beside.bundle, 3, seed=5, jumps=False)
+    with monkeypatch.context() as patch:
+        patch.setattr("steersman_service.remote_engine.packed", too_large)
+        with pytest.raises(MemoryError):
+            apart.run([lost])
+    for (answer,), work in zip(apart.run_at_once([[work] for work in others]), others, strict=True):
+        assert_same(answer, beside.run([work])[0], 1e-5)
 
 
 def test_what_it_does_is_counted(apart: Apart, beside: Engine, metrics: Metrics) -> None:
