@@ -19,7 +19,12 @@ class Settings(BaseSettings):
     """Checked once, frozen after. Limits are what callers may send; they are published by GetModelInfo."""
 
     model_config = SettingsConfigDict(
-        env_prefix=PREFIX, frozen=True, extra="forbid", env_ignore_empty=True, str_strip_whitespace=True
+        env_prefix=PREFIX,
+        frozen=True,
+        extra="forbid",
+        env_ignore_empty=True,
+        str_strip_whitespace=True,
+        ser_json_inf_nan="constants",  # a worker is told them as JSON, and "inf" turns a limit off
     )
 
     host: str = Field("127.0.0.1", description="Address that gRPC listens on")

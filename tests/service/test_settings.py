@@ -1,10 +1,11 @@
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from steersman_service.errors import StartupError
-from steersman_service.settings import load_settings
+from steersman_service.settings import Settings, load_settings
 
 
 def test_flags_go_before_the_environment_and_that_before_defaults(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -105,3 +106,8 @@ def test_what_is_wrong_is_named(monkeypatch: pytest.MonkeyPatch, name: str, valu
 def test_unknown_flags_are_refused() -> None:
     with pytest.raises(StartupError, match="pot"):
         load_settings(pot=1)
+
+
+def test_a_worker_is_told_what_has_no_limit() -> None:
+    settings = load_settings(slow_call_ms="inf", batch_ms="inf")
+    assert Settings(**json.loads(settings.model_dump_json())) == settings
