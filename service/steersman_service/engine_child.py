@@ -194,24 +194,28 @@ def main(control: socket.socket) -> None:
     # Whoever needs the engine says when to stop, by closing its connection: calls in flight need it until then.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
-    with suppress(OSError, EOFError):
+    try:
         settings: Settings = receive(control)
-        configure_logs(settings.log_level, settings.log_format)
-        # Several servers have one who adds up, and asks the engine, too. One server counts what comes with its answers.
-        recorder = None if settings.engine == "shared" else Recorder()
-        metrics = Metrics(collected=settings.metrics == "on" and recorder is None)
-        try:
-            engine = load_engine(settings, recorder or metrics)
-        except StartupError as error:
+    except (OSError, EOFError):
+        return
+    configure_logs(settings.log_level, settings.log_format)
+    # Several servers have one who adds up, and asks the engine, too. One server counts what comes with its answers.
+    recorder = None if settings.engine == "shared" else Recorder()
+    metrics = Metrics(collected=settings.metrics == "on" and recorder is None)
+    try:
+        engine = load_engine(settings, recorder or metrics)
+    except StartupError as error:
+        with suppress(OSError):
             control.sendall(packed(Refused(str(error))))
-            return
-        metrics.watch_kv_cache(lambda: engine.key_values.held_bytes)
-        metrics.watch_state_cache(lambda: engine.states.held_bytes)
-        # What was loaded stays: to look through it for garbage, again and again, would hold up batches.
-        gc.collect()
-        gc.freeze()
+        return
+    metrics.watch_kv_cache(lambda: engine.key_values.held_bytes)
+    metrics.watch_state_cache(lambda: engine.states.held_bytes)
+    # What was loaded stays: to look through it for garbage, again and again, would hold up batches.
+    gc.collect()
+    gc.freeze()
+    with suppress(OSError):
         control.sendall(packed(Loaded(engine.backend.name, engine.backend.device, engine.bundle.version)))
-        Desk(engine, settings.max_batch, control, recorder, metrics).serve()
+    Desk(engine, settings.max_batch, control, recorder, metrics).serve()
 
 
 if __name__ == "__main__":

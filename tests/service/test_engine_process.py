@@ -1,6 +1,7 @@
 """An engine in a process of its own answers as one beside it does. Its end, and that of the server: tests/e2e/test_serve_apart.py."""
 
 import asyncio
+import socket
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -16,7 +17,9 @@ from tests.serving import settings_for
 from steersman_service.backend import load_backend
 from steersman_service.bundle import Bundle
 from steersman_service.engine import Answer, Engine, Work
+from steersman_service.engine_child import main
 from steersman_service.engine_process import EngineProcess
+from steersman_service.engine_wire import packed
 from steersman_service.errors import StartupError
 from steersman_service.logs import configure_logs
 from steersman_service.metrics import Metrics
@@ -146,6 +149,19 @@ def test_what_it_does_is_counted(apart: Apart, beside: Engine, metrics: Metrics)
     assert apart.engine.states.entries
     assert apart.engine.states.held_bytes
     assert apart.engine.key_values.held_bytes
+
+
+def test_what_goes_wrong_while_it_loads_is_not_kept_to_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_library(*arguments: object) -> None:
+        raise OSError("libcudart.so: cannot open shared object file")
+
+    monkeypatch.setattr("steersman_service.engine_child.load_engine", no_library)
+    monkeypatch.setattr("signal.signal", lambda *arguments: None)
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        ours.sendall(packed(settings_for(tmp_path, tmp_path, log_level="error")))
+        with pytest.raises(OSError, match="libcudart"):
+            main(theirs)
 
 
 @pytest.mark.parametrize(
