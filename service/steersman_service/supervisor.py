@@ -91,8 +91,9 @@ class Supervisor:
                     replaced += 1
                     log.info("worker replaced", pid=old.pid, by=new.pid)
                     await old.stop(self._settings.drain_seconds)
-        except StartupError as error:
-            log.error("workers not replaced", error=str(error), replaced=replaced)
+        # Whatever it was: it must not end the task that hears of the next SIGHUP.
+        except Exception as error:
+            log.error("workers not replaced", error=str(error), replaced=replaced, exc_info=_unforeseen(error))
             if release:
                 self._retire(release.engine)
 
@@ -210,10 +211,16 @@ class Supervisor:
                 return
             try:
                 self._slots[slot] = await self._ready(await self._alive_again())
-            except StartupError as error:
-                log.error("worker does not start", error=str(error))
+            # Whatever it was: it must not end the task that keeps this slot.
+            except Exception as error:
+                log.error("worker does not start", error=str(error), exc_info=_unforeseen(error))
             else:
                 log.info("worker ready", pid=self._slots[slot].pid)
+
+
+def _unforeseen(error: Exception) -> bool:
+    """Whether its text alone may not say what happened."""
+    return not isinstance(error, StartupError)
 
 
 class ReservedPort:

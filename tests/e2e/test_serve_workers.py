@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import resource
 import shutil
 import signal
 import subprocess
@@ -219,6 +220,32 @@ def test_workers_stay_where_new_ones_cannot_start(server: Served, current: Path,
     server.until("steersman_ready 1.0")
     assert before[1] in server.pids()
     point(current, bundle)
+
+
+@contextmanager
+def short_of_files(server: Served, event: str) -> Iterator[None]:
+    """Its supervisor can open none until it has logged this."""
+    pid, kind = server.process.pid, resource.RLIMIT_NOFILE
+    limits = resource.prlimit(pid, kind)
+    resource.prlimit(pid, kind, (3, limits[1]))
+    server.log.clear()
+    yield
+    while not any(line["event"] == event and "Too many open files" in line["error"] for line in server.log):
+        time.sleep(0.01)
+    resource.prlimit(pid, kind, limits)
+
+
+def test_a_supervisor_that_was_short_of_files_goes_on(server: Served) -> None:
+    with short_of_files(server, "worker does not start"):
+        os.kill(server.pids()[0], signal.SIGKILL)
+    server.until("steersman_ready 1.0", "steersman_workers 2.0")
+    old = server.pids()
+    with short_of_files(server, "workers not replaced"):
+        server.process.send_signal(signal.SIGHUP)
+    server.process.send_signal(signal.SIGHUP)
+    while set(old) & set(server.pids()):
+        time.sleep(0.01)
+    server.until("steersman_ready 1.0", "steersman_workers 2.0")
 
 
 def test_sigterm_drains_every_worker(bundle_dir: Path, tmp_path: Path) -> None:
