@@ -82,10 +82,13 @@ class EmbeddedValkey:
             raise
 
     def revive(self) -> None:
-        """Starts the server again if it has died. Raises StartupError if it does not come up."""
+        """Starts the server again if it has died. Raises StartupError if it does not come up, or cannot be started now."""
         if self._process.poll() is not None:
-            with _server_lock(self._folder) as server_lock:
-                self._process = _launch(self._folder, server_lock)
+            try:
+                with _server_lock(self._folder) as server_lock:
+                    self._process = _launch(self._folder, server_lock)
+            except OSError as error:
+                raise StartupError(f"the embedded Valkey in {self._folder} cannot be started: {error}") from error
             _wait_until_ready(self._process, self._socket_path, self._folder)
 
     def stop(self) -> None:

@@ -90,6 +90,20 @@ def test_stop_ends_the_server_and_may_be_repeated(tmp_path: Path) -> None:
         redis.ping()
 
 
+def test_what_keeps_a_dead_server_from_its_start_may_pass(tmp_path: Path) -> None:
+    lock = tmp_path / "server.lock"
+    with running(tmp_path) as valkey, client(valkey.url) as redis:
+        os.kill(valkey.pid, signal.SIGKILL)
+        os.waitid(os.P_PID, valkey.pid, os.WEXITED | os.WNOWAIT)
+        lock.unlink()
+        lock.mkdir()
+        with pytest.raises(StartupError, match=r"cannot be started: .*server\.lock"):
+            valkey.revive()
+        lock.rmdir()
+        valkey.revive()
+        assert redis.ping()
+
+
 def test_the_server_has_a_session_of_its_own_and_is_private(tmp_path: Path) -> None:
     with running(tmp_path / "a folder") as valkey, client(valkey.url) as redis:
         assert os.getsid(valkey.pid) != os.getsid(0)
