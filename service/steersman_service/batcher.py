@@ -174,18 +174,25 @@ class Batcher:
         return (await job.done).answer
 
     async def close(self) -> None:
-        """Computes what waits, takes nothing new, and ends the worker."""
+        """Computes what waits, takes nothing new, and ends the worker.
+
+        What an engine elsewhere still has, and nobody waits for any more, is left to it: if it stands still, the server ends nevertheless.
+        """
         with self._changed:
             self._closing = True
             self._changed.notify()
         if self._worker:
             await asyncio.to_thread(self._worker.join)
-        while self._waiting or self._sending:
+        while self._waiting or (self._sending and self._is_waited_for()):
             self._send()
             if self._sending:
                 await asyncio.wait(self._sending, return_when=asyncio.FIRST_COMPLETED)
         # What the worker said last is heard of before this returns.
         await asyncio.sleep(0)
+
+    def _is_waited_for(self) -> bool:
+        """Whether anybody waits for what the engine was given."""
+        return any(not job.done.done() for batch in self._under_way for job in batch.jobs)
 
     def _wake(self) -> None:
         """Has the engine be given what waits, if it is time."""

@@ -83,7 +83,7 @@ class RemoteEngine(asyncio.Protocol):
 
     def close(self) -> None:
         self._closed = True
-        self._transport.close()
+        self._transport.abort()  # what it did not take yet is for nobody
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.WriteTransport, transport)  # uvloop's is no subclass

@@ -72,6 +72,17 @@ def test_a_drain_needs_the_engine_until_its_end(server: Served) -> None:
     until_gone(engine)
 
 
+def test_an_engine_that_stands_still_keeps_no_server_from_its_end(bundle_dir: Path, tmp_path: Path) -> None:
+    with served(tmp_path, bundle_dir, "--engine", "process", "--drain-seconds", "1") as server:
+        engine = engine_of(server.process.pid)
+        with waiting(server, engine) as calls:
+            server.process.send_signal(signal.SIGTERM)
+            assert all(call.exception() for call in calls)
+            assert server.process.wait(30) == 0
+        until_gone(engine)
+    assert any(line["event"] == "the engine's process does not end: killed" for line in server.log)
+
+
 def test_a_worker_that_loses_its_engine_is_started_again(bundle_dir: Path, tmp_path: Path) -> None:
     with served(tmp_path, bundle_dir, "--workers", "2", "--engine", "process") as server:
         dying = server.pids()[0]

@@ -512,3 +512,14 @@ async def test_closing_an_engine_that_takes_two_computes_what_waits(deep: Deep) 
     engine.release(100)
     await closing
     assert await asyncio.gather(*calls) == list(range(3 * MAX_BATCH))
+
+
+async def test_closing_does_not_wait_for_an_engine_that_computes_for_nobody(deep: Deep) -> None:
+    batcher, engine, _ = deep
+    calls = [submit(batcher, k) for k in range(3 * MAX_BATCH)]
+    await engine.computing()
+    for call in calls:
+        call.cancel()
+    await settle()
+    async with asyncio.timeout(10):
+        await batcher.close()
