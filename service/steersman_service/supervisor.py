@@ -230,7 +230,8 @@ class ReservedPort:
         """Raises StartupError if somebody listens there."""
         self._where = f"{host}:{port}"
         try:
-            found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+            # gRPC wants the brackets of [::1], and this does not.
+            found = socket.getaddrinfo(host.strip("[]"), port, type=socket.SOCK_STREAM)[0]
         except OSError as error:
             raise StartupError(f"settings: host: {host}: {error.strerror}") from error
         self._family, self._address = found[0], found[4]

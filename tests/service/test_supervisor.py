@@ -13,7 +13,23 @@ from steersman_service.supervisor import ReservedPort
 from steersman_service.worker_process import WorkerProcess
 
 
-@pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0", "localhost"])
+def has_ipv6() -> bool:
+    try:
+        socket.create_server(("::1", 0), family=socket.AF_INET6).close()
+    except OSError:
+        return False
+    return True
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        "127.0.0.1",
+        "0.0.0.0",
+        "localhost",
+        pytest.param("[::1]", marks=pytest.mark.skipif(not has_ipv6(), reason="no IPv6")),
+    ],
+)
 def test_a_reserved_port_is_for_workers_alone(host: str) -> None:
     port = ReservedPort(host, 0)
     port.probe()
