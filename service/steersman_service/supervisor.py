@@ -5,10 +5,10 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Coroutine, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import structlog
 from prometheus_client import CollectorRegistry, Metric
@@ -130,6 +130,10 @@ class Supervisor:
         engine = EngineProcess.start(self._settings.model_copy(update={"bundle": bundle}))
         try:
             await engine.loaded()
+        except asyncio.CancelledError:
+            # Not waited for: it ends when it has loaded, and a drain is not to begin later for that.
+            self._leave(engine.close())
+            raise
         except BaseException:
             await engine.close()
             raise
@@ -155,9 +159,12 @@ class Supervisor:
     def _retire(self, engine: EngineProcess | None) -> None:
         """Ends it, unless there is a worker that needs it, or will be."""
         if engine in self._engines - {self._release.engine, *(worker.engine for worker in self._alive)}:
-            leaving = asyncio.create_task(self._end(engine))
-            self._leaving.add(leaving)
-            leaving.add_done_callback(self._leaving.discard)
+            self._leave(self._end(engine))
+
+    def _leave(self, ending: Coroutine[Any, Any, None]) -> None:
+        leaving = asyncio.create_task(ending)
+        self._leaving.add(leaving)
+        leaving.add_done_callback(self._leaving.discard)
 
     async def _end(self, engine: EngineProcess) -> None:
         # What it has counted since it was asked last.

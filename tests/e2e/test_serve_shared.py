@@ -206,6 +206,23 @@ def test_sigterm_drains_workers_before_the_engine_ends(bundle_dir: Path, tmp_pat
             assert not Path(f"/proc/{pid}").exists()
 
 
+def test_a_drain_does_not_wait_for_an_engine_that_loads(bundle_dir: Path, tmp_path: Path) -> None:
+    with served(tmp_path, bundle_dir, *SHARED) as server:
+        engine = engine_of(server.process.pid)
+        server.process.send_signal(signal.SIGHUP)
+        while len(engines := engines_of(server.process.pid)) < 2:
+            time.sleep(0.01)
+        (loading,) = set(engines) - {engine}
+        os.kill(loading, signal.SIGSTOP)
+        begin = time.monotonic()
+        server.process.send_signal(signal.SIGTERM)
+        server.until("steersman_ready 0.0")
+        assert time.monotonic() - begin < 5
+        os.kill(loading, signal.SIGCONT)
+        assert server.process.wait() == 0
+        until_gone(loading)
+
+
 def test_an_engine_that_cannot_load_says_why(tmp_path: Path) -> None:
     command = [*COMMAND, *SHARED, "--data", str(tmp_path), "--bundle", str(tmp_path / "nowhere")]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
