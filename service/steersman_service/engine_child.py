@@ -192,7 +192,7 @@ class Desk:
 def main(control: socket.socket) -> None:
     """Until nobody is there any more."""
     # Whoever needs the engine says when to stop, by closing its connection: calls in flight need it until then.
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     try:
         settings: Settings = receive(control)

@@ -81,11 +81,11 @@ class Membership(NamedTuple):
 
 
 async def serve(settings: Settings) -> None:
-    """Serves until SIGTERM or SIGINT, then drains. Raises StartupError if it cannot start, ServerFailed if it cannot go on."""
+    """Serves until SIGTERM, SIGINT or SIGHUP, then drains. Raises StartupError if it cannot start, ServerFailed if it cannot go on."""
     settle()
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         loop.add_signal_handler(number, stop.set)
     async with running(settings) as ports:
         metrics = f"{settings.metrics_host}:{ports.metrics}" if ports.metrics else "off"

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Literal, Self
 
 from loky import cpu_count
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from steersman_service.errors import StartupError
@@ -120,6 +120,12 @@ class Settings(BaseSettings):
         if unknown:
             raise ValueError(f"unknown setting {', '.join(unknown)}; `steersman serve --help` lists them all")
         return self
+
+    @field_validator("host")
+    @classmethod
+    def _in_brackets(cls, host: str) -> str:
+        """An address of IPv6 as gRPC wants it: [::1]."""
+        return f"[{host}]" if ":" in host and not host.startswith("[") else host
 
     @property
     def bundle_folder(self) -> Path:

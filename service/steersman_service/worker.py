@@ -77,6 +77,7 @@ async def work(connection: socket.socket, engine: socket.socket | None = None) -
     metrics, lost = Metrics(collected=settings.metrics == "on"), False
     worker = Worker(reader, writer, metrics)
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, worker.stop.set)
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # it is for the supervisor, and may be sent to all
     obeying = asyncio.create_task(worker.obey())
     try:
         async with running(settings, Membership(metrics, worker.may_listen, engine)) as ports:

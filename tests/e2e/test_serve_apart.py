@@ -62,7 +62,7 @@ def test_a_drain_needs_the_engine_until_its_end(server: Served) -> None:
     """Whatever is sent to the whole group, or to every process."""
     engine = engine_of(server.process.pid)
     with waiting(server, engine) as calls:
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             os.killpg(server.process.pid, number)
             os.kill(engine, number)
         server.until("steersman_ready 0.0")

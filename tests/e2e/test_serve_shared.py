@@ -196,6 +196,8 @@ def test_sigterm_drains_workers_before_the_engine_ends(bundle_dir: Path, tmp_pat
     with served(tmp_path, bundle_dir, *SHARED) as server:
         engine, pids = engine_of(server.process.pid), server.pids()
         with waiting(server, engine) as calls:
+            for pid in (engine, *pids):  # for their supervisor, but sent to all
+                os.kill(pid, signal.SIGHUP)
             for pid in (engine, server.process.pid):
                 os.kill(pid, signal.SIGTERM)
             server.until("steersman_ready 0.0")
@@ -214,10 +216,9 @@ def test_a_drain_does_not_wait_for_an_engine_that_loads(bundle_dir: Path, tmp_pa
             time.sleep(0.01)
         (loading,) = set(engines) - {engine}
         os.kill(loading, signal.SIGSTOP)
-        begin = time.monotonic()
         server.process.send_signal(signal.SIGTERM)
         server.until("steersman_ready 0.0")
-        assert time.monotonic() - begin < 5
+        assert loading in engines_of(server.process.pid)
         os.kill(loading, signal.SIGCONT)
         assert server.process.wait() == 0
         until_gone(loading)

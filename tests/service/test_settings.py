@@ -103,6 +103,13 @@ def test_what_is_wrong_is_named(monkeypatch: pytest.MonkeyPatch, name: str, valu
         load_settings()
 
 
+@pytest.mark.parametrize(
+    ("given", "taken"), [("::1", "[::1]"), ("[::]", "[::]"), ("127.0.0.1", "127.0.0.1"), ("localhost", "localhost")]
+)
+def test_an_address_of_ipv6_may_come_without_brackets(given: str, taken: str) -> None:
+    assert load_settings(host=given).host == taken
+
+
 def test_unknown_flags_are_refused() -> None:
     with pytest.raises(StartupError, match="pot"):
         load_settings(pot=1)
