@@ -155,6 +155,15 @@ class Engine:
             for work, rows_K, scores_K, own, state in zip(batch, rows_BK, scores_BK, concept_edits, states, strict=True)
         ]
 
+    def works(self) -> bool:
+        """Whether it computes anything at all: a GPU that had a fault does not, for as long as its process lives."""
+        nobody = Edits(NO_ROWS, np.zeros(0, np.float32), np.zeros(0, np.float32))
+        try:
+            self.run([Work(np.zeros(1, np.int64), nobody, NO_ROWS, np.zeros(0, np.float32), None, 1)])
+        except Exception:
+            return False
+        return True
+
     @property
     def tables(self) -> dict[str, Tensor]:
         """The item table and the biases, on the device."""

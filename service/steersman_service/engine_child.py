@@ -155,7 +155,11 @@ class Desk:
             answers = iter(self._engine.run([work for batch in batches for work in batch]))
         except Exception:
             if len(batches) == 1:
-                yield traceback.format_exc()
+                reason = traceback.format_exc()
+                if not self._engine.works():
+                    log.error("the engine computes nothing any more: it ends", error=reason)
+                    sys.exit(1)
+                yield reason
                 return
             for batch in batches:
                 yield from self._computed([batch])

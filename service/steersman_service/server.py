@@ -94,7 +94,9 @@ async def serve(settings: Settings) -> None:
         log.info("draining", at_most_seconds=settings.drain_seconds)
     log.info("stopped")
     if ports.engine_lost.is_set() and not stop.is_set():
-        raise ServerFailed("the engine's process ended by itself: killed, or out of memory; the log has its exit code")
+        raise ServerFailed(
+            "the engine's process ended by itself: killed, out of memory or of order; the log has its exit code"
+        )
 
 
 async def first_of(*events: asyncio.Event) -> None:

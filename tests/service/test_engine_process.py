@@ -17,9 +17,9 @@ from tests.serving import settings_for
 from steersman_service.backend import load_backend
 from steersman_service.bundle import Bundle
 from steersman_service.engine import Answer, Engine, Work
-from steersman_service.engine_child import main
+from steersman_service.engine_child import Desk, Recorder, main
 from steersman_service.engine_process import EngineProcess
-from steersman_service.engine_wire import packed
+from steersman_service.engine_wire import Request, packed
 from steersman_service.errors import StartupError
 from steersman_service.logs import configure_logs
 from steersman_service.metrics import Metrics
@@ -117,6 +117,27 @@ def test_a_batch_that_fails_fails_alone(apart: Apart, beside: Engine) -> None:
     with pytest.raises(RuntimeError, match="Traceback"):
         apart.run([good, bad._replace(ids_T=np.array([10**6]))])
     assert_same(apart.run([good])[0], beside.run([good])[0], 1e-5)
+
+
+def test_an_engine_that_computes_nothing_any_more_ends(
+    beside: Engine, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fault(tensors: object) -> None:
+        raise RuntimeError("an illegal memory access was encountered")
+
+    monkeypatch.setattr(beside.backend, "fetch", fault)
+    configure_logs("error", "json")
+    control, desks = socket.socketpair()
+    ours, theirs = socket.socketpair()
+    with control, desks, ours, theirs:
+        socket.send_fds(control, [b"+"], [theirs.fileno()])
+        ours.sendall(packed([Request.of(work) for work in works(beside.bundle, 2, seed=3, jumps=False)]))
+        desk = Desk(beside, 24, desks, Recorder(), Metrics())
+        with pytest.raises(SystemExit, match="1"):
+            desk.serve()
+        for peer in desk._peers.values():
+            peer.connection.close()
+    assert "an illegal memory access" in capsys.readouterr().err
 
 
 def test_a_batch_that_cannot_be_sent_takes_nobodys_answer(
