@@ -86,7 +86,8 @@ async def serve(settings: Settings) -> None:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-        loop.add_signal_handler(number, stop.set)
+        if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:  # nohup's servers outlive a terminal
+            loop.add_signal_handler(number, stop.set)
     async with running(settings) as ports:
         metrics = f"{settings.metrics_host}:{ports.metrics}" if ports.metrics else "off"
         log.info("ready", address=f"{settings.host}:{ports.grpc}", metrics=metrics)

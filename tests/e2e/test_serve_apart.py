@@ -72,6 +72,18 @@ def test_a_drain_needs_the_engine_until_its_end(server: Served) -> None:
     until_gone(engine)
 
 
+def test_a_server_of_nohup_outlives_its_terminal(bundle_dir: Path, tmp_path: Path) -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # what it starts with
+    try:
+        with served(tmp_path, bundle_dir, "--engine", "process") as server:
+            os.killpg(server.process.pid, signal.SIGHUP)
+            with grpc.insecure_channel(server.address) as channel:
+                assert len(RecommendationServiceStub(channel).Recommend(REQUEST, timeout=60).items) == 3
+            server.until("steersman_ready 1.0")
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
 def test_an_engine_that_stands_still_keeps_no_server_from_its_end(bundle_dir: Path, tmp_path: Path) -> None:
     with served(tmp_path, bundle_dir, "--engine", "process", "--drain-seconds", "1") as server:
         engine = engine_of(server.process.pid)
