@@ -1,5 +1,6 @@
 """A tiny bundle, trained once a run."""
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,6 +11,9 @@ from tests import synthetic
 
 if TYPE_CHECKING:
     from steersman_training.sae import Kind
+
+# Tests run side by side, and what they train is tiny: a second thread would only wait. Children inherit it.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 class Silent:
