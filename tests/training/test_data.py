@@ -213,7 +213,11 @@ def test_column_names_can_be_given(tmp_path: Path) -> None:
             r"no column 'uid' for the user; it has user, item",
         ),
         ("user,item,time\nu,i,1\n", {"min_rating": 1.0}, r"no column for the rating"),
-        ("user,item,time\nu,i,never\n", {}, r"no event is left of 1 rows: 1 malformed"),
+        (
+            "user,item,time\nu,i,never\n",
+            {},
+            r"events.csv: column 'time': 1 of 1 values are no time .* 'never': give ISO 8601",
+        ),
         ("user,item,time\nu,i,1\n", {"min_user_events": 2}, r"no event is left .* 1 of users or items with too few"),
         ("user,item,time\nu,i,1,2,3\n", {}, r"events.csv: cannot be read: found more fields"),
         ("user,item,time\nu,i,1\n", {"items": Path("none.csv")}, r"none.csv: there is no such file"),

@@ -7,10 +7,12 @@ import polars as pl
 import torch
 from torch import Tensor
 
+from steersman_training.attribute_columns import NEARLY_ALL
+
 
 @dataclass(frozen=True)
 class AttributeValues:
-    """Values of the categorical attributes that enough items have ("genres", "Horror")."""
+    """Values of the categorical attributes that enough items have ("genres", "Horror"), and not (nearly) all."""
 
     names: list[tuple[str, str]]
     member_VN: Tensor  # bool
@@ -26,7 +28,7 @@ class AttributeValues:
                 .drop_nulls()
             )
             for (value,), group in sorted(exploded.group_by("value"), key=lambda pair: str(pair[0][0])):
-                if group.height >= min_items:
+                if min_items <= group.height <= NEARLY_ALL * items.height:
                     member_N = np.zeros(items.height, dtype=np.bool_)
                     member_N[group["row"].to_numpy()] = True
                     names.append((attribute, str(value)))

@@ -9,7 +9,19 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
+
+from steersman_training.data_options import (
+    AttributeColumns,
+    ItemColumn,
+    RatingColumn,
+    TimeColumn,
+    TitleColumn,
+    UserColumn,
+    columns_of,
+    load_data,
+)
 
 
 class Preset(StrEnum):
@@ -77,12 +89,17 @@ def train(
     checkpoint: Annotated[
         Path | None, typer.Option(help="Resume from this file if it exists, and keep it up to date.")
     ] = None,
+    user_column: UserColumn = None,
+    item_column: ItemColumn = None,
+    time_column: TimeColumn = None,
+    rating_column: RatingColumn = None,
+    title_column: TitleColumn = None,
+    attribute_columns: AttributeColumns = None,
     as_json: JsonOption = False,
 ) -> None:
     """Train a recommender and its features, and write a bundle."""
     from dataclasses import replace
 
-    from steersman_training.data import load
     from steersman_training.display import RichDisplay
     from steersman_training.pipeline import train as run
     from steersman_training.presets import PRESETS
@@ -97,7 +114,8 @@ def train(
             sae=replace(config.sae, seed=seed),
             concepts=replace(config.concepts, seed=seed),
         )
-        dataset = load(data, items=items, min_rating=min_rating, cache=cache)
+        columns = columns_of(user_column, item_column, time_column, title_column, attribute_columns, rating_column)
+        dataset = load_data(data, items, cache, columns, min_rating=min_rating)
         with RichDisplay() as display:
             trained = run(dataset, config, out, pick_device(device), display, checkpoint)
     except (ValueError, OSError) as error:
@@ -141,12 +159,16 @@ def evaluate(
     ] = False,
     cache: CacheOption = Path("data/cache"),
     device: DeviceOption = "auto",
+    user_column: UserColumn = None,
+    item_column: ItemColumn = None,
+    time_column: TimeColumn = None,
+    title_column: TitleColumn = None,
+    attribute_columns: AttributeColumns = None,
     as_json: JsonOption = False,
 ) -> None:
     """Train with several seeds and measure: accuracy, the autoencoder, what features mean, what controls do. Writes a report."""
     from dataclasses import replace
 
-    from steersman_training.data import load
     from steersman_training.display import RichDisplay
     from steersman_training.evaluation import run_evaluation, time_to_quality
     from steersman_training.presets import PRESETS
@@ -154,18 +176,20 @@ def evaluate(
     from steersman_training.report import plain, read_report, save, with_titles, write_report
     from steersman_training.sections import headline_rows
 
+    columns = columns_of(user_column, item_column, time_column, title_column, attribute_columns)
     try:
+        if not again or quality is not None:
+            dataset = load_data(data, items, cache, columns)
         if again:
             evaluation = read_report(out)
         else:
-            dataset = load(data, items=items, cache=cache)
             with RichDisplay() as display:
                 evaluation = run_evaluation(dataset, PRESETS[preset], seeds, pick_device(device), display, work)
             took = {"command": shlex.join(["steersman", *sys.argv[1:]]), **evaluation.took}
             evaluation = with_titles(replace(evaluation, took=took), dataset.items["title"].to_list())
             save(evaluation, out)  # before anything that a wrong file could end
         if quality is not None:
-            timed = time_to_quality(load(data, items=items, cache=cache), PRESETS[preset], quality, pick_device(device))
+            timed = time_to_quality(dataset, PRESETS[preset], quality, pick_device(device))
             evaluation = replace(evaluation, figures=evaluation.figures | timed)
         evaluation = merged(evaluation, merge or [])
         write_report(evaluation, out, sweeps or [])
@@ -202,13 +226,17 @@ def sweep(
     seeds: Annotated[int, typer.Option(min=1, help="Autoencoders of a cell; stability needs two.")] = 2,
     cache: CacheOption = Path("data/cache"),
     device: DeviceOption = "auto",
+    user_column: UserColumn = None,
+    item_column: ItemColumn = None,
+    time_column: TimeColumn = None,
+    title_column: TitleColumn = None,
+    attribute_columns: AttributeColumns = None,
     as_json: JsonOption = False,
 ) -> None:
     """Train autoencoders of many settings on one recommender and compare them. An option given several times is a list."""
     from dataclasses import asdict
 
     from steersman_training.attributes import AttributeValues
-    from steersman_training.data import load
     from steersman_training.display import RichDisplay
     from steersman_training.fit import Fit
     from steersman_training.pipeline import split_by
@@ -218,7 +246,8 @@ def sweep(
 
     config = PRESETS[preset]
     try:
-        dataset = load(data, items=items, cache=cache)
+        columns = columns_of(user_column, item_column, time_column, title_column, attribute_columns)
+        dataset = load_data(data, items, cache, columns)
         parts, place = split_by(split.value, dataset), pick_device(device)
         with RichDisplay() as display:
             if not checkpoint.exists():
@@ -270,5 +299,5 @@ def _print_figures(figures: dict[str, float]) -> None:
 
 
 def _failed(error: Exception) -> typer.Exit:
-    Console(stderr=True).print(f"[red]error:[/red] {error}", highlight=False, soft_wrap=True)
+    Console(stderr=True).print(f"[red]error:[/red] {escape(str(error))}", highlight=False, soft_wrap=True)
     return typer.Exit(1)

@@ -2,45 +2,21 @@
 
 import hashlib
 import json
-from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import polars as pl
 
 from steersman_training import movielens
+from steersman_training.columns import GUESSED, Columns, DataError
+from steersman_training.data_report import DataReport
+from steersman_training.doubts import check_match, share_doubts, time_doubts
+from steersman_training.interactions import Interactions, read_interactions
 from steersman_training.items import read_items
-from steersman_training.tables import GUESSED, Columns, DataError, Tables, open_tables, readable, scan_items
+from steersman_training.tables import Tables, open_tables
+from steersman_training.times import show_time
 
 __all__ = ["Columns", "DataError", "DataReport", "Dataset", "load"]
-
-
-@dataclass(frozen=True)
-class DataReport:
-    """What was read, and what was left out and why. Rows are those of the interactions, unless named otherwise."""
-
-    rows: int
-    """Rows read."""
-    malformed_rows: int
-    """Without a user, an item, or an order that can be understood."""
-    low_ratings: int
-    """Rated below `min_rating`."""
-    duplicate_events: int
-    """The same user, item and time once more."""
-    rare_events: int
-    """Events of users or items that have too few."""
-    rare_users: int
-    """Users with fewer than `min_user_events`."""
-    rare_items: int
-    """Items with fewer than `min_item_events`."""
-    items_without_events: int
-    """Rows of the item table that no event is left for."""
-    items_without_row: int
-    """Items that have events but no row in the item table: kept, titled by their id."""
-    malformed_item_rows: int
-    """Rows of the item table without an id, or with that of an earlier row."""
-    ignored_columns: tuple[str, ...]
-    """Columns that were not read: of the interactions, or of the item table with a type that is no attribute."""
 
 
 @dataclass(frozen=True)
@@ -84,10 +60,12 @@ def load(
 
     Raises DataError if the data cannot be used.
     """
-    tables = movielens.open_tables(source, cache) or open_tables(Path(source), columns)
+    tables = movielens.open_tables(source, cache) or open_tables(Path(source))
     if items:
-        tables = tables._replace(items=scan_items(items, columns))
-    rows, has_clock, ignored = _read_interactions(tables, columns, min_rating is not None)
+        tables = tables.with_items(items)
+    _check_item_column(columns, tables)
+    read = read_interactions(tables, columns, min_rating is not None)
+    rows = read.rows
     whole, item_ids = _coded(rows.drop_nulls())
     liked = whole if min_rating is None else whole.filter(pl.col("rating") >= min_rating)
     distinct = liked.unique(["user", "item", "time"], keep="first", maintain_order=True)
@@ -95,64 +73,63 @@ def load(
     if events.is_empty():
         raise DataError(
             f"{tables.where}: no event is left of {rows.height} rows: {rows.height - whole.height} malformed, "
-            f"{whole.height - liked.height} rated too low, {distinct.height} of users or items with too few events"
+            f"{whole.height - liked.height} rated too low, {distinct.height} of users or items with too few events "
+            f"(a user needs {min_user_events}; {'; '.join(read.columns)})"
         )
-    table = read_items(tables.items, columns, item_ids.gather(events["item"].unique().sort()))
+    item_ids = item_ids.gather(events["item"].unique().sort())
+    table = read_items(tables, columns, item_ids)
+    rare_users, rare_items = (distinct[name].n_unique() - events[name].n_unique() for name in ("user", "item"))
     events = _numbered(events)
+    matched = (
+        None if table.known is None else float(table.known.gather(events["item"]).cast(pl.UInt32).sum()) / events.height
+    )
+    check_match(table, tables, matched, item_ids)
     report = DataReport(
         rows=rows.height,
         malformed_rows=rows.height - whole.height,
         low_ratings=whole.height - liked.height,
         duplicate_events=liked.height - distinct.height,
         rare_events=distinct.height - events.height,
-        rare_users=distinct["user"].n_unique() - events["user"].n_unique(),
-        rare_items=distinct["item"].n_unique() - events["item"].n_unique(),
+        rare_users=rare_users,
+        rare_items=rare_items,
         items_without_events=table.without_events,
-        items_without_row=table.without_row,
+        items_without_row=table.items.height if table.known is None else int((~table.known).sum()),
         malformed_item_rows=table.malformed_rows,
-        ignored_columns=(*ignored, *table.ignored_columns),
+        ignored_columns=(*read.ignored, *table.ignored_columns),
+        name=tables.name,
+        users=events["user"].n_unique(),
+        items=table.items.height,
+        events=events.height,
+        matched_events=matched,
+        span=_span(events, read),
+        malformed=read.malformed,
+        columns=read.columns,
+        not_read=read.ignored,
+        item_columns=table.columns,
+        item_columns_left_out=table.left_out,
+        warnings=(*read.warnings, *time_doubts(events, read, tables.where), *table.warnings),
     )
-    return Dataset(tables.name, events, table.items, has_clock, report, _sha256(events, table.items))
+    report = replace(report, warnings=(*report.warnings, *share_doubts(report, _most(events), tables)))
+    return Dataset(tables.name, events, table.items, read.has_clock, report, _sha256(events, table.items))
 
 
-def _read_interactions(tables: Tables, columns: Columns, rated: bool) -> tuple[pl.DataFrame, bool, list[str]]:
-    """Columns user, item (text), time (number) and, if asked for, rating, with null for what cannot be understood."""
-    where, names = tables.where, tables.interactions.collect_schema().names()
-    chosen = {role: columns.need(role, names, where) for role in ("user", "item")}
-    # A position that was named goes before a timestamp that was only guessed.
-    named_position = columns.position if not columns.timestamp else None
-    clock = None if named_position else columns.find("timestamp", names, where)
-    chosen["time"] = clock or columns.find("position", names, where) or columns.need("timestamp", names, where)
-    if rated:
-        chosen["rating"] = columns.need("rating", names, where)
-    with readable(where):
-        rows = tables.interactions.select(pl.col(name).alias(role) for role, name in chosen.items()).collect()
-        rows = rows.with_columns(_id(pl.col("user")), _id(pl.col("item")), _number(rows["time"]))
-        if rated:
-            rows = rows.with_columns(_number(rows["rating"]))
-    if rows.is_empty():
-        raise DataError(f"{where}: no rows")
-    return rows, clock is not None, [name for name in names if name not in chosen.values()]
+def _check_item_column(columns: Columns, tables: Tables) -> None:
+    names = tables.interactions.collect_schema().names()
+    of_items = tables.items.collect_schema().names() if tables.items is not None else []
+    columns.check_item(
+        [*names, *of_items], tables.where if tables.items is None else f"{tables.where} and {tables.items_where}"
+    )
 
 
-def _id(column: pl.Expr) -> pl.Expr:
-    text = column.cast(pl.String)
-    return pl.when(text != "").then(text)
+def _most(events: pl.DataFrame) -> int:
+    """Events of the user who has most."""
+    return int(events["user"].value_counts()["count"].max())  # type: ignore[arg-type]
 
 
-def _number(column: pl.Series) -> pl.Series:
-    """Integers, finite floats or microseconds since 1970, whichever understands most of it; null for the rest."""
-    if column.dtype.is_temporal():
-        return column.cast(pl.Datetime("us")).dt.timestamp("us")
-    if column.dtype.is_integer():
-        return column.cast(pl.Int64, strict=False)
-    readings = [column.cast(pl.Int64, strict=False)] if column.dtype == pl.String else []
-    floats = column.cast(pl.Float64, strict=False)
-    readings.append(floats.set(~floats.is_finite(), None))
-    if column.dtype == pl.String and readings[-1].null_count() > column.null_count():
-        with suppress(pl.exceptions.ComputeError):  # no format of a date fits
-            readings.append(column.str.to_datetime(strict=False, time_unit="us").dt.timestamp("us"))
-    return min(readings, key=pl.Series.null_count)
+def _span(events: pl.DataFrame, read: Interactions) -> str:
+    unit = read.times.unit if read.has_clock else None
+    first, last = (show_time(value, unit) for value in (events["time"].min(), events["time"].max()))  # type: ignore[arg-type]
+    return f"{first} to {last} ({read.times.reading if read.has_clock else 'places in the history, no clock'})"
 
 
 def _frequent(events: pl.DataFrame, min_user_events: int, min_item_events: int) -> pl.DataFrame:

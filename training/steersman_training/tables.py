@@ -1,66 +1,21 @@
-"""Raw tables: interactions and items as files hold them, and which of their columns is what."""
+"""Raw tables: interactions and items as files hold them."""
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
 import polars as pl
 
-# Names that are understood without being told, best first.
-GUESSES = {
-    "user": ("user_id", "user", "userId"),
-    "item": ("item_id", "item", "itemId", "movieId"),
-    "timestamp": ("timestamp", "time"),
-    "position": ("position",),
-    "rating": ("rating",),
-    "title": ("title", "name"),
-}
+from steersman_training.columns import GUESSED, Columns, DataError
+
+__all__ = ["GUESSED", "Columns", "DataError", "Tables", "open_tables", "readable", "scan"]
 
 SEPARATORS = {".csv": ",", ".tsv": "\t"}
-
-
-class DataError(ValueError):
-    """Data that cannot be used. The message names what is wrong and what would be right."""
-
-
-@dataclass(frozen=True)
-class Columns:
-    """Names of the columns, where they differ from the common ones in `GUESSES`."""
-
-    user: str | None = None
-    item: str | None = None
-    timestamp: str | None = None
-    """Clock time: a number, a date, or text in ISO 8601. Goes before `position`, unless only that is named."""
-    position: str | None = None
-    """Place of an event in the history of its user."""
-    rating: str | None = None
-    title: str | None = None
-
-    def find(self, role: str, names: list[str], where: str) -> str | None:
-        """The column of `names` that plays a role, or None. Raises DataError if one was named that is not there."""
-        given: str | None = getattr(self, role)
-        if given is None:
-            return next((guess for guess in GUESSES[role] if guess in names), None)
-        if given not in names:
-            raise DataError(f"{where}: no column {given!r} for the {role}; it has {', '.join(names)}")
-        return given
-
-    def need(self, role: str, names: list[str], where: str) -> str:
-        """As `find`, but raises DataError if there is no such column."""
-        if found := self.find(role, names, where):
-            return found
-        tried = ", ".join(GUESSES[role])
-        raise DataError(f"{where}: no column for the {role} ({tried}); it has {', '.join(names)}. Name the right one.")
-
-    def of_items(self, names: list[str], where: str) -> tuple[str, str | None]:
-        """The columns of id and title in an item table, which need not call the id what the interactions call it."""
-        named = self if self.item in names else replace(self, item=None)
-        return named.need("item", names, where), named.find("title", names, where)
-
-
-GUESSED = Columns()
+OTHER_SEPARATORS = (";", "\t", ",", "|")
+DUPLICATED = re.compile(r"_duplicated_\d+$")
+"""What polars adds to the second of two columns with one name."""
 
 
 class Tables(NamedTuple):
@@ -72,9 +27,16 @@ class Tables(NamedTuple):
     items: pl.LazyFrame | None
     where: str
     """What error messages call the interactions."""
+    items_where: str = "item table"
+    items_are_text: bool = False
+    """Whether the types of the item table's columns are still to be found out."""
+
+    def with_items(self, path: Path) -> "Tables":
+        """With the item table of a file."""
+        return self._replace(items=scan(path), items_where=str(path), items_are_text=is_text(path))
 
 
-def open_tables(path: Path, columns: Columns) -> Tables:
+def open_tables(path: Path) -> Tables:
     """A file of interactions, or a folder with `interactions` and perhaps `items`, each as Parquet, CSV or TSV."""
     if not path.exists():
         raise DataError(f"{path}: there is no such file or folder")
@@ -86,7 +48,12 @@ def open_tables(path: Path, columns: Columns) -> Tables:
             f"{path}: neither a MovieLens folder nor one with interactions.parquet, .csv or .tsv; it has "
             f"{', '.join(sorted(child.name for child in path.iterdir())) or 'nothing'}"
         )
-    return Tables(path.name, scan(interactions), scan_items(items, columns) if items else None, str(interactions))
+    tables = Tables(path.name, scan(interactions), None, str(interactions))
+    return tables.with_items(items) if items else tables
+
+
+def is_text(path: Path) -> bool:
+    return path.suffix.lower() in SEPARATORS
 
 
 def scan(path: Path) -> pl.LazyFrame:
@@ -94,24 +61,20 @@ def scan(path: Path) -> pl.LazyFrame:
     if not path.is_file():
         raise DataError(f"{path}: there is no such file")
     with readable(str(path)):
-        if path.suffix == ".parquet":
+        if path.suffix.lower() == ".parquet":
             frame = pl.scan_parquet(path)
-        elif path.suffix in SEPARATORS:
-            frame = pl.scan_csv(path, separator=SEPARATORS[path.suffix], infer_schema=False)
+        elif is_text(path):
+            frame = pl.scan_csv(path, separator=_separator(path), infer_schema=False)
         else:
             raise DataError(f"{path}: of no known kind; give .parquet, .csv or .tsv")
-        frame.collect_schema()  # An empty or broken file shows here.
+        names = frame.collect_schema().names()  # An empty or broken file shows here.
+        frame = frame.rename({name: name.strip() for name in names if name != name.strip()})
+        names = frame.collect_schema().names()
+    for name in names:
+        original = DUPLICATED.sub("", name)
+        if original and original != name and original in names:
+            raise DataError(f"{path}: two columns are called {original!r}; rename one of them")
     return frame
-
-
-def scan_items(path: Path, columns: Columns) -> pl.LazyFrame:
-    """An item table as a lazy table. In text files, columns of numbers are numeric, save ids and titles."""
-    frame = scan(path)
-    if path.suffix not in SEPARATORS:
-        return frame
-    text = {name: pl.String for name in columns.of_items(frame.collect_schema().names(), str(path)) if name}
-    with readable(str(path)):
-        return pl.scan_csv(path, separator=SEPARATORS[path.suffix], infer_schema_length=None, schema_overrides=text)
 
 
 @contextmanager
@@ -120,7 +83,27 @@ def readable(where: str) -> Iterator[None]:
     try:
         yield
     except pl.exceptions.PolarsError as error:
-        raise DataError(f"{where}: cannot be read: {str(error).splitlines()[0]}") from error
+        why = str(error).splitlines()[0]
+        if "utf-8" in why.lower():
+            why = f"it is not UTF-8. Write it anew: iconv -f WINDOWS-1252 -t UTF-8 {where} > new.csv"
+        raise DataError(f"{where}: cannot be read: {why}") from error
+
+
+def _separator(path: Path) -> str:
+    """The usual one of its kind of file, or another one where the first line has none of that."""
+    with path.open("rb") as file:
+        line = file.readline(1 << 20)
+    if line[:2] in (b"\xff\xfe", b"\xfe\xff") or b"\x00" in line:
+        raise DataError(
+            f"{path}: cannot be read: it is UTF-16. Write it anew: iconv -f UTF-16 -t UTF-8 {path} > new.csv"
+        )
+    if b"\r" in line.rstrip(b"\r\n"):
+        raise DataError(
+            f"{path}: cannot be read: its lines end in a bare carriage return. Write it anew: tr '\\r' '\\n' < {path} > new.csv"
+        )
+    usual = SEPARATORS[path.suffix.lower()]
+    counts = {separator: line.count(separator.encode()) for separator in OTHER_SEPARATORS}
+    return usual if counts[usual] or not any(counts.values()) else max(counts, key=lambda separator: counts[separator])
 
 
 def _member(folder: Path, stem: str) -> Path | None:
