@@ -48,7 +48,7 @@ def read_attribute(column: pl.Series, is_text: bool) -> Read:
     text = present(column)
     if is_text and not identifies:
         return _numbers_or_text(text)
-    return Read(_one_each(read_ids(column) if identifies else text))
+    return Read(_one_each(read_ids(column) if identifies else text), warning=_packed(text))
 
 
 def is_row_number(column: pl.Series) -> bool:
@@ -98,7 +98,18 @@ def _numbers_or_text(text: pl.Series) -> Read:
         warning = f"{len(odd)} of {known} values are no numbers, as {example}: taken for unknown" if len(odd) else ""
         return Read(numbers, warning=warning)
     mixed = f"{known - len(odd)} of {known} values are numbers, others are not, as {example}: all are read as text"
-    return Read(_one_each(text), warning=mixed if 2 * len(odd) < known else "")
+    return Read(_one_each(text), warning=mixed if 2 * len(odd) < known else _packed(text))
+
+
+def _packed(text: pl.Series) -> str:
+    """A warning where many values hold a bar, as if they were several."""
+    barred = text.filter(text.str.contains("|", literal=True).fill_null(False))
+    if 10 * len(barred) <= text.count():
+        return ""
+    return (
+        f"{len(barred)} of {text.count()} values hold '|', as {barred[0]!r}: each is read as one value. If they are several, "
+        "give lists, in Parquet"
+    )
 
 
 def _one_each(text: pl.Series) -> pl.Series:

@@ -62,11 +62,11 @@ class Columns:
         if found := self.find(role, names, where):
             return found
         tried = ", ".join(GUESSES[role])
-        hint = (
-            " Its first line must name the columns." if all(re.fullmatch(r"[-\d.,: ]+", name) for name in names) else ""
-        )
+        headless = any(re.fullmatch(r"-?\d+(\.\d+)?", name) for name in names)
+        hint = " The first line of the file must name the columns." if headless else ""
         raise DataError(
-            f"{where}: no column for the {role} ({tried}); it has {listed(names)}. Name the right one: {FLAGS[role]}.{hint}"
+            f"{where}: no column for the {role.partition(' ')[0]} ({tried}); it has {listed(names)}. "
+            f"Name the right one: {FLAGS[role]}.{hint}"
         )
 
     def check_item(self, names: Sequence[str], where: str) -> None:

@@ -74,7 +74,7 @@ def load(
         raise DataError(
             f"{tables.where}: no event is left of {rows.height} rows: {rows.height - whole.height} malformed, "
             f"{whole.height - liked.height} rated too low, {distinct.height} of users or items with too few events "
-            f"(a user needs {min_user_events}; {'; '.join(read.columns)})"
+            f"(a user needs {min_user_events}; {'; '.join(read.told())})"
         )
     item_ids = item_ids.gather(events["item"].unique().sort())
     table = read_items(tables, columns, item_ids)
@@ -103,7 +103,7 @@ def load(
         matched_events=matched,
         span=_span(events, read),
         malformed=read.malformed,
-        columns=read.columns,
+        columns=read.told(),
         not_read=read.ignored,
         item_columns=table.columns,
         item_columns_left_out=table.left_out,

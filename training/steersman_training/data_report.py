@@ -72,7 +72,7 @@ class DataReport:
             return
         yield (
             "in item table",
-            f"{_percent(self.matched_events)} of the events; {self.items - self.items_without_row:,} of {self.items:,} items",
+            f"{percent(self.matched_events)} of the events; {self.items - self.items_without_row:,} of {self.items:,} items",
         )
         yield (
             "item rows",
@@ -93,6 +93,6 @@ class DataReport:
                 yield f"{why}: {count:,}"
 
 
-def _percent(share: float) -> str:
+def percent(share: float) -> str:
     """Never 100% where something is missing, nor 0% where something is there."""
     return f"{min(max(share, 0.001), 0.999):.1%}" if 0 < share < 1 else f"{share:.0%}"

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import polars as pl
 
 from steersman_training.columns import DataError
-from steersman_training.data_report import DataReport
+from steersman_training.data_report import DataReport, percent
 from steersman_training.interactions import Interactions
 from steersman_training.items import ItemTable
 from steersman_training.tables import Tables
@@ -18,6 +18,8 @@ FEW_MATCH = 0.9
 MANY_DUPLICATES = 0.1
 MANY_RARE = 0.5
 MANY_TIES = 0.9
+MANY_FAR = 0.25
+"""Beyond this, data is refused."""
 ONE_USER = 0.2
 MANY_USERS = 20
 """Users beyond which one with ONE_USER of the events stands out."""
@@ -29,7 +31,7 @@ def check_match(table: ItemTable, tables: Tables, matched: float | None, item_id
         return
     events = ", ".join(map(repr, item_ids.head(2)))
     raise DataError(
-        f"{tables.items_where}: has rows for {int(table.known.sum())} of {len(table.known)} items, those of {matched:.1%} "
+        f"{tables.items_where}: has rows for {int(table.known.sum())} of {len(table.known)} items, those of {percent(matched)} "
         f"of the events. Its ids are like {table.examples or 'none'}, those of {tables.where} like {events}: name the right "
         "columns with --item-column (twice, where the two tables call theirs differently), or mend the ids"
     )
@@ -62,10 +64,10 @@ def share_doubts(report: DataReport, most: int, tables: Tables) -> Iterator[str]
 
 
 def time_doubts(events: pl.DataFrame, read: Interactions, where: str) -> Iterator[str]:
-    """What is suspicious about the times of the events that are left, sorted by user and time."""
+    """What is suspicious about the times of the events that are left, sorted by user and time. Raises DataError if units are mixed."""
     if not read.has_clock:
         return
-    times, unit, name = events["time"], read.times.unit, f"{where}: {read.columns[2]}"
+    times, unit, name = events["time"], read.times.unit, f"{where}: column {read.chosen['time']!r}"
     far = implausible(times, unit)
     first, last = (show_time(value, None) for value in (times.min(), times.max()))  # type: ignore[arg-type]
     if unit is None:
@@ -73,9 +75,14 @@ def time_doubts(events: pl.DataFrame, read: Interactions, where: str) -> Iterato
             f"{name}: {first} to {last} are no times of our days, in whatever unit. They order the events of a user; "
             "for --split global-time give ISO 8601 or seconds since 1970"
         )
+    elif len(far) > MANY_FAR * len(times) and not read.times.are_dates:
+        raise DataError(
+            f"{name}: {percent(len(far) / len(times))} of the events lie outside 1971 to 2100 if the others are {read.times.reading}, "
+            f"as {show_time(far[0], None)}. Give all times in one unit, and leave out rows without one"
+        )
     elif len(far):
         yield (
-            f"{name}: {len(far):,} events ({len(far) / len(times):.2%}) lie outside 1971 to 2100, as {show_time(far[0], unit)}: times "
+            f"{name}: {percent(len(far) / len(times))} of the events lie outside 1971 to 2100, as {show_time(far[0], unit)}: times "
             "that are missing, or in another unit. Leave them out, or mend them"
         )
     pairs = events.height - events["user"].n_unique()

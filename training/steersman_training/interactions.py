@@ -24,12 +24,16 @@ class Interactions(NamedTuple):
     """user, item (text), time (number) and, if asked for, rating; null for what cannot be understood."""
     times: Times
     has_clock: bool
-    columns: tuple[str, ...]
-    """What columns were taken for: "user: user_id"."""
+    chosen: dict[str, str]
+    """The column of each role: user, item, time and, if asked for, rating."""
     ignored: tuple[str, ...]
     malformed: tuple[str, ...]
     """What is wrong with rows, and how often: "no user: 3 (NULL)"."""
     warnings: tuple[str, ...]
+
+    def told(self) -> tuple[str, ...]:
+        """What columns were taken for: "user: user_id"."""
+        return tuple(f"{role}: {listed([name])}" for role, name in self.chosen.items())
 
 
 def read_interactions(tables: Tables, columns: Columns, rated: bool) -> Interactions:
@@ -51,7 +55,7 @@ def read_interactions(tables: Tables, columns: Columns, rated: bool) -> Interact
         rows,
         times,
         has_clock,
-        tuple(f"{role}: {listed([name])}" for role, name in chosen.items()),
+        chosen,
         tuple(name for name in names if name not in chosen.values()),
         tuple(malformed),
         tuple(warnings),

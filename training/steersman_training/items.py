@@ -76,7 +76,7 @@ def read_items(tables: Tables, columns: Columns, ids: pl.Series) -> ItemTable:
         known=has_row,
         without_events=known.height - int(has_row.sum()),
         malformed_rows=malformed,
-        columns=_told(id_column, title_column, items),
+        columns=_told(raw, id_column, title_column, items.filter(has_row)),
         ignored_columns=tuple(left_out),
         left_out=tuple(f"{listed([name])} ({why})" for name, why in left_out.items()),
         warnings=tuple(warnings),
@@ -104,7 +104,7 @@ def _attributes(
         elif name in ("item_id", "title"):
             left_out[name] = "another column has its part"
         elif not chosen and is_row_number(raw[name]):
-            left_out[name] = "row numbers" + (f"; if not, --attribute-columns {name}" if name else "")
+            left_out[name] = "row numbers" + (f"; if not: --attribute-columns {name!r}" if name else "")
         else:
             values, why, warning = read_attribute(raw[name], tables.items_are_text)
             if values is None:
@@ -122,21 +122,34 @@ def _check_no_table_needed(columns: Columns) -> None:
             raise DataError(f"{flag}: there is no item table; give one with --items")
 
 
-def _told(id_column: str, title_column: str | None, items: pl.DataFrame) -> tuple[str, ...]:
-    """What the columns of an item table were taken for, for people."""
-    kinds = {name: "numbers" if dtype == pl.Float64 else "values" for name, dtype in items.schema.items()}
-    attributes = [f"{name} ({kind})" for name, kind in list(kinds.items())[2:]]
+def _told(raw: pl.DataFrame, id_column: str, title_column: str | None, items: pl.DataFrame) -> tuple[str, ...]:
+    """What the columns of an item table were taken for, for people. `items`: those that have a row."""
+    attributes = [f"{name} ({_kind(raw[name], items[name])})" for name in items.columns[2:]]
     nearly_all = [
         f"{name}:{value} ({share:.0%})" for name in items.columns[2:] for value, share in common_values(items[name])
     ]
+    titled = (
+        f"title: {listed([title_column or ''])}{_missing(read_titles(raw[title_column]), raw[title_column])}"
+        if title_column
+        else ""
+    )
     return (
         f"id: {listed([id_column])}",
-        f"title: {listed([title_column])}"
-        if title_column
-        else "title: none, the ids instead (--title-column names one)",
+        titled or "title: none, the ids instead (--title-column names one)",
         f"attributes: {', '.join(attributes) or 'none'}",
         *([f"of (nearly) all items, so no concept: {', '.join(nearly_all)}"] if nearly_all else []),
     )
+
+
+def _kind(raw: pl.Series, values: pl.Series) -> str:
+    numeric = values.dtype == pl.Float64
+    known = values if numeric else values.list.first()
+    return ("numbers" if numeric else "values") + _missing(known, raw)
+
+
+def _missing(values: pl.Series, raw: pl.Series) -> str:
+    count, words = values.null_count(), missing_words(raw)
+    return (f", {count:,} unknown" + (f" (as {words})" if words else "")) if count else ""
 
 
 def _with_years(items: pl.DataFrame) -> pl.DataFrame:

@@ -38,6 +38,10 @@ class Times(NamedTuple):
     """Of `values`, how many make a second; None where that is unknown, 0 for days in eight digits."""
     warnings: tuple[str, ...] = ()
 
+    @property
+    def are_dates(self) -> bool:
+        return self.reading.startswith("dates")
+
 
 def read_times(column: pl.Series, where: str) -> Times:
     """Reads a column. `where` names file and column.
@@ -68,13 +72,13 @@ def read_times(column: pl.Series, where: str) -> Times:
 def show_time(value: float, unit: int | None) -> str:
     """A value of `Times.values` as a date; as the number it is where its unit is unknown."""
     if unit is None:
-        return f"{value:g}"
+        return f"{value:.12g}"
     try:
         if unit == 0:
             return datetime.strptime(str(int(value)), "%Y%m%d").replace(tzinfo=UTC).date().isoformat()
         return datetime.fromtimestamp(value / unit, UTC).date().isoformat()
     except (ValueError, OverflowError, OSError):
-        return f"{value:g}"
+        return f"{value:.12g}"
 
 
 def implausible(values: pl.Series, unit: int | None) -> pl.Series:
