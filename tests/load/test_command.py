@@ -51,6 +51,7 @@ def test_a_run(server: Running, address: str, data_dir: Path, tmp_path: Path) ->
     assert "Violations: none." in ran.stdout
     assert "run at 40/s for 2 s" in ran.stderr
     assert "lost 0" in ran.stdout
+    assert "  columns    user: user_id; item: item_id; time: position" in ran.stderr
 
 
 def test_wrong_answers_fail_the_test(proxy: Proxy) -> None:
@@ -148,6 +149,21 @@ def test_histories_of_other_items(address: str, tmp_path: Path) -> None:
     ran = loadtest("--address", address, "--histories", str(tmp_path / "a.parquet"))
     assert ran.exit_code == 1
     assert "does not know; give the interactions that it was trained on" in ran.stderr
+
+
+def test_columns_without_histories() -> None:
+    ran = loadtest("--address", "127.0.0.1:1", "--user-column", "who")
+    assert ran.exit_code == 2
+    assert "columns are those of --histories" in ran.stderr
+
+
+def test_the_error_names_the_flag_of_a_column(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("who,item,time\n1,2,3\n")
+    ran = loadtest("--histories", str(tmp_path / "a.csv"))
+    assert ran.exit_code == 1
+    assert "it has who, item, time. Name the right one: --user-column" in ran.stderr
+    again = loadtest("--histories", str(tmp_path / "a.csv"), "--user-column", "who")
+    assert "no user with two events" in again.stderr
 
 
 def test_more_items_than_the_server_gives(address: str) -> None:

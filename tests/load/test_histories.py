@@ -8,6 +8,7 @@ import pytest
 from steersman_service.errors import LoadTestError
 from steersman_service.loadtest import histories
 from steersman_service.loadtest.histories import make_up_histories, read_histories
+from steersman_service.loadtest.interactions import HistoryColumns
 
 EVENTS = {"user_id": [2, 1, 1, 2, 3, 1], "item_id": [10, 20, 30, 40, 50, 20], "timestamp": [50, 9, 1, 4, 1, 9]}
 # User 3 did one thing only.
@@ -35,8 +36,61 @@ def test_rows_that_say_too_little_are_left_out(tmp_path: Path) -> None:
 
 
 def test_ids_in_text_files_stay_as_they_are(tmp_path: Path) -> None:
-    (tmp_path / "a.csv").write_text("user_id,item_id,timestamp\n01,007,1\n1,8,1\n01,NA,2\n01,,3\n1,9,0\n")
-    assert read_histories(tmp_path / "a.csv", seed=0).item_ids == [["007", "NA"], ["9", "8"]]
+    (tmp_path / "a.csv").write_text("user_id,item_id,timestamp\n01,007,1\n1,8,1\n01,07,2\n01,,3\n1,9,0\n")
+    assert read_histories(tmp_path / "a.csv", seed=0).item_ids == [["007", "07"], ["9", "8"]]
+
+
+def test_ids_that_came_as_floats_are_whole_numbers(tmp_path: Path) -> None:
+    frame = pl.DataFrame(EVENTS).cast({"user_id": pl.Float64, "item_id": pl.Float64})
+    frame.extend(pl.DataFrame({"user_id": [1.0], "item_id": [None], "timestamp": [3]}, schema=frame.schema))
+    frame.write_parquet(tmp_path / "a.parquet")
+    frame.write_csv(tmp_path / "a.csv")
+    for name in ("a.parquet", "a.csv"):
+        found = read_histories(tmp_path / name, seed=0)
+        assert found.item_ids == WANTED, name
+        assert "  left out   no item: 1" in found.told
+
+
+def test_words_for_nothing_are_no_ids_and_are_counted(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text(
+        "user,item,time\nu,a,2\nu, b ,1\nNULL,a,1\nu,\\N,1\nu,nan,7\nu,c,x\nu,d,0\nu,d,3\nu,e,4\n"
+    )
+    found = read_histories(tmp_path / "a.csv", seed=0)
+    assert found.item_ids == [["d", "b", "a", "d", "e"]]
+    assert "  left out   no user: 1; no item: 2; no time: 1" in found.told
+
+
+@pytest.mark.parametrize(
+    "times",
+    [
+        ["12/31/2020", "2/1/2021", "10/1/2021"],
+        ["31.12.20", "1.2.21", "1.10.21"],
+        ["12/31/2020 12:05 AM", "12/31/2020 1:05 AM", "12/31/2020 12:05 PM"],
+        ["2020-12-31T23:00:00-02:00", "2021-01-01T01:30:00+00:00", "2021-01-01T04:00:00+02:00"],
+        ["9", "10.5", "1e2"],
+        ["1700000000000000001", "1700000000000000002", "1700000000000000003"],
+    ],
+)
+def test_times_are_an_order_whatever_their_form(tmp_path: Path, times: list[str]) -> None:
+    frame = pl.DataFrame({"user": ["u"] * 3, "item": ["a", "b", "c"], "time": times}).reverse()
+    frame.write_csv(tmp_path / "a.csv", separator=";")
+    assert read_histories(tmp_path / "a.csv", seed=0).item_ids == [["a", "b", "c"]]
+
+
+def test_columns_can_be_named(tmp_path: Path) -> None:
+    frame = pl.DataFrame(EVENTS).rename({"user_id": "who", "item_id": "what", "timestamp": "When it was"})
+    frame.write_csv(tmp_path / "a.csv")
+    with pytest.raises(
+        LoadTestError, match=r"no column user_id or .*; it has who, what, When it was\. .*: --user-column"
+    ):
+        read_histories(tmp_path / "a.csv", seed=0)
+    found = read_histories(tmp_path / "a.csv", seed=0, columns=HistoryColumns("who", "what", "When it was"))
+    assert found.item_ids == WANTED
+    assert "  columns    user: who; item: what; time: When it was" in found.told
+    with pytest.raises(LoadTestError, match=r"no column where; it has who, .*: --item-column"):
+        read_histories(tmp_path / "a.csv", seed=0, columns=HistoryColumns("who", "where"))
+    frame.rename({"who": "User ID", "what": "ITEM", "When it was": "Timestamp"}).write_csv(tmp_path / "b.csv")
+    assert read_histories(tmp_path / "b.csv", seed=0).item_ids == WANTED
 
 
 def test_many_users_are_drawn_from(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -58,6 +112,13 @@ def test_many_users_are_drawn_from(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         ("a.csv", "user_id,timestamp\n1,2\n", "no column item_id or item"),
         ("b.csv", "user,item,time\n1,2,3\n2,3,4\n", "no user with two events"),
         ("c.csv", "user,item,time\n", "no user with two events"),
+        (
+            "d.csv",
+            "user,item,time\n1,2,3/4/2021\n1,3,5/6/2021\n",
+            "column 'time': '3/4/2021' may be month/day/year or day",
+        ),
+        ("e.csv", "user,item,time\n1,2,Mon 3\n1,3,Tue 4\n", "column 'time': no times that can be read, as 'Mon 3'"),
+        ("f.csv", "user,item,time\n1,2,3\n,3,4\nNULL,3,4\n", "only 1 of 3 rows are whole: no user: 2"),
     ],
 )
 def test_files_that_cannot_be_used(tmp_path: Path, name: str, content: str | None, why: str) -> None:

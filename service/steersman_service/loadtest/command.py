@@ -18,6 +18,7 @@ from steersman_service.loadtest.search import Search
 if TYPE_CHECKING:
     from steersman_service.loadtest.fleet import Sending
     from steersman_service.loadtest.harness import Plan, Results
+    from steersman_service.loadtest.histories import Histories
     from steersman_service.loadtest.scenario import Scenario
 
 PICTURES = (".png", ".svg", ".pdf")
@@ -46,11 +47,22 @@ def _sending(text: str, *names: str, **limits: Any) -> Any:
     return _option("Sending and checking", text, *names, **limits)
 
 
+def _column(text: str, flag: str, default: str) -> Any:
+    return _option("Columns of --histories", text, flag, metavar="NAME", show_default=default)
+
+
 def loadtest(
     address: Address = DEFAULT_ADDRESS,
     histories: Annotated[
         Path | None,
         typer.Option(help="Interactions as `steersman train` takes them, a file or a folder. [default: made up]"),
+    ] = None,
+    user_column: Annotated[str | None, _column("Who.", "--user-column", "user_id, user, userId")] = None,
+    item_column: Annotated[
+        str | None, _column("Which item.", "--item-column", "item_id, item, itemId, movieId")
+    ] = None,
+    time_column: Annotated[
+        str | None, _column("When, in ISO 8601 or numbers.", "--time-column", "timestamp, time, position")
     ] = None,
     rate: Annotated[float, _rate("Calls a second; with --search, the first that is tried.", min=0.1, max=1e6)] = 50.0,
     seconds: Annotated[float, _rate("Length of the run.", min=1, max=86400)] = 30.0,
@@ -90,6 +102,9 @@ def loadtest(
     """
     if then and not search:
         raise typer.BadParameter("goes only with --search", param_hint="--then")
+    columns = (user_column, item_column, time_column)
+    if any(columns) and not histories:
+        raise typer.BadParameter("columns are those of --histories; give that, too", param_hint="--...-column")
     _check_files(out, plot)
     try:
         from steersman_service.loadtest import harness, report
@@ -112,7 +127,7 @@ def loadtest(
         audit_seconds=audit_seconds if audit else 0.0,
     )
     try:
-        scenario, results = _tested(address, histories, mix, sending, plan)
+        scenario, results = _tested(address, _histories(histories, columns, seed), mix, sending, plan)
         figures = report.as_json(scenario, sending, results)
         if out:
             out.write_text(json.dumps(figures, indent=1) + "\n", "utf-8")
@@ -127,19 +142,30 @@ def loadtest(
     raise typer.Exit(0 if results.passed else 1)
 
 
+def _histories(file: Path | None, columns: tuple[str | None, str | None, str | None], seed: int) -> "Histories | None":
+    """Those of a file; what was read of it is shown on standard error."""
+    from steersman_service.loadtest.histories import read_histories
+    from steersman_service.loadtest.interactions import HistoryColumns
+
+    if not file:
+        return None
+    found = read_histories(file, seed, HistoryColumns(*columns))
+    for line in found.told:
+        typer.echo(line, err=True)
+    return found
+
+
 def _tested(
-    address: str, histories: Path | None, mix: Mix, sending: "Sending", plan: "Plan"
+    address: str, histories: "Histories | None", mix: Mix, sending: "Sending", plan: "Plan"
 ) -> "tuple[Scenario, Results]":
     from steersman_service.loadtest.display import RichDisplay
     from steersman_service.loadtest.fleet import Fleet
     from steersman_service.loadtest.harness import Harness
-    from steersman_service.loadtest.histories import read_histories
     from steersman_service.loadtest.preparation import prepare
 
-    given = read_histories(histories, sending.seed) if histories else None
     with connected(address) as channel:
         scenario = prepare(
-            channel, address, mix, given, seed=sending.seed, timeout_seconds=max(10.0, sending.timeout_seconds)
+            channel, address, mix, histories, seed=sending.seed, timeout_seconds=max(10.0, sending.timeout_seconds)
         )
     with RichDisplay() as display, Fleet(scenario, sending) as fleet:
         return scenario, Harness(fleet, plan, display).test()
