@@ -59,6 +59,7 @@ def read_items(tables: Tables, columns: Columns, ids: pl.Series) -> ItemTable:
         pl.col("title").fill_null(pl.col("item_id")),
         pl.col(CATEGORICAL).fill_null(pl.lit([], dtype=CATEGORICAL)),
     )
+    items = _with_years(items)
     has_row = ids.is_in(known["item_id"].implode())
     if not columns.attributes:
         silent = {name: why for name in found if (why := says_nothing(items.filter(has_row)[name]))}
@@ -72,7 +73,7 @@ def read_items(tables: Tables, columns: Columns, ids: pl.Series) -> ItemTable:
     if words := missing_words(raw[id_column]):
         warnings.append(f"{where}: column {id_column!r}: {words} is taken for a missing id")
     return ItemTable(
-        items=_with_years(items),
+        items=items,
         known=has_row,
         without_events=known.height - int(has_row.sum()),
         malformed_rows=malformed,
@@ -124,7 +125,10 @@ def _check_no_table_needed(columns: Columns) -> None:
 
 def _told(raw: pl.DataFrame, id_column: str, title_column: str | None, items: pl.DataFrame) -> tuple[str, ...]:
     """What the columns of an item table were taken for, for people. `items`: those that have a row."""
-    attributes = [f"{name} ({_kind(raw[name], items[name])})" for name in items.columns[2:]]
+    attributes = [
+        f"{name} ({_kind(raw[name], items[name]) if name in raw.columns else 'numbers, from the titles'})"
+        for name in items.columns[2:]
+    ]
     nearly_all = [
         f"{name}:{value} ({share:.0%})" for name in items.columns[2:] for value, share in common_values(items[name])
     ]
