@@ -1,16 +1,27 @@
 """The console script `steersman`: the service's commands, and those of the entry-point group `steersman.commands`."""
 
-from importlib.metadata import EntryPoint, entry_points
-from typing import NoReturn
+import functools
+import platform
+import sys
+from collections.abc import Callable
+from importlib.metadata import EntryPoint, entry_points, version
+from typing import Annotated, Any, NoReturn
 
 import typer
 
 GROUP = "steersman.commands"
 OWN = (
-    *(EntryPoint(name, f"steersman_service.commands:{name}", GROUP) for name in ("serve", "recommend", "features")),
+    EntryPoint("serve", "steersman_service.serve_command:serve", GROUP),
+    *(EntryPoint(name, f"steersman_service.commands:{name}", GROUP) for name in ("recommend", "features")),
     EntryPoint("loadtest", "steersman_service.loadtest.command:loadtest", GROUP),
 )
-EXTRAS = {"steersman_service": "service", "steersman_training": "training"}
+# What brings all that the commands of a module import: see pyproject.toml.
+EXTRAS = {
+    "steersman_service.serve_command": "service",
+    "steersman_service.commands": "client",
+    "steersman_service.loadtest.command": "loadtest",
+    "steersman_training.commands": "training",
+}
 
 
 def make_app() -> typer.Typer:
@@ -18,11 +29,12 @@ def make_app() -> typer.Typer:
     app = typer.Typer(
         help="A recommender that people can steer.", no_args_is_help=True, pretty_exceptions_show_locals=False
     )
+    app.callback()(_options)
     for entry in (*OWN, *entry_points(group=GROUP)):
         try:
-            app.command(entry.name)(entry.load())
+            app.command(entry.name)(_guarded(entry, entry.load()))
         except ImportError as error:
-            _add_unavailable(app, entry, error)
+            _add_unavailable(app, entry, _need(entry, error))
     return app
 
 
@@ -30,13 +42,53 @@ def main() -> None:
     make_app()()
 
 
-def _add_unavailable(app: typer.Typer, entry: EntryPoint, error: ImportError) -> None:
-    package = entry.module.partition(".")[0]
-    need = f"Needs {error.name or package}: pip install 'steersman[{EXTRAS.get(package, package)}]'"
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"steersman {version('steersman')} (Python {platform.python_version()})")
+        raise typer.Exit
 
+
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """Options of `steersman` itself."""
+
+
+def _guarded(entry: EntryPoint, command: Callable[..., None]) -> Callable[..., None]:
+    """`command`, which may import what it needs when it runs, and says in a line what is missing then."""
+
+    @functools.wraps(command)
+    def guarded(*arguments: Any, **options: Any) -> None:
+        try:
+            command(*arguments, **options)
+        except ImportError as error:
+            _end(entry, _need(entry, error))
+
+    return guarded
+
+
+def _add_unavailable(app: typer.Typer, entry: EntryPoint, need: str) -> None:
     def unavailable() -> NoReturn:
-        typer.echo(f"steersman {entry.name}: {need}", err=True)
-        raise typer.Exit(1)
+        _end(entry, need)
 
     options = {"ignore_unknown_options": True, "allow_extra_args": True}
-    app.command(entry.name, help=need.replace("[", "\\["), context_settings=options)(unavailable)
+    help_text = need[0].upper() + need[1:]
+    app.command(entry.name, help=help_text.replace("[", "\\["), context_settings=options)(unavailable)
+
+
+def _end(entry: EntryPoint, need: str) -> NoReturn:
+    typer.echo(f"steersman {entry.name}: {need}", err=True)
+    raise typer.Exit(1)
+
+
+def _need(entry: EntryPoint, error: ImportError) -> str:
+    """What is missing, and how to get it. Raises `error` again if that is no package that one could install."""
+    package = (error.name or "").partition(".")[0]
+    if not package or package.startswith("steersman") or package in sys.stdlib_module_names:
+        raise error
+    if not isinstance(error, ModuleNotFoundError):
+        return f"{package} is installed, but cannot be imported: {' '.join(str(error).split())}"
+    wanted = f"steersman[{EXTRAS[entry.module]}]" if entry.module in EXTRAS else package
+    return f"needs {error.name}: pip install '{wanted}'"

@@ -1,9 +1,6 @@
-"""The commands of the service: serve, recommend, features."""
+"""The commands that ask a running server: recommend, features. They need the extra `client` alone."""
 
-import asyncio
-import inspect
-from collections.abc import Callable, Coroutine
-from typing import Annotated, Any
+from typing import Annotated
 from uuid import uuid4
 
 import typer
@@ -19,58 +16,11 @@ from steersman.v1.feature_service_pb2_grpc import FeatureServiceStub
 from steersman.v1.recommendation_service_pb2_grpc import RecommendationServiceStub
 from steersman.v1.session_service_pb2 import Event
 from steersman_service.client import connected, read_controls, read_tilts, read_where, split_ids
-from steersman_service.errors import ServerFailed, StartupError
-from steersman_service.logs import configure_logs
-from steersman_service.settings import PREFIX, Settings, load_settings
 
 Address = Annotated[str, typer.Option(help="Where the server listens.")]
 Json = Annotated[bool, typer.Option("--json", help="Print the answer as JSON.")]
 Timeout = Annotated[float, typer.Option(help="Longest wait for the answer, in seconds.")]
 DEFAULT_ADDRESS = "127.0.0.1:50051"
-
-
-def _flags_of_settings(command: Callable[..., None]) -> Callable[..., None]:
-    """Gives `command` a flag for each setting, so that none is described twice."""
-    parameters = []
-    for name, field in Settings.model_fields.items():
-        default = "" if field.default is None else f"; default: {field.default}"
-        text = f"{field.description} ({PREFIX}{name.upper()}{default})."
-        panel = "Limits" if name.startswith("max_") else "Settings"
-        option = typer.Option(f"--{name.replace('_', '-')}", help=text, show_default=False, rich_help_panel=panel)
-        annotation = Annotated[field.annotation | None, option]  # type: ignore[name-defined]
-        parameters.append(inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation))
-    command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
-    command.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
-    return command
-
-
-@_flags_of_settings
-def serve(**flags: Any) -> None:
-    """Serve a bundle over gRPC until Ctrl-C or SIGTERM.
-
-    Without --redis-url, sessions are kept by an embedded Valkey in the data folder.
-    """
-    import uvloop
-
-    try:
-        settings = load_settings(**flags)
-        configure_logs(settings.log_level, settings.log_format)
-        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(_serving(settings))
-    except (StartupError, ServerFailed) as error:
-        Console(stderr=True, soft_wrap=True).print(str(error), style="red", markup=False)
-        raise typer.Exit(1) from None
-
-
-def _serving(settings: Settings) -> Coroutine[Any, Any, None]:
-    """Imports what this way of serving needs: a supervisor computes nothing."""
-    if settings.workers > 1:
-        from steersman_service.supervisor import supervise
-
-        return supervise(settings)
-    from steersman_service.server import serve
-
-    return serve(settings)
 
 
 def recommend(

@@ -135,7 +135,7 @@ def test_without_its_extra_it_says_what_to_install(package: str, options: list[s
     command = [sys.executable, "-c", code, "loadtest", *options]
     ran = subprocess.run(command, capture_output=True, text=True, check=False)
     assert ran.returncode == 1
-    assert "pip install 'steersman[service,loadtest]'" in ran.stderr
+    assert "pip install 'steersman[loadtest]'" in ran.stderr
 
 
 def test_nobody_answers() -> None:

@@ -106,14 +106,11 @@ def loadtest(
     if any(columns) and not histories:
         raise typer.BadParameter("columns are those of --histories; give that, too", param_hint="--...-column")
     _check_files(out, plot)
-    try:
-        from steersman_service.loadtest import harness, report
-        from steersman_service.loadtest.fleet import Sending
+    from steersman_service.loadtest import harness, report
+    from steersman_service.loadtest.fleet import Sending
 
-        if plot:
-            from steersman_service.loadtest.plot import plot as draw
-    except ImportError as error:
-        raise _failed(f"needs {error.name}: pip install 'steersman[service,loadtest]'") from None
+    if plot:
+        from steersman_service.loadtest.plot import plot as draw
     mix = Mix(session, steered, concepts, filtered, canary, k, users)
     sending = Sending(arrivals is Arrivals.POISSON, seed, check, tolerance, timeout)
     plan = harness.Plan(
