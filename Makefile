@@ -1,6 +1,6 @@
 # The one place of commands, for people and for CI alike. `make help` lists them.
 PYTHON ?= python3
-# Where torch is taken from: the CPU build, unless there is an NVIDIA GPU. Empty: pip's own index.
+# Where torch is taken from: the CPU build, unless there is an NVIDIA GPU. Empty, or where it does not answer: pip's own index.
 TORCH_INDEX ?= $(if $(shell command -v nvidia-smi 2>/dev/null),,https://download.pytorch.org/whl/cpu)
 DATA ?= data
 VENV := .venv
@@ -16,12 +16,32 @@ help: ## This list
 
 setup: $(READY) ## Make the virtual environment and install everything
 
+# pip, with a sign of life every few seconds. All that it says is in a file, of which the end is shown if it fails.
+define pip_install
+@$(BIN)/python -m pip install --disable-pip-version-check --progress-bar off $(1) >$(VENV)/setup.log 2>&1 & pip=$$!; \
+	trap 'kill $$pip 2>/dev/null; exit 130' INT TERM; seconds=0; \
+	while kill -0 $$pip 2>/dev/null; do sleep 1; seconds=$$((seconds + 1)); \
+		if [ $$((seconds % 5)) = 0 ]; then echo "     $$seconds s: $$(tail -n 1 $(VENV)/setup.log | sed 's/^ *//' | cut -c 1-90)"; fi; done; \
+	wait $$pip || { tail -n 20 $(VENV)/setup.log; echo "pip failed: all that it said is in $(VENV)/setup.log"; exit 1; }
+endef
+
+TORCH := torch>=2.13,<2.14
+EXTRAS := service,training,loadtest,dev
+
 $(READY): pyproject.toml
-	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or later is needed: make PYTHON=python3.11 ...")'
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) "torch>=2.13,<2.14"
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[service,training,loadtest,dev]"
-	touch $@
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or later is needed: make PYTHON=python3.11 ...")'
+	@echo "1/3  a virtual environment in $(VENV) (some seconds)"
+	@$(PYTHON) -m venv $(VENV)
+	@echo "2/3  torch (the CPU build is about 200 MB: a minute)"
+	@: >$(VENV)/torch-index; if [ -n "$(TORCH_INDEX)" ]; then \
+		if $(BIN)/python -c 'import sys, urllib.request as r; r.urlopen(sys.argv[1] + "/torch/", timeout=10).close()' $(TORCH_INDEX) 2>/dev/null; \
+		then echo "--extra-index-url $(TORCH_INDEX)" >$(VENV)/torch-index; \
+		else echo "     $(TORCH_INDEX) does not answer: from the index of pip, where it may be a CUDA build of several GB"; fi; fi
+	$(call pip_install,--no-deps $$(cat $(VENV)/torch-index) "$(TORCH)")
+	@echo "3/3  all other packages (about 120, 400 MB: one to three minutes)"
+	$(call pip_install,--editable ".[$(EXTRAS)]")
+	@touch $@
+	@echo "Ready. 'make help' lists what there is to do."
 
 proto: $(READY) ## Make the generated protobuf code again
 	rm -rf proto/gen && mkdir proto/gen
