@@ -90,5 +90,7 @@ def _need(entry: EntryPoint, error: ImportError) -> str:
         raise error
     if not isinstance(error, ModuleNotFoundError):
         return f"{package} is installed, but cannot be imported: {' '.join(str(error).split())}"
-    wanted = f"steersman[{EXTRAS[entry.module]}]" if entry.module in EXTRAS else package
-    return f"needs {error.name}: pip install '{wanted}'"
+    if entry.module not in EXTRAS:
+        return f"needs {error.name}, which is not installed"
+    extra = EXTRAS[entry.module]
+    return f"needs {error.name}, of the extra {extra}: pip install 'steersman[{extra}]'"
