@@ -1,25 +1,30 @@
-"""A bundle, read and verified: format 1.2 of proto/README.md."""
+"""A bundle, read and verified: format 1.3 of proto/README.md."""
 
-import hashlib
-import json
+import io
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
-from google.protobuf import json_format
 
 from steersman.v1.bundle_pb2 import Graph, Manifest
+from steersman_service.bundle_files import (
+    AGAIN,
+    MANIFEST,
+    check_listing,
+    map_array,
+    read_file,
+    read_manifest,
+    verify_file,
+)
 from steersman_service.errors import BundleError
 
-FORMAT_MAJOR = 1
-MANIFEST = "manifest.json"
 GRAPHS = ("lower", "concept", "edit", "upper", "search")
 # A bundle may lack these: then every history is computed from its first event on,
 KEEPING_GRAPHS = ("keep", "append")
@@ -31,7 +36,9 @@ OPTIONAL_GRAPHS = (*KEEPING_GRAPHS, ADD, STEER)
 SUFFIXES = {"onnx": ".onnx", "torch": ".ts"}
 # Of large catalogues only: a scan of all items that misses none of the best (with SCAN_DATA beside it), and lists that are quick.
 SCAN, SCAN_DATA, LISTS = "scan.onnx", "scan.data", "index.faiss"
+ARRAYS = ("items.npy", "biases.npy")
 TABLES = ("items.parquet", "features.parquet", "concepts.parquet")
+GOLDEN = "golden.npz"
 
 Array = npt.NDArray[Any]
 
@@ -51,7 +58,7 @@ class Bundle:
     features: pa.Table
     concepts: pa.Table
     golden: Mapping[str, Mapping[str, Array]]
-    """Graph -> tensor -> value."""
+    """Set of rows ("edit", "edit/features") -> tensor -> value."""
 
     @property
     def version(self) -> str:
@@ -62,6 +69,13 @@ class Bundle:
         """The graphs that this server knows, by name."""
         return {graph.name: graph for graph in self.manifest.graphs if graph.name in (*GRAPHS, *OPTIONAL_GRAPHS)}
 
+    def read(self, name: str) -> bytes:
+        """A file of the bundle, hashed again: what is loaded is what the manifest says, whatever happened to the file since.
+
+        Raises BundleError if it was changed.
+        """
+        return read_file(self.folder, name, self.manifest)
+
 
 def load_bundle(folder: Path, backend: str) -> Bundle:
     """Reads the bundle in `folder` for `backend` ("onnx" or "torch"); its graphs are not loaded yet.
@@ -69,93 +83,40 @@ def load_bundle(folder: Path, backend: str) -> Bundle:
     Raises BundleError, with the file and the reason, for whatever proto/README.md says is to be refused.
     """
     folder = folder.resolve()
-    manifest = _read_manifest(folder)
+    manifest = read_manifest(folder)
     optional = [graph.name for graph in manifest.graphs if graph.name in OPTIONAL_GRAPHS]
     graphs = (f"{name}{SUFFIXES[backend]}" for name in (*GRAPHS, *optional))
-    needed = ["items.npy", "biases.npy", "golden.npz", *TABLES, *graphs]
+    needed = [*ARRAYS, GOLDEN, *TABLES, *graphs]
     needed += (SCAN, SCAN_DATA, LISTS) if manifest.HasField("index") else ()
     for name in needed:
         if name not in manifest.files:
-            raise BundleError(name, f"not among the files of {MANIFEST}")
-    for name in sorted(manifest.files):
-        _verify_file(folder, name, manifest)
-    items, features, concepts = (_read(folder / name, pq.read_table) for name in TABLES)
-    bundle = Bundle(
-        folder,
-        manifest,
-        _read(folder / "items.npy", _map_array),
-        _read(folder / "biases.npy", _map_array),
-        items,
-        features,
-        concepts,
-        _read(folder / "golden.npz", _read_golden),
-    )
+            raise BundleError(name, f"not among the files of {MANIFEST}; {AGAIN}")
+    check_listing(folder, manifest)
+    for name in sorted(set(manifest.files) - {*ARRAYS, *TABLES, GOLDEN}):
+        verify_file(folder, name, manifest)
+    items_ND, biases_N = (map_array(folder, name, manifest) for name in ARRAYS)
+    items, features, concepts = (_read(folder, name, manifest, pq.read_table) for name in TABLES)
+    golden = _read(folder, GOLDEN, manifest, _read_golden)
+    bundle = Bundle(folder, manifest, items_ND, biases_N, items, features, concepts, golden)
     _check_shapes(bundle)
     return bundle
 
 
-def _read_manifest(folder: Path) -> Manifest:
-    try:
-        document = json.loads((folder / MANIFEST).read_bytes())
-    except FileNotFoundError:
-        raise BundleError(MANIFEST, f"there is none in {folder}; `steersman train` writes a bundle") from None
-    except (OSError, ValueError) as error:
-        raise BundleError(MANIFEST, f"cannot be read: {error}") from error
-    if not isinstance(document, dict):
-        raise BundleError(MANIFEST, "is not a JSON object")
-    # The version comes first: another major version may not even parse as ours.
-    major = document.get("format_major")
-    if major != FORMAT_MAJOR:
-        raise BundleError(MANIFEST, f"format version {major}; this server knows version {FORMAT_MAJOR} only")
-    version = document.pop("version", None)
-    canonical = json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-    actual = hashlib.sha256(canonical.encode()).hexdigest()
-    if version != actual:
-        raise BundleError(MANIFEST, f"was changed: its version is {version}, its content hashes to {actual}")
-    try:
-        return json_format.ParseDict(document | {"version": version}, Manifest(), ignore_unknown_fields=True)
-    except json_format.ParseError as error:
-        raise BundleError(MANIFEST, f"is no manifest: {error}") from error
-
-
-def _verify_file(folder: Path, name: str, manifest: Manifest) -> None:
-    path = PurePosixPath(name)
-    if path.is_absolute() or ".." in path.parts or "\\" in name:
-        raise BundleError(MANIFEST, f"names a file outside the bundle: {name!r}")
-    wanted = manifest.files[name]
-    try:
-        size = (folder / path).stat().st_size
-        if size != wanted.size:
-            raise BundleError(name, f"has {size} bytes, the manifest says {wanted.size}")
-        with (folder / path).open("rb") as file:
-            actual = hashlib.file_digest(file, "sha256").hexdigest()
-    except FileNotFoundError:
-        raise BundleError(name, "is missing") from None
-    except OSError as error:
-        raise BundleError(name, f"cannot be read: {error}") from error
-    if actual != wanted.sha256:
-        raise BundleError(name, f"checksum differs: {actual}, the manifest says {wanted.sha256}")
-
-
-def _read(path: Path, reader: Any) -> Any:
+def _read(folder: Path, name: str, manifest: Manifest, reader: Any) -> Any:
+    content = io.BytesIO(read_file(folder, name, manifest))
     # A file may have the right checksum and still not be what its name says.
     try:
-        return reader(path)
+        return reader(content)
     except Exception as error:
-        raise BundleError(path.name, f"cannot be read: {error}") from error
+        raise BundleError(name, f"cannot be read: {error}") from error
 
 
-def _map_array(path: Path) -> Array:
-    array: Array = np.load(path, mmap_mode="r")
-    return array
-
-
-def _read_golden(path: Path) -> dict[str, dict[str, Array]]:
+def _read_golden(content: io.BytesIO) -> dict[str, dict[str, Array]]:
     golden: dict[str, dict[str, Array]] = defaultdict(dict)
-    with np.load(path) as arrays:
+    with np.load(content) as arrays:
         for key in arrays.files:
-            graph, _, tensor = key.partition(".")
-            golden[graph][tensor] = arrays[key]
+            rows, _, tensor = key.partition(".")
+            golden[rows][tensor] = arrays[key]
     return dict(golden)
 
 

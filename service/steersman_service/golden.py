@@ -14,23 +14,29 @@ FROM_FILES = ("items_ND", "biases_N")
 
 
 def replay_golden(engine: Engine, batch: int | None = None) -> None:
-    """Runs each graph on its golden inputs, or on as many rows of them as `batch` says.
+    """Runs each graph on all its sets of golden inputs, or on its first one, on as many rows of it as `batch` says.
 
     Raises BundleError naming the file, the tensor and the difference.
     """
-    tolerance = _tolerance(engine)
-    for name, graph in engine.bundle.graphs.items():
-        golden = _rows(engine.bundle.golden.get(name, {}), batch)
-        inputs = [tensor.name for tensor in graph.inputs if tensor.name not in FROM_FILES]
-        for tensor in (*inputs, *(output.name for output in graph.outputs)):
-            if tensor not in golden:
-                raise BundleError("golden.npz", f"has no {name}.{tensor}")
-        file = f"{name}{SUFFIXES[engine.backend.name]}"
-        try:
-            outputs = engine.replay(name, {tensor: golden[tensor] for tensor in inputs})
-        except Exception as error:
-            raise BundleError(file, f"does not run on its golden rows: {error}") from error
-        _compare(file, graph, golden, outputs, tolerance)
+    for name in engine.bundle.graphs:
+        parts = sorted(rows for rows in engine.bundle.golden if rows.startswith(f"{name}/"))
+        for rows in (name, *(parts if batch is None else ())):
+            _replay(engine, name, rows, batch)
+
+
+def _replay(engine: Engine, name: str, rows: str, batch: int | None) -> None:
+    graph = engine.bundle.graphs[name]
+    golden = _rows(engine.bundle.golden.get(rows, {}), batch)
+    inputs = [tensor.name for tensor in graph.inputs if tensor.name not in FROM_FILES]
+    for tensor in (*inputs, *(output.name for output in graph.outputs)):
+        if tensor not in golden:
+            raise BundleError("golden.npz", f"has no {rows}.{tensor}")
+    file = f"{name}{SUFFIXES[engine.backend.name]}"
+    try:
+        outputs = engine.replay(name, {tensor: golden[tensor] for tensor in inputs})
+    except Exception as error:
+        raise BundleError(file, f"does not run on its golden rows: {error}") from error
+    _compare(file, graph, golden, outputs, _tolerance(engine))
 
 
 def replay_search(engine: Engine, what: str, batch: int | None = None) -> None:

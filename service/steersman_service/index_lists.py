@@ -3,12 +3,14 @@
 Dimensions: D hidden, P hidden and bias, padded, N items, X excluded items, R rows that are found.
 """
 
+import io
 from typing import Any
 
 import numpy as np
 
 from steersman.v1.bundle_pb2 import Effort
-from steersman_service.bundle import LISTS, MANIFEST, Array, Bundle
+from steersman_service.bundle import LISTS, Array, Bundle
+from steersman_service.bundle_files import MANIFEST
 from steersman_service.errors import BundleError, StartupError
 from steersman_service.index import Terms
 
@@ -32,9 +34,14 @@ class Lists:
         if not self._efforts:
             raise BundleError(MANIFEST, f"does not say how {LISTS} is to be searched")
         try:
-            self._index = faiss.read_index(str(bundle.folder / LISTS))
+            self._index = self._faiss.read_index(self._faiss.PyCallbackIOReader(io.BytesIO(bundle.read(LISTS)).read))
+        except BundleError:
+            raise
         except Exception as error:
             raise BundleError(LISTS, f"faiss does not read it: {error}") from error
+        lists = getattr(self._index, "invlists", None)
+        if lists is None or isinstance(faiss.downcast_InvertedLists(lists), faiss.OnDiskInvertedLists):
+            raise BundleError(LISTS, "has no lists, or has them in another file; it has to hold them itself")
         items, hidden = bundle.items_ND.shape
         self._size = self._index.d
         if self._index.ntotal != items or self._size <= hidden:

@@ -20,7 +20,7 @@ class Scan:
 
     def __init__(self, bundle: Bundle, threads: int) -> None:
         """Raises BundleError for a graph that does not load."""
-        self._session = open_session(bundle.folder / SCAN, "cpu", threads)
+        self._session = open_session(bundle, SCAN, "cpu", threads)
         wanted = ({"query_BD"}, {"estimates_BN", "errors_B"})
         actual = tuple(
             {node.name for node in nodes} for nodes in (self._session.get_inputs(), self._session.get_outputs())

@@ -1,7 +1,6 @@
 """Runs a bundle's graphs in ONNX Runtime, on a CPU or with the CUDA provider."""
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 import numpy as np
 import onnxruntime as ort
@@ -10,6 +9,7 @@ from steersman.v1.bundle_pb2 import Graph
 from steersman_service.backend import Tensor
 from steersman_service.bundle import Array, Bundle
 from steersman_service.errors import BundleError, StartupError
+from steersman_service.onnx_external import ExternalDataError, external_files
 
 PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 # By itself CUDA's provider multiplies with ten bits of mantissa, which golden rows do not forgive.
@@ -46,7 +46,7 @@ class OnnxBackend:
 
     def _session(self, bundle: Bundle, graph: Graph, threads: int) -> ort.InferenceSession:
         file = f"{graph.name}.onnx"
-        session = open_session(bundle.folder / file, self.device, threads)
+        session = open_session(bundle, file, self.device, threads)
         for kind, wanted, actual in (
             ("inputs", graph.inputs, session.get_inputs()),
             ("outputs", graph.outputs, session.get_outputs()),
@@ -89,17 +89,30 @@ def load_onnx_backend(bundle: Bundle, device: str, threads: int) -> OnnxBackend:
     return OnnxBackend(bundle, threads) if _device(device) == "cpu" else OnnxDeviceBackend(bundle, threads)
 
 
-def open_session(path: Path, device: str, threads: int) -> ort.InferenceSession:
-    """A graph in ONNX Runtime, on "cpu" or "cuda". Raises BundleError if it does not load."""
+def open_session(bundle: Bundle, file: str, device: str, threads: int) -> ort.InferenceSession:
+    """A graph in ONNX Runtime, on "cpu" or "cuda". Raises BundleError if it does not load.
+
+    It is given as bytes, and so are its weights in other files of the bundle: nothing but what was hashed is loaded.
+    """
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     # Spinning threads answer a busy loop of calls sooner and take the core from everything else.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    # Its own format, which it would recognise by itself, has other ways to name files.
+    options.add_session_config_entry("session.load_model_format", "ONNX")
     options.log_severity_level = 3
+    model = bundle.read(file)
     try:
-        return ort.InferenceSession(path, options, providers=[(PROVIDERS[device], OPTIONS[device])])
+        names = external_files(model, bundle.manifest.files)
+    except ExternalDataError as error:
+        raise BundleError(file, f"ONNX Runtime does not load it: {error}") from None
+    weights = [bundle.read(name) for name in names]
+    try:
+        if names:
+            options.add_external_initializers_from_files_in_memory(names, weights, list(map(len, weights)))
+        return ort.InferenceSession(model, options, providers=[(PROVIDERS[device], OPTIONS[device])])
     except Exception as error:
-        raise BundleError(path.name, f"ONNX Runtime does not load it: {error}") from error
+        raise BundleError(file, f"ONNX Runtime does not load it: {error}") from error
 
 
 def _device(wanted: str) -> str:

@@ -1,5 +1,6 @@
 """Runs a bundle's graphs in TorchScript, on a CPU or a GPU."""
 
+import io
 import warnings
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -79,15 +80,25 @@ class TorchBackend:
 
     def _module(self, bundle: Bundle, graph: Graph) -> torch.jit.ScriptModule:
         file = f"{graph.name}.ts"
+        content = io.BytesIO(bundle.read(file))
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", DeprecationWarning)
                 load: Any = torch.jit.load
-                module = cast(torch.jit.ScriptModule, load(bundle.folder / file, map_location="cpu"))
+                module = cast(torch.jit.ScriptModule, load(content, map_location="cpu"))
         except Exception as error:
             raise BundleError(file, f"torch does not load it: {error}") from error
+        if reads_a_file(module):
+            raise BundleError(file, "has weights in another file; export it with its weights inside")
         move(module, self.device)
         return module
+
+
+def reads_a_file(module: torch.jit.ScriptModule) -> bool:
+    """Whether it may take a tensor from a file, which no manifest would name."""
+    compiled = [cast(Any, part)._c for part in module.modules()]
+    graphs = (part._get_method(name).inlined_graph for part in compiled for name in part._method_names())
+    return any(graph.findAllNodes("aten::from_file") for graph in graphs)
 
 
 def move(module: torch.jit.ScriptModule, device: str) -> None:

@@ -28,6 +28,7 @@ from steersman_service.index import NO_ROWS, Terms
 from steersman_service.index_large import LargeIndex
 from steersman_service.index_scan import Scan
 from steersman_service.onnx_backend import OnnxBackend
+from steersman_training.bundle import name_files
 from steersman_training.index import Catalogue, write_lists, write_scan
 
 SIZE, HIDDEN, QUERIES = 3000, 24, 40
@@ -52,6 +53,7 @@ def large(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     catalogue = Catalogue(items_ND, biases_N)
     write_scan(catalogue, folder)
     manifest = Manifest(index=write_lists(catalogue, {"plain": queries_QD}, folder))
+    name_files(manifest, folder)
     golden = {"search": {"query_BD": queries_QD[:8]}}
     return Bundle(folder, manifest, items_ND, biases_N, pa.table({}), pa.table({}), pa.table({}), golden)
 
@@ -141,8 +143,9 @@ def test_items_of_any_width_are_scanned(tmp_path: Path, size: tuple[int, int]) -
     items_ND[::7] = 0
     biases_N = rng.standard_normal(len(items_ND)).astype(np.float32)
     write_scan(Catalogue(items_ND, biases_N), tmp_path)
-    empty = pa.table({})
-    scan = Scan(Bundle(tmp_path, Manifest(), items_ND, biases_N, empty, empty, empty, {}), 1)
+    empty, manifest = pa.table({}), Manifest()
+    name_files(manifest, tmp_path)
+    scan = Scan(Bundle(tmp_path, manifest, items_ND, biases_N, empty, empty, empty, {}), 1)
     query_D = rng.standard_normal(size[1]).astype(np.float32)
     estimates_N, error = scan.estimates(query_D)
     assert np.abs(estimates_N - (items_ND @ query_D + biases_N)).max() <= error
@@ -193,12 +196,21 @@ def test_lists_of_other_items_are_refused(large: Bundle, tmp_path: Path) -> None
         shutil.copy(large.folder / name, tmp_path)
     others, queries_QD = clustered(np.random.default_rng(5))
     write_lists(Catalogue(others, large.biases_N), {"plain": queries_QD}, tmp_path)
-    elsewhere = dataclasses.replace(large, folder=tmp_path)
+    elsewhere = moved(large, tmp_path)
     with pytest.raises(BundleError, match=r"index\.faiss: finds .* of other items"):
         LargeIndex(elsewhere, OnnxBackend(elsewhere, 1), 1, approximate=True)
     write_scan(Catalogue(others, large.biases_N), tmp_path)
+    elsewhere = moved(large, tmp_path)
     with pytest.raises(BundleError, match=r"scan\.onnx: is wrong by up to"):
         LargeIndex(elsewhere, OnnxBackend(elsewhere, 1), 1, approximate=False)
+
+
+def moved(bundle: Bundle, folder: Path) -> Bundle:
+    """The same with the files of another folder."""
+    manifest = Manifest()
+    manifest.CopyFrom(bundle.manifest)
+    name_files(manifest, folder)
+    return dataclasses.replace(bundle, folder=folder, manifest=manifest)
 
 
 @pytest.fixture(scope="module")

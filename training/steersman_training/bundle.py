@@ -78,10 +78,7 @@ def _write_manifest(folder: Path, manifest: bundle_pb2.Manifest, graphs: Graphs,
         manifest.graphs.add(name=spec.name, inputs=map(tensor, spec.inputs), outputs=map(tensor, spec.outputs))
     for backend in ("onnx", "torch"):
         manifest.tolerances.add(backend=backend, dtype="float32", absolute=TOLERANCE, relative=TOLERANCE)
-    for path in sorted(folder.iterdir()):
-        content = path.read_bytes()
-        manifest.files[path.name].sha256 = hashlib.sha256(content).hexdigest()
-        manifest.files[path.name].size = len(content)
+    name_files(manifest, folder)
     document: dict[str, Any] = json_format.MessageToDict(manifest, preserving_proto_field_name=True)
     document.pop("version", None)
     canonical = json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
@@ -89,6 +86,14 @@ def _write_manifest(folder: Path, manifest: bundle_pb2.Manifest, graphs: Graphs,
     text = json.dumps({"version": version, **document}, indent=1, ensure_ascii=False)
     (folder / "manifest.json").write_text(text + "\n", encoding="utf-8")
     return version
+
+
+def name_files(manifest: bundle_pb2.Manifest, folder: Path) -> None:
+    """Every file of the folder, with its size and checksum: a reader takes no other."""
+    for path in sorted(folder.iterdir()):
+        with path.open("rb") as file:
+            manifest.files[path.name].sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+        manifest.files[path.name].size = path.stat().st_size
 
 
 def _sync(path: Path) -> None:

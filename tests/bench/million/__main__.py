@@ -33,6 +33,7 @@ from steersman_service.index import GraphIndex, Index, Terms
 from steersman_service.index_large import LargeIndex
 from steersman_service.items import Items
 from steersman_service.onnx_backend import OnnxBackend
+from steersman_training.bundle import name_files
 from steersman_training.index import write_lists, write_scan
 from tests.bench.million import report
 from tests.bench.million.catalogues import Made, blends, gaussian
@@ -119,6 +120,7 @@ def _placed(
     items_ND, biases_N, origins_N = (np.load(folder / f"{file}.npy") for file in ("items", "biases", "origins"))
     manifest = Manifest()
     json_format.ParseDict({"index": known["index"]}, manifest)
+    name_files(manifest, folder)
     golden = {"search": {"query_BD": next(iter(queries.values()))[:8]}}
     bundle = dataclasses.replace(
         trained, folder=folder, manifest=manifest, items_ND=items_ND, biases_N=biases_N, golden=golden

@@ -1,0 +1,155 @@
+"""The files of a bundle: its folder holds what the manifest names and nothing else, and what is read was hashed (proto/README.md)."""
+
+import errno
+import hashlib
+import io
+import json
+import mmap
+import os
+import re
+import stat
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from google.protobuf import json_format
+
+from steersman.v1.bundle_pb2 import Manifest
+from steersman_service.errors import BundleError
+
+FORMAT_MAJOR = 1
+MANIFEST = "manifest.json"
+# No path, nothing hidden, nothing that a file system or a terminal may understand in its own way.
+PLAIN_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,199}")
+AGAIN = "copy the bundle again, or train it again"
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """Raises BundleError where there is none, or where it is not what its version says."""
+    try:
+        document = json.loads(_content(folder, MANIFEST))
+        # The version comes first: another major version may not even parse as ours.
+        major = document.get("format_major")
+        if major != FORMAT_MAJOR:
+            raise BundleError(MANIFEST, f"format version {major}; this server knows version {FORMAT_MAJOR} only")
+        version = document.pop("version", None)
+        canonical = json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+        actual = hashlib.sha256(canonical.encode()).hexdigest()
+    except FileNotFoundError:
+        raise BundleError(MANIFEST, f"there is none in {folder}; `steersman train` writes a bundle") from None
+    except AttributeError:
+        raise BundleError(MANIFEST, f"is not a JSON object; {AGAIN}") from None
+    except (OSError, ValueError, RecursionError) as error:
+        raise BundleError(MANIFEST, f"cannot be read: {error}; {AGAIN}") from error
+    if version != actual:
+        raise BundleError(MANIFEST, f"was changed: its version is {version}, its content hashes to {actual}; {AGAIN}")
+    try:
+        return json_format.ParseDict(document | {"version": version}, Manifest(), ignore_unknown_fields=True)
+    except json_format.ParseError as error:
+        raise BundleError(MANIFEST, f"is no manifest: {error}") from error
+
+
+def check_listing(folder: Path, manifest: Manifest) -> None:
+    """Raises BundleError unless the folder holds plain files alone, and those that the manifest names."""
+    _check_names(manifest)
+    with os.scandir(folder) as listing:
+        entries = sorted(listing, key=lambda entry: entry.name)
+    for entry in entries:
+        name = entry.name if entry.name.isprintable() else ascii(entry.name)
+        if entry.name != MANIFEST and entry.name not in manifest.files:
+            kind = "folder" if entry.is_dir(follow_symlinks=False) else "file"
+            raise BundleError(
+                name, f"a {kind} that {MANIFEST} does not name; a bundle holds nothing else: remove it from {folder}"
+            )
+        if not entry.is_file(follow_symlinks=False):
+            raise BundleError(name, f"{_kind(entry.stat(follow_symlinks=False).st_mode)}; put the file itself there")
+    if missing := sorted(set(manifest.files) - {entry.name for entry in entries}):
+        raise BundleError(missing[0], f"is missing; {AGAIN}")
+
+
+def read_file(folder: Path, name: str, manifest: Manifest) -> bytes:
+    """A file's content, which has been hashed. Raises BundleError if it is not what the manifest says."""
+    try:
+        content = _content(folder, name)
+    except OSError as error:
+        raise BundleError(name, _why(error)) from error
+    _verify(name, len(content), lambda: hashlib.sha256(content).hexdigest(), manifest)
+    return content
+
+
+def verify_file(folder: Path, name: str, manifest: Manifest) -> None:
+    """The same for a file that is not needed: it is never in memory as a whole."""
+    try:
+        with io.FileIO(_open(folder, name)) as file:
+            size = os.fstat(file.fileno()).st_size
+            _verify(name, size, lambda: hashlib.file_digest(file, "sha256").hexdigest(), manifest)
+    except OSError as error:
+        raise BundleError(name, _why(error)) from error
+
+
+def map_array(folder: Path, name: str, manifest: Manifest) -> npt.NDArray[Any]:
+    """An array of a .npy file, read-only, in the very pages that were hashed: servers on a machine share them."""
+    try:
+        with io.FileIO(_open(folder, name)) as file:
+            size = os.fstat(file.fileno()).st_size
+            # An empty file cannot be mapped.
+            content: Any = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) if size else b""
+    except OSError as error:
+        raise BundleError(name, _why(error)) from error
+    _verify(name, size, lambda: hashlib.sha256(content).hexdigest(), manifest)
+    try:
+        head = io.BytesIO(content[:4096])
+        read = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+        shape, by_column, dtype = read[np.lib.format.read_magic(head)](head)
+        array: npt.NDArray[Any] = np.frombuffer(content, dtype, offset=head.tell())
+        return array.reshape(shape, order="F" if by_column else "C")
+    except (ValueError, KeyError) as error:
+        raise BundleError(name, f"cannot be read: {error}") from error
+
+
+def _check_names(manifest: Manifest) -> None:
+    seen: dict[str, str] = {}
+    for name in manifest.files:
+        if not PLAIN_NAME.fullmatch(name):
+            raise BundleError(MANIFEST, f"names a file outside the bundle, or none: {name!a}; {AGAIN}")
+        if name.lower() == MANIFEST:
+            raise BundleError(MANIFEST, f"names itself among its files: {name}")
+        if (other := seen.setdefault(name.lower(), name)) != name:
+            raise BundleError(MANIFEST, f"names {other} and {name}, which are one file where case does not count")
+
+
+def _content(folder: Path, name: str) -> bytes:
+    with io.FileIO(_open(folder, name)) as file:
+        return file.readall()
+
+
+def _open(folder: Path, name: str) -> int:
+    """A plain file of the folder itself. One that is no file (a pipe, say) is not waited for. Raises OSError."""
+    descriptor = os.open(folder / name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    if not stat.S_ISREG(mode := os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, f"{_kind(mode)}; put the file itself there")
+    return descriptor
+
+
+def _kind(mode: int) -> str:
+    kinds = ((stat.S_ISLNK, "a symbolic link"), (stat.S_ISDIR, "a folder"), (stat.S_ISFIFO, "a pipe"))
+    kind = next((kind for check, kind in kinds if check(mode)), "a device or a socket")
+    return f"is {kind}, no plain file"
+
+
+def _why(error: OSError) -> str:
+    if isinstance(error, FileNotFoundError):
+        return f"is missing; {AGAIN}"
+    if error.errno == errno.ELOOP:
+        return f"{_kind(stat.S_IFLNK)}; put the file itself there"
+    return f"cannot be read: {error.strerror or error}"
+
+
+def _verify(name: str, size: int, digest: Any, manifest: Manifest) -> None:
+    wanted = manifest.files[name]
+    if size != wanted.size:
+        raise BundleError(name, f"has {size} bytes, the manifest says {wanted.size}; {AGAIN}")
+    if (actual := digest()) != wanted.sha256:
+        raise BundleError(name, f"checksum differs: {actual}, the manifest says {wanted.sha256}; {AGAIN}")
