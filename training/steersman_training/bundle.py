@@ -1,4 +1,4 @@
-"""Writes a bundle (format 1.2 of proto/README.md), atomically."""
+"""Writes a bundle (format 1.3 of proto/README.md), atomically."""
 
 import hashlib
 import json
@@ -15,9 +15,10 @@ from google.protobuf import json_format
 
 from steersman.v1 import bundle_pb2
 from steersman_training.export import TOLERANCE, Array, Graphs, Tensors, write_graphs
+from steersman_training.golden_sets import golden_sets
 from steersman_training.index import Catalogue, write_lists, write_scan
 
-FORMAT = (1, 2)
+FORMAT = (1, 3)
 DTYPES = {"torch.int64": "int64", "torch.float32": "float32", "torch.bool": "bool"}
 
 
@@ -31,8 +32,9 @@ def write_bundle(
 ) -> Path:
     """Writes a bundle into `parent` under its version, and points `parent/current` to it. Returns its folder.
 
-    `manifest` comes with everything but format, version, time, graphs, tolerances and files; `tables` are the Parquet tables by name;
-    `queries` of held-out histories by kind, (Q, D), if there is to be an index. A run that is stopped half way leaves the current bundle
+    `manifest` comes with everything but format, version, time, graphs, tolerances and files; `golden` has golden rows of every graph, to
+    which those are added that read every weight; `tables` are the Parquet tables by name; `queries` of held-out histories by kind, (Q, D),
+    if there is to be an index. A run that is stopped half way leaves the current bundle
     as it was.
     """
     parent.mkdir(parents=True, exist_ok=True)
@@ -42,6 +44,7 @@ def write_bundle(
     try:
         for name, table in graphs.tables.items():
             np.save(temporary / _ARRAYS[name], table.numpy())
+        golden = golden | golden_sets(graphs, golden)
         write_graphs(graphs, golden, temporary)
         if queries:
             catalogue = Catalogue(*(table.numpy() for table in graphs.tables.values()))
