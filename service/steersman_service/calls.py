@@ -1,16 +1,17 @@
-"""What happens around every call: a request id, metrics, the log, and errors turned into statuses."""
+"""What happens around every call: a request id, a deadline, metrics, the log, and errors turned into statuses."""
 
 import asyncio
 import inspect
 import time
 from collections.abc import Awaitable, Callable
+from contextvars import ContextVar
 from random import getrandbits
 from typing import Any, NamedTuple
 
 import grpc
 import structlog
 
-from steersman_service.errors import InternalError, RequestError, grpc_status
+from steersman_service.errors import AnswerTooLarge, DeadlinePassed, InternalError, RequestError, grpc_status
 from steersman_service.metrics import CallMetrics, CallType, Metrics
 
 Context = grpc.aio.ServicerContext[Any, Any]
@@ -18,6 +19,15 @@ Behaviour = Callable[[Any, Context], Awaitable[Any]]
 
 # A caller that gives up at its deadline may be heard of this much before the server's clock has reached it.
 DEADLINE_SLACK_SECONDS = 0.01
+# Fields of requests that say how large the answer may be.
+SIZES = ("page_size", "k", "max_item_ids")
+
+_deadline: ContextVar[float] = ContextVar("deadline")
+
+
+def seconds_left() -> float:
+    """Until the deadline of the call that is being answered: its caller's, or else the server's own."""
+    return _deadline.get() - time.monotonic()
 
 
 class _Method(NamedTuple):
@@ -25,6 +35,7 @@ class _Method(NamedTuple):
     """ "/package.Service/Method" """
     kind: CallType
     behaviour: Behaviour
+    serialize: Callable[[Any], bytes]
     metrics: CallMetrics
 
 
@@ -35,9 +46,19 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
     `slow_seconds` or longer. None holds what the caller sent, but for the request id.
     """
 
-    def __init__(self, metrics: Metrics, slow_seconds: float) -> None:
+    def __init__(
+        self,
+        metrics: Metrics,
+        *,
+        slow_seconds: float,
+        deadline_seconds: float = float("inf"),
+        max_message_bytes: int = 4 << 20,
+    ) -> None:
+        """`deadline_seconds` is for calls that bring no deadline. Streams have none."""
         self._metrics = metrics
         self._slow_seconds = slow_seconds
+        self._deadline_seconds = deadline_seconds
+        self._max_message_bytes = max_message_bytes
         self._handlers: dict[str, Any] = {}
         # Bound once: a line that is filtered out costs next to nothing.
         self._log = structlog.get_logger().bind()
@@ -68,13 +89,14 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
 
     def _wrapped(self, name: str, handler: Any) -> Any:
         service, _, short_name = name.removeprefix("/").partition("/")
-        kind, make, behaviour = _shape(handler)
-        method = _Method(name, kind, behaviour, self._metrics.calls(kind, service, short_name))
+        kind, make, behaviour = _shape(handler, self._checked)
+        calls = self._metrics.calls(kind, service, short_name)
+        method = _Method(name, kind, behaviour, handler.response_serializer, calls)
 
         async def call(request: Any, context: Context) -> Any:
             return await self._call(method, request, context)
 
-        return make(call, handler.request_deserializer, handler.response_serializer)
+        return make(call, handler.request_deserializer, None)  # what it gives is serialized
 
     async def _call(self, method: _Method, request: Any, context: Context) -> Any:
         request_id = _request_id(request)
@@ -82,7 +104,10 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         refusal: RequestError | None = None
         self._begin(method)
         try:
-            return await method.behaviour(request, context)
+            if method.kind != "unary":
+                return await method.behaviour(request, context)
+            answer = await self._in_time(method, request, context)
+            return self._checked(method.serialize(answer), request)
         except asyncio.CancelledError:
             code = _gone(context)
             raise
@@ -97,6 +122,29 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         finally:
             self._end(method, code, refusal, request_id, time.perf_counter() - start)
         return await context.abort_with_status(grpc_status(refusal, request_id))
+
+    async def _in_time(self, method: _Method, request: Any, context: Context) -> Any:
+        """The answer. Raises DeadlinePassed at the server's own deadline; at the caller's, gRPC cancels."""
+        given = context.time_remaining()
+        _deadline.set(time.monotonic() + (self._deadline_seconds if given is None else given))
+        limit = asyncio.timeout(
+            self._deadline_seconds if given is None and self._deadline_seconds < float("inf") else None
+        )
+        try:
+            async with limit:
+                return await method.behaviour(request, context)
+        except TimeoutError:
+            if not limit.expired():
+                raise
+            why = f"it took longer than {self._deadline_seconds:g} s, the server's limit for calls without a deadline"
+            raise DeadlinePassed(why) from None
+
+    def _checked(self, answer: bytes, request: Any) -> bytes:
+        """Raises AnswerTooLarge: gRPC would refuse to send it, and nobody here would hear of that."""
+        if len(answer) > self._max_message_bytes:
+            field = next((field for field in SIZES if hasattr(request, field)), None)
+            raise AnswerTooLarge(len(answer), self._max_message_bytes, field)
+        return answer
 
     def _begin(self, method: _Method) -> None:
         method.metrics.started()
@@ -131,23 +179,41 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         )
 
 
-def _shape(handler: Any) -> tuple[CallType, Callable[..., Any], Behaviour]:
+def _shape(handler: Any, checked: Callable[[bytes, Any], bytes]) -> tuple[CallType, Callable[..., Any], Behaviour]:
     """Which kind of call it is, what makes its handler, and its behaviour as one coroutine."""
     if handler.unary_unary is not None:
         return "unary", grpc.unary_unary_rpc_method_handler, handler.unary_unary
+    stream = handler.unary_stream or handler.stream_stream
+    behaviour = _written(stream, lambda answer: checked(handler.response_serializer(answer), None))
     if handler.unary_stream is not None:
-        return "server_stream", grpc.unary_stream_rpc_method_handler, _written(handler.unary_stream)
-    return "bidi_stream", grpc.stream_stream_rpc_method_handler, _written(handler.stream_stream)
+        return "server_stream", grpc.unary_stream_rpc_method_handler, behaviour
+    return "bidi_stream", grpc.stream_stream_rpc_method_handler, behaviour
 
 
-def _written(stream: Callable[[Any, Context], Any]) -> Behaviour:
+class _Writer:
+    """The context of a stream that writes its answers by itself."""
+
+    def __init__(self, context: Context, serialized: Callable[[Any], bytes]) -> None:
+        self._context = context
+        self._serialized = serialized
+
+    async def write(self, answer: Any) -> None:
+        await self._context.write(self._serialized(answer))
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._context, name)
+
+
+def _written(stream: Callable[[Any, Any], Any], serialized: Callable[[Any], bytes]) -> Behaviour:
     """`stream` may be a coroutine that writes its answers, or a generator of them."""
-    if inspect.iscoroutinefunction(stream):
-        return stream
 
     async def behaviour(request: Any, context: Context) -> None:
-        async for answer in stream(request, context):
-            await context.write(answer)
+        writer = _Writer(context, serialized)
+        if inspect.iscoroutinefunction(stream):
+            await stream(request, writer)
+            return
+        async for answer in stream(request, writer):
+            await writer.write(answer)
 
     return behaviour
 

@@ -16,6 +16,7 @@ from steersman.v1.feature_service_pb2_grpc import FeatureServiceStub
 from steersman.v1.recommendation_service_pb2_grpc import RecommendationServiceStub
 from steersman.v1.session_service_pb2 import Event
 from steersman_service.client import connected, read_controls, read_tilts, read_where, split_ids
+from steersman_service.listing import list_concepts, list_features
 
 Address = Annotated[str, typer.Option(help="Where the server listens.")]
 Json = Annotated[bool, typer.Option("--json", help="Print the answer as JSON.")]
@@ -76,11 +77,10 @@ def features(
     with connected(address) as channel:
         stub = FeatureServiceStub(channel)
         if concepts:
-            listed = stub.ListConcepts(features_pb.ListConceptsRequest(text=text), timeout=timeout)
+            listed = list_concepts(stub, timeout, text=text)
             _print_json(listed) if as_json else _print_concepts(listed)
             return
-        request = features_pb.ListFeaturesRequest(text=text, steerable_only=steerable, page_size=limit)
-        page = stub.ListFeatures(request, timeout=timeout)
+        page = list_features(stub, limit, timeout, text=text, steerable_only=steerable)
     _print_json(page) if as_json else _print_features(page)
 
 

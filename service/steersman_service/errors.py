@@ -124,6 +124,22 @@ class StoreUnavailable(RequestError):
         super().__init__(message, retry_seconds=retry_seconds)
 
 
+class AnswerTooLarge(RequestError):
+    """The answer does not fit into a message."""
+
+    status = grpc.StatusCode.RESOURCE_EXHAUSTED
+    reason = "ANSWER_TOO_LARGE"
+
+    def __init__(self, answer_bytes: int, limit_bytes: int, field: str | None) -> None:
+        """`field` of the request says how much is asked for, if there is one."""
+        remedy = f"ask for less in {field}" if field else "its operator can raise the setting max_message_bytes"
+        metadata = {"answer_bytes": str(answer_bytes), "max_message_bytes": str(limit_bytes)}
+        super().__init__(
+            f"the answer has {answer_bytes} bytes, and the server sends {limit_bytes} at most: {remedy}",
+            metadata={**metadata, **({"field": field} if field else {})},
+        )
+
+
 class Draining(RequestError):
     """The server is going away."""
 

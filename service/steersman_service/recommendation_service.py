@@ -14,7 +14,7 @@ from steersman.v1.control_pb2 import (
 from steersman.v1.recommendation_service_pb2_grpc import RecommendationServiceServicer
 from steersman_service.batcher import Batcher, Computed
 from steersman_service.bundle import Bundle
-from steersman_service.calls import Context
+from steersman_service.calls import Context, seconds_left
 from steersman_service.catalogue import Catalogue
 from steersman_service.checks import MAX_REQUEST_ID_BYTES, MAX_TENANT_BYTES, check_bytes, check_events, check_session_id
 from steersman_service.controls import ControlReader
@@ -85,7 +85,7 @@ class RecommendationService(RecommendationServiceServicer):
             bool(request.session_id),
             past.session.state if past.session else b"",
         )
-        computed = await self.batcher.submit(work, context.time_remaining(), tenant)
+        computed = await self.batcher.submit(work, seconds_left(), tenant)
         if past.session and computed.answer.state:
             self.sessions.keep_state(request.session_id, past.session, computed.answer.state)
         use = pb.HistoryUse(

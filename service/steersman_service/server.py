@@ -121,7 +121,12 @@ async def running(settings: Settings, membership: Membership | None = None) -> A
     """
     metrics = membership.metrics if membership else Metrics(collected=settings.metrics == "on")
     async with AsyncExitStack() as stack:
-        calls = CallInterceptor(metrics, slow_seconds=settings.slow_call_ms / 1e3)
+        calls = CallInterceptor(
+            metrics,
+            slow_seconds=settings.slow_call_ms / 1e3,
+            deadline_seconds=settings.default_deadline_ms / 1e3,
+            max_message_bytes=settings.max_message_bytes,
+        )
         with patient():
             server = grpc.aio.server(interceptors=[calls], options=_options(settings, shared=membership is not None))
         stack.push_async_callback(server.stop, None)
@@ -292,7 +297,8 @@ def _add_services(
     recommendation_grpc.add_RecommendationServiceServicer_to_server(recommendation, server)
     session = SessionService(store, controls, settings.max_events_per_append)
     session_grpc.add_SessionServiceServicer_to_server(session, server)
-    feature_grpc.add_FeatureServiceServicer_to_server(FeatureService(bundle.version, catalogue, controls), server)
+    feature = FeatureService(bundle.version, catalogue, controls, settings.max_message_bytes)
+    feature_grpc.add_FeatureServiceServicer_to_server(feature, server)
     model = ModelService(bundle, items, engine.backend.name, engine.backend.device, settings)
     model_grpc.add_ModelServiceServicer_to_server(model, server)
     for name in (f"{PACKAGE}.{service}" for service in SERVICES):

@@ -39,7 +39,7 @@ class SessionService(SessionServiceServicer):
             session_id=request.session_id,
             version=state.version,
             total_events=state.total_events,
-            item_ids=state.item_ids,
+            item_ids=state.item_ids[-request.max_item_ids :],
             controls=map(Control.FromString, state.controls),
         )
         session.time_to_live.FromNanoseconds(int(state.ttl_seconds * 1e9))

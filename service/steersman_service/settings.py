@@ -105,6 +105,9 @@ class Settings(BaseSettings):
     )
     log_format: Literal["json", "console"] = Field("console", description="A JSON object or a readable line an event")
 
+    default_deadline_ms: float = Field(
+        30_000.0, gt=0, description="Deadline of a call that brings none, in milliseconds; inf turns it off"
+    )
     slow_call_ms: float = Field(1000.0, gt=0, description="A call that takes longer is logged as slow, in milliseconds")
     list_change_sample: float = Field(
         0.01,

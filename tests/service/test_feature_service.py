@@ -1,14 +1,16 @@
 """The catalogue over gRPC."""
 
 import base64
+from pathlib import Path
 from typing import Any
 
 import grpc
 import pytest
-from tests.serving import Running, failure
+from tests.serving import Running, failure, serving, settings_for
 
 from steersman.v1.feature_service_pb2 import Feature, GetFeatureRequest, ListConceptsRequest, ListFeaturesRequest
 from steersman_service.bundle import Bundle
+from steersman_service.listing import list_concepts, list_features
 
 
 def pages(server: Running, **query: Any) -> list[Feature]:
@@ -84,3 +86,44 @@ def test_concepts(server: Running, bundle: Bundle) -> None:
     assert (horror.name, horror.attribute, horror.value) == ("genres:Horror", "genres", "Horror")
     assert horror.terms
     assert horror.HasField("effect")
+
+
+@pytest.mark.parametrize("size", [0, 1, 3, 1000])
+def test_pages_give_every_concept_once_in_order(server: Running, bundle: Bundle, size: int) -> None:
+    names: list[str] = []
+    request = ListConceptsRequest(page_size=size)
+    while True:
+        page = server.feature.ListConcepts(request)
+        names += [concept.name for concept in page.concepts]
+        assert (page.total_size, page.bundle_version) == (len(bundle.concepts), bundle.version)
+        assert len(page.concepts) == size or not page.next_page_token
+        request.page_token = page.next_page_token
+        if not request.page_token:
+            break
+    assert names == bundle.concepts["name"].to_pylist()
+
+
+def test_a_token_of_concepts_holds_for_its_own_query(server: Running) -> None:
+    of_concepts = server.feature.ListConcepts(ListConceptsRequest(page_size=1)).next_page_token
+    of_features = server.feature.ListFeatures(ListFeaturesRequest(page_size=1)).next_page_token
+    for request in (
+        ListConceptsRequest(page_token=of_concepts, text="a"),
+        *(ListConceptsRequest(page_token=bad) for bad in ("x", "ü", of_concepts[:-4], of_features, "9" * 9999)),
+    ):
+        assert failure(server.feature.ListConcepts, request).fields.keys() == {"page_token"}
+    assert failure(server.feature.ListFeatures, ListFeaturesRequest(page_token=of_concepts)).fields.keys() == {
+        "page_token"
+    }
+    assert failure(server.feature.ListConcepts, ListConceptsRequest(page_size=1001)).fields.keys() == {"page_size"}
+
+
+def test_pages_end_where_a_message_would_be_too_large(bundle_dir: Path, tmp_path: Path, bundle: Bundle) -> None:
+    with serving(settings_for(tmp_path, bundle_dir, max_message_bytes=1024)) as server:
+        first = server.feature.ListConcepts(ListConceptsRequest())
+        assert first.next_page_token
+        concepts = list_concepts(server.feature, 10)
+        assert [concept.name for concept in concepts.concepts] == bundle.concepts["name"].to_pylist()
+        assert not concepts.next_page_token
+        features = list_features(server.feature, 1000, 10)
+        assert [feature.id for feature in features.features] == list(range(bundle.manifest.shape.features))
+        assert len(list_features(server.feature, 7, 10).features) == 7

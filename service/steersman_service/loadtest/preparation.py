@@ -9,19 +9,19 @@ from itertools import islice
 import grpc
 
 from steersman.v1.control_pb2 import OPERATION_ADD, Control
-from steersman.v1.feature_service_pb2 import Concept, Feature, ListConceptsRequest, ListFeaturesRequest
+from steersman.v1.feature_service_pb2 import Concept, Feature
 from steersman.v1.feature_service_pb2_grpc import FeatureServiceStub
 from steersman.v1.model_service_pb2 import GetModelInfoRequest, GetModelInfoResponse
 from steersman.v1.model_service_pb2_grpc import ModelServiceStub
 from steersman.v1.recommendation_service_pb2 import RecommendRequest, RecommendResponse
 from steersman.v1.recommendation_service_pb2_grpc import RecommendationServiceStub
 from steersman_service.errors import LoadTestError
+from steersman_service.listing import list_concepts, list_features
 from steersman_service.loadtest.canaries import MARGIN, Canary, ranked
 from steersman_service.loadtest.histories import Histories, make_up_histories
 from steersman_service.loadtest.mix import Mix
 from steersman_service.loadtest.scenario import FEATURE_STRENGTHS, Scenario, Value
 
-PAGE = 1000
 MAX_FEATURES = 10_000
 MAX_VALUES = 20
 MAX_POPULAR = 100
@@ -45,20 +45,11 @@ class Server:
         return self._models.GetModelInfo(GetModelInfoRequest(), timeout=self._timeout)
 
     def concepts(self) -> list[Concept]:
-        return list(self._catalogue.ListConcepts(ListConceptsRequest(), timeout=self._timeout).concepts)
+        return list(list_concepts(self._catalogue, self._timeout).concepts)
 
     def features(self) -> list[Feature]:
         """MAX_FEATURES at most."""
-        found: list[Feature] = []
-        token = ""
-        while len(found) < MAX_FEATURES:
-            request = ListFeaturesRequest(page_size=PAGE, page_token=token)
-            page = self._catalogue.ListFeatures(request, timeout=self._timeout)
-            found.extend(page.features)
-            token = page.next_page_token
-            if not token:
-                break
-        return found
+        return list(list_features(self._catalogue, MAX_FEATURES, self._timeout).features)
 
     def recommend(self, request: RecommendRequest) -> RecommendResponse:
         return self._recommendations.Recommend(request, timeout=self._timeout)

@@ -119,15 +119,23 @@ class GetFeatureResponse(_message.Message):
     def __init__(self, feature: _Optional[_Union[Feature, _Mapping]] = ..., bundle_version: _Optional[str] = ...) -> None: ...
 
 class ListConceptsRequest(_message.Message):
-    __slots__ = ("text",)
+    __slots__ = ("text", "page_size", "page_token")
     TEXT_FIELD_NUMBER: _ClassVar[int]
+    PAGE_SIZE_FIELD_NUMBER: _ClassVar[int]
+    PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
     text: str
-    def __init__(self, text: _Optional[str] = ...) -> None: ...
+    page_size: int
+    page_token: str
+    def __init__(self, text: _Optional[str] = ..., page_size: _Optional[int] = ..., page_token: _Optional[str] = ...) -> None: ...
 
 class ListConceptsResponse(_message.Message):
-    __slots__ = ("concepts", "bundle_version")
+    __slots__ = ("concepts", "bundle_version", "next_page_token", "total_size")
     CONCEPTS_FIELD_NUMBER: _ClassVar[int]
     BUNDLE_VERSION_FIELD_NUMBER: _ClassVar[int]
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    TOTAL_SIZE_FIELD_NUMBER: _ClassVar[int]
     concepts: _containers.RepeatedCompositeFieldContainer[Concept]
     bundle_version: str
-    def __init__(self, concepts: _Optional[_Iterable[_Union[Concept, _Mapping]]] = ..., bundle_version: _Optional[str] = ...) -> None: ...
+    next_page_token: str
+    total_size: int
+    def __init__(self, concepts: _Optional[_Iterable[_Union[Concept, _Mapping]]] = ..., bundle_version: _Optional[str] = ..., next_page_token: _Optional[str] = ..., total_size: _Optional[int] = ...) -> None: ...

@@ -71,7 +71,8 @@ class FeatureServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ListConcepts(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Concepts in the order of the bundle, a page at a time.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')

@@ -38,6 +38,7 @@ class FeatureServiceStub:
     GetFeature: _grpc.UnaryUnaryMultiCallable[_feature_service_pb2.GetFeatureRequest, _feature_service_pb2.GetFeatureResponse]
     """NOT_FOUND if there is no such feature. FAILED_PRECONDITION if bundle_version is another one."""
     ListConcepts: _grpc.UnaryUnaryMultiCallable[_feature_service_pb2.ListConceptsRequest, _feature_service_pb2.ListConceptsResponse]
+    """Concepts in the order of the bundle, a page at a time."""
 
 @_typing.type_check_only
 class FeatureServiceAsyncStub(FeatureServiceStub):
@@ -49,6 +50,7 @@ class FeatureServiceAsyncStub(FeatureServiceStub):
     GetFeature: _aio.UnaryUnaryMultiCallable[_feature_service_pb2.GetFeatureRequest, _feature_service_pb2.GetFeatureResponse]  # type: ignore[assignment]
     """NOT_FOUND if there is no such feature. FAILED_PRECONDITION if bundle_version is another one."""
     ListConcepts: _aio.UnaryUnaryMultiCallable[_feature_service_pb2.ListConceptsRequest, _feature_service_pb2.ListConceptsResponse]  # type: ignore[assignment]
+    """Concepts in the order of the bundle, a page at a time."""
 
 class FeatureServiceServicer(metaclass=_abc_1.ABCMeta):
     """The catalogue: what can be steered, what it means, and what it does."""
@@ -74,6 +76,7 @@ class FeatureServiceServicer(metaclass=_abc_1.ABCMeta):
         self,
         request: _feature_service_pb2.ListConceptsRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_feature_service_pb2.ListConceptsResponse, _abc.Awaitable[_feature_service_pb2.ListConceptsResponse]]: ...
+    ) -> _typing.Union[_feature_service_pb2.ListConceptsResponse, _abc.Awaitable[_feature_service_pb2.ListConceptsResponse]]:
+        """Concepts in the order of the bundle, a page at a time."""
 
 def add_FeatureServiceServicer_to_server(servicer: FeatureServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -26,7 +26,7 @@ from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb
 from steersman.v1 import control_pb2 as steersman_dot_v1_dot_control__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"steersman/v1/session_service.proto\x12\x0csteersman.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1asteersman/v1/control.proto\"*\n\x05\x45vent\x12\x10\n\x08\x65vent_id\x18\x01 \x01(\t\x12\x0f\n\x07item_id\x18\x02 \x01(\t\"\xb0\x01\n\x07Session\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x04\x12\x14\n\x0ctotal_events\x18\x03 \x01(\x04\x12\x10\n\x08item_ids\x18\x04 \x03(\t\x12\'\n\x08\x63ontrols\x18\x05 \x03(\x0b\x32\x15.steersman.v1.Control\x12/\n\x0ctime_to_live\x18\x06 \x01(\x0b\x32\x19.google.protobuf.Duration\"N\n\x13\x41ppendEventsRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12#\n\x06\x65vents\x18\x02 \x03(\x0b\x32\x13.steersman.v1.Event\"k\n\x14\x41ppendEventsResponse\x12\x10\n\x08\x61ppended\x18\x01 \x01(\r\x12\x12\n\nduplicates\x18\x02 \x01(\r\x12\x17\n\x0fsession_version\x18\x03 \x01(\x04\x12\x14\n\x0ctotal_events\x18\x04 \x01(\x04\"\'\n\x11GetSessionRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\"<\n\x12GetSessionResponse\x12&\n\x07session\x18\x01 \x01(\x0b\x32\x15.steersman.v1.Session\"Q\n\x12SetControlsRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\'\n\x08\x63ontrols\x18\x02 \x03(\x0b\x32\x15.steersman.v1.Control\".\n\x13SetControlsResponse\x12\x17\n\x0fsession_version\x18\x01 \x01(\x04\"*\n\x14\x44\x65leteSessionRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\"(\n\x15\x44\x65leteSessionResponse\x12\x0f\n\x07\x65xisted\x18\x01 \x01(\x08\x32\xe6\x02\n\x0eSessionService\x12U\n\x0c\x41ppendEvents\x12!.steersman.v1.AppendEventsRequest\x1a\".steersman.v1.AppendEventsResponse\x12O\n\nGetSession\x12\x1f.steersman.v1.GetSessionRequest\x1a .steersman.v1.GetSessionResponse\x12R\n\x0bSetControls\x12 .steersman.v1.SetControlsRequest\x1a!.steersman.v1.SetControlsResponse\x12X\n\rDeleteSession\x12\".steersman.v1.DeleteSessionRequest\x1a#.steersman.v1.DeleteSessionResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"steersman/v1/session_service.proto\x12\x0csteersman.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1asteersman/v1/control.proto\"*\n\x05\x45vent\x12\x10\n\x08\x65vent_id\x18\x01 \x01(\t\x12\x0f\n\x07item_id\x18\x02 \x01(\t\"\xb0\x01\n\x07Session\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x04\x12\x14\n\x0ctotal_events\x18\x03 \x01(\x04\x12\x10\n\x08item_ids\x18\x04 \x03(\t\x12\'\n\x08\x63ontrols\x18\x05 \x03(\x0b\x32\x15.steersman.v1.Control\x12/\n\x0ctime_to_live\x18\x06 \x01(\x0b\x32\x19.google.protobuf.Duration\"N\n\x13\x41ppendEventsRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12#\n\x06\x65vents\x18\x02 \x03(\x0b\x32\x13.steersman.v1.Event\"k\n\x14\x41ppendEventsResponse\x12\x10\n\x08\x61ppended\x18\x01 \x01(\r\x12\x12\n\nduplicates\x18\x02 \x01(\r\x12\x17\n\x0fsession_version\x18\x03 \x01(\x04\x12\x14\n\x0ctotal_events\x18\x04 \x01(\x04\"=\n\x11GetSessionRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x14\n\x0cmax_item_ids\x18\x02 \x01(\r\"<\n\x12GetSessionResponse\x12&\n\x07session\x18\x01 \x01(\x0b\x32\x15.steersman.v1.Session\"Q\n\x12SetControlsRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\'\n\x08\x63ontrols\x18\x02 \x03(\x0b\x32\x15.steersman.v1.Control\".\n\x13SetControlsResponse\x12\x17\n\x0fsession_version\x18\x01 \x01(\x04\"*\n\x14\x44\x65leteSessionRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\"(\n\x15\x44\x65leteSessionResponse\x12\x0f\n\x07\x65xisted\x18\x01 \x01(\x08\x32\xe6\x02\n\x0eSessionService\x12U\n\x0c\x41ppendEvents\x12!.steersman.v1.AppendEventsRequest\x1a\".steersman.v1.AppendEventsResponse\x12O\n\nGetSession\x12\x1f.steersman.v1.GetSessionRequest\x1a .steersman.v1.GetSessionResponse\x12R\n\x0bSetControls\x12 .steersman.v1.SetControlsRequest\x1a!.steersman.v1.SetControlsResponse\x12X\n\rDeleteSession\x12\".steersman.v1.DeleteSessionRequest\x1a#.steersman.v1.DeleteSessionResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -42,17 +42,17 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_APPENDEVENTSRESPONSE']._serialized_start=415
   _globals['_APPENDEVENTSRESPONSE']._serialized_end=522
   _globals['_GETSESSIONREQUEST']._serialized_start=524
-  _globals['_GETSESSIONREQUEST']._serialized_end=563
-  _globals['_GETSESSIONRESPONSE']._serialized_start=565
-  _globals['_GETSESSIONRESPONSE']._serialized_end=625
-  _globals['_SETCONTROLSREQUEST']._serialized_start=627
-  _globals['_SETCONTROLSREQUEST']._serialized_end=708
-  _globals['_SETCONTROLSRESPONSE']._serialized_start=710
-  _globals['_SETCONTROLSRESPONSE']._serialized_end=756
-  _globals['_DELETESESSIONREQUEST']._serialized_start=758
-  _globals['_DELETESESSIONREQUEST']._serialized_end=800
-  _globals['_DELETESESSIONRESPONSE']._serialized_start=802
-  _globals['_DELETESESSIONRESPONSE']._serialized_end=842
-  _globals['_SESSIONSERVICE']._serialized_start=845
-  _globals['_SESSIONSERVICE']._serialized_end=1203
+  _globals['_GETSESSIONREQUEST']._serialized_end=585
+  _globals['_GETSESSIONRESPONSE']._serialized_start=587
+  _globals['_GETSESSIONRESPONSE']._serialized_end=647
+  _globals['_SETCONTROLSREQUEST']._serialized_start=649
+  _globals['_SETCONTROLSREQUEST']._serialized_end=730
+  _globals['_SETCONTROLSRESPONSE']._serialized_start=732
+  _globals['_SETCONTROLSRESPONSE']._serialized_end=778
+  _globals['_DELETESESSIONREQUEST']._serialized_start=780
+  _globals['_DELETESESSIONREQUEST']._serialized_end=822
+  _globals['_DELETESESSIONRESPONSE']._serialized_start=824
+  _globals['_DELETESESSIONRESPONSE']._serialized_end=864
+  _globals['_SESSIONSERVICE']._serialized_start=867
+  _globals['_SESSIONSERVICE']._serialized_end=1225
 # @@protoc_insertion_point(module_scope)

@@ -55,10 +55,12 @@ class AppendEventsResponse(_message.Message):
     def __init__(self, appended: _Optional[int] = ..., duplicates: _Optional[int] = ..., session_version: _Optional[int] = ..., total_events: _Optional[int] = ...) -> None: ...
 
 class GetSessionRequest(_message.Message):
-    __slots__ = ("session_id",)
+    __slots__ = ("session_id", "max_item_ids")
     SESSION_ID_FIELD_NUMBER: _ClassVar[int]
+    MAX_ITEM_IDS_FIELD_NUMBER: _ClassVar[int]
     session_id: str
-    def __init__(self, session_id: _Optional[str] = ...) -> None: ...
+    max_item_ids: int
+    def __init__(self, session_id: _Optional[str] = ..., max_item_ids: _Optional[int] = ...) -> None: ...
 
 class GetSessionResponse(_message.Message):
     __slots__ = ("session",)

@@ -1,0 +1,64 @@
+"""Pages of a list: each fits into a message, and ends with a token for the next one."""
+
+import base64
+import binascii
+import hashlib
+from collections.abc import Sequence
+from typing import Generic, NamedTuple, TypeVar
+
+from google.protobuf.message import Message
+
+from steersman_service.errors import InvalidRequest, Violation
+
+MAX_PAGE_SIZE = 1000
+# What gRPC's clients take, unless told otherwise.
+CLIENTS_BYTES = 4 << 20
+# Of the fields beside the list, and of an element beside its own bytes: a tag and its length.
+REST_BYTES, ELEMENT_BYTES = 512, 6
+
+Listed = TypeVar("Listed", bound=Message)
+
+
+class Page(NamedTuple, Generic[Listed]):
+    listed: Sequence[Listed]
+    next_token: str
+    """Empty on the last page."""
+
+
+def page_of(found: Sequence[Listed], size: int, token: str, query: str, max_message_bytes: int) -> Page[Listed]:
+    """At most `size` of what `query` has found, from where `token` says. One at least, however large.
+
+    Raises InvalidRequest for a token that is not one of this query.
+    """
+    start = _read_token(token, query)
+    wanted = found[start : start + size]
+    listed = wanted[: max(1, _fitting(wanted, min(max_message_bytes, CLIENTS_BYTES) - REST_BYTES))]
+    end = start + len(listed)
+    return Page(listed, _token(end, query) if end < len(found) else "")
+
+
+def _fitting(wanted: Sequence[Message], room_bytes: int) -> int:
+    for count, message in enumerate(wanted):
+        room_bytes -= message.ByteSize() + ELEMENT_BYTES
+        if room_bytes < 0:
+            return count
+    return len(wanted)
+
+
+def _token(start: int, query: str) -> str:
+    digest = hashlib.sha256(query.encode()).hexdigest()[:16]
+    return base64.urlsafe_b64encode(f"{start}:{digest}".encode()).decode()
+
+
+def _read_token(token: str, query: str) -> int:
+    """Where the page starts. A token holds for the bundle and the query that it was given for."""
+    if not token:
+        return 0
+    try:
+        start = int(base64.urlsafe_b64decode(token.encode()).partition(b":")[0])
+    except (binascii.Error, ValueError):
+        start = -1
+    if start < 0 or token != _token(start, query):
+        why = "belongs to another query or another bundle: start again without it"
+        raise InvalidRequest([Violation("page_token", why)])
+    return start
