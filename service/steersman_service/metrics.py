@@ -26,6 +26,7 @@ from steersman.v1.recommendation_service_pb2 import DEGRADATION_UNSPECIFIED, Deg
 from steersman_service.bundle import GRAPHS, STEER
 from steersman_service.errors import RequestError, StartupError
 from steersman_service.process_metrics import Processes
+from steersman_service.store_reasons import REASONS
 
 CallType = Literal["unary", "server_stream", "bidi_stream"]
 Metric = TypeVar("Metric", Counter, Gauge, Histogram)
@@ -37,7 +38,7 @@ SECONDS = (
 TENTHS = tuple(tenths / 10 for tenths in range(11))
 BATCH_SIZES = (1, 2, 4, 8, 16, 32, 64, 128)
 METHOD = ("grpc_type", "grpc_service", "grpc_method")
-REDIS_OPERATIONS = ("append", "get", "visit", "keep_state", "set_controls", "delete", "ping")
+REDIS_OPERATIONS = ("append", "get", "visit", "keep_state", "set_controls", "delete", "probe")
 
 
 class CallMetrics:
@@ -127,8 +128,10 @@ class Metrics:
     def redis(self, operation: str, seconds: float) -> None:
         self._redis[operation].observe(seconds)
 
-    def redis_failed(self, operation: str) -> None:
+    def redis_failed(self, operation: str, reason: str) -> None:
+        """`reason` is one of REASONS."""
         self._redis_errors[operation].inc()
+        self._redis_reasons[reason].inc()
 
     def redis_up(self, up: bool) -> None:
         self._redis_up.set(up)
@@ -294,10 +297,17 @@ class Metrics:
         )
         self._redis = {operation: redis.labels(operation) for operation in REDIS_OPERATIONS}
         self._redis_errors = {operation: errors.labels(operation) for operation in REDIS_OPERATIONS}
+        reasons = self._made(
+            Counter,
+            "steersman_redis_failures_total",
+            "Operations that the session store did not do, by the reason; a probe that fails is one.",
+            ("reason",),
+        )
+        self._redis_reasons = {reason: reasons.labels(reason.lower()) for reason in REASONS}
         self._redis_up = self._made(
             Gauge,
             "steersman_redis_up",
-            "1 if the session store answered the last ping (one a second), 0 if not; NaN before the first.",
+            "1 if sessions could be read and changed when that was last tried (once a second), 0 if not; NaN before the first time.",
         )
         # Not 0: a bundle that takes long to load must not look like a store that is down.
         self._redis_up.set(float("nan"))

@@ -101,10 +101,14 @@ class RedisCourier:
 
 
 async def _pipeline(connection: AbstractConnection, script: tuple[str, str], runs: Sequence[_Run]) -> list[Any]:
-    # Whatever is raised here, a cancellation too, closes the connection: no reply is left behind in it.
     commands = [pack_command((*script, *run.command)) for run in runs]  # type: ignore[arg-type]  # its stub takes one part
-    await connection.send_packed_command(commands)
-    return [await _reply(connection) for _ in runs]
+    try:
+        await connection.send_packed_command(commands)
+        return [await _reply(connection) for _ in runs]
+    except BaseException:
+        # No reply is left behind in it; nor is one that could not select its database used again, as it would use another one.
+        await connection.disconnect(nowait=True)
+        raise
 
 
 async def _reply(connection: AbstractConnection) -> Any:

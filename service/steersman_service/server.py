@@ -331,18 +331,12 @@ async def _watched(
     closing = asyncio.Event()
 
     async def watch() -> None:
-        answered = True
         while not closing.is_set():
-            alive = await store.ping()
-            metrics.redis_up(alive)
-            status = HealthCheckResponse.SERVING if alive else HealthCheckResponse.NOT_SERVING
+            usable = await store.usable()
+            metrics.redis_up(usable)
+            status = HealthCheckResponse.SERVING if usable else HealthCheckResponse.NOT_SERVING
             await health.set(SESSION_SERVICE, status)
-            if alive and not answered:
-                log.info("the session store answers again")
-            elif answered and not alive:
-                log.warning("the session store does not answer")
-            answered = alive
-            if not alive:
+            if not usable:
                 await _revive(valkey)
             with suppress(TimeoutError):
                 await asyncio.wait_for(closing.wait(), STORE_CHECK_SECONDS)

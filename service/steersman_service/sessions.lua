@@ -120,4 +120,25 @@ function operations.delete()
   return redis.call('DEL', unpack(KEYS))
 end
 
+-- Fails as any operation on a session would. It makes one, where there is none, with all that other operations call; from then on its write
+-- changes nothing, so that nothing has to be synced or replicated for it, and is refused wherever one that does would be.
+function operations.probe()
+  read()
+  if redis.call('EXISTS', ids) == 0 then
+    redis.call('DEL', unpack(KEYS))
+    redis.call('HSET', meta, 'version', 1, 'total', 1)
+    redis.call('HGET', meta, 'total')
+    redis.call('RPUSH', items, 'probe')
+    redis.call('LTRIM', items, -1, -1)
+    redis.call('RPUSH', controls, 'probe')
+    redis.call('ZREMRANGEBYRANK', ids, 0, -1)
+    touch()
+    redis.call('ZADD', ids, 'NX', 1, 'probe')
+    touch()
+  end
+  redis.call('LRANGE', items, 0, -1)
+  redis.call('ZADD', ids, 'NX', 1, 'probe')
+  return 1
+end
+
 return operations[ARGV[1]]()

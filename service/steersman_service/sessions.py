@@ -19,11 +19,15 @@ from redis.exceptions import RedisError
 from steersman_service.errors import StoreUnavailable
 from steersman_service.metrics import Metrics
 from steersman_service.redis_courier import RedisCourier
+from steersman_service.redis_reason import reason_of
+from steersman_service.store_reasons import StoreLog
 
 # Ids are remembered for this many times the events that are kept, so that an append repeated after its events were
 # trimmed away still counts once. A client repeats within seconds; a session's memory has to be bounded all the same.
 REMEMBERED_IDS_PER_EVENT = 2
 NOTHING_KNOWN = b""
+# No session has such an id. Several, so that they do not all lie in the slots that one node of a cluster has.
+PROBED_IDS = tuple(f"/probe/{number}" for number in range(8))
 
 
 class SessionState(NamedTuple):
@@ -95,11 +99,11 @@ class SessionStore:
     ) -> None:
         self._client = client
         self._metrics = metrics
+        self._log = StoreLog()
         script = files(__package__).joinpath("sessions.lua").read_text("utf-8")
         self._courier = RedisCourier(client.connection_pool, script, timeout_seconds)
         self._max_events = max_events
         self._ttl_seconds = ttl_seconds
-        self._timeout_seconds = timeout_seconds
         # No two changes of any session have the same mark, whichever process makes them.
         self._process = os.urandom(9)
         self._changes = itertools.count()
@@ -180,12 +184,16 @@ class SessionStore:
             self._metrics.session_deleted()
         return existed
 
-    async def ping(self) -> bool:
-        """Whether the store answers in time."""
+    async def usable(self) -> bool:
+        """Whether sessions can be read and changed now. The log has why not."""
+        probes = (self._courier.run(*self._command("probe", session_id)) for session_id in PROBED_IDS)
         try:
-            return bool(await self._timed("ping", self._ping()))
-        except StoreUnavailable:
+            await self._timed("probe", asyncio.gather(*probes))
+        except StoreUnavailable as error:
+            self._log.probed(reason_of(error.__cause__ or error))
             return False
+        self._log.probed("")
+        return True
 
     async def close(self) -> None:
         """Waits for the calls under way (they are bounded in time), then closes the connections."""
@@ -206,20 +214,21 @@ class SessionStore:
             self._metrics.session_created()
 
     async def _run(self, operation: str, session_id: str, *arguments: str | int | bytes) -> Any:
-        keys = [f"steersman:{{{session_id}}}:{part}" for part in ("meta", "items", "ids", "controls")]
-        ttl_ms = round(self._ttl_seconds * 1000)
-        return await self._timed(operation, self._courier.run(keys, [operation, ttl_ms, *arguments]))
+        return await self._timed(operation, self._courier.run(*self._command(operation, session_id, *arguments)))
 
-    async def _ping(self) -> Any:
-        async with asyncio.timeout(self._timeout_seconds):
-            return await self._client.ping()
+    def _command(self, operation: str, session_id: str, *arguments: str | int | bytes) -> tuple[list[str], list[Any]]:
+        """Keys and arguments of the script."""
+        keys = [f"steersman:{{{session_id}}}:{part}" for part in ("meta", "items", "ids", "controls")]
+        return keys, [operation, round(self._ttl_seconds * 1000), *arguments]
 
     async def _timed(self, operation: str, call: Awaitable[Any]) -> Any:
         start = time.perf_counter()
         try:
             return await call
         except (RedisError, OSError) as error:  # TimeoutError is an OSError
-            self._metrics.redis_failed(operation)
-            raise StoreUnavailable("the session store does not answer") from error
+            reason = reason_of(error)
+            self._metrics.redis_failed(operation, reason)
+            self._log.failed(reason)
+            raise StoreUnavailable from error
         finally:
             self._metrics.redis(operation, time.perf_counter() - start)

@@ -10,6 +10,7 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from steersman_service.errors import StartupError
+from steersman_service.redis_url import check_redis_url
 
 PREFIX = "STEERSMAN_"
 GPU_FILES = "/dev/nvidia[0-9]*"
@@ -129,6 +130,13 @@ class Settings(BaseSettings):
     def _in_brackets(cls, host: str) -> str:
         """An address of IPv6 as gRPC wants it: [::1]."""
         return f"[{host}]" if ":" in host and not host.startswith("[") else host
+
+    @field_validator("redis_url")
+    @classmethod
+    def _understood(cls, url: str | None) -> str | None:
+        if url is not None:
+            check_redis_url(url)
+        return url
 
     @property
     def bundle_folder(self) -> Path:

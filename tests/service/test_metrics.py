@@ -125,7 +125,7 @@ def moves(server: Running) -> Iterator[dict[str, float]]:
     before = scrape(server)
     yield moved
     for series, value in scrape(server).items():
-        own = series.startswith(BACKGROUND) or 'operation="ping"' in series
+        own = series.startswith(BACKGROUND) or 'operation="probe"' in series
         if value != before.get(series, 0.0) and not own and not series.partition("{")[0].endswith(DERIVED):
             moved[series] = value - before.get(series, 0.0)
 
@@ -165,12 +165,12 @@ def test_every_series_that_can_be_known_stands_at_zero_from_the_start(bundle_dir
         for series, value in samples.items()
         if series.startswith(("grpc_", "steersman_")) and series.partition("{")[0].endswith(("_total", "_count"))
     }
-    assert {value for series, value in counted.items() if "ping" not in series} == {0.0}
+    assert {value for series, value in counted.items() if "probe" not in series} == {0.0}
     for service in (f"steersman.v1.{name}" for name in SERVICES):
         for method in descriptor_pool.Default().FindServiceByName(service).methods:
             for code in ("OK", "Canceled", "InvalidArgument", "ResourceExhausted", "Internal"):
                 assert call(f"{service}/{method.name}", code).keys() <= counted.keys()
-    for operation in ("append", "get", "set_controls", "delete", "ping"):
+    for operation in ("append", "get", "set_controls", "delete", "probe"):
         assert redis(operation).keys() <= counted.keys()
         assert _series("steersman_redis_errors_total", operation=operation) in counted
     for reason in (
@@ -467,7 +467,7 @@ def test_a_store_that_stops_and_comes_back(bundle_dir: Path, tmp_path: Path, ses
             store.stop()
             while scrape(server)["steersman_redis_up"]:
                 pass
-            assert scrape(server)[_series("steersman_redis_errors_total", operation="ping")] >= 1.0
+            assert scrape(server)[_series("steersman_redis_errors_total", operation="probe")] >= 1.0
             assert scrape(server)["steersman_ready"] == 1.0
             with moves(server) as moved:
                 server.recommendation.Recommend(RecommendRequest(session_id=session_id, fallback_history=History()))

@@ -224,8 +224,8 @@ async def test_a_store_that_hangs_is_unavailable_in_time(valkey: EmbeddedValkey)
         async with asyncio.timeout(60):  # the store's own limit ends it long before
             with pytest.raises(StoreUnavailable):
                 await store.get("hang")
-            assert not await store.ping()
-    assert await store.ping()
+            assert not await store.usable()
+    assert await store.usable()
     assert await store.get("hang")
     await store.close()
 
@@ -257,7 +257,7 @@ async def test_a_store_that_is_down_is_unavailable_and_comes_back_with_everythin
     for call in (store.get("0"), store.append("0", events(3)), store.set_controls("0", []), store.delete("0")):
         with pytest.raises(StoreUnavailable):
             await call
-    assert not await store.ping()
+    assert not await store.usable()
     server = EmbeddedValkey.start(tmp_path)
     try:
         states = await asyncio.gather(*(store.get(f"{n}") for n in range(20)))
