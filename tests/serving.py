@@ -47,7 +47,7 @@ class Failure(NamedTuple):
 
 
 def settings_for(data: Path, bundle: Path, **changes: Any) -> Settings:
-    """Free ports, nothing outside of `data`, and no further process."""
+    """Free ports, nothing outside of `data`, no further process, and all the time that a busy machine takes."""
     return Settings(
         **{
             "port": 0,
@@ -56,6 +56,7 @@ def settings_for(data: Path, bundle: Path, **changes: Any) -> Settings:
             "bundle": bundle,
             "inference_threads": 1,
             "engine": "thread",
+            "stall_seconds": float("inf"),
             **changes,
         }
     )

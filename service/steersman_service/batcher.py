@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import NamedTuple, Protocol, cast
 
 from steersman_service.engine import Answer, Work
-from steersman_service.errors import DeadlinePassed, DeadlineTooNear, Draining, QueueFull
+from steersman_service.errors import DeadlinePassed, DeadlineTooNear, Draining, EngineLost, QueueFull
 from steersman_service.fair_queue import FairQueue
 from steersman_service.pace import NOTHING, Load, Pace
 
@@ -109,7 +109,9 @@ class Batcher:
         self._waiting: FairQueue[_Job] = FairQueue()
         self._spare: _Job | None = None
         self._pace = Pace()
-        self._closing = self._waking = False
+        self._closing = self._waking = self._abandoned = False
+        self._ended = 0
+        """Batches that have been computed."""
         self._under_way: list[_Batch] = []
         """What the engine was given, the one that it computes first."""
         self._done_at = 0.0
@@ -133,6 +135,8 @@ class Batcher:
         expected to take longer than `timeout_seconds`, Draining after `close`, and DeadlinePassed if `timeout_seconds`
         were over before the request's batch began. A cancelled caller leaves the queue at once.
         """
+        if self._abandoned:
+            raise EngineLost
         if self._closing:
             raise Draining("the server is shutting down", retry_seconds=1.0)
         now, load = time.monotonic(), Load(1, self._engine.positions(work))
@@ -181,7 +185,7 @@ class Batcher:
         with self._changed:
             self._closing = True
             self._changed.notify()
-        if self._worker:
+        if self._worker and not self._abandoned:
             await asyncio.to_thread(self._worker.join)
         while self._waiting or (self._sending and self._is_waited_for()):
             self._send()
@@ -189,6 +193,29 @@ class Batcher:
                 await asyncio.wait(self._sending, return_when=asyncio.FIRST_COMPLETED)
         # What the worker said last is heard of before this returns.
         await asyncio.sleep(0)
+
+    @property
+    def progress(self) -> int | None:
+        """Another number whenever a batch was computed. None: there is nothing to compute."""
+        return self._ended if self._under_way else None
+
+    @property
+    def thread(self) -> int | None:
+        """Which computes here."""
+        return self._worker.ident if self._worker else None
+
+    def abandon(self) -> None:
+        """The engine stands still: what it was given, and what waits, fails with EngineLost. From the event loop's thread."""
+        with self._changed:
+            self._abandoned = self._closing = True
+            lost = [job for batch in self._under_way for job in batch.jobs]
+            while self._waiting:
+                lost.append(job := self._waiting.next())
+                self._waiting.drop(job)
+            if self._spare:
+                lost.append(self._spare)
+                self._spare = None
+        _set(lost, EngineLost())
 
     def _is_waited_for(self) -> bool:
         """Whether anybody waits for what the engine was given."""
@@ -276,6 +303,7 @@ class Batcher:
 
     def _end(self, batch: _Batch, now: float) -> None:
         self._under_way.remove(batch)
+        self._ended += 1
         if self._under_way:
             self._start(self._under_way[0], now)
         self._done_at = now + sum(self._pace.seconds(other.load) for other in self._under_way)

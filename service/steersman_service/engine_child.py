@@ -16,7 +16,7 @@ import structlog
 
 from steersman_service.engine import Answer, Engine, Work
 from steersman_service.engine_loading import load_engine
-from steersman_service.engine_process import METRICS
+from steersman_service.engine_process import BEAT, METRICS
 from steersman_service.engine_wire import Cache, Loaded, Outcome, Peer, Refused, Reply, Request, packed, receive
 from steersman_service.errors import StartupError
 from steersman_service.logs import configure_logs
@@ -119,6 +119,8 @@ class Desk:
             raise EOFError
         if command == METRICS:
             self._peers[self._control.fileno()].write(families(self._metrics.registry))
+        if command == BEAT:
+            self._peers[self._control.fileno()].write(None)
         for file in files:
             backend, version = self._engine.backend, self._engine.bundle.version
             self._write(self._enter(socket.socket(fileno=file)), Loaded(backend.name, backend.device, version))

@@ -3,6 +3,7 @@
 Only processes of one server hold ends of these connections: what is pickled here must never be read from anywhere else.
 """
 
+import asyncio
 import pickle
 import socket
 import struct
@@ -156,6 +157,23 @@ def receive(connection: socket.socket) -> Any:
     """Waits for it. Raises OSError or EOFError if the other side is gone."""
     (length,) = LENGTH.unpack(_exactly(connection, LENGTH.size))
     return pickle.loads(_exactly(connection, length))
+
+
+async def received(connection: socket.socket) -> Any:
+    """The same of a connection that does not block."""
+    loop = asyncio.get_running_loop()
+
+    async def exactly(count: int) -> bytes:
+        data = b""
+        while len(data) < count:
+            more = await loop.sock_recv(connection, count - len(data))
+            if not more:
+                raise EOFError
+            data += more
+        return data
+
+    (length,) = LENGTH.unpack(await exactly(LENGTH.size))
+    return pickle.loads(await exactly(length))
 
 
 def _exactly(connection: socket.socket, count: int) -> bytes:

@@ -148,7 +148,7 @@ class Draining(RequestError):
 
 
 class EngineLost(RequestError):
-    """The engine's process is gone. Nothing of the request was kept, and the server ends."""
+    """The engine is gone, or stands still. Nothing of the request was kept, and the server ends."""
 
     status = grpc.StatusCode.UNAVAILABLE
     reason = "ENGINE_LOST"

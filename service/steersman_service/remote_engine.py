@@ -94,11 +94,19 @@ class RemoteEngine(asyncio.Protocol):
             self._asked.popleft().set_result(outcome)
 
     def connection_lost(self, error: Exception | None) -> None:
+        self._lose()
+
+    def abandon(self) -> None:
+        """It stands still, and shall not be waited for."""
+        self._lose()
+        self._transport.abort()
+
+    def _lose(self) -> None:
         self._gone = True
         if not self._closed:
             self._lost.set()
-        for asked in self._asked:
-            asked.set_exception(EngineLost())
+        while self._asked:
+            self._asked.popleft().set_exception(EngineLost())
 
     def _learn(self, outcome: Outcome) -> None:
         self.states, self.key_values = outcome.states, outcome.key_values

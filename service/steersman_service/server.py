@@ -43,6 +43,7 @@ from steersman_service.session_reader import SessionReader
 from steersman_service.session_service import SessionService
 from steersman_service.sessions import SessionStore
 from steersman_service.settings import Settings
+from steersman_service.stall import TICK_SECONDS, StallClock, cpu_of_thread, watched_loop
 from steersman_service.threads import patient
 from steersman_service.valkey import EmbeddedValkey
 
@@ -66,7 +67,10 @@ class Ports(NamedTuple):
     metrics: int
     """0 if there are none."""
     engine_lost: asyncio.Event
-    """Set when the engine's process has ended by itself: the server answers nothing that needs it, and has to end."""
+    """Set when the engine's process has ended by itself, or the engine stands still.
+
+    The server answers nothing that needs it, and has to end.
+    """
 
 
 class Membership(NamedTuple):
@@ -91,12 +95,13 @@ async def serve(settings: Settings) -> None:
     async with running(settings) as ports:
         metrics = f"{settings.metrics_host}:{ports.metrics}" if ports.metrics else "off"
         log.info("ready", address=f"{settings.host}:{ports.grpc}", metrics=metrics)
-        await first_of(stop, ports.engine_lost)
+        with watched_loop(settings.stall_seconds):
+            await first_of(stop, ports.engine_lost)
         log.info("draining", at_most_seconds=settings.drain_seconds)
     log.info("stopped")
     if ports.engine_lost.is_set() and not stop.is_set():
         raise ServerFailed(
-            "the engine's process ended by itself: killed, out of memory or of order; the log has its exit code"
+            "the engine is lost: its process ended by itself (killed, out of memory or of order), or it stood still; the log says which"
         )
 
 
@@ -152,6 +157,8 @@ async def running(settings: Settings, membership: Membership | None = None) -> A
             alone=lambda: calls.running <= 1,
         )
         stack.push_async_callback(batcher.close)
+        if batcher.thread is not None:
+            stack.callback(asyncio.create_task(_watch_thread(batcher, engine, settings, engine_lost)).cancel)
         metrics.watch_queue(lambda: batcher.depth, settings.queue_size)
         list_change = ListChange(batcher, settings.list_change_sample, metrics.list_change)
         sessions = _add_services(server, engine, batcher, store, settings, metrics, list_change)
@@ -209,10 +216,28 @@ async def _open_engine(
         await process.loaded()
         engine = await RemoteEngine.open(process.connect(), bundle, metrics, lost)
         stack.callback(engine.close)
+        stack.callback(asyncio.create_task(process.watch(engine.abandon)).cancel)
         metrics.watch_process(process.pid)
     metrics.watch_kv_cache(lambda: engine.key_values.held_bytes)
     metrics.watch_state_cache(lambda: engine.states.held_bytes)
     return engine
+
+
+async def _watch_thread(
+    batcher: Batcher, engine: Engine | RemoteEngine, settings: Settings, lost: asyncio.Event
+) -> None:
+    """Until the engine in a thread stands still."""
+    thread = batcher.thread
+    assert thread is not None
+    works = cpu_of_thread(thread) if engine.backend.device != "cuda" else lambda: 0.0
+    clock = StallClock(settings.stall_seconds, works)
+    while True:
+        await asyncio.sleep(TICK_SECONDS)
+        if clock.stalled(batcher.progress):
+            break
+    log.error("the engine stands still", seconds=settings.stall_seconds)
+    batcher.abandon()
+    lost.set()
 
 
 async def _join_engine(

@@ -106,6 +106,11 @@ class Settings(BaseSettings):
     )
     log_format: Literal["json", "console"] = Field("console", description="A JSON object or a readable line an event")
 
+    stall_seconds: float = Field(
+        10.0,
+        gt=0,
+        description="An engine, a worker or an event loop that has made no progress for so long is ended, in seconds; inf turns it off",
+    )
     default_deadline_ms: float = Field(
         30_000.0, gt=0, description="Deadline of a call that brings none, in milliseconds; inf turns it off"
     )

@@ -58,6 +58,7 @@ class Supervisor:
         self._engines: set[EngineProcess] = set()
         self._tasks: list[asyncio.Task[None]] = []
         self._leaving: set[asyncio.Task[None]] = set()
+        self._watching: set[asyncio.Task[None]] = set()
 
     @property
     def ready(self) -> bool:
@@ -106,6 +107,8 @@ class Supervisor:
             await asyncio.gather(*(worker.stop(self._settings.drain_seconds) for worker in self._alive))
         finally:
             await asyncio.gather(*map(self._end, self._engines), *self._leaving)
+            for task in self._watching:
+                task.cancel()
 
     async def families(self) -> list[Family]:
         """The metrics of all, those of workers that have ended included."""
@@ -139,18 +142,21 @@ class Supervisor:
             raise
         self._engines.add(engine)
         engine.ended.add_done_callback(lambda _: self._lose(engine))
+        self._spawn(engine.watch(lambda: self._lose(engine)))
         return Release(bundle, engine)
 
     async def _alive_again(self) -> Release:
         """What a worker is started for now: its engine is started again if it died. Raises StartupError if it cannot."""
         async with self._releasing:
-            if self._release.engine and self._release.engine.ended.done():
+            if self._release.engine and self._release.engine.gone:
                 self._release = await self._released(self._release.bundle)
             return self._release
 
     def _lose(self, engine: EngineProcess) -> None:
         """Those who share it answer nothing any more, and are started again with another one."""
-        self._engines.discard(engine)
+        if engine not in self._engines:
+            return  # it stood still, and has ended since
+        self._engines.remove(engine)
         self._count(engine.families)
         for worker in self._alive:
             if worker.engine is engine:
@@ -160,6 +166,11 @@ class Supervisor:
         """Ends it, unless there is a worker that needs it, or will be."""
         if engine in self._engines - {self._release.engine, *(worker.engine for worker in self._alive)}:
             self._leave(self._end(engine))
+
+    def _spawn(self, watching: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(watching)
+        self._watching.add(task)
+        task.add_done_callback(self._watching.discard)
 
     def _leave(self, ending: Coroutine[Any, Any, None]) -> None:
         leaving = asyncio.create_task(ending)
@@ -176,6 +187,7 @@ class Supervisor:
         worker = await WorkerProcess.start(settings, release.engine)
         self._alive.add(worker)
         worker.ended.add_done_callback(lambda _: self._bury(worker))
+        self._spawn(worker.watch())
         return worker
 
     async def _ready(self, release: Release) -> WorkerProcess:

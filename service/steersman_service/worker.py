@@ -1,8 +1,8 @@
 """One of several workers: a server that shares its port, and does what its supervisor says through a socket.
 
-It is told one line at a time: first its settings, then `listen`, then `metrics` as often as somebody asks for them. It answers each with a
-line of JSON. SIGTERM, or the end of its supervisor, lets it drain; its last line is its metrics. A second socket leads to an engine that
-the workers share.
+It is told one line at a time: first its settings, then `listen`, then `metrics` as often as somebody asks for them, and `beat` for a sign
+of life. It answers each with a line of JSON. SIGTERM, or the end of its supervisor, lets it drain; its last line is its metrics. A second
+socket leads to an engine that the workers share.
 """
 
 import asyncio
@@ -20,9 +20,10 @@ from steersman_service.logs import configure_logs
 from steersman_service.metrics import Metrics
 from steersman_service.server import Membership, first_of, running, settle
 from steersman_service.settings import Settings
+from steersman_service.stall import watched_loop
 from steersman_service.worker_metrics import families
 
-LISTEN, METRICS = b"listen\n", b"metrics\n"
+LISTEN, METRICS, BEAT = b"listen\n", b"metrics\n", b"beat\n"
 
 
 class Worker:
@@ -42,6 +43,8 @@ class Worker:
             async for line in self._reader:
                 if line == LISTEN:
                     self._listen.set()
+                elif line == BEAT:
+                    self.tell(None)
                 else:
                     assert line == METRICS, line
                     self.tell_metrics()
@@ -82,7 +85,8 @@ async def work(connection: socket.socket, engine: socket.socket | None = None) -
     try:
         async with running(settings, Membership(metrics, worker.may_listen, engine)) as ports:
             worker.tell("ready")
-            await first_of(worker.stop, ports.engine_lost)
+            with watched_loop(settings.stall_seconds):
+                await first_of(worker.stop, ports.engine_lost)
             lost = ports.engine_lost.is_set()
     except StartupError as error:
         worker.tell({"failed": str(error)})

@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Sequence
 from contextlib import nullcontext, suppress
+from functools import partial
 from typing import Any
 
 import structlog
@@ -14,6 +15,7 @@ import structlog
 from steersman_service.engine_process import EngineProcess
 from steersman_service.errors import StartupError
 from steersman_service.settings import Settings
+from steersman_service.stall import LOADING_FACTOR, TICK_SECONDS, StallClock, cpu_of_process
 from steersman_service.worker_metrics import Family
 
 # A line from a worker: metrics are the longest, about 100 KB.
@@ -33,13 +35,18 @@ class WorkerProcess:
         reader: asyncio.StreamReader,
         writer: asyncio.StreamWriter,
         engine: EngineProcess | None = None,
+        stall_seconds: float = float("inf"),
     ) -> None:
         self._process = process
         self._reader = reader
         self._writer = writer
         self.engine = engine
         """Of others, too."""
+        self._stall_seconds = stall_seconds
         self._asking = asyncio.Lock()
+        self._refreshing = False
+        self._answers = 0
+        self._beating: asyncio.Task[None] | None = None
         self.pid = process.pid
         self.born = time.monotonic()
         self._started = False
@@ -73,7 +80,7 @@ class WorkerProcess:
                 theirs.close()
         reader, writer = await asyncio.open_connection(sock=ours, limit=MAX_LINE_BYTES)
         writer.write(settings.model_dump_json().encode() + b"\n")
-        return cls(process, reader, writer, engine)
+        return cls(process, reader, writer, engine, settings.stall_seconds)
 
     async def loaded(self) -> None:
         """Raises StartupError with the worker's own words."""
@@ -87,9 +94,28 @@ class WorkerProcess:
 
     async def refresh(self) -> None:
         """Asks for its metrics, unless an earlier question is still unanswered."""
-        if self._started and not self._asking.locked():
+        if not self._started or self._refreshing:
+            return
+        self._refreshing = True
+        try:
             with suppress(StartupError):
                 self._told(await self._ask(b"metrics\n"))
+        finally:
+            self._refreshing = False
+
+    async def watch(self) -> None:
+        """Until it has ended; if it stands still, it is killed."""
+        works = partial(cpu_of_process, self.pid)
+        serving, loading = StallClock(self._stall_seconds, works), StallClock(LOADING_FACTOR * self._stall_seconds)
+        while not self.ended.done():
+            await asyncio.sleep(TICK_SECONDS)
+            waited_for = works() if self._asking.locked() else None
+            if serving.stalled(self._beat()) if self._started else loading.stalled(waited_for):
+                log.error("worker stands still: killed", pid=self.pid, seconds=self._stall_seconds)
+                self.ready = False
+                with suppress(ProcessLookupError):
+                    self._process.kill()
+                await asyncio.wait([self.ended])
 
     def terminate(self) -> None:
         """It drains."""
@@ -107,6 +133,16 @@ class WorkerProcess:
             log.error("worker does not end: killed", pid=self.pid)
             await asyncio.wait([self.ended])
 
+    def _beat(self) -> int:
+        """Asks for a sign of life, unless an earlier question is still unanswered. How many have been answered."""
+        if not self._asking.locked():
+            self._beating = asyncio.create_task(self._beaten())
+        return self._answers
+
+    async def _beaten(self) -> None:
+        with suppress(StartupError):
+            await self._ask(b"beat\n")
+
     async def _ask(self, question: bytes | None) -> Any:
         """The next answer, which a worker that has been started owes without a question."""
         async with self._asking:
@@ -115,6 +151,7 @@ class WorkerProcess:
             line = await self._line()
         if not line:
             raise StartupError(f"a worker ended with exit code {await self._process.wait()} before it was ready")
+        self._answers += 1
         answer = json.loads(line)
         if isinstance(answer, dict):
             raise StartupError(answer["failed"])
