@@ -14,6 +14,7 @@ from prometheus_client import Metric
 
 from steersman_service.metrics import Metrics
 from steersman_service.settings import PREFIX, Settings
+from steersman_service.store_reasons import REASONS
 
 PAGE = Path(__file__).parent / "operate.md"
 ALERTS = Path(__file__).parent.parent / "deploy" / "prometheus" / "alerts.yml"
@@ -28,7 +29,12 @@ def main() -> None:
     check = parser.parse_args().check
     old = PAGE.read_text("utf-8")
     new = old
-    for name, rows in (("settings", _settings()), ("metrics", _metrics()), ("alerts", _alerts(old))):
+    for name, rows in (
+        ("settings", _settings()),
+        ("metrics", _metrics()),
+        ("alerts", _alerts(old)),
+        ("store", _store()),
+    ):
         new = _replaced(new, name, "\n".join(rows))
     if check and new != old:
         sys.exit(f"{PAGE} is stale: commit what 'make docs' writes")
@@ -78,6 +84,12 @@ def _labels(family: Metric) -> Iterator[str]:
     known = "" not in [value for listed in values.values() for value in listed]
     for label, listed in values.items():
         yield f"`{label}`: {', '.join(listed)}" if known else f"`{label}`"
+
+
+def _store() -> Iterator[str]:
+    yield from _head("reason", "meaning")
+    for reason, meaning in REASONS.items():
+        yield _row(f"`{reason}`", meaning)
 
 
 def _alerts(page: str) -> Iterator[str]:
