@@ -17,7 +17,8 @@ from prometheus_client.registry import Collector
 from steersman_service import worker_metrics
 from steersman_service.engine_process import EngineProcess
 from steersman_service.errors import StartupError
-from steersman_service.metrics import Metrics, exposed
+from steersman_service.metrics import Metrics
+from steersman_service.metrics_port import exposed
 from steersman_service.settings import Settings
 from steersman_service.valkey import EmbeddedValkey
 from steersman_service.worker_metrics import Family

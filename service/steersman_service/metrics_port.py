@@ -1,0 +1,125 @@
+"""The HTTP port that Prometheus scrapes. What connects to it may be slow, silent or wrong, and costs the server little."""
+
+import socket
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from http.server import HTTPServer
+from socketserver import ThreadingMixIn
+from typing import Any
+
+import structlog
+from prometheus_client import CollectorRegistry
+from prometheus_client.exposition import MetricsHandler
+
+from steersman_service.errors import StartupError
+
+# At a time, each with a thread. One more takes the place of the oldest that has not said what it wants, or else of the oldest.
+MOST_CONNECTIONS = 32
+# From the connection to the end of its answer.
+LONGEST_SECONDS = 10.0
+# Between looks for those that took longer.
+CHECK_SECONDS = 0.5
+
+log = structlog.get_logger()
+
+
+@contextmanager
+def exposed(registry: CollectorRegistry, host: str, port: int) -> Iterator[int]:
+    """Serves what `registry` collects over HTTP; gives the port. Raises StartupError if it is taken."""
+    try:
+        server = _Server(registry, host, port)
+    except OSError as error:
+        raise StartupError(f"metrics cannot listen on {host}:{port}: {error.strerror}") from error
+    thread = threading.Thread(target=server.serve_forever, args=(CHECK_SECONDS,), daemon=True)
+    thread.start()
+    try:
+        yield server.server_port
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+class _Handler(MetricsHandler):
+    server: "_Server"
+
+    def parse_request(self) -> bool:
+        parsed = super().parse_request()
+        if parsed:
+            self.server.asked(self.connection)
+        return parsed
+
+    def do_GET(self) -> None:
+        try:
+            super().do_GET()
+        except OSError:
+            raise
+        except Exception as error:  # a header that says nonsense, mostly
+            log.warning("metrics not served", error=repr(error))
+            self.send_error(500)
+
+
+class _Server(ThreadingMixIn, HTTPServer):
+    daemon_threads = True
+    request_queue_size = 128
+
+    def __init__(self, registry: CollectorRegistry, host: str, port: int) -> None:
+        """Raises OSError."""
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+        self.address_family = found[0]
+        self._lock = threading.Lock()
+        self._slots = threading.BoundedSemaphore(MOST_CONNECTIONS)
+        # When each connection was made, oldest first.
+        self._silent: dict[socket.socket, float] = {}
+        self._answered: dict[socket.socket, float] = {}
+        handler = type("Handler", (_Handler,), {"registry": registry})
+        super().__init__((host, port), handler)
+
+    def asked(self, connection: socket.socket) -> None:
+        """The whole head of its request has come."""
+        with self._lock:
+            if connection in self._silent:
+                self._answered[connection] = self._silent.pop(connection)
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        if not self._slots.acquire(blocking=False):
+            with self._lock:
+                for oldest in [*self._silent, *self._answered][:1]:
+                    self._end(oldest)
+            self._slots.acquire()
+        with self._lock:
+            self._silent[request] = time.monotonic()
+        super().process_request(request, client_address)
+
+    def service_actions(self) -> None:
+        """Runs between connections, and every CHECK_SECONDS."""
+        late = time.monotonic() - LONGEST_SECONDS
+        with self._lock:
+            for connection, since in [*self._silent.items(), *self._answered.items()]:
+                if since < late:
+                    self._end(connection)
+
+    def close_request(self, request: Any) -> None:
+        with self._lock:
+            self._forget(request)
+            request.close()
+        self._slots.release()
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Not on standard error as it is: that is the log's. A client that is gone is no error."""
+        error = sys.exception()
+        if not isinstance(error, OSError):
+            log.error("metrics not served", error=repr(error))
+
+    def _end(self, connection: socket.socket) -> None:
+        """Its thread finds that it cannot read or write any more, and closes it."""
+        self._forget(connection)
+        with suppress(OSError):
+            connection.shutdown(socket.SHUT_RDWR)
+
+    def _forget(self, connection: socket.socket) -> None:
+        self._silent.pop(connection, None)
+        self._answered.pop(connection, None)
