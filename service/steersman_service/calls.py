@@ -3,15 +3,26 @@
 import asyncio
 import inspect
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextvars import ContextVar
 from random import getrandbits
 from typing import Any, NamedTuple
 
 import grpc
 import structlog
+from google.protobuf.message import DecodeError
 
-from steersman_service.errors import AnswerTooLarge, DeadlinePassed, InternalError, RequestError, grpc_status
+from steersman_service.errors import (
+    AnswerTooLarge,
+    DeadlinePassed,
+    InternalError,
+    MalformedMessage,
+    MessageTooLarge,
+    RequestError,
+    TooManyCalls,
+    UnknownMethod,
+    grpc_status,
+)
 from steersman_service.metrics import CallMetrics, CallType, Metrics
 
 Context = grpc.aio.ServicerContext[Any, Any]
@@ -21,6 +32,10 @@ Behaviour = Callable[[Any, Context], Awaitable[Any]]
 DEADLINE_SLACK_SECONDS = 0.01
 # Fields of requests that say how large the answer may be.
 SIZES = ("page_size", "k", "max_item_ids")
+# The name of every method that is not there, in log and metrics.
+UNKNOWN = "/unknown/unknown"
+# Answered however many calls are under way.
+HEALTH_PREFIX = "/grpc.health."
 
 _deadline: ContextVar[float] = ContextVar("deadline")
 
@@ -34,6 +49,10 @@ class _Method(NamedTuple):
     name: str
     """ "/package.Service/Method" """
     kind: CallType
+    parse: Callable[[bytes], Any] | None
+    """Bytes -> request message. None: the bytes are not looked at."""
+    most_bytes: int
+    """Of a request message."""
     behaviour: Behaviour
     serialize: Callable[[Any], bytes]
     metrics: CallMetrics
@@ -41,6 +60,9 @@ class _Method(NamedTuple):
 
 class CallInterceptor(grpc.aio.ServerInterceptor):
     """Lets nothing unhandled out: without it grpc sends the text of any exception to the caller.
+
+    Requests are parsed here, not in grpc, and methods that are not there are answered here: both are errors with details, counted
+    and logged as any other.
 
     One line a call goes to the log: at level debug if it was answered, info if it failed, warning if it took
     `slow_seconds` or longer. None holds what the caller sent, but for the request id.
@@ -51,11 +73,16 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         metrics: Metrics,
         *,
         slow_seconds: float,
+        most_calls: int,
+        max_message_bytes: int,
         deadline_seconds: float = float("inf"),
-        max_message_bytes: int = 4 << 20,
     ) -> None:
-        """`deadline_seconds` is for calls that bring no deadline. Streams have none."""
+        """Refuses calls while `most_calls` are in flight, health checks apart, and messages of more than `max_message_bytes`, either way.
+
+        `deadline_seconds` is for calls that bring no deadline. Streams have none.
+        """
         self._metrics = metrics
+        self._most_calls = most_calls
         self._slow_seconds = slow_seconds
         self._deadline_seconds = deadline_seconds
         self._max_message_bytes = max_message_bytes
@@ -65,6 +92,8 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         self._running = 0
         self._idle = asyncio.Event()
         self._idle.set()
+        # As a stream of answers to a stream, whatever the caller takes it for: it is answered without any message.
+        self._unknown = self._wrapped(UNKNOWN, grpc.stream_stream_rpc_method_handler(_unknown_method))
 
     @property
     def running(self) -> int:
@@ -81,29 +110,41 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         method: str = handler_call_details.method
         if method not in self._handlers:
             handler = await continuation(handler_call_details)
-            # An unknown method has no handler. Whoever makes them up makes no metrics of them.
+            # An unknown method has no handler. All of them are one in log and metrics: callers make up their names.
             if handler is None:
-                return None
+                return self._unknown
             self._handlers[method] = self._wrapped(method, handler)
         return self._handlers[method]
 
     def _wrapped(self, name: str, handler: Any) -> Any:
         service, _, short_name = name.removeprefix("/").partition("/")
         kind, make, behaviour = _shape(handler, self._checked)
-        calls = self._metrics.calls(kind, service, short_name)
-        method = _Method(name, kind, behaviour, handler.response_serializer, calls)
+        counted = self._metrics.calls(kind, service, short_name)
+        method = _Method(
+            name,
+            kind,
+            handler.request_deserializer,
+            self._max_message_bytes,
+            behaviour,
+            handler.response_serializer,
+            counted,
+        )
 
-        async def call(request: Any, context: Context) -> Any:
-            return await self._call(method, request, context)
+        async def call(sent: Any, context: Context) -> Any:
+            return await self._call(method, sent, context)
 
-        return make(call, handler.request_deserializer, None)  # what it gives is serialized
+        return make(call, None, None)  # what it is given is parsed there, and what it gives is serialized
 
-    async def _call(self, method: _Method, request: Any, context: Context) -> Any:
-        request_id = _request_id(request)
+    async def _call(self, method: _Method, sent: Any, context: Context) -> Any:
+        """`sent` are the bytes of the request, or an iterator of those of several."""
+        request, request_id = None, _new_request_id()
         start, code = time.perf_counter(), grpc.StatusCode.OK
         refusal: RequestError | None = None
         self._begin(method)
         try:
+            self._admit(method)
+            request = _parsed(method, sent)
+            request_id = _request_id(request, request_id)
             if method.kind != "unary":
                 return await method.behaviour(request, context)
             answer = await self._in_time(method, request, context)
@@ -115,13 +156,19 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
             code = context.code()
             raise
         except RequestError as error:
-            refusal = error
+            refusal = error.with_traceback(None)
         except Exception:
             self._log.exception("call failed", method=method.name, request_id=_printable(request_id))
             refusal = InternalError()
         finally:
             self._end(method, code, refusal, request_id, time.perf_counter() - start)
+        # A refused request may be large, parsed a hundred MiB: it goes before the answer does.
+        del request, sent
         return await context.abort_with_status(grpc_status(refusal, request_id))
+
+    def _admit(self, method: _Method) -> None:
+        if self._running > self._most_calls and not method.name.startswith(HEALTH_PREFIX):
+            raise TooManyCalls()
 
     async def _in_time(self, method: _Method, request: Any, context: Context) -> Any:
         """The answer. Raises DeadlinePassed at the server's own deadline; at the caller's, gRPC cancels."""
@@ -160,7 +207,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
             code = refusal.status
             self._metrics.refused(refusal)
         method.metrics.handled(code, seconds)
-        log = self._log.debug
+        log = self._log.info if refusal else self._log.debug
         if method.kind == "unary":
             self._running -= 1
             if not self._running:
@@ -225,9 +272,39 @@ def _gone(context: Context) -> grpc.StatusCode:
     return grpc.StatusCode.DEADLINE_EXCEEDED if passed else grpc.StatusCode.CANCELLED
 
 
-def _request_id(request: Any) -> str:
-    """The caller's, or a new one, which a request that has a place for it is given."""
-    request_id: str = getattr(request, "request_id", "") or f"{getrandbits(128):032x}"
+def _parsed(method: _Method, sent: Any) -> Any:
+    """The request, or an iterator of several. Raises MalformedMessage or MessageTooLarge."""
+    if method.kind == "bidi_stream":
+        return _each_parsed(method, sent)
+    return _message(method, sent)
+
+
+async def _each_parsed(method: _Method, sent: AsyncIterator[bytes]) -> AsyncIterator[Any]:
+    async for data in sent:
+        yield _message(method, data)
+
+
+def _message(method: _Method, data: bytes) -> Any:
+    assert method.parse
+    if len(data) > method.most_bytes:
+        raise MessageTooLarge(len(data), method.most_bytes)
+    try:
+        return method.parse(data)
+    except DecodeError:
+        raise MalformedMessage(method.name) from None
+
+
+async def _unknown_method(requests: Any, context: Context) -> None:
+    raise UnknownMethod
+
+
+def _new_request_id() -> str:
+    return f"{getrandbits(128):032x}"
+
+
+def _request_id(request: Any, new: str) -> str:
+    """The caller's, or `new`, which a request that has a place for it is given."""
+    request_id: str = getattr(request, "request_id", "") or new
     if hasattr(request, "request_id"):
         request.request_id = request_id
     return request_id[:128]

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
+from itertools import islice
 from typing import NamedTuple
 
 import numpy as np
@@ -22,7 +23,7 @@ from steersman_service.bundle import Array
 from steersman_service.catalogue import Catalogue
 from steersman_service.checks import did_you_mean
 from steersman_service.engine import Edits
-from steersman_service.errors import StaleFeature, Violation
+from steersman_service.errors import ENOUGH_VIOLATIONS, StaleFeature, Violation
 from steersman_service.items import Items
 from steersman_service.replacement import Replacements
 from steersman_service.tilts import check_attribute, tilts
@@ -30,7 +31,7 @@ from steersman_service.tilts import check_attribute, tilts
 OPERATIONS = frozenset(Operation.values()) - {OPERATION_UNSPECIFIED}
 ADD_ONLY = {"concept": "a concept", "attribute": "an attribute"}
 # Controls on features that a reader knows to be sound, and what it keeps of them: those of a user come again with every request. A
-# control that takes more bytes carries fields that nobody knows.
+# control that takes more bytes is of no bundle.
 KNOWN_CONTROLS = 4096
 KNOWN_BYTES = 256
 
@@ -79,9 +80,18 @@ class Source(NamedTuple):
     path: str
     """How errors name them: "controls" or "session.controls"."""
     kind: ControlSource
+    number: int
     controls: Sequence[Control]
+    """All of them; none if there are too many."""
     known: Sequence[_FeatureControl | None]
     """Of each of them that is on a feature, if nothing is wrong with it. None says nothing."""
+
+
+def kept_control(data: bytes) -> Control:
+    """A sticky control of a session. Fields that nobody knows are dropped: servers once kept them, of any size."""
+    control = Control.FromString(data)
+    control.DiscardUnknownFields()
+    return control
 
 
 class ControlReader:
@@ -105,19 +115,22 @@ class ControlReader:
         self._max_strength = max_strength
         self._known = lru_cache(KNOWN_CONTROLS)(self._know)
 
-    def source(self, path: str, kind: ControlSource, controls: Iterable[Control]) -> Source:
-        """`path` is how errors shall name the controls."""
+    def source(self, path: str, kind: ControlSource, controls: Sequence[Control]) -> Source:
+        """`path` is how errors shall name the controls. Fields of theirs that nobody knows are dropped."""
+        count = len(controls)
+        if count > self._max_controls:
+            return Source(path, kind, count, (), ())  # refused for that, and not looked at
         controls = list(controls)
-        # Too many are refused for that, and not looked at.
-        looked_at = controls if len(controls) <= self._max_controls else []
-        serialized = [control.SerializeToString() for control in looked_at]
+        for control in controls:
+            control.DiscardUnknownFields()
+        serialized = [control.SerializeToString() for control in controls]
         known = [self._known(control, kind) if len(control) <= KNOWN_BYTES else None for control in serialized]
-        return Source(path, kind, controls, known)
+        return Source(path, kind, count, controls, known)
 
     def check(self, *sources: Source) -> list[Violation]:
         """What is wrong with the controls, taken together."""
-        violations = [violation for source in sources for violation in self._check_source(source)]
-        return violations or list(_repeated_sets(sources))
+        found = (violation for source in sources for violation in self._check_source(source))
+        return list(islice(found, ENOUGH_VIOLATIONS)) or list(_repeated_sets(sources))
 
     def read(self, *sources: Source) -> Steering:
         """Maps controls that `check` has nothing against. Raises StaleFeature for one of another bundle."""
@@ -162,9 +175,8 @@ class ControlReader:
         return _FeatureControl(AppliedControl(control=control, source=kind, edits=[edit]), feature, gain, strength)
 
     def _check_source(self, source: Source) -> Iterator[Violation]:
-        if len(source.controls) > self._max_controls:
-            yield Violation(source.path, f"{len(source.controls)} controls; at most {self._max_controls}")
-            return
+        if source.number > self._max_controls:
+            yield Violation(source.path, f"{source.number} controls; at most {self._max_controls}")
         for index, (control, known) in enumerate(zip(source.controls, source.known, strict=True)):
             if known is None:
                 yield from self._check_control(f"{source.path}[{index}]", control)

@@ -1,17 +1,21 @@
 """Which items may be returned: filters, applied before the top k is taken."""
 
+from collections.abc import Iterator
+from itertools import chain, islice
 from typing import NamedTuple
 
 import numpy as np
 
 from steersman.v1.recommendation_service_pb2 import AttributeFilter, Filters
-from steersman_service.errors import Violation
+from steersman_service.errors import ENOUGH_VIOLATIONS, Violation
 from steersman_service.index import NO_ROWS
 from steersman_service.items import Items, Mask, Rows
 
 # Rows that are left out one by one. More of them are cheaper in a mask, and so is any number of them in a mask as small as this.
 MOST_EXCLUDED = 512
 SMALL_MASK = 32_768
+# Conditions on attributes of one request.
+MAX_FILTER_ATTRIBUTES = 32
 
 
 class Eligibility(NamedTuple):
@@ -29,26 +33,30 @@ class Eligibility(NamedTuple):
 
 def check_filters(filters: Filters, items: Items, limit: int) -> list[Violation]:
     """What is wrong with `filters`. `limit` is the most ids and values in all."""
+    # Each costs a look at every item.
+    if (conditions := len(filters.attributes)) > MAX_FILTER_ATTRIBUTES:
+        return [Violation("filters.attributes", f"{conditions} conditions; at most {MAX_FILTER_ATTRIBUTES}")]
     values = sum(len(attribute.any_of) for attribute in filters.attributes)
     given = len(filters.allow_item_ids) + len(filters.deny_item_ids) + values + len(filters.attributes)
     if given > limit:
         return [Violation("filters", f"{given} ids and values; at most {limit}")]
     checks = (_check_attribute(f"filters.attributes[{i}]", f, items) for i, f in enumerate(filters.attributes))
-    return [violation for violations in checks for violation in violations]
+    return list(islice(chain.from_iterable(checks), ENOUGH_VIOLATIONS))
 
 
-def _check_attribute(path: str, attribute: AttributeFilter, items: Items) -> list[Violation]:
+def _check_attribute(path: str, attribute: AttributeFilter, items: Items) -> Iterator[Violation]:
     column = items.attributes.get(attribute.attribute)
     if column is None:
         known = ", ".join(items.attributes) or "none"
-        return [Violation(f"{path}.attribute", f"unknown attribute {attribute.attribute!r}; known: {known}")]
+        yield Violation(f"{path}.attribute", f"unknown attribute {attribute.attribute[:100]!r}; known: {known}")
+        return
     if not attribute.any_of:
-        return [Violation(f"{path}.any_of", "at least one value is needed")]
-    return [
-        Violation(f"{path}.any_of[{i}]", f"{attribute.attribute} is numeric, and {value!r} is no number")
-        for i, value in enumerate(attribute.any_of)
-        if not column.accepts(value)
-    ]
+        yield Violation(f"{path}.any_of", "at least one value is needed")
+    for i, value in enumerate(attribute.any_of):
+        if not column.accepts(value):
+            yield Violation(
+                f"{path}.any_of[{i}]", f"{attribute.attribute} is numeric, and {value[:100]!r} is no number"
+            )
 
 
 def eligibility(filters: Filters, seen: Rows, items: Items) -> Eligibility:

@@ -11,6 +11,8 @@ from grpc_status import rpc_status
 DOMAIN = "steersman"
 # Details travel in trailers, and clients take 8 KiB of those.
 MAX_VIOLATIONS = 8
+# To look for the next one may cost more than it tells.
+ENOUGH_VIOLATIONS = MAX_VIOLATIONS + 1
 MAX_TEXT_BYTES = 400
 
 
@@ -70,7 +72,9 @@ class InvalidRequest(RequestError):
 
     def __init__(self, violations: Sequence[Violation]) -> None:
         shown = [Violation(_shortened(v.field), _shortened(v.description)) for v in violations[:MAX_VIOLATIONS]]
-        more = f" (and {len(violations) - 1} more)" if len(violations) > 1 else ""
+        # Checks that cost something stop at ENOUGH_VIOLATIONS.
+        count = f"{len(violations) - 1} more" if len(violations) <= MAX_VIOLATIONS else "more"
+        more = f" (and {count})" if len(violations) > 1 else ""
         super().__init__(f"{shown[0].field}: {shown[0].description}{more}")
         self.violations = shown
 
@@ -79,6 +83,40 @@ def raise_if_any(violations: Sequence[Violation]) -> None:
     """Raises InvalidRequest."""
     if violations:
         raise InvalidRequest(violations)
+
+
+class MalformedMessage(InvalidRequest):
+    """The bytes of a request are no message of its type."""
+
+    reason = "MALFORMED_MESSAGE"
+
+    def __init__(self, method: str) -> None:
+        """`method` is "/package.Service/Method"."""
+        why = (
+            f"the bytes are no request of {method}: they do not parse, or hold a text that is not UTF-8;"
+            " use the .proto files of this server's version"
+        )
+        super().__init__([Violation("request", why)])
+
+
+class MessageTooLarge(InvalidRequest):
+    """A request of more bytes than are parsed."""
+
+    reason = "MESSAGE_TOO_LARGE"
+
+    def __init__(self, size: int, most: int) -> None:
+        """Both in bytes."""
+        super().__init__([Violation("request", f"{size} bytes; at most {most}")])
+
+
+class UnknownMethod(RequestError):
+    """There is no such method. What the caller named is not repeated: it goes to the log and to metrics, too."""
+
+    status = grpc.StatusCode.UNIMPLEMENTED
+    reason = "UNKNOWN_METHOD"
+
+    def __init__(self) -> None:
+        super().__init__("this server has no such method; its reflection lists the services that it has")
 
 
 class StaleFeature(RequestError):
@@ -98,6 +136,16 @@ class QueueFull(RequestError):
 
     status = grpc.StatusCode.RESOURCE_EXHAUSTED
     reason = "QUEUE_FULL"
+
+
+class TooManyCalls(RequestError):
+    """Overload before any queue: so many calls are under way that this one is not even parsed."""
+
+    status = grpc.StatusCode.RESOURCE_EXHAUSTED
+    reason = "TOO_MANY_CALLS"
+
+    def __init__(self, *, retry_seconds: float = 1.0) -> None:
+        super().__init__("too many calls are under way", retry_seconds=retry_seconds)
 
 
 class DeadlineTooNear(RequestError):
@@ -140,6 +188,21 @@ class AnswerTooLarge(RequestError):
         )
 
 
+class SessionBehind(RequestError):
+    """The store holds less of the session than the caller has seen: a replica that lags, or data that was lost."""
+
+    status = grpc.StatusCode.UNAVAILABLE
+    reason = "SESSION_BEHIND"
+
+    def __init__(self, version: int, wanted: int, *, retry_seconds: float = 1.0) -> None:
+        super().__init__(
+            f"min_session_version: the session store has version {version} of the session, and {wanted} is wanted; try again, give"
+            " fallback_history beside it, or leave it out to take what there is",
+            metadata={"session_version": str(version)},
+            retry_seconds=retry_seconds,
+        )
+
+
 class Draining(RequestError):
     """The server is going away."""
 
@@ -162,6 +225,14 @@ class InternalError(RequestError):
 
     def __init__(self) -> None:
         super().__init__("internal error; the server's log has it under the request id")
+
+
+def reasons() -> list[str]:
+    """Of all errors that a caller may get, sorted."""
+    classes = [RequestError]
+    for error in classes:
+        classes += error.__subclasses__()
+    return sorted({error.reason for error in classes})
 
 
 def grpc_status(error: RequestError, request_id: str) -> grpc.Status:

@@ -13,7 +13,6 @@ from prometheus_client import (
     Histogram,
     PlatformCollector,
     disable_created_metrics,
-    start_http_server,
 )
 
 from steersman.v1.control_pb2 import (
@@ -24,7 +23,8 @@ from steersman.v1.control_pb2 import (
 )
 from steersman.v1.recommendation_service_pb2 import DEGRADATION_UNSPECIFIED, Degradation
 from steersman_service.bundle import GRAPHS, STEER
-from steersman_service.errors import RequestError, StartupError
+from steersman_service.errors import RequestError, reasons
+from steersman_service.metrics_port import exposed
 from steersman_service.process_metrics import Processes
 from steersman_service.store_reasons import REASONS
 
@@ -113,8 +113,12 @@ class Metrics:
     def kv_evicted(self) -> None:
         self._kv_evictions.inc()
 
-    def recommended(self, applied: Iterable[AppliedControl], degradations: Iterable[int]) -> None:
-        """A request was answered, under these controls and with these degradations."""
+    def recommended(
+        self, applied: Iterable[AppliedControl], degradations: Iterable[int], *, new_session: bool = False
+    ) -> None:
+        """A request was answered, under these controls and with these degradations; for a session that the store had not, or not."""
+        if new_session:
+            self._new_sessions.inc()
         kinds = Counts((it.control.WhichOneof("target"), it.control.operation, it.source) for it in applied)
         for kind, count in kinds.items():
             self._controls[kind].inc(count)
@@ -198,8 +202,7 @@ class Metrics:
         refused = self._made(
             Counter, "steersman_refused_total", "Calls answered with an error, by the reason given.", ("reason",)
         )
-        reasons = {error.reason for error in RequestError.__subclasses__()}
-        self._refused = {reason: refused.labels(reason.lower()) for reason in sorted(reasons)}
+        self._refused = {reason: refused.labels(reason.lower()) for reason in reasons()}
 
     def _of_inference(self) -> None:
         self._queue_depth = self._made(Gauge, "steersman_queue_depth", "Requests that wait for a batch.")
@@ -324,6 +327,11 @@ class Metrics:
             "steersman_session_cache_bytes",
             "Memory taken by sessions that are remembered (the setting session_cache_mb bounds it).",
         )
+        self._new_sessions = self._made(
+            Counter,
+            "steersman_recommendations_new_session_total",
+            "Recommendations for a session that the store did not hold before: new users, or sessions lost or not replicated yet.",
+        )
         self._created = self._made(Counter, "steersman_sessions_created_total", "Sessions created.")
         self._deleted = self._made(Counter, "steersman_sessions_deleted_total", "Sessions deleted by callers.")
         events = self._made(
@@ -357,21 +365,6 @@ class Metrics:
         if not self._collected:
             return cast(Metric, _Nothing())
         return kind(name, text, labels, registry=self.registry, **options)
-
-
-@contextmanager
-def exposed(registry: CollectorRegistry, host: str, port: int) -> Iterator[int]:
-    """Serves what `registry` collects over HTTP; gives the port. Raises StartupError if it is taken."""
-    try:
-        server, thread = start_http_server(port, host, registry)
-    except OSError as error:
-        raise StartupError(f"metrics cannot listen on {host}:{port}: {error.strerror}") from error
-    try:
-        yield server.server_port
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
 
 
 class _Nothing:

@@ -6,7 +6,9 @@ from steersman.v1 import model_service_pb2 as pb
 from steersman.v1.model_service_pb2_grpc import ModelServiceServicer
 from steersman_service.bundle import Bundle
 from steersman_service.calls import Context
+from steersman_service.eligibility import MAX_FILTER_ATTRIBUTES
 from steersman_service.items import Items
+from steersman_service.sessions import REMEMBERED_IDS_PER_EVENT
 from steersman_service.settings import Settings
 
 
@@ -53,4 +55,6 @@ def _limits(settings: Settings) -> pb.Limits:
         filter_items=settings.max_filter_items,
         events_per_append=settings.max_events_per_append,
         session_events=settings.max_session_events,
+        remembered_event_ids=REMEMBERED_IDS_PER_EVENT * settings.max_session_events,
+        filter_attributes=MAX_FILTER_ATTRIBUTES,
     )

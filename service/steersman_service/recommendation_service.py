@@ -20,7 +20,7 @@ from steersman_service.checks import MAX_REQUEST_ID_BYTES, MAX_TENANT_BYTES, che
 from steersman_service.controls import ControlReader
 from steersman_service.eligibility import Eligibility, check_filters, eligibility
 from steersman_service.engine import Work
-from steersman_service.errors import StoreUnavailable, Violation, raise_if_any
+from steersman_service.errors import SessionBehind, StoreUnavailable, Violation, raise_if_any
 from steersman_service.items import NOWHERE, Items, Rows, known
 from steersman_service.list_change import ListChange
 from steersman_service.metrics import Metrics
@@ -35,6 +35,13 @@ TENANT = "steersman-tenant"
 MAX_EVENTS_BEFORE = 2**53
 
 
+# What an answer from fallback_history says of the session.
+DEGRADATIONS = {
+    StoreUnavailable: pb.DEGRADATION_SESSION_UNAVAILABLE,
+    SessionBehind: pb.DEGRADATION_SESSION_BEHIND,
+}
+
+
 class Past(NamedTuple):
     """What is known of the one who asks."""
 
@@ -46,6 +53,8 @@ class Past(NamedTuple):
     session: Session | None = None
     """Where it is known from; None: the request itself, or nowhere."""
     degradations: Sequence[pb.Degradation] = ()
+    new_session: bool = False
+    """The store knew nothing of the session that was named."""
 
 
 @dataclass(frozen=True)
@@ -93,9 +102,10 @@ class RecommendationService(RecommendationServiceServicer):
             used_events=len(ids_T),
             unknown_events=len(shown) - len(ids_T),
             empty=not len(ids_T),
+            new_session=past.new_session,
         )
         applied = steering.resolved(computed.answer.concept_edits, self.catalogue)
-        self.metrics.recommended(applied, past.degradations)
+        self.metrics.recommended(applied, past.degradations, new_session=past.new_session)
         if applied:
             self.list_change.sample(work, computed.answer.rows_K, context)
         return self._response(request, past, use, eligible, applied, computed)
@@ -113,6 +123,8 @@ class RecommendationService(RecommendationServiceServicer):
                 yield Violation("fallback_history", "goes only beside session_id; give history instead")
             if request.new_events:
                 yield Violation("new_events", "go only beside session_id; give them in history instead")
+            if request.min_session_version:
+                yield Violation("min_session_version", "goes only beside session_id")
         yield from self._check_history("history", request.history)
         yield from self._check_history("fallback_history", request.fallback_history)
         if request.k > self.settings.max_k:
@@ -132,14 +144,17 @@ class RecommendationService(RecommendationServiceServicer):
         try:
             events = [(event.event_id, event.item_id) for event in request.new_events]
             session = await self.sessions.visit(request.session_id, events)
-        except StoreUnavailable:
+            version = session.version if session else 0
+            if version < request.min_session_version:
+                raise SessionBehind(version, request.min_session_version)
+        except (StoreUnavailable, SessionBehind) as error:
             if not request.HasField("fallback_history"):
                 raise
             past = self._given(request.fallback_history, [event.item_id for event in request.new_events])
-            return past._replace(degradations=[pb.DEGRADATION_SESSION_UNAVAILABLE])
+            return past._replace(degradations=[DEGRADATIONS[type(error)]])
         if session is None:
-            return Past()
-        return Past(session.places, session.total_events, session.controls, session)
+            return Past(new_session=True)
+        return Past(session.places, session.total_events, session.controls, session, new_session=session.created)
 
     def _given(self, history: pb.History, newer: Sequence[str] = ()) -> Past:
         item_ids = [*history.item_ids, *newer]

@@ -53,6 +53,12 @@ SESSION_SERVICE = f"{PACKAGE}.SessionService"
 STORE_CHECK_SECONDS = 1.0
 # What a finished call may take to send its answer.
 LAST_ANSWERS_SECONDS = 0.5
+# Calls in flight beside those that the queue takes: most of them wait for the session store.
+MOST_OTHER_CALLS = 4096
+# Calls that gRPC's core holds until the event loop takes them, and how long. Beyond, it cancels calls that nobody here hears of: left to
+# itself from 1,000 on, or after 30 s. A deadline ends them sooner.
+MOST_PENDING, LONGEST_PENDING_SECONDS = 100_000, 3600
+LARGEST_INT32 = 2**31 - 1
 # How long a thread keeps the interpreter from another one that wants it. With Python's own 5 ms, the engine's thread waits as long for the
 # event loop's after each graph that it has run.
 SWITCH_SECONDS = 0.0005
@@ -126,11 +132,13 @@ async def running(settings: Settings, membership: Membership | None = None) -> A
     """
     metrics = membership.metrics if membership else Metrics(collected=settings.metrics == "on")
     async with AsyncExitStack() as stack:
+        most_calls = settings.queue_size + MOST_OTHER_CALLS
         calls = CallInterceptor(
             metrics,
             slow_seconds=settings.slow_call_ms / 1e3,
-            deadline_seconds=settings.default_deadline_ms / 1e3,
+            most_calls=most_calls,
             max_message_bytes=settings.max_message_bytes,
+            deadline_seconds=settings.default_deadline_ms / 1e3,
         )
         with patient():
             server = grpc.aio.server(interceptors=[calls], options=_options(settings, shared=membership is not None))
@@ -184,8 +192,12 @@ def _options(settings: Settings, *, shared: bool) -> list[tuple[str, int]]:
     options = [
         # Where it is on, a second server shares the port in silence.
         ("grpc.so_reuseport", int(shared)),
-        ("grpc.max_receive_message_length", settings.max_message_bytes),
+        # Twice of what is taken: what the core refuses itself is neither counted nor logged.
+        ("grpc.max_receive_message_length", min(2 * settings.max_message_bytes, LARGEST_INT32)),
         ("grpc.max_send_message_length", settings.max_message_bytes),
+        ("grpc.server.max_pending_requests", MOST_PENDING),
+        ("grpc.server.max_pending_requests_hard_limit", MOST_PENDING),
+        ("grpc.server_max_unrequested_time_in_server", LONGEST_PENDING_SECONDS),
     ]
     if settings.max_connection_age_seconds is not None:
         options.append(("grpc.max_connection_age_ms", int(1e3 * settings.max_connection_age_seconds)))

@@ -9,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from steersman.v1.control_pb2 import Control
+from steersman_service.controls import kept_control
 from steersman_service.errors import StoreUnavailable
 from steersman_service.items import Items, Rows
 from steersman_service.sessions import NOTHING_KNOWN, SessionStore, Visit
@@ -35,6 +36,8 @@ class Session(NamedTuple):
     """Memory that it takes."""
     state: bytes = b""
     """The hidden state after the latest event, where it came with the session. It is not remembered here."""
+    created: bool = False
+    """Whether that was by this visit."""
 
 
 class SessionReader:
@@ -106,16 +109,17 @@ class SessionReader:
         else:
             item_ids, given, history, state = visit.contents
             places = self._items.places(item_id.decode() for item_id in item_ids)
-            controls = [Control.FromString(control) for control in given]
+            controls = [kept_control(control) for control in given]
         size = ENTRY_BYTES + places.nbytes + sum(CONTROL_BYTES + control.ByteSize() for control in controls)
-        return Session(visit.version, visit.total_events, places, controls, visit.mark, history, size, state)
+        created = visit.appended > 0 and visit.version == 1
+        return Session(visit.version, visit.total_events, places, controls, visit.mark, history, size, state, created)
 
     def _remember(self, session_id: str, session: Session | None) -> None:
         old = self._sessions.pop(session_id, None)
         self.held_bytes -= old.size if old else 0
         if session is None or not session.mark or session.size > self._limit_bytes:
             return
-        self._sessions[session_id] = session._replace(state=b"")
+        self._sessions[session_id] = session._replace(state=b"", created=False)
         self.held_bytes += session.size
         while self.held_bytes > self._limit_bytes:
             _, oldest = self._sessions.popitem(last=False)

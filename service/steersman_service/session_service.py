@@ -3,11 +3,11 @@
 from dataclasses import dataclass
 
 from steersman.v1 import session_service_pb2 as pb
-from steersman.v1.control_pb2 import CONTROL_SOURCE_SESSION, Control
+from steersman.v1.control_pb2 import CONTROL_SOURCE_SESSION
 from steersman.v1.session_service_pb2_grpc import SessionServiceServicer
 from steersman_service.calls import Context
 from steersman_service.checks import check_events, check_session_id
-from steersman_service.controls import ControlReader
+from steersman_service.controls import ControlReader, kept_control
 from steersman_service.errors import NotFound, raise_if_any
 from steersman_service.sessions import SessionStore
 
@@ -40,7 +40,7 @@ class SessionService(SessionServiceServicer):
             version=state.version,
             total_events=state.total_events,
             item_ids=state.item_ids[-request.max_item_ids :],
-            controls=map(Control.FromString, state.controls),
+            controls=map(kept_control, state.controls),
         )
         session.time_to_live.FromNanoseconds(int(state.ttl_seconds * 1e9))
         return pb.GetSessionResponse(session=session)
@@ -49,7 +49,7 @@ class SessionService(SessionServiceServicer):
         source = self.controls.source("controls", CONTROL_SOURCE_SESSION, request.controls)
         raise_if_any([*check_session_id(request.session_id), *self.controls.check(source)])
         self.controls.read(source)
-        kept = [control.SerializeToString() for control in request.controls]
+        kept = [control.SerializeToString() for control in source.controls]
         return pb.SetControlsResponse(session_version=await self.store.set_controls(request.session_id, kept))
 
     async def DeleteSession(self, request: pb.DeleteSessionRequest, context: Context) -> pb.DeleteSessionResponse:

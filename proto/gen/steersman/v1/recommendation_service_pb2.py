@@ -26,15 +26,15 @@ from steersman.v1 import control_pb2 as steersman_dot_v1_dot_control__pb2
 from steersman.v1 import session_service_pb2 as steersman_dot_v1_dot_session__service__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n)steersman/v1/recommendation_service.proto\x12\x0csteersman.v1\x1a\x1asteersman/v1/control.proto\x1a\"steersman/v1/session_service.proto\"2\n\x07History\x12\x10\n\x08item_ids\x18\x01 \x03(\t\x12\x15\n\revents_before\x18\x02 \x01(\x04\"\x81\x01\n\x07\x46ilters\x12\x14\n\x0cinclude_seen\x18\x01 \x01(\x08\x12\x16\n\x0e\x61llow_item_ids\x18\x02 \x03(\t\x12\x15\n\rdeny_item_ids\x18\x03 \x03(\t\x12\x31\n\nattributes\x18\x04 \x03(\x0b\x32\x1d.steersman.v1.AttributeFilter\"4\n\x0f\x41ttributeFilter\x12\x11\n\tattribute\x18\x01 \x01(\t\x12\x0e\n\x06\x61ny_of\x18\x02 \x03(\t\"\x98\x02\n\x10RecommendRequest\x12&\n\x07history\x18\x01 \x01(\x0b\x32\x15.steersman.v1.History\x12\x12\n\nsession_id\x18\x02 \x01(\t\x12/\n\x10\x66\x61llback_history\x18\x03 \x01(\x0b\x32\x15.steersman.v1.History\x12\'\n\x08\x63ontrols\x18\x04 \x03(\x0b\x32\x15.steersman.v1.Control\x12\t\n\x01k\x18\x05 \x01(\r\x12&\n\x07\x66ilters\x18\x06 \x01(\x0b\x32\x15.steersman.v1.Filters\x12\x12\n\nrequest_id\x18\x07 \x01(\t\x12\'\n\nnew_events\x18\x08 \x03(\x0b\x32\x13.steersman.v1.Event\"@\n\x0fRecommendedItem\x12\x0f\n\x07item_id\x18\x01 \x01(\t\x12\r\n\x05title\x18\x02 \x01(\t\x12\r\n\x05score\x18\x03 \x01(\x02\"^\n\nHistoryUse\x12\x14\n\x0ctotal_events\x18\x01 \x01(\x04\x12\x13\n\x0bused_events\x18\x02 \x01(\r\x12\x16\n\x0eunknown_events\x18\x03 \x01(\r\x12\r\n\x05\x65mpty\x18\x04 \x01(\x08\"E\n\x07Timings\x12\x10\n\x08queue_ms\x18\x01 \x01(\x02\x12\x14\n\x0cinference_ms\x18\x02 \x01(\x02\x12\x12\n\nbatch_size\x18\x03 \x01(\r\"\xfa\x02\n\x11RecommendResponse\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12,\n\x05items\x18\x02 \x03(\x0b\x32\x1d.steersman.v1.RecommendedItem\x12\x36\n\x10\x61pplied_controls\x18\x03 \x03(\x0b\x32\x1c.steersman.v1.AppliedControl\x12\x16\n\x0e\x62undle_version\x18\x04 \x01(\t\x12\x17\n\x0fsession_version\x18\x05 \x01(\x04\x12-\n\x0bhistory_use\x18\x06 \x01(\x0b\x32\x18.steersman.v1.HistoryUse\x12\x16\n\x0e\x65ligible_items\x18\x07 \x01(\r\x12\x1a\n\x12unknown_filter_ids\x18\x08 \x01(\r\x12/\n\x0c\x64\x65gradations\x18\t \x03(\x0e\x32\x19.steersman.v1.Degradation\x12&\n\x07timings\x18\n \x01(\x0b\x32\x15.steersman.v1.Timings*O\n\x0b\x44\x65gradation\x12\x1b\n\x17\x44\x45GRADATION_UNSPECIFIED\x10\x00\x12#\n\x1f\x44\x45GRADATION_SESSION_UNAVAILABLE\x10\x01\x32\x65\n\x15RecommendationService\x12L\n\tRecommend\x12\x1e.steersman.v1.RecommendRequest\x1a\x1f.steersman.v1.RecommendResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n)steersman/v1/recommendation_service.proto\x12\x0csteersman.v1\x1a\x1asteersman/v1/control.proto\x1a\"steersman/v1/session_service.proto\"2\n\x07History\x12\x10\n\x08item_ids\x18\x01 \x03(\t\x12\x15\n\revents_before\x18\x02 \x01(\x04\"\x81\x01\n\x07\x46ilters\x12\x14\n\x0cinclude_seen\x18\x01 \x01(\x08\x12\x16\n\x0e\x61llow_item_ids\x18\x02 \x03(\t\x12\x15\n\rdeny_item_ids\x18\x03 \x03(\t\x12\x31\n\nattributes\x18\x04 \x03(\x0b\x32\x1d.steersman.v1.AttributeFilter\"4\n\x0f\x41ttributeFilter\x12\x11\n\tattribute\x18\x01 \x01(\t\x12\x0e\n\x06\x61ny_of\x18\x02 \x03(\t\"\xb5\x02\n\x10RecommendRequest\x12&\n\x07history\x18\x01 \x01(\x0b\x32\x15.steersman.v1.History\x12\x12\n\nsession_id\x18\x02 \x01(\t\x12/\n\x10\x66\x61llback_history\x18\x03 \x01(\x0b\x32\x15.steersman.v1.History\x12\'\n\x08\x63ontrols\x18\x04 \x03(\x0b\x32\x15.steersman.v1.Control\x12\t\n\x01k\x18\x05 \x01(\r\x12&\n\x07\x66ilters\x18\x06 \x01(\x0b\x32\x15.steersman.v1.Filters\x12\x12\n\nrequest_id\x18\x07 \x01(\t\x12\'\n\nnew_events\x18\x08 \x03(\x0b\x32\x13.steersman.v1.Event\x12\x1b\n\x13min_session_version\x18\t \x01(\x04\"@\n\x0fRecommendedItem\x12\x0f\n\x07item_id\x18\x01 \x01(\t\x12\r\n\x05title\x18\x02 \x01(\t\x12\r\n\x05score\x18\x03 \x01(\x02\"s\n\nHistoryUse\x12\x14\n\x0ctotal_events\x18\x01 \x01(\x04\x12\x13\n\x0bused_events\x18\x02 \x01(\r\x12\x16\n\x0eunknown_events\x18\x03 \x01(\r\x12\r\n\x05\x65mpty\x18\x04 \x01(\x08\x12\x13\n\x0bnew_session\x18\x05 \x01(\x08\"E\n\x07Timings\x12\x10\n\x08queue_ms\x18\x01 \x01(\x02\x12\x14\n\x0cinference_ms\x18\x02 \x01(\x02\x12\x12\n\nbatch_size\x18\x03 \x01(\r\"\xfa\x02\n\x11RecommendResponse\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12,\n\x05items\x18\x02 \x03(\x0b\x32\x1d.steersman.v1.RecommendedItem\x12\x36\n\x10\x61pplied_controls\x18\x03 \x03(\x0b\x32\x1c.steersman.v1.AppliedControl\x12\x16\n\x0e\x62undle_version\x18\x04 \x01(\t\x12\x17\n\x0fsession_version\x18\x05 \x01(\x04\x12-\n\x0bhistory_use\x18\x06 \x01(\x0b\x32\x18.steersman.v1.HistoryUse\x12\x16\n\x0e\x65ligible_items\x18\x07 \x01(\r\x12\x1a\n\x12unknown_filter_ids\x18\x08 \x01(\r\x12/\n\x0c\x64\x65gradations\x18\t \x03(\x0e\x32\x19.steersman.v1.Degradation\x12&\n\x07timings\x18\n \x01(\x0b\x32\x15.steersman.v1.Timings*o\n\x0b\x44\x65gradation\x12\x1b\n\x17\x44\x45GRADATION_UNSPECIFIED\x10\x00\x12#\n\x1f\x44\x45GRADATION_SESSION_UNAVAILABLE\x10\x01\x12\x1e\n\x1a\x44\x45GRADATION_SESSION_BEHIND\x10\x02\x32\x65\n\x15RecommendationService\x12L\n\tRecommend\x12\x1e.steersman.v1.RecommendRequest\x1a\x1f.steersman.v1.RecommendResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'steersman.v1.recommendation_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_DEGRADATION']._serialized_start=1258
-  _globals['_DEGRADATION']._serialized_end=1337
+  _globals['_DEGRADATION']._serialized_start=1308
+  _globals['_DEGRADATION']._serialized_end=1419
   _globals['_HISTORY']._serialized_start=123
   _globals['_HISTORY']._serialized_end=173
   _globals['_FILTERS']._serialized_start=176
@@ -42,15 +42,15 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_ATTRIBUTEFILTER']._serialized_start=307
   _globals['_ATTRIBUTEFILTER']._serialized_end=359
   _globals['_RECOMMENDREQUEST']._serialized_start=362
-  _globals['_RECOMMENDREQUEST']._serialized_end=642
-  _globals['_RECOMMENDEDITEM']._serialized_start=644
-  _globals['_RECOMMENDEDITEM']._serialized_end=708
-  _globals['_HISTORYUSE']._serialized_start=710
-  _globals['_HISTORYUSE']._serialized_end=804
-  _globals['_TIMINGS']._serialized_start=806
-  _globals['_TIMINGS']._serialized_end=875
-  _globals['_RECOMMENDRESPONSE']._serialized_start=878
-  _globals['_RECOMMENDRESPONSE']._serialized_end=1256
-  _globals['_RECOMMENDATIONSERVICE']._serialized_start=1339
-  _globals['_RECOMMENDATIONSERVICE']._serialized_end=1440
+  _globals['_RECOMMENDREQUEST']._serialized_end=671
+  _globals['_RECOMMENDEDITEM']._serialized_start=673
+  _globals['_RECOMMENDEDITEM']._serialized_end=737
+  _globals['_HISTORYUSE']._serialized_start=739
+  _globals['_HISTORYUSE']._serialized_end=854
+  _globals['_TIMINGS']._serialized_start=856
+  _globals['_TIMINGS']._serialized_end=925
+  _globals['_RECOMMENDRESPONSE']._serialized_start=928
+  _globals['_RECOMMENDRESPONSE']._serialized_end=1306
+  _globals['_RECOMMENDATIONSERVICE']._serialized_start=1421
+  _globals['_RECOMMENDATIONSERVICE']._serialized_end=1522
 # @@protoc_insertion_point(module_scope)

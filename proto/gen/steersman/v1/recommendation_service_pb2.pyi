@@ -13,8 +13,10 @@ class Degradation(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
     DEGRADATION_UNSPECIFIED: _ClassVar[Degradation]
     DEGRADATION_SESSION_UNAVAILABLE: _ClassVar[Degradation]
+    DEGRADATION_SESSION_BEHIND: _ClassVar[Degradation]
 DEGRADATION_UNSPECIFIED: Degradation
 DEGRADATION_SESSION_UNAVAILABLE: Degradation
+DEGRADATION_SESSION_BEHIND: Degradation
 
 class History(_message.Message):
     __slots__ = ("item_ids", "events_before")
@@ -45,7 +47,7 @@ class AttributeFilter(_message.Message):
     def __init__(self, attribute: _Optional[str] = ..., any_of: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class RecommendRequest(_message.Message):
-    __slots__ = ("history", "session_id", "fallback_history", "controls", "k", "filters", "request_id", "new_events")
+    __slots__ = ("history", "session_id", "fallback_history", "controls", "k", "filters", "request_id", "new_events", "min_session_version")
     HISTORY_FIELD_NUMBER: _ClassVar[int]
     SESSION_ID_FIELD_NUMBER: _ClassVar[int]
     FALLBACK_HISTORY_FIELD_NUMBER: _ClassVar[int]
@@ -54,6 +56,7 @@ class RecommendRequest(_message.Message):
     FILTERS_FIELD_NUMBER: _ClassVar[int]
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     NEW_EVENTS_FIELD_NUMBER: _ClassVar[int]
+    MIN_SESSION_VERSION_FIELD_NUMBER: _ClassVar[int]
     history: History
     session_id: str
     fallback_history: History
@@ -62,7 +65,8 @@ class RecommendRequest(_message.Message):
     filters: Filters
     request_id: str
     new_events: _containers.RepeatedCompositeFieldContainer[_session_service_pb2.Event]
-    def __init__(self, history: _Optional[_Union[History, _Mapping]] = ..., session_id: _Optional[str] = ..., fallback_history: _Optional[_Union[History, _Mapping]] = ..., controls: _Optional[_Iterable[_Union[_control_pb2.Control, _Mapping]]] = ..., k: _Optional[int] = ..., filters: _Optional[_Union[Filters, _Mapping]] = ..., request_id: _Optional[str] = ..., new_events: _Optional[_Iterable[_Union[_session_service_pb2.Event, _Mapping]]] = ...) -> None: ...
+    min_session_version: int
+    def __init__(self, history: _Optional[_Union[History, _Mapping]] = ..., session_id: _Optional[str] = ..., fallback_history: _Optional[_Union[History, _Mapping]] = ..., controls: _Optional[_Iterable[_Union[_control_pb2.Control, _Mapping]]] = ..., k: _Optional[int] = ..., filters: _Optional[_Union[Filters, _Mapping]] = ..., request_id: _Optional[str] = ..., new_events: _Optional[_Iterable[_Union[_session_service_pb2.Event, _Mapping]]] = ..., min_session_version: _Optional[int] = ...) -> None: ...
 
 class RecommendedItem(_message.Message):
     __slots__ = ("item_id", "title", "score")
@@ -75,16 +79,18 @@ class RecommendedItem(_message.Message):
     def __init__(self, item_id: _Optional[str] = ..., title: _Optional[str] = ..., score: _Optional[float] = ...) -> None: ...
 
 class HistoryUse(_message.Message):
-    __slots__ = ("total_events", "used_events", "unknown_events", "empty")
+    __slots__ = ("total_events", "used_events", "unknown_events", "empty", "new_session")
     TOTAL_EVENTS_FIELD_NUMBER: _ClassVar[int]
     USED_EVENTS_FIELD_NUMBER: _ClassVar[int]
     UNKNOWN_EVENTS_FIELD_NUMBER: _ClassVar[int]
     EMPTY_FIELD_NUMBER: _ClassVar[int]
+    NEW_SESSION_FIELD_NUMBER: _ClassVar[int]
     total_events: int
     used_events: int
     unknown_events: int
     empty: bool
-    def __init__(self, total_events: _Optional[int] = ..., used_events: _Optional[int] = ..., unknown_events: _Optional[int] = ..., empty: _Optional[bool] = ...) -> None: ...
+    new_session: bool
+    def __init__(self, total_events: _Optional[int] = ..., used_events: _Optional[int] = ..., unknown_events: _Optional[int] = ..., empty: _Optional[bool] = ..., new_session: _Optional[bool] = ...) -> None: ...
 
 class Timings(_message.Message):
     __slots__ = ("queue_ms", "inference_ms", "batch_size")

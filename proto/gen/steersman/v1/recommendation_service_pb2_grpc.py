@@ -52,7 +52,7 @@ class RecommendationServiceServicer:
         INVALID_ARGUMENT: a field is wrong; BadRequest names it. FAILED_PRECONDITION: a feature belongs to another bundle.
         RESOURCE_EXHAUSTED: the queue is full, or too long for the deadline; RetryInfo says when to come back.
         Metadata `steersman-tenant` (at most 128 bytes) names whose turn in the queue the call takes: tenants take turns.
-        UNAVAILABLE: the session cannot be read and the request carries no fallback_history.
+        UNAVAILABLE: the session cannot be read, or lies behind min_session_version, and the request carries no fallback_history.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -39,7 +39,7 @@ class RecommendationServiceStub:
     INVALID_ARGUMENT: a field is wrong; BadRequest names it. FAILED_PRECONDITION: a feature belongs to another bundle.
     RESOURCE_EXHAUSTED: the queue is full, or too long for the deadline; RetryInfo says when to come back.
     Metadata `steersman-tenant` (at most 128 bytes) names whose turn in the queue the call takes: tenants take turns.
-    UNAVAILABLE: the session cannot be read and the request carries no fallback_history.
+    UNAVAILABLE: the session cannot be read, or lies behind min_session_version, and the request carries no fallback_history.
     """
 
 @_typing.type_check_only
@@ -53,7 +53,7 @@ class RecommendationServiceAsyncStub(RecommendationServiceStub):
     INVALID_ARGUMENT: a field is wrong; BadRequest names it. FAILED_PRECONDITION: a feature belongs to another bundle.
     RESOURCE_EXHAUSTED: the queue is full, or too long for the deadline; RetryInfo says when to come back.
     Metadata `steersman-tenant` (at most 128 bytes) names whose turn in the queue the call takes: tenants take turns.
-    UNAVAILABLE: the session cannot be read and the request carries no fallback_history.
+    UNAVAILABLE: the session cannot be read, or lies behind min_session_version, and the request carries no fallback_history.
     """
 
 class RecommendationServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -70,7 +70,7 @@ class RecommendationServiceServicer(metaclass=_abc_1.ABCMeta):
         INVALID_ARGUMENT: a field is wrong; BadRequest names it. FAILED_PRECONDITION: a feature belongs to another bundle.
         RESOURCE_EXHAUSTED: the queue is full, or too long for the deadline; RetryInfo says when to come back.
         Metadata `steersman-tenant` (at most 128 bytes) names whose turn in the queue the call takes: tenants take turns.
-        UNAVAILABLE: the session cannot be read and the request carries no fallback_history.
+        UNAVAILABLE: the session cannot be read, or lies behind min_session_version, and the request carries no fallback_history.
         """
 
 def add_RecommendationServiceServicer_to_server(servicer: RecommendationServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -64,7 +64,9 @@ class SessionServiceServicer:
     """
 
     def AppendEvents(self, request, context):
-        """Appends events, oldest first, all or none. An event sent twice counts once. Creates the session.
+        """Appends events, oldest first, all or none. Creates the session. An event sent twice counts once, as long as its id is remembered: until
+        as many newer events have been appended as GetModelInfo gives (remembered_event_ids), or the session is forgotten. Send again within that; a
+        log that goes further back is replayed into a session that was deleted before.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -78,7 +80,8 @@ class SessionServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def SetControls(self, request, context):
-        """Replaces the session's sticky controls. They apply to every later Recommend of the session. Creates the session.
+        """Replaces the session's sticky controls. They apply to every later Recommend of the session. Creates the session. Fields of a control
+        that this server does not know are not kept.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -36,11 +36,16 @@ class SessionServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> SessionServiceAsyncStub: ...
     AppendEvents: _grpc.UnaryUnaryMultiCallable[_session_service_pb2.AppendEventsRequest, _session_service_pb2.AppendEventsResponse]
-    """Appends events, oldest first, all or none. An event sent twice counts once. Creates the session."""
+    """Appends events, oldest first, all or none. Creates the session. An event sent twice counts once, as long as its id is remembered: until
+    as many newer events have been appended as GetModelInfo gives (remembered_event_ids), or the session is forgotten. Send again within that; a
+    log that goes further back is replayed into a session that was deleted before.
+    """
     GetSession: _grpc.UnaryUnaryMultiCallable[_session_service_pb2.GetSessionRequest, _session_service_pb2.GetSessionResponse]
     """NOT_FOUND if there is no such session."""
     SetControls: _grpc.UnaryUnaryMultiCallable[_session_service_pb2.SetControlsRequest, _session_service_pb2.SetControlsResponse]
-    """Replaces the session's sticky controls. They apply to every later Recommend of the session. Creates the session."""
+    """Replaces the session's sticky controls. They apply to every later Recommend of the session. Creates the session. Fields of a control
+    that this server does not know are not kept.
+    """
     DeleteSession: _grpc.UnaryUnaryMultiCallable[_session_service_pb2.DeleteSessionRequest, _session_service_pb2.DeleteSessionResponse]
     """Forgets the session. Deleting one that does not exist is no error."""
 
@@ -52,11 +57,16 @@ class SessionServiceAsyncStub(SessionServiceStub):
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     AppendEvents: _aio.UnaryUnaryMultiCallable[_session_service_pb2.AppendEventsRequest, _session_service_pb2.AppendEventsResponse]  # type: ignore[assignment]
-    """Appends events, oldest first, all or none. An event sent twice counts once. Creates the session."""
+    """Appends events, oldest first, all or none. Creates the session. An event sent twice counts once, as long as its id is remembered: until
+    as many newer events have been appended as GetModelInfo gives (remembered_event_ids), or the session is forgotten. Send again within that; a
+    log that goes further back is replayed into a session that was deleted before.
+    """
     GetSession: _aio.UnaryUnaryMultiCallable[_session_service_pb2.GetSessionRequest, _session_service_pb2.GetSessionResponse]  # type: ignore[assignment]
     """NOT_FOUND if there is no such session."""
     SetControls: _aio.UnaryUnaryMultiCallable[_session_service_pb2.SetControlsRequest, _session_service_pb2.SetControlsResponse]  # type: ignore[assignment]
-    """Replaces the session's sticky controls. They apply to every later Recommend of the session. Creates the session."""
+    """Replaces the session's sticky controls. They apply to every later Recommend of the session. Creates the session. Fields of a control
+    that this server does not know are not kept.
+    """
     DeleteSession: _aio.UnaryUnaryMultiCallable[_session_service_pb2.DeleteSessionRequest, _session_service_pb2.DeleteSessionResponse]  # type: ignore[assignment]
     """Forgets the session. Deleting one that does not exist is no error."""
 
@@ -71,7 +81,10 @@ class SessionServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _session_service_pb2.AppendEventsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_session_service_pb2.AppendEventsResponse, _abc.Awaitable[_session_service_pb2.AppendEventsResponse]]:
-        """Appends events, oldest first, all or none. An event sent twice counts once. Creates the session."""
+        """Appends events, oldest first, all or none. Creates the session. An event sent twice counts once, as long as its id is remembered: until
+        as many newer events have been appended as GetModelInfo gives (remembered_event_ids), or the session is forgotten. Send again within that; a
+        log that goes further back is replayed into a session that was deleted before.
+        """
 
     @_abc_1.abstractmethod
     def GetSession(
@@ -87,7 +100,9 @@ class SessionServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _session_service_pb2.SetControlsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_session_service_pb2.SetControlsResponse, _abc.Awaitable[_session_service_pb2.SetControlsResponse]]:
-        """Replaces the session's sticky controls. They apply to every later Recommend of the session. Creates the session."""
+        """Replaces the session's sticky controls. They apply to every later Recommend of the session. Creates the session. Fields of a control
+        that this server does not know are not kept.
+        """
 
     @_abc_1.abstractmethod
     def DeleteSession(
