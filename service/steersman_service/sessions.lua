@@ -13,7 +13,8 @@ local function read()
   return tonumber(found[1] or 0), tonumber(found[2] or 0), found[3] or ''
 end
 
--- The clock stands still while a script runs: all keys of a session expire in the same millisecond.
+-- The clock stands still while a script runs: all keys of a session expire in the same millisecond. It is a write even where there is no
+-- session: a replica refuses it, and cannot say that there is none when it only lags.
 local function touch()
   for _, key in ipairs(KEYS) do
     redis.call('PEXPIRE', key, ARGV[2])
@@ -52,10 +53,10 @@ function operations.append()
 end
 
 function operations.get()
+  touch()
   if redis.call('EXISTS', meta) == 0 then
     return false
   end
-  touch()
   local version, total, mark = read()
   return {version, total, redis.call('LRANGE', items, 0, -1), redis.call('LRANGE', controls, 0, -1)}
 end
@@ -65,6 +66,7 @@ end
 function operations.visit()
   local version, total, mark = read()
   if #ARGV < 9 and version == 0 then
+    touch()
     return false
   end
   local known = mark ~= '' and version == tonumber(ARGV[3]) and mark == ARGV[4]

@@ -224,7 +224,7 @@ def test_a_session_that_holds_such_fields_already_can_be_read(bundle_dir: Path, 
             server.session.SetControls(SetControlsRequest(session_id="s", controls=[HORROR]))
             kept = HORROR.SerializeToString() + UNKNOWN_FIELD * 4500
             with Redis.from_url(store.url) as redis:
-                redis.lset("steersman:{s}:controls", 0, kept)  # type: ignore[arg-type]
+                redis.lset("steersman:{s}:controls", 0, kept)
             session = server.session.GetSession(GetSessionRequest(session_id="s")).session
             assert list(session.controls) == [HORROR]
             answer = server.recommendation.Recommend(RecommendRequest(session_id="s"))
@@ -251,7 +251,7 @@ def test_calls_beyond_a_thousand_that_wait_to_be_taken_are_not_cancelled(
         options = [("grpc.use_local_subchannel_pool", 1)]
         with grpc.insecure_channel(f"127.0.0.1:{server.ports.grpc}", options=options) as other:
             method = "/steersman.v1.ModelService/GetModelInfo"
-            calls = [channel.unary_unary(method) for channel in (server.channel, other)]
+            calls: list[Any] = [channel.unary_unary(method) for channel in (server.channel, other)]
             pending = [calls[n % 2].future(b"") for n in range(4000)]
             time.sleep(1)  # most of them have arrived by then; how many only decides what this can find
             go_on.set()
