@@ -399,12 +399,16 @@ def test_health_checks_and_streams_are_counted_and_streams_not_timed(server: Run
     assert moved == call("grpc.health.v1.Health/Watch", "Canceled", "server_stream")
 
 
-def test_what_nobody_serves_is_not_counted(server: Running) -> None:
+def test_what_nobody_serves_is_counted_without_its_name(server: Running) -> None:
     with moves(server) as moved:
         unknown: Any = server.channel.unary_unary("/steersman.v1.RecommendationService/Divine")
         with pytest.raises(grpc.RpcError):
             unknown(b"")
-    assert moved == {}
+    assert moved == {
+            'grpc_server_started_total{grpc_method="unknown",grpc_service="unknown",grpc_type="bidi_stream"}': 1.0,
+            **call("unknown/unknown", "Unimplemented", "bidi_stream"),
+            **refused("unknown_method"),
+        }
 
 
 def test_the_queue_as_it_fills_and_overflows(
