@@ -42,7 +42,8 @@ def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def bundle_dir(data_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A bundle of 60 items, 16 hidden, 64 features, a window of 20 in strides of 5, and a concept for each of four genres."""
+    """A bundle of 60 items, 16 hidden, 64 features, a window of 20 in strides of 5, and a concept for each of four genres,
+    solved over the best 40."""
     return make_bundle(data_dir, tmp_path_factory.mktemp("bundles"))
 
 
@@ -65,7 +66,7 @@ def make_bundle(
             epochs=12, events_per_batch=400, learning_rate=1e-2, evaluate_every=4, precision="float32", seed=seed
         ),
         SaeConfig(features=64, active=8, epochs=20, batch_size=128, dead_after=4000, kind=kind, seed=seed),
-        ConceptConfig(terms=8, learners=64, steps=60, users=32, seed=seed),
+        ConceptConfig(terms=8, candidates=40, learners=64, steps=60, users=32, seed=seed),
         min_concept_items=5,
         index_from=index_from,
     )

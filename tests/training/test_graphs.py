@@ -13,6 +13,7 @@ from steersman_training.aims import Aim
 from steersman_training.concepts import ConceptConfig, fit_concepts
 from steersman_training.edit import Edit, natural_scale
 from steersman_training.graphs import (
+    ConceptEdits,
     FixedConcepts,
     Lower,
     OnnxSearch,
@@ -21,6 +22,7 @@ from steersman_training.graphs import (
     Solver,
     Upper,
     _newton_step,
+    _taper,
 )
 from steersman_training.recommender import Recommender, RecommenderConfig, last_position
 from steersman_training.sae import SaeConfig, SparseAutoencoder, measure_sae, train_sae
@@ -118,24 +120,31 @@ RIDGE = 0.05
 class Solvable:
     """Twenty users, thirty items of which every third has the value, and one concept of eight features."""
 
-    def __init__(self, edit: Edit) -> None:
+    def __init__(self, edit: Edit, solver: Solver = Solver()) -> None:
         generator = torch.Generator().manual_seed(5)
         self.edit = edit
         self.items_ND, self.biases_N = torch.randn(30, 12, generator=generator), torch.randn(30, generator=generator)
         self.member_N = torch.arange(30) % 3 == 0
         alive = (edit.scale_F > 0).nonzero().flatten()[:8]
-        self.graph = SolvedConcepts(edit, alive[None], self.member_N.float()[None], torch.tensor([1.5]), Solver())
+        self.graph = SolvedConcepts(edit, alive[None], self.member_N.float()[None], torch.tensor([1.5]), solver)
         self.h_BD = torch.randn(20, 12, generator=generator)
         self.candidates_BK = torch.stack([torch.randperm(30, generator=generator)[:25] for _ in range(20)])
         self.scores_BK = (self.h_BD @ self.items_ND.T + self.biases_N).gather(1, self.candidates_BK)
 
     def solve(self, strengths: list[float], rows: slice = slice(None)) -> Tensor:
-        h_BD, candidates_BK = self.h_BD[rows], self.candidates_BK[rows]
-        concepts_BC = torch.zeros(len(h_BD), len(strengths), dtype=torch.int64)
-        strengths_BC = torch.tensor(strengths).expand(len(h_BD), -1)
-        answer = self.graph(candidates_BK, self.scores_BK[rows], self.items_ND, concepts_BC, strengths_BC)
-        edited_BD: Tensor = self.edit(h_BD, *answer).edited_BD
+        edited_BD: Tensor = self.edit(self.h_BD[rows], *self.edits(strengths, rows)).edited_BD
         return edited_BD
+
+    def edits(self, strengths: list[float], rows: slice = slice(None)) -> ConceptEdits:
+        candidates_BK = self.candidates_BK[rows]
+        concepts_BC = torch.zeros(len(candidates_BK), len(strengths), dtype=torch.int64)
+        strengths_BC = torch.tensor(strengths).expand(len(candidates_BK), -1)
+        edits: ConceptEdits = self.graph(candidates_BK, self.scores_BK[rows], self.items_ND, concepts_BC, strengths_BC)
+        return edits
+
+    def choose(self, scores_BN: Tensor, count: int) -> None:
+        """Makes the best of them the candidates."""
+        self.scores_BK, self.candidates_BK = scores_BN.topk(count)
 
     def divergence(self, edited_BD: Tensor, strength: float) -> Tensor:
         """KL of the tilted distribution over the candidates and the steered one, of each user."""
@@ -170,6 +179,80 @@ def test_candidates_that_may_not_be_returned_weigh_nothing(edit: Edit) -> None:
 def test_a_solved_concept_at_strength_zero_is_no_edit_at_all(edit: Edit) -> None:
     case = Solvable(edit)
     assert torch.equal(case.solve([0.0]), case.h_BD)
+
+
+@pytest.mark.parametrize("strengths", [[0.0, 1.0], [1.0, 0.0], [0.0, 0.0]])
+def test_a_concept_at_strength_zero_comes_down_to_no_edits_beside_others(edit: Edit, strengths: list[float]) -> None:
+    case = Solvable(edit, Solver(25))
+    for rows in (slice(None), slice(0, 1), slice(1, 2), slice(2, 3)):
+        edits_BCM = case.edits(strengths, rows).concept_edits_BE.unflatten(1, (2, -1))
+        for place, strength in enumerate(strengths):
+            assert bool((edits_BCM[:, place] != 0).all() if strength else (edits_BCM[:, place] == 0).all())
+
+
+@pytest.mark.parametrize("strength", [-10.0, -1.0, 1.0, 10.0])
+def test_a_concept_that_no_candidate_has_comes_down_to_no_edits(edit: Edit, strength: float) -> None:
+    case, whole = Solvable(edit, Solver(10)), Solvable(edit, Solver(30))
+    scores_BN = case.h_BD @ case.items_ND.T + case.biases_N
+    case.choose(scores_BN.masked_fill(case.member_N, -math.inf), 10)
+    assert bool((case.edits([strength]).concept_edits_BE == 0).all())
+    # Nor does one that is turned down where those that have it are next to nothing as it is.
+    whole.choose(scores_BN.masked_fill(case.member_N, -60), 30)
+    assert bool((whole.edits([-abs(strength)]).concept_edits_BE == 0).all())
+
+
+@pytest.mark.parametrize("strength", [-1.0, 0.5, 1.0, 5.0, 10.0])
+@pytest.mark.parametrize("count", [10, 20, 29])
+def test_which_of_equal_scores_is_the_last_candidate_makes_no_difference(
+    edit: Edit, count: int, strength: float
+) -> None:
+    """Not one of them is a candidate as the other is, and rounding decides: the two best that are left have the cut's score."""
+    case = Solvable(edit, Solver(count))
+    scores_BN = case.h_BD @ case.items_ND.T + case.biases_N
+    order_BN = scores_BN.argsort(descending=True)
+    cut_B1 = scores_BN.gather(1, order_BN[:, count - 1 : count])
+    answers = []
+    for last in (count - 1, count):
+        near_BN = scores_BN.scatter(1, order_BN[:, count - 1 : count + 1], cut_B1.expand(-1, 2))
+        near_BN.scatter_add_(1, order_BN[:, last : last + 1], torch.full_like(cut_B1, 1e-6))
+        case.choose(near_BN, count)
+        answers.append(case.solve([strength]) @ case.items_ND.T + case.biases_N)
+    assert (case.candidates_BK == order_BN[:, count : count + 1]).any(1).all()
+    scale_B1 = answers[0].abs().amax(1, keepdim=True)
+    assert bool(((answers[0] - answers[1]).abs() <= 1e-5 * scale_B1).all())
+
+
+@pytest.mark.parametrize("strength", [-10.0, 1.0, 5.0, 10.0])
+@pytest.mark.parametrize("alone", [True, False])
+def test_an_item_that_a_concept_moves_far_may_be_the_last_candidate_or_not(
+    edit: Edit, alone: bool, strength: float
+) -> None:
+    """It is the only one that has the value, or it lies three times as far along the concept's features as another one."""
+    case = Solvable(edit, Solver(12))
+    case.items_ND[0] = 3 * case.items_ND[3]
+    scores_BN = case.h_BD @ case.items_ND.T + case.biases_N
+    scores_BN[:, case.member_N if alone else torch.arange(30) == 0] = -math.inf
+    last_B = scores_BN.topk(11).values[:, -1]
+    answers = []
+    for apart in (-1e-6, 1e-6):
+        scores_BN[:, 0] = last_B + apart
+        case.choose(scores_BN, 12)
+        assert bool((case.candidates_BK[:, -1] == 0).all()) == (apart < 0)
+        answers.append(case.solve([strength]) @ case.items_ND.T + case.biases_N)
+    assert bool(((answers[0] - answers[1]).abs() <= 1e-5 * answers[0].abs().amax(1, keepdim=True)).all())
+
+
+def test_where_all_items_are_candidates_each_counts_in_full(edit: Edit) -> None:
+    case, fewer = Solvable(edit, Solver(30)), Solvable(edit, Solver(29))
+    scores_BN = case.h_BD @ case.items_ND.T + case.biases_N
+    case.choose(scores_BN, 30)
+    taper_BK = _taper(case.scores_BK)
+    assert bool((taper_BK[:, -1] == 0).all() and (taper_BK[:, 0] == 1).all())
+    # One item may not be returned: then 29 of 30 are all that there are, and none of them is cut off.
+    scores_BN[:, 4] = -math.inf
+    for one in (case, fewer):
+        one.choose(scores_BN, 30)
+    torch.testing.assert_close(case.edits([1.0]).concept_edits_BE, fewer.edits([1.0]).concept_edits_BE)
 
 
 def test_the_newton_step_is_that_of_a_direct_solver() -> None:

@@ -19,6 +19,10 @@ NEWTON_STEPS = 2
 """Of a concept's solution: the tilt is approached in as many equal parts."""
 INELIGIBLE = -1e4
 """Score of candidates that may not be returned (minus infinity before): they weigh nothing."""
+TAPER_NATS = 0.5
+"""Candidates whose score is less than this above that of the last one count less, and that one not at all."""
+LEAST_EDIT = 1e-6
+"""A concept none of whose features would get this strength comes down to no edits: what is left is rounding."""
 TINY = 1e-30
 """Keeps a system that asks for nothing from dividing by nothing. A bound, not a summand: the exporter drops an addition this small."""
 
@@ -130,6 +134,9 @@ class SolvedConcepts(nn.Module):
     by a few Newton steps with a ridge. Scores are linear in a state that is the query, so J is exact. Tilting is the target since it is the
     cheapest way to raise a known attribute: of all distributions with that share it is the closest to the user's own. The solution
     is in double precision (J need not be): what rounding does to it grows with the condition, and backends must agree.
+
+    Which item is the last candidate may be a matter of rounding, so it must not matter: where there are more items than candidates, each
+    candidate counts by its taper t, which falls to 0 there. s is s + log t, lean is t * lean, and J is t * J.
     """
 
     INPUTS = ("candidates_BK", "candidate_scores_BK", "items_ND", "concepts_BC", "concept_strengths_BC")
@@ -161,19 +168,34 @@ class SolvedConcepts(nn.Module):
         concepts_BC: Tensor,
         concept_strengths_BC: Tensor,
     ) -> ConceptEdits:
-        items_BKD = F.embedding(candidates_BK, items_ND)
-        scores_B1K = candidate_scores_BK.clamp_min(INELIGIBLE).double().unsqueeze(1)
+        scores_BK = candidate_scores_BK.clamp_min(INELIGIBLE).double()
+        chosen = self.candidates < self.leans_XN.shape[1]
+        taper_BK = _taper(scores_BK) if chosen else torch.ones_like(scores_BK)
+        taper_B1K = taper_BK.unsqueeze(1)
+        items_BKD = F.embedding(candidates_BK, items_ND) * taper_BK.unsqueeze(-1).float()
+        scores_B1K = scores_BK.unsqueeze(1) + taper_B1K.clamp_min(TINY).log()
         jacobian_BCKM = (items_BKD.unsqueeze(1) @ self.directions_XMD[concepts_BC].transpose(-1, -2)).double()
         rows_BCK = concepts_BC.unsqueeze(-1) * self.leans_XN.shape[1] + candidates_BK.unsqueeze(1)
-        lean_BCK = F.embedding(rows_BCK, self.leans_XN.view(-1, 1)).squeeze(-1)
+        lean_BCK = F.embedding(rows_BCK, self.leans_XN.view(-1, 1)).squeeze(-1) * taper_B1K
         tilts_BCK = lean_BCK * (self.tilts_X[concepts_BC] * concept_strengths_BC).unsqueeze(-1)
         now_BCK, weights_BCM = scores_B1K.softmax(-1), jacobian_BCKM.new_zeros(())
         for step in range(1, NEWTON_STEPS + 1):
             wanted_BCK = (scores_B1K + tilts_BCK * (step / NEWTON_STEPS)).softmax(-1)
             weights_BCM = weights_BCM + _newton_step(jacobian_BCKM, now_BCK, wanted_BCK, self.ridge)
             now_BCK = (scores_B1K + (jacobian_BCKM @ weights_BCM.unsqueeze(-1)).squeeze(-1)).softmax(-1)
-        edits_BE = weights_BCM.flatten(1).float()
+        edits_BE = _or_none(weights_BCM).flatten(1).float()
         return ConceptEdits(self.features_XM[concepts_BC].flatten(1), torch.ones_like(edits_BE), edits_BE)
+
+
+def _taper(scores_BK: Tensor) -> Tensor:
+    """By how much each candidate counts: 0 for the last one, 1 from TAPER_NATS above it."""
+    return ((scores_BK - scores_BK.amin(-1, keepdim=True)) / TAPER_NATS).clamp_max(1.0)
+
+
+def _or_none(weights_BCM: Tensor) -> Tensor:
+    """The same, but all zero for a concept that moves next to nothing: one at strength 0, or one that no candidate has."""
+    moved_BC1 = weights_BCM.abs().amax(-1, keepdim=True) >= LEAST_EDIT
+    return weights_BCM.masked_fill(~moved_BC1, 0.0)
 
 
 def _newton_step(jacobian_BCKM: Tensor, now_BCK: Tensor, wanted_BCK: Tensor, ridge: float) -> Tensor:
