@@ -42,6 +42,7 @@ class Steering(NamedTuple):
     edits: Edits
     """Of the controls on features, in their order."""
     concepts_C: Array
+    """Of the controls on concepts, in their order, but for those at strength 0, which come down to nothing."""
     concept_strengths_C: Array
     tilts_N: Array | None
     """Of the controls on attributes."""
@@ -52,7 +53,7 @@ class Steering(NamedTuple):
         """What was applied, once the engine has said what each concept came down to: the strongest edits first."""
         of_concepts = iter(concept_edits)
         for applied in self.applied:
-            if applied.control.WhichOneof("target") == "concept":
+            if applied.control.WhichOneof("target") == "concept" and applied.control.strength:
                 edits = next(of_concepts)
                 strongest = np.argsort(-np.abs(edits.strengths_E), kind="stable")
                 add, labels = applied.edits.add, catalogue.labels
@@ -148,7 +149,10 @@ class ControlReader:
                     features.append(known)
                     applied.append(known.applied)
                 else:
-                    (concepts if control.HasField("concept") else attributes).append(control)
+                    if control.HasField("attribute"):
+                        attributes.append(control)
+                    elif control.strength:
+                        concepts.append(control)
                     applied.append(AppliedControl(control=control, source=source.kind))
         return Steering(
             Edits(

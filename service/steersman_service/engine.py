@@ -13,7 +13,7 @@ import numpy as np
 
 from steersman_service.backend import Backend, Tensor
 from steersman_service.bundle import ADD, GRAPHS, KEEPING_GRAPHS, STEER, Array, Bundle
-from steersman_service.groups import APPEND_CALL_POSITIONS, length_groups, one_group
+from steersman_service.groups import APPEND_CALL_POSITIONS, bounded_groups, length_groups, one_group
 from steersman_service.index import NO_ROWS, Found, GraphIndex, Index, Terms
 from steersman_service.kv_cache import MOST_APPENDED, KeptHistory, KeyValueCache, Layout, Table
 from steersman_service.state_cache import StateCache
@@ -22,6 +22,11 @@ Observe = Callable[[str, float], None]
 """Takes a stage ("lower") and its seconds."""
 # Of a number of a hidden state.
 STATE_BYTES = 4
+# For what is computed of a concept's candidates or of an edit's feature at a time, one array of it: a few such arrays live together. What
+# takes more is computed in parts, so that memory does not grow with what a batch asks for.
+CALL_BYTES = 32 << 20
+# Numbers are double where a concept is solved.
+SOLVED_BYTES = 8
 # What `concept` may ask for: the items that are found, and their scores.
 CANDIDATES = ("candidates_BK", "candidate_scores_BK")
 
@@ -309,9 +314,11 @@ class Engine:
         return concept_edits, self._rank(batch, pool | {"h_BD": self._edit(batch, concept_edits, pool)})
 
     def _steers(self, batch: Sequence[Work]) -> bool:
-        """Whether the graph `steer` can answer: it has the item table looked through for all, and concepts solved for all."""
-        asked = STEER in self._inputs and isinstance(self.index, GraphIndex)
-        return asked and all(len(work.concepts_C) for work in batch)
+        """Whether the graph `steer` can answer: it has the item table looked through for all, and concepts solved for all, at once."""
+        if STEER not in self._inputs or not isinstance(self.index, GraphIndex):
+            return False
+        counts_B = _concept_counts(batch)
+        return bool(counts_B.all()) and len(bounded_groups(counts_B, self._solved_together)) == 1
 
     def _steer(self, batch: Sequence[Work], pool: dict[str, Tensor]) -> tuple[list[list[Edits]], Found]:
         """The same as `_follow` in one call, but for the edits of the requests' own."""
@@ -323,16 +330,24 @@ class Engine:
 
     def _concepts(self, batch: Sequence[Work], pool: dict[str, Tensor]) -> list[list[Edits]]:
         """What the concepts of each request come down to."""
-        rows = [row for row, work in enumerate(batch) if len(work.concepts_C)]
+        counts_B = _concept_counts(batch)
         edits: list[list[Edits]] = [[] for _ in batch]
-        if rows:
+        for rows in _groups_of(counts_B, self._solved_together):
             asked = self._of(rows, batch, pool, ("concept", "upper", "search"))
             for row, own in zip(rows, self._solve([batch[row] for row in rows], asked), strict=True):
                 edits[row] = own
         return edits
 
+    @property
+    def _solved_together(self) -> int:
+        """Concepts, padding included, that may be solved at once: each takes a number for every candidate and feature."""
+        golden = self.bundle.golden["concept"]
+        candidates = golden["candidates_BK"].shape[1] if "candidates_BK" in golden else 1
+        numbers = candidates * golden["concept_features_BE"].shape[1] / golden["concepts_BC"].shape[1]
+        return int(CALL_BYTES / (SOLVED_BYTES * numbers))
+
     def _solve(self, batch: Sequence[Work], pool: dict[str, Tensor]) -> list[list[Edits]]:
-        """The same where every request names a concept."""
+        """The same where every request names a concept, and all are solved at once."""
         feeds = pool | self._put(_concepts(batch))
         if "candidates_BK" in self._inputs["concept"]:
             count = self.bundle.golden["concept"]["candidates_BK"].shape[1]
@@ -358,21 +373,22 @@ class Engine:
             _joined([work.edits, *others]) if others else work.edits
             for work, others in zip(batch, concept_edits, strict=True)
         ]
-        rows = [row for row, own in enumerate(edits) if len(own.features_E)]
-        if not rows:
-            return pool["h_BD"]
-        feeds = self._of(rows, batch, pool, ("edit",)) | self._put(_padded([edits[row] for row in rows]))
+        # An edit takes its feature's direction.
+        most = CALL_BYTES // (STATE_BYTES * self.bundle.manifest.shape.hidden)
+        groups = _groups_of(np.array([len(own.features_E) for own in edits]), most)
+        adds = ADD in self._inputs and all((own.gains_E == 1).all() for own in edits)
         start = time.perf_counter()
-        if ADD in self._inputs and all((edits[row].gains_E == 1).all() for row in rows):
-            edited_BD = self._run(ADD, feeds)["added_BD"]
-        else:
-            edited_BD = self._run("edit", feeds)["edited_BD"]
-        self.observe("edit", time.perf_counter() - start)
-        if len(rows) == len(batch):
-            return edited_BD
-        places = np.arange(len(batch))
-        places[rows] = len(batch) + np.arange(len(rows))
-        return self.backend.take([pool["h_BD"], edited_BD], places)
+        parts, places, count = [pool["h_BD"]], np.arange(len(batch)), len(batch)
+        for rows in groups:
+            feeds = self._of(rows, batch, pool, ("edit",)) | self._put(_padded([edits[row] for row in rows]))
+            parts.append(self._run(ADD, feeds)["added_BD"] if adds else self._run("edit", feeds)["edited_BD"])
+            places[rows] = count + np.arange(len(rows))
+            count += len(rows)
+        if groups:
+            self.observe("edit", time.perf_counter() - start)
+        if not groups or groups[0] == list(range(len(batch))):
+            return parts[-1]
+        return self.backend.take(parts, places)
 
     def _rank(self, batch: Sequence[Work], pool: dict[str, Tensor]) -> Found:
         query_BD = pool["h_BD"] if self._is_query else self._stage("upper", pool)["query_BD"]
@@ -428,6 +444,16 @@ def _concepts(batch: Sequence[Work]) -> dict[str, Array]:
         "concepts_BC": _pad([work.concepts_C for work in batch], width, 0, np.int64),
         "concept_strengths_BC": _pad([work.concept_strengths_C for work in batch], width, 0, np.float32),
     }
+
+
+def _concept_counts(batch: Sequence[Work]) -> Array:
+    return np.array([len(work.concepts_C) for work in batch])
+
+
+def _groups_of(widths_B: Array, most: int) -> list[list[int]]:
+    """Rows whose width is not 0, in `bounded_groups`."""
+    rows = np.flatnonzero(widths_B)
+    return [rows[group].tolist() for group in bounded_groups(widths_B[rows], most)] if len(rows) else []
 
 
 def _joined(edits: Sequence[Edits]) -> Edits:

@@ -54,3 +54,19 @@ def length_groups(
 def one_group(lengths_B: Array) -> list[Array]:
     """All rows together, as a GPU likes them best."""
     return [np.arange(len(lengths_B))]
+
+
+def bounded_groups(widths_B: Array, most: int) -> list[Array]:
+    """Rows of `widths_B` in groups of as many as fit: each row as wide as the widest of its group, `most` in all, or one row alone.
+
+    In their order if all fit, or else the widest first.
+    """
+    if len(widths_B) * widths_B.max() <= most:
+        return one_group(widths_B)
+    order = np.argsort(-widths_B, kind="stable")
+    groups, begin = [], 0
+    while begin < len(order):
+        end = begin + max(1, most // max(1, int(widths_B[order[begin]])))
+        groups.append(order[begin:end])
+        begin = end
+    return groups

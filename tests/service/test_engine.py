@@ -13,7 +13,7 @@ from steersman.v1.bundle_pb2 import Manifest
 from steersman.v1.bundle_pb2 import Tensor as TensorSpec
 from steersman_service.backend import Backend, Tensor, load_backend
 from steersman_service.bundle import ADD, STEER, Array, Bundle, load_bundle
-from steersman_service.engine import Answer, Edits, Engine, Work
+from steersman_service.engine import SOLVED_BYTES, Answer, Edits, Engine, Work
 from steersman_service.groups import length_groups, one_group
 from steersman_service.index_large import LargeIndex
 from steersman_service.onnx_backend import OnnxDeviceBackend
@@ -56,10 +56,14 @@ class Counting:
         self.put, self.get, self.fetch, self.take = backend.put, backend.get, backend.fetch, backend.take
         self._run = backend.run
         self.calls: list[tuple[str, tuple[int, ...]]] = []
+        self.widths: list[tuple[str, dict[str, tuple[int, ...]]]] = []
+        """Graph -> the shapes of what it was fed that says what a request wants."""
 
     def run(self, graph: str, feeds: Mapping[str, Tensor]) -> dict[str, Tensor]:
         per_request = (tensor for name, tensor in feeds.items() if name.rpartition("_")[2].startswith("B"))
         self.calls.append((graph, self.get(next(per_request)).shape))
+        asked = {name: self.get(feeds[name]).shape for name in ("concepts_BC", "features_BE") if name in feeds}
+        self.widths.append((graph, asked))
         return self._run(graph, feeds)
 
     def rows(self) -> dict[str, list[int]]:
@@ -360,6 +364,57 @@ def test_concepts_in_one_call_are_what_they_are_graph_by_graph(engine: Engine, s
     assert separate.rows().keys() - {"lower", "edit", "add"} == {"concept", "search"}
 
 
+def with_concepts(work: Work, rng: np.random.Generator) -> Work:
+    """Up to four of them, as strong as a request may want them, or of no strength at all."""
+    count = int(rng.integers(1, 5))
+    strengths = rng.choice([-10, -1, 0, 0.5, 1, 10], count).astype(np.float32)
+    return work._replace(concepts_C=rng.integers(4, size=count), concept_strengths_C=strengths)
+
+
+@settings(deadline=None, max_examples=20)
+@given(seed=st.integers(0, 2**32 - 1))
+def test_rounding_does_not_decide_which_candidates_a_concept_has(engine: Engine, seed: int) -> None:
+    """Every item has a twin whose scores are its own but for rounding, above them or below: often one of both is the last candidate."""
+    rng = np.random.default_rng(seed)
+    batch = [with_concepts(work, rng)._replace(tilts_N=None, edits=NO_EDITS) for work in works(engine.bundle, 6, seed)]
+    answers = []
+    for nudge in (-2e-7, 2e-7):
+        items_ND, biases_N = engine.bundle.items_ND.copy(), engine.bundle.biases_N.copy()
+        items_ND[1::2], biases_N[1::2] = items_ND[::2], biases_N[::2] + np.float32(nudge)
+        twins = dataclasses.replace(engine.bundle, items_ND=items_ND, biases_N=biases_N)
+        answers.append(Engine(twins, engine.backend).run(batch))
+    for one, other in zip(*answers, strict=True):
+        assert_same(one._replace(concept_edits=[]), other._replace(concept_edits=[]), 1e-5)
+
+
+@pytest.mark.parametrize("fused", [True, False])
+@settings(deadline=None, max_examples=10)
+@given(seed=st.integers(0, 2**32 - 1), size=st.integers(1, 24))
+def test_a_batch_whose_concepts_take_much_memory_is_computed_in_parts(
+    engine: Engine, fused: bool, seed: int, size: int
+) -> None:
+    """As it would be alone; and never more is solved, or edited, at once than is allowed."""
+    rng, shape = np.random.default_rng(seed), engine.bundle.manifest.shape
+    batch = [
+        with_concepts(work, rng) if fused or rng.random() < 0.7 else work for work in works(engine.bundle, size, seed)
+    ]
+    bundle, terms = engine.bundle if fused else without(engine.bundle, STEER), 8
+    candidates = engine.bundle.golden["concept"]["candidates_BK"].shape[1]
+    backend = Counting(engine.backend)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("steersman_service.engine.CALL_BYTES", 5 * SOLVED_BYTES * terms * candidates)
+        together = Engine(bundle, backend).run(batch)
+    for work, answer in zip(batch, together, strict=True):
+        assert_same(answer, engine.run([work])[0], 1e-5)
+    for graph, fed in backend.widths:
+        if graph in ("concept", STEER):
+            rows, width = fed["concepts_BC"]
+            assert rows == 1 or rows * width <= 5
+        elif graph in ("edit", ADD):
+            rows, width = fed["features_BE"]
+            assert rows == 1 or rows * width * shape.hidden * 4 <= 5 * SOLVED_BYTES * terms * candidates
+
+
 class NotesCandidates:
     """A backend that notes what its concept graph is given, and computes nothing there."""
 
@@ -391,7 +446,7 @@ def test_candidates_of_concepts_are_the_best_items_without_any_control(engine: E
     (concept,) = (graph for graph in manifest.graphs if graph.name == "concept")
     del concept.inputs[:]
     concept.inputs.extend(TensorSpec(name=name) for name in asked)
-    golden = {**bundle.golden, "concept": {"candidates_BK": np.zeros((2, count), np.int64)}}
+    golden = {**bundle.golden, "concept": {**bundle.golden["concept"], "candidates_BK": np.zeros((2, count), np.int64)}}
     width = max(len(work.concepts_C) for work in batch)
     backend = NotesCandidates(engine.backend, (len(batch), width))
     Engine(dataclasses.replace(bundle, manifest=manifest, golden=golden), backend).run(batch)

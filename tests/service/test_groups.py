@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from steersman_service.bundle import Array
-from steersman_service.groups import length_groups, one_group
+from steersman_service.groups import bounded_groups, length_groups, one_group
 
 CALLS = st.sampled_from([0.0, 3.0, 40.0, float("inf")])
 MOST = st.sampled_from([0.0, 50.0, 120.0, float("inf")])
@@ -54,3 +54,12 @@ def test_equal_lengths_are_one_group_and_long_ones_do_not_wait_for_short_ones() 
     assert len(length_groups(np.full(64, 200))) == 1
     assert {len(group) for group in length_groups(np.full(64, 200), most_positions=400)} == {2}
     assert [group.tolist() for group in length_groups(np.array([3, 200, 5, 198]))] == [[1, 3], [2, 0]]
+
+
+@given(st.lists(st.integers(1, 40), min_size=1, max_size=30).map(np.array), st.integers(0, 200))
+def test_bounded_groups_hold_every_row_once_and_no_more_than_fits(widths_B: Array, most: int) -> None:
+    groups = bounded_groups(widths_B, most)
+    assert sorted(np.concatenate(groups).tolist()) == list(range(len(widths_B)))
+    assert all(fits(group, widths_B, most) for group in groups)
+    if len(widths_B) * widths_B.max() <= most:
+        assert [group.tolist() for group in groups] == [list(range(len(widths_B)))]

@@ -146,6 +146,23 @@ def test_controls_that_were_seen_before_are_answered_and_refused_as_new_ones_are
         assert wrong(server, controls=[too_strong]).fields.keys() == {"controls[0].strength"}
 
 
+@pytest.mark.parametrize("strength", [0.0, -0.0, 1e-38])
+def test_a_concept_at_strength_zero_comes_down_to_no_edits_beside_others(server: Running, strength: float) -> None:
+    history = History(item_ids=["103", "107", "111"])
+    real = Control(concept=CONCEPT, operation=OPERATION_ADD, strength=1)
+    nothing = Control(concept="genres:War", operation=OPERATION_ADD, strength=strength)
+    plain, alone = ask(server, history=history), ask(server, history=history, controls=[real])
+    for controls in ([nothing, real], [real, nothing]):
+        answer = ask(server, history=history, controls=controls)
+        assert_same(answer, alone)
+        edits = {applied.control.concept: list(applied.edits) for applied in answer.applied_controls}
+        assert edits["genres:War"] == []
+        assert len(edits[CONCEPT]) == len(alone.applied_controls[0].edits) > 0
+    answer = ask(server, history=history, controls=[nothing])
+    assert_same(answer, plain)
+    assert [list(applied.edits) for applied in answer.applied_controls] == [[]]
+
+
 def test_a_concept_is_the_edits_that_it_comes_down_to(server: Running, bundle: Bundle) -> None:
     steered = ask(server, controls=[horror(0.1)])  # small: as requests, its edits must keep to the limit on strength
     edits = steered.applied_controls[0].edits

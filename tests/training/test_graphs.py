@@ -120,13 +120,15 @@ RIDGE = 0.05
 class Solvable:
     """Twenty users, thirty items of which every third has the value, and one concept of eight features."""
 
-    def __init__(self, edit: Edit, solver: Solver = Solver()) -> None:
+    def __init__(self, edit: Edit, solver: Solver | None = None) -> None:
         generator = torch.Generator().manual_seed(5)
         self.edit = edit
         self.items_ND, self.biases_N = torch.randn(30, 12, generator=generator), torch.randn(30, generator=generator)
         self.member_N = torch.arange(30) % 3 == 0
         alive = (edit.scale_F > 0).nonzero().flatten()[:8]
-        self.graph = SolvedConcepts(edit, alive[None], self.member_N.float()[None], torch.tensor([1.5]), solver)
+        self.graph = SolvedConcepts(
+            edit, alive[None], self.member_N.float()[None], torch.tensor([1.5]), solver or Solver()
+        )
         self.h_BD = torch.randn(20, 12, generator=generator)
         self.candidates_BK = torch.stack([torch.randperm(30, generator=generator)[:25] for _ in range(20)])
         self.scores_BK = (self.h_BD @ self.items_ND.T + self.biases_N).gather(1, self.candidates_BK)
