@@ -139,7 +139,7 @@ class Batcher:
             raise EngineLost
         if self._closing:
             raise Draining("the server is shutting down", retry_seconds=1.0)
-        now, load = time.monotonic(), Load(1, self._engine.positions(work))
+        now, load = time.monotonic(), self._load(work)
         deadline = now + timeout_seconds if timeout_seconds is not None else float("inf")
         job = _Job(tenant, load, work, self._loop.create_future(), now, deadline)
         with self._changed:
@@ -168,7 +168,7 @@ class Batcher:
 
         For what nobody waits for: it takes no place in the queue, and a request that comes meanwhile is next.
         """
-        now, load = time.monotonic(), Load(1, self._engine.positions(work))
+        now, load = time.monotonic(), self._load(work)
         job = _Job("", load, work, self._loop.create_future(), now, float("inf"), counts=False)
         with self._changed:
             if self._closing or self._waiting or self._under_way or self._spare:
@@ -216,6 +216,9 @@ class Batcher:
                 lost.append(self._spare)
                 self._spare = None
         _set(lost, EngineLost())
+
+    def _load(self, work: Work) -> Load:
+        return Load(1, self._engine.positions(work), len(work.concepts_C))
 
     def _is_waited_for(self) -> bool:
         """Whether anybody waits for what the engine was given."""
@@ -415,7 +418,7 @@ class Batcher:
 
 
 def _load(batch: Sequence[_Job]) -> Load:
-    return Load(len(batch), sum(job.load.positions for job in batch))
+    return Load(len(batch), sum(job.load.positions for job in batch), sum(job.load.concepts for job in batch))
 
 
 def _set(batch: Sequence[_Job], outcome: Sequence[Computed] | Exception) -> None:

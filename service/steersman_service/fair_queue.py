@@ -6,8 +6,10 @@ from typing import Generic, Protocol, TypeVar
 
 from steersman_service.pace import NOTHING, Load
 
-# What a request costs beside its positions, and what a turn is worth, in positions. A turn of long histories is one or two requests.
+# What a request and each of its concepts cost beside its positions, and what a turn is worth, in positions. A turn of long histories is
+# one or two requests.
 REQUEST_POSITIONS = 16
+CONCEPT_POSITIONS = 256
 TURN_POSITIONS = 256
 
 
@@ -96,15 +98,13 @@ class FairQueue(Generic[Job]):
     def before(self, tenant: str, load: Load) -> Load:
         """What comes before a job of `tenant` that would be put now, as turns go."""
         own = self._lanes.get(tenant)
-        requests, positions = own.load if own else NOTHING
-        reach = _positions(Load(requests, positions)) + _positions(load) + TURN_POSITIONS
+        before = own.load if own else NOTHING
+        reach = _positions(before) + _positions(load) + TURN_POSITIONS
         for other in self._lanes.values():
             if other is not own:
-                share = min(1.0, reach / _positions(other.load))
-                requests += share * other.load.requests
-                positions += share * other.load.positions
-        return Load(requests, positions)
+                before = before.plus(other.load.times(min(1.0, reach / _positions(other.load))))
+        return before
 
 
 def _positions(load: Load) -> float:
-    return load.positions + REQUEST_POSITIONS * load.requests
+    return load.positions + REQUEST_POSITIONS * load.requests + CONCEPT_POSITIONS * load.concepts

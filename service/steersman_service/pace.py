@@ -4,8 +4,10 @@ from typing import NamedTuple
 
 # Weight of the latest batch. Old ones fade: what else the machine does changes.
 SMOOTHING = 0.2
-# Each goes over the three terms once, on from where the last batch left them.
+# Each goes over the four terms once, on from where the last batch left them.
 SWEEPS = 3
+# What a concept is expected to take before any was solved: a first burst of them is not one batch.
+CONCEPT_SECONDS = 0.001
 
 
 class Load(NamedTuple):
@@ -14,34 +16,39 @@ class Load(NamedTuple):
     requests: float
     positions: float
     """Events of their histories: what `lower` computes."""
+    concepts: float = 0
+    """Named by them: each is solved for its request."""
 
     def plus(self, other: "Load") -> "Load":
-        return Load(self.requests + other.requests, self.positions + other.positions)
+        return Load(*(one + another for one, another in zip(self, other, strict=True)))
 
     def minus(self, other: "Load") -> "Load":
-        return Load(self.requests - other.requests, self.positions - other.positions)
+        return Load(*(one - another for one, another in zip(self, other, strict=True)))
+
+    def times(self, share: float) -> "Load":
+        return Load(*(share * one for one in self))
 
 
 NOTHING = Load(0, 0)
 
 
 class Pace:
-    """seconds = a + b * requests + c * positions, with a, b and c the least squares of the latest batches, and none below 0.
+    """seconds = a + b * requests + c * positions + d * concepts, with a to d the least squares of the latest batches, and none below 0.
 
     `a` is what a call costs, and nearly everything on a GPU; `b` is the search in the catalogue; `c` is `lower`, less the histories whose
-    states were kept. Solved by coordinate descent (Franc et al., "Sequential coordinate-wise algorithm for the non-negative least squares
-    problem", CAIP 2005), which goes on from the last solution.
+    states were kept; `d` is the solution of a concept. Solved by coordinate descent (Franc et al., "Sequential coordinate-wise algorithm
+    for the non-negative least squares problem", CAIP 2005), which goes on from the last solution.
     """
 
     def __init__(self) -> None:
-        self._terms = [0.0, 0.0, 0.0]
-        self._products = [[0.0] * 3 for _ in range(3)]
-        self._targets = [0.0, 0.0, 0.0]
+        self._terms = [0.0, 0.0, 0.0, CONCEPT_SECONDS]
+        self._products = [[0.0] * 4 for _ in range(4)]
+        self._targets = [0.0, 0.0, 0.0, 0.0]
 
     def seconds(self, load: Load) -> float:
         """Of one batch."""
-        a, b, c = self._terms
-        return a + b * load.requests + c * load.positions
+        a, b, c, d = self._terms
+        return a + b * load.requests + c * load.positions + d * load.concepts
 
     @property
     def batch_seconds(self) -> float:
@@ -51,10 +58,10 @@ class Pace:
     def learn(self, load: Load, seconds: float) -> None:
         """A batch has taken this long."""
         seen = (1.0, *load)
-        for row in range(3):
+        for row in range(4):
             self._targets[row] += SMOOTHING * (seen[row] * seconds - self._targets[row])
             products = self._products[row]
-            for column in range(3):
+            for column in range(4):
                 products[column] += SMOOTHING * (seen[row] * seen[column] - products[column])
         for _ in range(SWEEPS):
             self._sweep()

@@ -137,3 +137,14 @@ def test_dropping_what_is_not_there_changes_nothing() -> None:
     queue.drop(first)
     assert not queue
     assert queue.load == NOTHING
+
+
+def test_concepts_are_at_their_tenants_expense() -> None:
+    """Of one who asks for many, a request is followed by as much of the others' work as it took."""
+    queue: FairQueue[Job] = FairQueue()
+    for number in range(3):
+        queue.put(Job("many", Load(1, 0, 32), number))
+    for number in range(40):
+        queue.put(job("plain", 100, number))
+    turns = "".join(taken(queue).tenant[0] for _ in range(40))
+    assert turns.count("m") <= 2

@@ -56,3 +56,12 @@ def test_more_work_never_takes_less(batches: list[tuple[list[int], float]], some
         pace.learn(load_of(lengths), seconds)
     assert 0 <= pace.batch_seconds == pace.seconds(NOTHING)
     assert pace.seconds(load_of(some)) <= pace.seconds(load_of(some).plus(load_of(more)))
+
+
+def test_concepts_cost_something_before_any_was_solved_and_what_they_took_after() -> None:
+    pace, random = Pace(), Random(0)
+    assert pace.seconds(Load(1, 0, 32)) > 0.01
+    for _ in range(60):
+        load = Load(random.randrange(1, 8), random.randrange(400), random.choice([0, 0, 1, 32]))
+        pace.learn(load, 5e-4 + 1e-4 * load.requests + 9e-6 * load.positions + 5e-3 * load.concepts)
+    assert pace.seconds(Load(1, 0, 32)) == pytest.approx(0.16, rel=0.1)
