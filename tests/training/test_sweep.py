@@ -161,8 +161,12 @@ def test_the_table_names_what_differs(
 
 
 def test_a_checkpoint_of_other_data_is_refused(checkpoint: Path, split: Split) -> None:
-    with pytest.raises(ValueError, match="belongs to data of"):
-        load_recommender(checkpoint, replace(split, item_count=7), torch.device("cpu"))
+    cpu = torch.device("cpu")
+    with pytest.raises(ValueError, match=r"run\.pt: belongs to a run with other data"):
+        load_recommender(checkpoint, replace(split, data_sha256="of others"), cpu)
+    shorter = replace(split, train_ends_U=split.train_ends_U - 1)
+    with pytest.raises(ValueError, match=r"run\.pt: belongs to a run with another split"):
+        load_recommender(checkpoint, shorter, cpu)
 
 
 def test_the_command_prints_json_and_refuses_what_it_does_not_know(

@@ -4,7 +4,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,7 @@ def write_bundle(
     golden: dict[str, Tensors],
     tables: dict[str, pl.DataFrame],
     queries: Mapping[str, Array] | None = None,
+    report: Callable[[int, int], None] = lambda done, total: None,
 ) -> Path:
     """Writes a bundle into `parent` under its version, and points `parent/current` to it. Returns its folder.
 
@@ -45,7 +46,7 @@ def write_bundle(
         for name, table in graphs.tables.items():
             np.save(temporary / _ARRAYS[name], table.numpy())
         golden = golden | golden_sets(graphs, golden)
-        write_graphs(graphs, golden, temporary)
+        write_graphs(graphs, golden, temporary, report)
         if queries:
             catalogue = Catalogue(*(table.numpy() for table in graphs.tables.values()))
             write_scan(catalogue, temporary)
@@ -62,6 +63,10 @@ def write_bundle(
             _sync(path)
         folder = parent / version
         temporary.rename(folder)
+    except (OSError, pl.exceptions.PolarsError) as error:
+        reason = getattr(error, "strerror", None) or error
+        free = shutil.disk_usage(parent).free >> 20
+        raise OSError(f"{parent}: the bundle cannot be written: {reason} ({free} MB are free)") from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     _point(parent / "current", version)

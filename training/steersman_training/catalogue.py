@@ -3,6 +3,7 @@
 Dimensions: S states, F features, V attribute values, N items.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -46,8 +47,13 @@ class Catalogue(NamedTuple):
 
 
 @torch.no_grad()
-def build_catalogue(edit: Edit, evidence: Evidence, people: Audience) -> Catalogue:
-    """Associations and labels are chosen on some states and measured on others; effects are measured on `people`."""
+def build_catalogue(
+    edit: Edit, evidence: Evidence, people: Audience, report: Callable[[int, int], None] = lambda done, total: None
+) -> Catalogue:
+    """Associations and labels are chosen on some states and measured on others; effects are measured on `people`.
+
+    `report` is called with the features that are done, and all.
+    """
     chosen_SF, measured_SF = (
         torch.cat([edit.sae.encode(part) for part in states.h_SD.split(4096)])
         for states in (evidence.chosen_on, evidence.measured_on)
@@ -71,10 +77,10 @@ def build_catalogue(edit: Edit, evidence: Evidence, people: Audience) -> Catalog
         ],
     }
     associations = _associations(chosen_SF, measured_SF, evidence)
-    rows = [
-        {**association, **_effect(edit, feature, member_N, people)}
-        for feature, (association, member_N) in enumerate(zip(associations, labels.predicted_FN, strict=True))
-    ]
+    rows = []
+    for feature, (association, member_N) in enumerate(zip(associations, labels.predicted_FN, strict=True)):
+        rows.append({**association, **_effect(edit, feature, member_N, people)})
+        report(feature + 1, len(associations))
     table = pl.DataFrame(columns, schema_overrides=_COLUMNS).hstack(pl.DataFrame(rows, schema=_SCHEMA))
     return Catalogue(table, labels)
 

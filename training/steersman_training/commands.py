@@ -1,6 +1,7 @@
 """The subcommands `steersman train`, `steersman evaluate` and `steersman sweep`. Imports torch only when one runs: --help stays quick."""
 
 import json
+import math
 import shlex
 import sys
 from enum import StrEnum
@@ -9,7 +10,6 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
 from steersman_training.data_options import (
@@ -22,6 +22,8 @@ from steersman_training.data_options import (
     columns_of,
     load_data,
 )
+from steersman_training.failures import flag, interruptible, plainly
+from steersman_training.places import check_bundles, check_cache, check_file, check_folder, check_report
 
 
 class Preset(StrEnum):
@@ -64,11 +66,12 @@ PresetOption = Annotated[
     ),
 ]
 SplitOption = Annotated[SplitName, typer.Option(help="How held-out events are chosen.")]
-SeedOption = Annotated[int, typer.Option(min=0, help="Of everything random.")]
+SeedOption = Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Of everything random.")]
 DeviceOption = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
+@interruptible
 def train(
     data: DataOption = "movielens-100k",
     items: ItemsOption = None,
@@ -100,26 +103,34 @@ def train(
     """Train a recommender and its features, and write a bundle."""
     from dataclasses import replace
 
+    from steersman_training.checkpoint import readable
     from steersman_training.display import RichDisplay
     from steersman_training.pipeline import train as run
     from steersman_training.presets import PRESETS
 
     config = PRESETS[preset]
-    try:
+    with plainly():
+        with flag("hook"):
+            shape = replace(config.recommender, hook=hook)
         config = replace(
             config,
             split=split.value,
-            recommender=replace(config.recommender, hook=hook),
+            recommender=shape,
             fit=replace(config.fit, seed=seed, epochs=epochs or config.fit.epochs),
             sae=replace(config.sae, seed=seed),
             concepts=replace(config.concepts, seed=seed),
         )
         columns = columns_of(user_column, item_column, time_column, title_column, attribute_columns, rating_column)
+        place = pick_device(device)
+        check_finite(min_rating, "--min-rating")
+        check_bundles(out, "--out")
+        check_cache(cache, data)
+        if checkpoint is not None:
+            check_file(checkpoint, "--checkpoint")
+            readable(checkpoint)
         dataset = load_data(data, items, cache, columns, min_rating=min_rating)
         with RichDisplay() as display:
-            trained = run(dataset, config, out, pick_device(device), display, checkpoint)
-    except (ValueError, OSError) as error:
-        raise _failed(error) from error
+            trained = run(dataset, config, out, place, display, checkpoint)
     if as_json:
         typer.echo(json.dumps({"bundle": str(trained.folder), "figures": trained.figures}))
         return
@@ -127,6 +138,7 @@ def train(
     typer.echo(f"bundle: {trained.folder}")
 
 
+@interruptible
 def evaluate(
     data: DataOption = "movielens-100k",
     items: ItemsOption = None,
@@ -172,29 +184,35 @@ def evaluate(
     from steersman_training.display import RichDisplay
     from steersman_training.evaluation import run_evaluation, time_to_quality
     from steersman_training.presets import PRESETS
+    from steersman_training.report import check_inputs, plain, read_report, save, with_titles, write_report
     from steersman_training.report import merge as merged
-    from steersman_training.report import plain, read_report, save, with_titles, write_report
     from steersman_training.sections import headline_rows
 
-    columns = columns_of(user_column, item_column, time_column, title_column, attribute_columns)
-    try:
+    with plainly():
+        columns = columns_of(user_column, item_column, time_column, title_column, attribute_columns)
+        place = pick_device(device)
+        check_finite(quality, "--quality")
+        check_report(out, "--out")
+        check_inputs(merge or [], sweeps or [])
         if not again or quality is not None:
+            check_cache(cache, data)
+            if not again:
+                check_folder(work, "--work")
+                check_bundles(work / "bundles", "--work")
             dataset = load_data(data, items, cache, columns)
         if again:
             evaluation = read_report(out)
         else:
             with RichDisplay() as display:
-                evaluation = run_evaluation(dataset, PRESETS[preset], seeds, pick_device(device), display, work)
+                evaluation = run_evaluation(dataset, PRESETS[preset], seeds, place, display, work)
             took = {"command": shlex.join(["steersman", *sys.argv[1:]]), **evaluation.took}
             evaluation = with_titles(replace(evaluation, took=took), dataset.items["title"].to_list())
             save(evaluation, out)  # before anything that a wrong file could end
         if quality is not None:
-            timed = time_to_quality(dataset, PRESETS[preset], quality, pick_device(device))
+            timed = time_to_quality(dataset, PRESETS[preset], quality, place)
             evaluation = replace(evaluation, figures=evaluation.figures | timed)
         evaluation = merged(evaluation, merge or [])
         write_report(evaluation, out, sweeps or [])
-    except (ValueError, OSError) as error:
-        raise _failed(error) from error
     if as_json:
         typer.echo(json.dumps(plain(evaluation.figures)))
         return
@@ -205,24 +223,28 @@ def evaluate(
     typer.echo(f"report: {out}.md")
 
 
+@interruptible
 def sweep(
     data: DataOption = "movielens-100k",
     items: ItemsOption = None,
     preset: PresetOption = Preset.QUICK,
     split: SplitOption = SplitName.LEAVE_ONE_OUT,
     checkpoint: Annotated[
-        Path, typer.Option(help="The recommender; trained with the preset and kept here if there is no such file.")
+        Path,
+        typer.Option(
+            help="The recommender of this data and split; trained with the preset and kept here if there is no such file."
+        ),
     ] = Path("data/sweep.pt"),
     out: Annotated[Path, typer.Option(help="A line of JSON for each finished cell; a rerun leaves those out.")] = Path(
         "data/sweep.jsonl"
     ),
-    hook: Annotated[list[int] | None, typer.Option(help="Blocks below the state. [default: all]")] = None,
+    hook: Annotated[list[int] | None, typer.Option(min=0, help="Blocks below the state. [default: all]")] = None,
     kind: Annotated[list[SaeKind] | None, typer.Option(help="Which features are active.")] = None,
-    features: Annotated[list[int] | None, typer.Option(help="Size of the dictionary.")] = None,
-    active: Annotated[list[int] | None, typer.Option(help="Features active at a time.")] = None,
-    epochs: Annotated[list[int] | None, typer.Option(help="Passes over the states.")] = None,
+    features: Annotated[list[int] | None, typer.Option(min=1, help="Size of the dictionary.")] = None,
+    active: Annotated[list[int] | None, typer.Option(min=1, help="Features active at a time.")] = None,
+    epochs: Annotated[list[int] | None, typer.Option(min=1, help="Passes over the states.")] = None,
     prediction_weight: Annotated[list[float] | None, typer.Option(help="Part of the loss, from 0 to 1.")] = None,
-    states: Annotated[list[int] | None, typer.Option(help="States to learn from. [default: all]")] = None,
+    states: Annotated[list[int] | None, typer.Option(min=1, help="States to learn from. [default: all]")] = None,
     seeds: Annotated[int, typer.Option(min=1, help="Autoencoders of a cell; stability needs two.")] = 2,
     cache: CacheOption = Path("data/cache"),
     device: DeviceOption = "auto",
@@ -237,37 +259,40 @@ def sweep(
     from dataclasses import asdict
 
     from steersman_training.attributes import AttributeValues
+    from steersman_training.checkpoint import readable
     from steersman_training.display import RichDisplay
-    from steersman_training.fit import Fit
     from steersman_training.pipeline import split_by
     from steersman_training.presets import PRESETS
-    from steersman_training.sweep import Grid, cells, load_recommender, table
+    from steersman_training.sweep import Grid, cells, finished_cells, recommender, table
     from steersman_training.sweep import sweep as run
 
     config = PRESETS[preset]
-    try:
+    with plainly():
         columns = columns_of(user_column, item_column, time_column, title_column, attribute_columns)
+        place = pick_device(device)
+        grid = Grid(
+            tuple(hook or range(config.recommender.blocks + 1)),
+            tuple(one.value for one in kind) if kind else (config.sae.kind,),
+            tuple(features or [config.sae.features]),
+            tuple(active or [config.sae.active]),
+            tuple(epochs or [config.sae.epochs]),
+            tuple(prediction_weight or [config.sae.prediction_weight]),
+            tuple(states or [None]),
+            seeds,
+        )
+        with flag("hook", "features", "active", "prediction_weight"):
+            todo = cells(grid, config.sae, config.recommender.blocks)
+        check_file(out, "--out")
+        finished_cells(out)
+        check_file(checkpoint, "--checkpoint")
+        readable(checkpoint)
+        check_cache(cache, data)
         dataset = load_data(data, items, cache, columns)
-        parts, place = split_by(split.value, dataset), pick_device(device)
+        parts = split_by(split.value, dataset)
         with RichDisplay() as display:
-            if not checkpoint.exists():
-                display.stage("recommender")
-                Fit(parts, config.recommender, config.fit, place).run(display.recommender, checkpoint)
-            model = load_recommender(checkpoint, parts, place)
-            grid = Grid(
-                tuple(hook or range(model.config.blocks + 1)),
-                tuple(one.value for one in kind) if kind else (config.sae.kind,),
-                tuple(features or [config.sae.features]),
-                tuple(active or [config.sae.active]),
-                tuple(epochs or [config.sae.epochs]),
-                tuple(prediction_weight or [config.sae.prediction_weight]),
-                tuple(states or [None]),
-                seeds,
-            )
+            model = recommender(checkpoint, parts, config, place, display)
             values = AttributeValues.of(dataset.items, config.min_concept_items)
-            rows = run(model, parts, values, cells(grid, config.sae), out, display)
-    except (ValueError, OSError) as error:
-        raise _failed(error) from error
+            rows = run(model, parts, values, todo, out, display)
     if as_json:
         typer.echo(json.dumps([{"cell": row.cell, "figures": asdict(row.figures)} for row in rows]))
         return
@@ -291,13 +316,14 @@ def pick_device(name: str) -> "torch.device":  # type: ignore[name-defined]  # n
     return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
 
 
+def check_finite(number: float | None, option: str) -> None:
+    """Raises ValueError naming the option if its number is none, or infinite."""
+    if number is not None and not math.isfinite(number):
+        raise ValueError(f"{option}: {number} is no finite number")
+
+
 def _print_figures(figures: dict[str, float]) -> None:
     table = Table("figure", "value")
     for name, value in sorted(figures.items()):
         table.add_row(name, f"{value:.4f}")
     Console().print(table)
-
-
-def _failed(error: Exception) -> typer.Exit:
-    Console(stderr=True).print(f"[red]error:[/red] {escape(str(error))}", highlight=False, soft_wrap=True)
-    return typer.Exit(1)

@@ -3,6 +3,7 @@
 Dimensions: X concepts, M features of a concept, B users, K candidates, D hidden, F features, N items.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,6 +24,8 @@ CALIBRATED_USERS = 60
 """Users on whom it is found what strength 1 shall be: solving for many takes long."""
 MEASURED_USERS = 150
 """Users on whom it is measured what a concept does."""
+LEAST_RIDGE = 1e-12
+"""Where one item has all the probability, nothing changes the scores: a system of zeros must be soluble."""
 FACTORS = (0.25, 0.5, 1.0, 1.5, 2.0)
 """Multiples of the first guess that are tried for what strength 1 shall be."""
 
@@ -57,12 +60,18 @@ def target_share(before: float, rise: float) -> float:
 
 
 def fit_concepts(
-    edit: Edit, aims: list[Aim], learners: Audience, people: Audience, config: ConceptConfig
+    edit: Edit,
+    aims: list[Aim],
+    learners: Audience,
+    people: Audience,
+    config: ConceptConfig,
+    report: Callable[[int, int], None] = lambda done, total: None,
 ) -> tuple[Concepts, pl.DataFrame]:
     """The concept graph, and concepts.parquet: one row an aim, in their order.
 
     Features are chosen on `learners`; what strength 1 shall be, and the effect that the table states, are measured on `people`. Where the
-    state is the query, a concept is solved for the state at hand; below the last block its weights are fixed.
+    state is the query, a concept is solved for the state at hand; below the last block its weights are fixed. `report` is called with the
+    concepts that are done, and all.
     """
     if not aims:
         return FixedConcepts(torch.zeros(1, 1, dtype=torch.int64), torch.zeros(1, 1)), pl.DataFrame(schema=_SCHEMA)
@@ -79,6 +88,7 @@ def fit_concepts(
         concepts.strengthen(row, _calibrate(edit, concepts, row, aim.member_N, some, goal))
         effect = _measure(edit, concepts, row, aim.member_N, measured)
         rows.append({"name": aim.name, "attribute": aim.attribute, "value": aim.value, **effect})
+        report(row + 1, len(aims))
     return concepts, pl.DataFrame(rows, schema=_SCHEMA)
 
 
@@ -152,7 +162,7 @@ def _pursue(edit: Edit, people: Audience, lean_N: Tensor, config: ConceptConfig)
         basis_MD = directions_FD[chosen]
         gram_BMM[:, term, : term + 1] = gram_BMM[:, : term + 1, term] = image_BFD[:, chosen[-1]] @ basis_MD.T
         fisher_BMM = gram_BMM[:, : term + 1, : term + 1].clone()
-        ridge_B = config.ridge * fisher_BMM.diagonal(dim1=1, dim2=2).mean(1)
+        ridge_B = (config.ridge * fisher_BMM.diagonal(dim1=1, dim2=2).mean(1)).clamp_min(LEAST_RIDGE)
         fisher_BMM.diagonal(dim1=1, dim2=2).add_(ridge_B[:, None])
         weights_BM = torch.linalg.solve(fisher_BMM, wanted_BD @ basis_MD.T)
         left_BD = wanted_BD - ((weights_BM @ basis_MD)[:, None] @ fisher_BDD)[:, 0]

@@ -51,6 +51,10 @@ class RichDisplay:
     def sae(self, epoch: int, epochs: int, variance_explained: float) -> None:
         self._update(epoch, epochs, f"variance explained {variance_explained:.3f}")
 
+    def step(self, done: int, total: int) -> None:
+        """So much of the stage is done."""
+        self._update(done, total, "")
+
     def _update(self, done: int, total: int, note: str) -> None:
         assert self.task is not None
         self.progress.update(self.task, completed=done, total=total, note=note)

@@ -14,9 +14,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from steersman_training import checkpoint as checkpoints
 from steersman_training.clusters import cluster_items
 from steersman_training.control_study import ControlReport, StudyConfig, Subject, labelled_features, study_controls
 from steersman_training.data import Dataset
+from steersman_training.enough import check_enough
 from steersman_training.fit import Fit
 from steersman_training.labels import Labels
 from steersman_training.meaning import Meaning, detection, measure_meaning
@@ -78,8 +80,15 @@ def run_evaluation(
     display: Display,
     work: Path,
 ) -> Evaluation:
-    """Trains with seeds 0, 1, ... in the folder `work` and measures on the test events. Recommenders there are not trained again."""
-    began = time.monotonic()
+    """Trains with seeds 0, 1, ... in the folder `work` and measures on the test events. Recommenders there are not trained again.
+
+    Raises DataError if the data is not enough, CheckpointError if a recommender there is of another run: of any seed, before the first.
+    """
+    began, split = time.monotonic(), split_by(config.split, data)
+    for seed in range(seeds):
+        check_enough(split, config.held_out_users, seed)
+        fit = asdict(_seeded(config, seed).fit)
+        checkpoints.check(_recommender(work, seed), checkpoints.identity(split, config.recommender, fit))
     runs = [_measure(data, _seeded(config, seed), device, display, work) for seed in range(seeds)]
     figures = _means([run.figures for run in runs])
     took = {
@@ -92,6 +101,10 @@ def run_evaluation(
         "torch": torch.__version__,
     }
     return Evaluation(data.name, figures, took, asdict(config), runs)
+
+
+def _recommender(work: Path, seed: int) -> Path:
+    return work / f"recommender-{seed}.pt"
 
 
 def _seeded(config: TrainConfig, seed: int) -> TrainConfig:
@@ -128,10 +141,14 @@ def _measure(data: Dataset, config: TrainConfig, device: torch.device, display: 
     def part(name: str) -> Iterator[None]:
         display.stage(f"measuring {name}")
         began = time.monotonic()
-        yield
+        try:
+            yield
+        except BaseException as error:
+            error.add_note(f"the recommenders so far are kept in {work}: the same command goes on from there")
+            raise
         seconds[name] = time.monotonic() - began
 
-    trained = train(data, config, work / "bundles", device, display, work / f"recommender-{seed}.pt")
+    trained = train(data, config, work / "bundles", device, display, _recommender(work, seed))
     model, split, sae, values = trained.model, trained.split, trained.edit.sae, trained.values
     learners, held_out = hold_out_users(split, config.held_out_users, seed)
     with part("meaning"):

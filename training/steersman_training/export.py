@@ -4,9 +4,10 @@ Dimensions: B batch, T time, P = T + 1 positions, D hidden, F features, E edits,
 """
 
 import copy
+import io
 import logging
 import warnings
-from collections.abc import Container
+from collections.abc import Callable, Container
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, cast
@@ -30,7 +31,7 @@ GOLDEN_ROWS = 8
 LOOKED_AT = 4 * GOLDEN_ROWS
 """Histories of which concepts are solved to find golden rows."""
 GOLDEN_MARGIN = 1e-3
-"""Distance of golden rows from ties between scores and from the threshold of the autoencoder."""
+"""Distance of golden rows from ties between scores, and from the threshold of the autoencoder in units of the state's size."""
 MOST_SCORES = 1 << 25
 """Computed to find golden rows: they and what the search makes of them take some 50 bytes each."""
 GOLDEN_EVENTS = 32
@@ -125,9 +126,17 @@ _KEPT = [name.rsplit("_", 1) for name in Kept._fields]
 _CONCEPT_EDITS = ("concept_features_BE", "concept_gains_BE", "concept_edits_BE")
 
 
-def write_graphs(graphs: Graphs, golden: dict[str, Tensors], folder: Path) -> None:
-    """Writes every graph twice. Raises ExportError if what was written does not replay the golden rows."""
-    for spec in graphs.specs:
+def write_graphs(
+    graphs: Graphs,
+    golden: dict[str, Tensors],
+    folder: Path,
+    report: Callable[[int, int], None] = lambda done, total: None,
+) -> None:
+    """Writes every graph twice. `report` is called with the graphs that are done, and all.
+
+    Raises ExportError if what was written does not replay the golden rows.
+    """
+    for done, spec in enumerate(graphs.specs, 1):
         example = {**graphs.tables, **golden[spec.name]}
         inputs = tuple(example[name] for name in spec.inputs)
         _write_onnx(spec, inputs, folder / f"{spec.name}.onnx")
@@ -142,6 +151,7 @@ def write_graphs(graphs: Graphs, golden: dict[str, Tensors], folder: Path) -> No
             _compare(f"{spec.name}.onnx", spec, got, wanted)
             answer = _run_torchscript(script, tuple(given[name] for name in spec.inputs))
             _compare(f"{spec.name}.ts", spec, [answer] if isinstance(answer, Tensor) else list(answer), wanted)
+        report(done, len(graphs.specs))
 
 
 def _write_onnx(spec: GraphSpec, inputs: tuple[Tensor, ...], path: Path) -> None:
@@ -180,7 +190,9 @@ def _write_torchscript(spec: GraphSpec, inputs: tuple[Tensor, ...], path: Path) 
             if isinstance(module, Search)
             else torch.jit.trace(module, inputs, check_trace=False)
         )
-        torch.jit.save(script, str(path))
+        content = io.BytesIO()  # a file of torch does not say why writing failed
+        torch.jit.save(script, content)
+        path.write_bytes(content.getbuffer())
 
 
 def _load_torchscript(path: Path) -> Any:
@@ -227,7 +239,9 @@ def golden_rows(graphs: Graphs, batch: Batch, concept_count: int, seed: int = 0)
     _run(graphs, pool, ("lower", "edit", "upper", "search"))
     chosen = _far_from_edges(graphs, pool)[:GOLDEN_ROWS]
     if len(chosen) < 2:
-        raise ExportError("golden rows: fewer than two histories lie away from ties and thresholds; train for longer")
+        raise ExportError(
+            f"golden rows: fewer than two of {len(batch.lengths_B)} histories lie away from ties and thresholds; try another --seed"
+        )
     pool = _of_histories({name: value for name, value in pool.items() if name in _GIVEN}, chosen)
     return _run(graphs, pool)
 
@@ -253,14 +267,19 @@ _GIVEN = {
 
 def _inputs(graphs: Graphs, batch: Batch, concept_count: int, rng: np.random.Generator) -> Tensors:
     rows, items = len(batch.lengths_B), len(graphs.tables["items_ND"])
+    k = max(1, min(10, items // 2))
+    eligible_BN = torch.from_numpy(rng.random((rows, items)) < 0.8)
+    eligible_BN[eligible_BN.sum(1) <= k] = (
+        True  # one more than is asked for: none of the answer is a tie at minus infinity
+    )
     return {
         **_histories(batch),
         "concepts_BC": torch.from_numpy(rng.integers(max(1, concept_count), size=(rows, 2))),
         "concept_strengths_BC": torch.from_numpy(rng.uniform(-1, 1, (rows, 2)).astype(np.float32)),
         **_edits(graphs, rows, rng),
-        "eligible_BN": torch.from_numpy(rng.random((rows, items)) < 0.8),
+        "eligible_BN": eligible_BN,
         "tilts_BN": torch.from_numpy(rng.choice([0.0, 0.5], (rows, items)).astype(np.float32)),
-        "k": torch.tensor(min(10, items)),
+        "k": torch.tensor(k),
     }
 
 
@@ -324,7 +343,8 @@ def _far_from_edges(graphs: Graphs, pool: Tensors) -> Tensor:
     """Some rows whose best k + 1 scores are apart, and none of whose features is about to be switched on or off. (rows)"""
     sae = next(spec.module.sae for spec in graphs.specs if isinstance(spec.module, Edit))
     more = {**pool, "k": (pool["k"] + 1).clamp_max(pool["eligible_BN"].shape[1])}
-    far_B = (sae.margin(pool["h_BD"]) > GOLDEN_MARGIN) & apart(_spec(graphs, "search")(more)["scores_BK"])
+    clear_B = sae.margin(pool["h_BD"]) > GOLDEN_MARGIN * pool["h_BD"].square().mean(1).sqrt()
+    far_B = clear_B & apart(_spec(graphs, "search")(more)["scores_BK"])
     rows = far_B.nonzero().flatten()
     for steer in (spec for spec in graphs.specs if spec.name == "steer"):
         rows = rows[:LOOKED_AT]  # to solve concepts for all of them would take seconds

@@ -1,9 +1,7 @@
 """Trains the recommender: next-item cross-entropy, Muon and AdamW, cosine decay, averaged weights, early stopping."""
 
 import copy
-import json
 import math
-import os
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -15,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from steersman_training import checkpoint as checkpoints
 from steersman_training.ranking import Metrics, evaluate
 from steersman_training.recommender import Dropout, Recommender, RecommenderConfig
 from steersman_training.sequences import Batch, IntArray, Split, pad, training_groups
@@ -85,6 +84,7 @@ class Fit:
     def __init__(self, split: Split, shape: RecommenderConfig, config: FitConfig, device: torch.device) -> None:
         torch.manual_seed(config.seed)
         self.split, self.config, self.device = split, config, device
+        self.identity = checkpoints.identity(split, shape, asdict(config))
         self.workers = Workers.join(device)
         self.model = Recommender(shape, split.item_count).to(device)
         self.negatives = _negatives(config, split.item_count)
@@ -126,7 +126,7 @@ class Fit:
     def run(self, report: Report, checkpoint: Path | None = None) -> Fitted:
         """Trains to the end. With a checkpoint path, resumes from it and keeps it up to date.
 
-        Raises ValueError if the checkpoint belongs to other settings or data.
+        Raises CheckpointError if it is broken, cannot be written, or belongs to other data, another split or other settings.
         """
         self._resume(checkpoint)
         valid_ndcg = max(0.0, self.best_ndcg)
@@ -137,7 +137,8 @@ class Fit:
             if self.epoch % self.config.evaluate_every == 0 or self.epoch == self.config.epochs:
                 valid_ndcg = self._validate()
                 self.seconds += time.monotonic() - began
-                self._save(checkpoint)
+                if checkpoint is not None:
+                    self.save(checkpoint)
             else:
                 self.seconds += time.monotonic() - began
             left = self.seconds / self.epoch * (self.config.epochs - self.epoch)
@@ -219,36 +220,29 @@ class Fit:
 
     _STATE = ("best", "best_ndcg", "stale", "epoch", "seconds", "dtype")
 
-    def _save(self, checkpoint: Path | None) -> None:
-        if checkpoint is None or self.workers.rank:
+    def save(self, checkpoint: Path) -> None:
+        """Writes the state, if this is the first worker. Raises CheckpointError."""
+        if self.workers.rank:
             return
         state: dict[str, Any] = {name: getattr(self, name) for name in self._STATE}
         state["modules"] = [module.state_dict() for module in self._modules()]
-        checkpoint.parent.mkdir(parents=True, exist_ok=True)
-        temporary = checkpoint.with_suffix(".tmp")
-        torch.save({"settings": self._settings(), **state}, temporary)
-        os.replace(temporary, checkpoint)
+        checkpoints.write(checkpoint, self.identity, state)
 
     def _resume(self, checkpoint: Path | None) -> None:
         if checkpoint is None or not checkpoint.exists():
             return
-        state = torch.load(checkpoint, map_location=self.device, weights_only=False)
-        if state["settings"] != self._settings():
-            raise ValueError(
-                f"{checkpoint}: belongs to a run with other settings or data; delete it, or name another checkpoint"
-            )
-        for name in self._STATE:
-            setattr(self, name, state[name])
-        for module, saved in zip(self._modules(), state["modules"], strict=True):
-            module.load_state_dict(saved)
+        state = checkpoints.read(checkpoint, self.device)
+        checkpoints.match(checkpoint, state["identity"], self.identity)
+        try:
+            for name in self._STATE:
+                setattr(self, name, state[name])
+            for module, saved in zip(self._modules(), state["modules"], strict=True):
+                module.load_state_dict(saved)
+        except (KeyError, TypeError, ValueError, RuntimeError) as error:
+            raise checkpoints.broken(checkpoint) from error
 
     def _modules(self) -> list[Any]:
         return [self.model, self.average, *self.optimisers, *self.schedules]
-
-    def _settings(self) -> str:
-        return json.dumps(
-            [asdict(self.config), asdict(self.model.config), len(self.split.items), self.split.item_count]
-        )
 
 
 def _dropouts(model: nn.Module) -> list[Dropout]:

@@ -1,6 +1,9 @@
 """From data to bundle, top to bottom: split, recommender, states, autoencoder, catalogue, concepts, bundle."""
 
 import json
+import shlex
+import tempfile
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -12,6 +15,7 @@ import torch
 from torch import Tensor
 
 from steersman.v1 import bundle_pb2
+from steersman_training import checkpoint as checkpoints
 from steersman_training.aims import Aim, all_aims, with_exposure, with_popularity
 from steersman_training.attributes import AttributeValues
 from steersman_training.bundle import write_bundle
@@ -20,19 +24,21 @@ from steersman_training.clusters import cluster_items, with_values
 from steersman_training.concepts import ConceptConfig, Concepts, fit_concepts
 from steersman_training.data import Dataset
 from steersman_training.edit import Edit, natural_scale
+from steersman_training.enough import check_enough
 from steersman_training.export import Graphs, golden_rows, sample_queries
-from steersman_training.fit import Fit, FitConfig, Progress
+from steersman_training.fit import Fit, FitConfig, Fitted, Progress
 from steersman_training.labels import Labels
 from steersman_training.ranking import evaluate, evaluate_most_popular
 from steersman_training.recommender import Recommender, RecommenderConfig
 from steersman_training.sae import SaeConfig, SparseAutoencoder, measure_sae, train_sae
 from steersman_training.sequences import (
-    Batch,
+    IntArray,
     Split,
     Targets,
-    evaluation_batches,
+    pad,
     split_global_time,
     split_leave_one_out,
+    window_start,
 )
 from steersman_training.states import collect_states, hold_out_users, prediction_metric
 from steersman_training.steering import audience
@@ -47,6 +53,8 @@ EXPOSED_USERS = 10_000
 """Validation users from whose lists the exposure of items is counted."""
 EXPOSED = 50
 """Items of such a list."""
+MADE_UP, MADE_UP_EVENTS = 32, 8
+"""Random histories among those that golden rows are chosen from, after the real ones; and events of one at most."""
 
 
 @dataclass(frozen=True)
@@ -73,6 +81,7 @@ class Display(Protocol):
     def stage(self, name: str) -> None: ...
     def recommender(self, progress: Progress) -> None: ...
     def sae(self, epoch: int, epochs: int, variance_explained: float) -> None: ...
+    def step(self, done: int, total: int) -> None: ...
 
 
 class Trained(NamedTuple):
@@ -102,13 +111,51 @@ def train(
 ) -> Trained:
     """Trains on `data` and writes a bundle into the folder `out`. Resumes the recommender from `checkpoint`.
 
-    Several workers train the recommender together; the first one does what follows.
+    Several workers train the recommender together; the first one does what follows. If that fails, the recommender is kept, and a
+    note of the error says where. Raises DataError if the data is not enough, CheckpointError if the checkpoint is of another run.
     """
     split = split_by(config.split, data)
+    check_enough(split, config.held_out_users, config.fit.seed)
+    if checkpoint is not None:
+        checkpoints.check(checkpoint, checkpoints.identity(split, config.recommender, asdict(config.fit)))
     display.stage("recommender")
     fit = Fit(split, config.recommender, config.fit, device)
-    fitted = fit.run(display.recommender, checkpoint)
+    try:
+        fitted = fit.run(display.recommender, checkpoint)
+    except KeyboardInterrupt as error:
+        error.add_note(so_far(checkpoint))
+        raise
     fit.workers.part()
+    try:
+        return _explain(data, config, out, split, fitted, display)
+    except BaseException as error:
+        error.add_note(_kept(fit, checkpoint, out))
+        raise
+
+
+def so_far(checkpoint: Path | None) -> str:
+    """What is kept of a run that ends before its recommender is trained."""
+    if checkpoint is None:
+        return "nothing is kept; with --checkpoint FILE a run can go on where it was"
+    if not checkpoint.exists():
+        return f"nothing is kept yet: {checkpoint} is written at each validation"
+    return f"the recommender at its last validation is kept in {checkpoint}: the same command goes on from there"
+
+
+def _kept(fit: Fit, checkpoint: Path | None, out: Path) -> str:
+    """Keeps a finished recommender that has no checkpoint, in `out` or else among the temporary files; says where."""
+    if checkpoint is not None:
+        return f"the recommender is kept in {checkpoint}: the same command goes on from there"
+    for folder in (out, Path(tempfile.gettempdir())):
+        file = folder / f"recommender-{fit.identity['split'][:12]}.pt"
+        with suppress(checkpoints.CheckpointError):
+            fit.save(file)
+            return f"the recommender is kept: the same command with --checkpoint {shlex.quote(str(file))} goes on from there"
+    return "the recommender is lost: it could not be written either"
+
+
+def _explain(data: Dataset, config: TrainConfig, out: Path, split: Split, fitted: Fitted, display: Display) -> Trained:
+    """What follows the recommender: its features, what they mean and do, and the bundle."""
     model = fitted.model.requires_grad_(False)
     display.stage("sparse autoencoder")
     learners, held_out = hold_out_users(split, config.held_out_users, config.fit.seed)
@@ -130,11 +177,11 @@ def train(
         data.items["title"].to_list(),
     )
     people = audience(model, split, sample_targets(split.valid, MEASURED_USERS, config.fit.seed))
-    catalogue = build_catalogue(edit, evidence, people)
+    catalogue = build_catalogue(edit, evidence, people, display.step)
     display.stage("concepts")
     pupils = audience(model, split, _random_targets(split, learners, config.fit.seed))
     aims = all_aims(values, data.items, split.popularity())
-    graph, concepts = fit_concepts(edit, aims, pupils, people, config.concepts)
+    graph, concepts = fit_concepts(edit, aims, pupils, people, config.concepts, display.step)
     display.stage("bundle")
     figures = _figures(model, split, sae, states.h_SD, evidence)
     figures |= {"recommender.epochs": fitted.epochs, "recommender.seconds": fitted.seconds}
@@ -146,6 +193,7 @@ def train(
         split,
         config,
         {"items": data.items, "features": catalogue.features, "concepts": concepts},
+        display,
     )
     return Trained(folder, figures, model, edit, split, data.items, values, *catalogue, aims, graph, concepts)
 
@@ -226,12 +274,24 @@ def _write(
     split: Split,
     config: TrainConfig,
     tables: dict[str, pl.DataFrame],
+    display: Display,
 ) -> Path:
     targets = sample_targets(split.valid, 256, seed=0)
     shape = config.recommender
-    (batch,) = evaluation_batches(split, targets, shape.window_length, shape.window_stride, len(targets.users))
-    histories = Batch(
-        batch.batch.ids_BT, np.where(np.arange(len(targets.users)) == 0, 0, batch.batch.lengths_B)
-    )  # one is empty
-    queries = sample_queries(graphs, histories) if manifest.shape.items >= config.index_from else None
-    return write_bundle(out, manifest, graphs, golden_rows(graphs, histories, manifest.shape.concepts), tables, queries)
+    windows = [
+        history[window_start(len(history), shape.window_length, shape.window_stride) :]
+        for user, end in zip(*targets, strict=True)
+        for history in [split.history(int(user), int(end))]
+    ]
+    windows[0] = windows[0][:0]  # one is empty
+    histories = pad(windows + made_up_histories(split.item_count, shape.window_length))
+    queries = sample_queries(graphs, pad(windows)) if manifest.shape.items >= config.index_from else None
+    golden = golden_rows(graphs, histories, manifest.shape.concepts)
+    return write_bundle(out, manifest, graphs, golden, tables, queries, display.step)
+
+
+def made_up_histories(items: int, window_length: int) -> list[IntArray]:
+    """Random histories: of small data, too few real ones may lie away from ties, and all may be of one event."""
+    rng = np.random.default_rng(0)
+    lengths = rng.integers(1, min(window_length, MADE_UP_EVENTS) + 1, MADE_UP)
+    return [rng.integers(items, size=length) for length in lengths]

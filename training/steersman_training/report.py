@@ -45,7 +45,7 @@ def read_report(out: Path) -> Evaluation:
     path = _beside(out, ".json")
     try:
         evaluation = _decode(Evaluation, json.loads(path.read_text()))
-    except (KeyError, TypeError, AttributeError) as error:
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise ValueError(f"{path}: not a report of this version: {error!r}; run the evaluation again") from error
     assert isinstance(evaluation, Evaluation)
     return evaluation
@@ -62,6 +62,14 @@ def with_titles(evaluation: Evaluation, titles: list[str]) -> Evaluation:
             for run in evaluation.runs
         ],
     )
+
+
+def check_inputs(merged: Iterable[str], sweeps: Iterable[Path]) -> None:
+    """Raises ValueError or OSError if a file that the report is to show cannot be read, or is something else."""
+    for given in merged:
+        _numbers(_suffix(given)[1])
+    for file in sweeps:
+        read_sweep(file)
 
 
 def merge(evaluation: Evaluation, files: Iterable[str]) -> Evaluation:
@@ -91,8 +99,11 @@ def _suffix(given: str) -> tuple[str, Path]:
 
 
 def _numbers(path: Path) -> dict[str, float]:
-    content = json.loads(path.read_text())
-    if not isinstance(content, dict):
+    try:
+        content = json.loads(path.read_text())
+    except ValueError as error:
+        raise ValueError(f"{path}: not JSON: {error}") from error
+    if not isinstance(content, dict) or not isinstance(content.get("figures", {}), dict):
         raise ValueError(f"{path}: not an object of figures by name")
     found = content.get("figures", content)
     return {
@@ -157,8 +168,8 @@ def _decode(kind: Any, value: Any) -> Any:
 
 def read_sweep(file: Path) -> list[Row]:
     """The finished cells. Raises ValueError if it is not a file that `steersman sweep` writes."""
-    lines = file.read_text().splitlines(keepends=True)
     try:
+        lines = file.read_text().splitlines(keepends=True)
         entries = [
             json.loads(line) for line in lines if line.endswith("\n")
         ]  # an interruption may have cut the last one short

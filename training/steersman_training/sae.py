@@ -93,12 +93,17 @@ class SparseAutoencoder(nn.Module):
         return self.decode(self.encode(h_BD))
 
     def margin(self, h_BD: Tensor) -> Tensor:
-        """How far the nearest feature of each state is from being switched on or off, (B,)."""
+        """How far the nearest feature of each state is from being switched on or off by a jump, (B,).
+
+        Infinite where all change smoothly: no threshold above zero, or no more than `active` features above zero.
+        """
         pre_BF = self.preactivations(h_BD)
         if self.kind != "topk":
-            return (pre_BF - self.threshold_F).abs().amin(1)
-        top_BA = pre_BF.relu().topk(min(self.active + 1, pre_BF.shape[1]), dim=1).values
-        return top_BA[:, -2] - top_BA[:, -1]
+            return torch.where(self.threshold_F > 0, (pre_BF - self.threshold_F).abs(), math.inf).amin(1)
+        if self.active == pre_BF.shape[1]:
+            return torch.full_like(pre_BF[:, 0], math.inf)
+        top_BA = pre_BF.topk(self.active + 1, dim=1).values
+        return torch.where(top_BA[:, -1] > 0, top_BA[:, -2] - top_BA[:, -1], math.inf)
 
 
 def _keep(pre_BF: Tensor, which_BF: Tensor) -> Tensor:
@@ -139,6 +144,8 @@ def train_sae(
 
 CLUSTERED_STATES = 60_000
 """Of the states, for the directions that features begin at."""
+SAME = 1e-5
+"""Of two directions: one minus their cosine, at most."""
 CLUSTERED_ROUNDS = 12
 """Of k-means on them."""
 
@@ -161,7 +168,15 @@ def centroids(states_SD: Tensor, count: int) -> Tensor:
         empty_F1 = sums_FD.norm(dim=1, keepdim=True) == 0
         centres_FD = torch.where(empty_F1, centres_FD, F.normalize(sums_FD, dim=1))
     sizes_F = torch.bincount(nearest_S, minlength=count)
+    centres_FD = _distinct(centres_FD, generator)
     return centres_FD[sizes_F.argsort(descending=True, stable=True)]
+
+
+def _distinct(directions_FD: Tensor, generator: torch.Generator) -> Tensor:
+    """Random directions in place of repeated ones. There are such where states are few; features that begin there would stay the same."""
+    same_FF = (directions_FD @ directions_FD.T > 1 - SAME).tril(-1)
+    random_FD = F.normalize(torch.randn(directions_FD.shape, generator=generator), dim=1).to(directions_FD.device)
+    return torch.where(same_FF.any(1, keepdim=True), random_FD, directions_FD)
 
 
 class _Training:
@@ -265,13 +280,13 @@ def _metric(states_SD: Tensor, weight: float, metric_DD: Tensor | None) -> Tenso
     if metric_DD is None:
         raise ValueError("prediction_weight: it needs the metric of the predictions, metric_DD")
     deviation_SD = states_SD - states_SD.mean(0)
-    size = ((deviation_SD @ metric_DD) * deviation_SD).mean()
+    size = ((deviation_SD @ metric_DD) * deviation_SD).mean().clamp_min(torch.finfo(torch.float32).tiny)
     return weight * metric_DD / size + (1 - weight) * torch.eye(len(metric_DD), device=metric_DD.device)
 
 
 @torch.no_grad()
 def measure_sae(sae: SparseAutoencoder, states_SD: Tensor) -> dict[str, float]:
-    """Share of variance explained, mean number of active features, and share of features that never fire."""
+    """Share of variance explained (0 where states do not vary), mean number of active features, and share of features that never fire."""
     missed, active, fired_F = 0.0, 0.0, torch.zeros(len(sae.decoder_FD), dtype=torch.bool, device=states_SD.device)
     for h_BD in states_SD.split(4096):
         z_BF = sae.encode(h_BD)
@@ -280,7 +295,7 @@ def measure_sae(sae: SparseAutoencoder, states_SD: Tensor) -> dict[str, float]:
         fired_F |= (z_BF > 0).any(0)
     variance = float((states_SD - states_SD.mean(0)).square().sum())
     return {
-        "variance_explained": 1 - missed / variance,
+        "variance_explained": 1 - missed / variance if variance else 0.0,
         "active": active / len(states_SD),
         "dead": 1 - fired_F.double().mean().item(),
     }

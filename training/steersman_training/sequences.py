@@ -1,5 +1,6 @@
 """Histories as arrays: splits, the window, and batches. Dimensions: B batch, T time, U users."""
 
+import hashlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -37,6 +38,7 @@ class Split:
     valid: Targets
     test: Targets
     item_count: int
+    data_sha256: str = ""  # of the data that was split
 
     @property
     def users(self) -> int:
@@ -56,6 +58,14 @@ class Split:
         trained = np.concatenate([self.train_history(user) for user in range(self.users)])
         return np.bincount(trained, minlength=self.item_count).astype(np.float64)
 
+    def sha256(self) -> str:
+        """Of what is trained on and what is held out, in lower-case hex."""
+        parts = (self.items, self.offsets_U, self.train_ends_U, *self.valid, *self.test)
+        digest = hashlib.sha256(f"{self.item_count} {[len(part) for part in parts]}".encode())
+        for part in parts:
+            digest.update(np.ascontiguousarray(part, dtype="<i8").tobytes())
+        return digest.hexdigest()
+
     def targets(self, targets: Targets) -> IntArray:
         """Item rows to be predicted."""
         rows: IntArray = self.items[self.offsets_U[targets.users] + targets.positions]
@@ -69,7 +79,7 @@ def split_leave_one_out(data: Dataset) -> Split:
     users = np.flatnonzero(counts >= 3)
     ends = np.where(counts >= 3, counts - 2, counts)
     valid, test = Targets(users, counts[users] - 2), Targets(users, counts[users] - 1)
-    return Split(items, offsets, ends, valid, test, data.items.height)
+    return Split(items, offsets, ends, valid, test, data.items.height, data.sha256)
 
 
 def split_global_time(data: Dataset, valid_from: float = 0.8, test_from: float = 0.9) -> Split:
@@ -89,7 +99,8 @@ def split_global_time(data: Dataset, valid_from: float = 0.8, test_from: float =
     valid_users = np.flatnonzero(before[0] < before[1])
     test_users = np.flatnonzero(before[1] < counts)
     valid = Targets(valid_users, before[0][valid_users])
-    return Split(items, offsets, before[0], valid, Targets(test_users, before[1][test_users]), data.items.height)
+    test = Targets(test_users, before[1][test_users])
+    return Split(items, offsets, before[0], valid, test, data.items.height, data.sha256)
 
 
 def _flatten(data: Dataset) -> tuple[IntArray, IntArray]:

@@ -34,9 +34,9 @@ class States(NamedTuple):
 
 
 def hold_out_users(split: Split, share: float, seed: int) -> tuple[list[int], list[int]]:
-    """Users to learn features from, and users to measure them on."""
-    order = np.random.default_rng(seed).permutation(split.users)
-    held_out = max(1, round(share * split.users))
+    """Users to learn features from, and users to measure them on; both of those that have training events."""
+    order = np.random.default_rng(seed).permutation(np.flatnonzero(split.train_ends_U))
+    held_out = max(1, round(share * len(order)))
     return sorted(order[held_out:].tolist()), sorted(order[:held_out].tolist())
 
 

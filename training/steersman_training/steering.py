@@ -30,7 +30,7 @@ READ_TOGETHER = 512
 
 
 class Lists(NamedTuple):
-    """Ten items for each user, and how well they predict what the user did next."""
+    """Ten items for each user (all, where there are fewer), and how well they predict what the user did next."""
 
     rows_BK: Tensor
     ndcg_B: Tensor
@@ -97,7 +97,7 @@ class Audience:
         if tilts_N is not None:
             scores_BN = scores_BN + tilts_N
         scores_BN = scores_BN.masked_fill(~self.eligible_BN, -math.inf)
-        return Lists(scores_BN.topk(TOP).indices, ndcg(ranks(scores_BN, self.targets_B)))
+        return Lists(scores_BN.topk(min(TOP, scores_BN.shape[1])).indices, ndcg(ranks(scores_BN, self.targets_B)))
 
     @torch.no_grad()
     def edited(self, edit: Edit, features_BE: Tensor, gains_BE: Tensor, strengths_BE: Tensor) -> Lists:

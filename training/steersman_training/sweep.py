@@ -8,7 +8,7 @@ import itertools
 import json
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from statistics import mean
 from typing import Any, NamedTuple, Protocol
@@ -16,10 +16,14 @@ from typing import Any, NamedTuple, Protocol
 import torch
 from torch import Tensor
 
+from steersman_training import checkpoint as checkpoints
 from steersman_training.attributes import AttributeValues
+from steersman_training.enough import check_enough
+from steersman_training.fit import Fit
 from steersman_training.meaning import Sides, feature_sides, item_truth, list_truth, neuron_sides
 from steersman_training.moments import Moments, collect_moments
-from steersman_training.pipeline import sample_targets
+from steersman_training.pipeline import Display as FitDisplay
+from steersman_training.pipeline import TrainConfig, sample_targets, so_far
 from steersman_training.ranking import rbo
 from steersman_training.recommender import Recommender, RecommenderConfig
 from steersman_training.sae import Kind, SaeConfig, SparseAutoencoder, measure_sae, train_sae
@@ -116,8 +120,13 @@ class Display(Protocol):
     def sae(self, epoch: int, epochs: int, variance_explained: float) -> None: ...
 
 
-def cells(grid: Grid, base: SaeConfig) -> list[Cell]:
-    """Every combination, those of one hook together; what the grid does not name is as in `base`."""
+def cells(grid: Grid, base: SaeConfig, blocks: int | None = None) -> list[Cell]:
+    """Every combination, those of one hook together; what the grid does not name is as in `base`.
+
+    Raises ValueError naming the setting if one makes no sense, or a hook lies beyond `blocks`.
+    """
+    if blocks is not None and max(grid.hooks) > blocks:
+        raise ValueError(f"hook: {max(grid.hooks)} is not between 0 and blocks, {blocks}")
     combinations = itertools.product(
         grid.hooks, grid.states, grid.kinds, grid.features, grid.active, grid.epochs, grid.prediction_weights
     )
@@ -133,17 +142,47 @@ def cells(grid: Grid, base: SaeConfig) -> list[Cell]:
 
 
 def load_recommender(checkpoint: Path, split: Split, device: torch.device) -> Recommender:
-    """The best recommender so far of a checkpoint of `fit.Fit`. Raises ValueError if it belongs to other data."""
-    state = torch.load(checkpoint, map_location=device, weights_only=False)
-    _, shape, events, item_count = json.loads(state["settings"])
-    if (events, item_count) != (len(split.items), split.item_count):
-        raise ValueError(
-            f"{checkpoint}: belongs to data of {events} events and {item_count} items, not of "
-            f"{len(split.items)} and {split.item_count}"
-        )
-    model = Recommender(RecommenderConfig(**shape), item_count).to(device)
-    model.load_state_dict(state["best"])
+    """The best recommender so far of a checkpoint of `fit.Fit`. Raises CheckpointError if it belongs to other data or another split."""
+    state = checkpoints.read(checkpoint, device)
+    found = state["identity"]
+    checkpoints.match(checkpoint, found, checkpoints.identity(split, RecommenderConfig(), {}), ("data", "split"))
+    try:
+        names = [field.name for field in fields(RecommenderConfig)]
+        shape = RecommenderConfig(**{name: found["settings"][name] for name in names})
+        model = Recommender(shape, split.item_count).to(device)
+        model.load_state_dict(state["best"])
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise checkpoints.broken(checkpoint) from error
     return model.eval().requires_grad_(False)
+
+
+def recommender(
+    checkpoint: Path, split: Split, config: TrainConfig, device: torch.device, display: FitDisplay
+) -> Recommender:
+    """The one of the checkpoint, whatever settings it was trained with. Trained with `config` if there is none, or it is not finished.
+
+    Raises DataError if the data is not enough, CheckpointError if the checkpoint is of other data, or of an unfinished run with other
+    settings.
+    """
+    check_enough(split, HELD_OUT, seed=0)
+    wanted = checkpoints.identity(split, config.recommender, asdict(config.fit))
+    if checkpoint.exists():
+        state = checkpoints.read(checkpoint)
+        settings = state["identity"]["settings"]
+        if settings != wanted["settings"]:
+            if state["epoch"] >= settings["epochs"] or state["stale"] >= settings["patience"]:
+                return load_recommender(checkpoint, split, device)
+            raise checkpoints.CheckpointError(
+                f"{checkpoint}: a run with other settings that is not finished "
+                f"({checkpoints.differences(state['identity'], wanted)}); finish it first, or name another place"
+            )
+    display.stage("recommender")
+    try:
+        Fit(split, config.recommender, config.fit, device).run(display.recommender, checkpoint)
+    except KeyboardInterrupt as error:
+        error.add_note(so_far(checkpoint))
+        raise
+    return load_recommender(checkpoint, split, device)
 
 
 def sweep(
@@ -162,7 +201,11 @@ def sweep(
         ground = _Ground.of(at_hook(model, hook), split)
         for cell in group:
             display.stage(", ".join(f"{name} {value}" for name, value in _short(cell).items()))
-            row = Row(cell.as_dict(), ground.measure(cell, values, display))
+            try:
+                row = Row(cell.as_dict(), ground.measure(cell, values, display))
+            except BaseException as error:
+                error.add_note(f"{len(done)} finished cells are kept in {out}: the same command goes on from there")
+                raise
             with out.open("a") as file:
                 file.write(json.dumps({"recommender": mark, "cell": row.cell, "figures": asdict(row.figures)}) + "\n")
             done[_key(cell)] = row
@@ -179,16 +222,28 @@ def _key(cell: Cell) -> str:
 
 
 def _read(out: Path, mark: str) -> dict[str, Row]:
-    """Finished cells. A last line that an interruption cut short counts as not there."""
-    rows: dict[str, Row] = {}
-    lines = out.read_text().splitlines(keepends=True) if out.exists() else []
-    if lines and not lines[-1].endswith("\n"):
-        out.write_text("".join(lines := lines[:-1]))
-    for line in lines:
-        entry = json.loads(line)
-        if entry["recommender"] == mark:
-            row = Row(entry["cell"], Figures(**entry["figures"]))
-            rows[json.dumps(row.cell, sort_keys=True)] = row
+    """Finished cells of a recommender. A last line that an interruption cut short is removed."""
+    text = out.read_text() if out.exists() else ""
+    if text and not text.endswith("\n"):
+        out.write_text(text[: text.rfind("\n") + 1])
+    rows = [row for recommender, row in finished_cells(out) if recommender == mark]
+    return {json.dumps(row.cell, sort_keys=True): row for row in rows}
+
+
+def finished_cells(out: Path) -> list[tuple[str, Row]]:
+    """The cells of a file of sweeps, if there is one, and the mark of the recommender of each; a last line that was cut short is left out.
+
+    Raises ValueError if it is something else.
+    """
+    rows = []
+    try:
+        lines = out.read_text().splitlines(keepends=True) if out.exists() else []
+        for line in lines:
+            if line.endswith("\n"):
+                entry = json.loads(line)
+                rows.append((entry["recommender"], Row(entry["cell"], Figures(**entry["figures"]))))
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{out}: not a file of sweeps of this version: {error!r}; name another place") from error
     return rows
 
 
