@@ -240,7 +240,7 @@ def golden_rows(graphs: Graphs, batch: Batch, concept_count: int, seed: int = 0)
     chosen = _far_from_edges(graphs, pool)[:GOLDEN_ROWS]
     if len(chosen) < 2:
         raise ExportError(
-            f"golden rows: fewer than two of {len(batch.lengths_B)} histories lie away from ties and thresholds; try another --seed"
+            f"golden rows: fewer than two of {len(batch.lengths_B)} histories lie away from ties; try another --seed"
         )
     pool = _of_histories({name: value for name, value in pool.items() if name in _GIVEN}, chosen)
     return _run(graphs, pool)

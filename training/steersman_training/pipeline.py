@@ -119,8 +119,8 @@ def train(
     if checkpoint is not None:
         checkpoints.check(checkpoint, checkpoints.identity(split, config.recommender, asdict(config.fit)))
     display.stage("recommender")
-    fit = Fit(split, config.recommender, config.fit, device)
     try:
+        fit = Fit(split, config.recommender, config.fit, device)
         fitted = fit.run(display.recommender, checkpoint)
     except KeyboardInterrupt as error:
         error.add_note(so_far(checkpoint))
