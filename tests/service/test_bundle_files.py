@@ -18,7 +18,7 @@ from tests.service.test_bundle import copy, load, refused, resign
 from tests.service.test_index import indexed_dir
 
 from steersman_service.backend import load_backend
-from steersman_service.bundle import load_bundle
+from steersman_service.bundle import Bundle, load_bundle
 from steersman_service.engine import Engine
 from steersman_service.errors import BundleError
 from steersman_service.golden import replay_golden
@@ -170,7 +170,7 @@ def test_external_data_of_anything_but_an_initializer_is_refused(make: Callable[
 def test_where_initializers_lie() -> None:
     model = helper.make_model(helper.make_graph([], "g", [], [], [external(), external(), external("b.data")]))
     content = model.SerializeToString()
-    assert external_files(content, {"scan.data", "b.data"}) == ["scan.data", "b.data"]
+    assert sorted(external_files(content, {"scan.data", "b.data"})) == ["b.data", "scan.data"]
     with pytest.raises(ExternalDataError, match="not among the files"):
         external_files(content, {"scan.data"})
     for cut in range(1, len(content)):
@@ -233,9 +233,20 @@ def test_a_bundle_of_format_1_2_loads(copy: Path) -> None:
     load(copy, "torch")
 
 
+def test_golden_rows_edit_every_feature_and_resolve_every_concept(bundle: Bundle) -> None:
+    shape, golden = bundle.manifest.shape, bundle.golden
+    assert {*golden["edit/features"]["features_BE"].flat} == set(range(shape.features))
+    assert {*golden["add/features"]["features_BE"].flat} == set(range(shape.features))
+    assert (golden["edit/features"]["z_BF"] > 0).any(0).mean() > 0.95, "and nearly all are active in some row"
+    for graph in ("concept", "steer"):
+        sets = [tensors for name, tensors in golden.items() if name.startswith(f"{graph}/concepts")]
+        assert {int(row) for tensors in sets for row in tensors["concepts_BC"].flat} == set(range(shape.concepts))
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
 @pytest.mark.parametrize("graph", ["edit", "add", "concept", "steer"])
-def test_every_feature_of_every_graph_is_in_golden_rows(bundle_dir: Path, copy: Path, graph: str) -> None:
-    """Negating what one feature adds to a state is found out, whichever it is, in ONNX and in TorchScript."""
+def test_a_negated_feature_is_found_out(copy: Path, graph: str) -> None:
+    """Of every graph that holds it, in ONNX and in TorchScript."""
     model, path = onnx.load(copy / f"{graph}.onnx"), copy / f"{graph}.onnx"
     load_script: Any = torch.jit.load
     script = load_script(str(copy / f"{graph}.ts"))
@@ -251,7 +262,7 @@ def test_every_feature_of_every_graph_is_in_golden_rows(bundle_dir: Path, copy: 
     plain = numpy_helper.to_array(of_model).copy()
     turned = plain.shape == of_script.shape and np.array_equal(plain, of_script.numpy())
     rows = list(np.ndindex(*of_script.shape[:-1]))
-    for row in rows[:: max(1, len(rows) // 12)]:
+    for row in rows[:: max(1, len(rows) // 3)]:
         if not of_script[row].any():
             continue
         changed = plain if turned else plain.swapaxes(-1, -2)
@@ -276,7 +287,7 @@ def test_every_feature_of_every_graph_is_in_golden_rows(bundle_dir: Path, copy: 
 def test_every_item_is_in_golden_rows(copy: Path) -> None:
     for name, column in (("items.npy", (slice(None), 3)), ("biases.npy", (slice(None),))):
         plain = np.load(copy / name)
-        for item in range(0, len(plain), 7):
+        for item in range(0, len(plain), 20):
             changed = plain.copy()
             changed[(item, *column[1:])] += 0.02
             np.save(copy / name, changed)
