@@ -1,6 +1,7 @@
 """The console script `steersman`: the service's commands, and those of the entry-point group `steersman.commands`."""
 
 import functools
+import os
 import platform
 import sys
 from collections.abc import Callable
@@ -22,6 +23,9 @@ EXTRAS = {
     "steersman_service.loadtest.command": "loadtest",
     "steersman_training.commands": "training",
 }
+# Rounds for which a thread of OpenMP looks whether the others are done before it sleeps. libgomp's own 300,000 are milliseconds of a core,
+# and where other work wants that core, the others cannot become done: an epoch of training took ten to forty times as long.
+SPINS = "1000"
 
 
 def make_app() -> typer.Typer:
@@ -39,7 +43,17 @@ def make_app() -> typer.Typer:
 
 
 def main() -> None:
+    bound_spinning()
     make_app()()
+
+
+def bound_spinning() -> None:
+    """Lets threads that wait for each other sleep soon, unless the environment says how they shall wait.
+
+    libgomp reads it when torch or faiss is imported, here and in child processes.
+    """
+    if not {"GOMP_SPINCOUNT", "OMP_WAIT_POLICY"} & os.environ.keys():
+        os.environ["GOMP_SPINCOUNT"] = SPINS
 
 
 def _print_version(wanted: bool) -> None:
