@@ -94,7 +94,7 @@ def eight(tmp_path_factory: pytest.TempPathFactory) -> Trained:
 
 @pytest.mark.parametrize("backend", ["onnx", "torch"])
 def test_the_bundle_of_a_small_shop_is_loaded_and_answers_with_all_that_there_is(eight: Trained, backend: str) -> None:
-    bundle = load_bundle(eight.folder)
+    bundle = load_bundle(eight.folder, backend)
     engine = Engine(bundle, load_backend(bundle, backend, "cpu", 1))
     replay_golden(engine)
     no_edits = Edits(np.zeros(0, np.int64), np.zeros(0, np.float32), np.zeros(0, np.float32))
