@@ -21,7 +21,7 @@ define pip_install
 @$(BIN)/python -m pip install --disable-pip-version-check --progress-bar off $(1) >$(VENV)/setup.log 2>&1 & pip=$$!; \
 	trap 'kill $$pip 2>/dev/null; exit 130' INT TERM; seconds=0; \
 	while kill -0 $$pip 2>/dev/null; do sleep 1; seconds=$$((seconds + 1)); \
-		if [ $$((seconds % 5)) = 0 ]; then echo "     $$seconds s: $$(tail -n 1 $(VENV)/setup.log | sed 's/^ *//' | cut -c 1-90)"; fi; done; \
+		if [ $$((seconds % 5)) = 0 ]; then echo "     $$seconds s: $$(grep -v WARNING $(VENV)/setup.log | tail -n 1 | sed 's/^ *//' | cut -c 1-90)"; fi; done; \
 	wait $$pip || { tail -n 20 $(VENV)/setup.log; echo "pip failed: all that it said is in $(VENV)/setup.log"; exit 1; }
 endef
 
