@@ -316,11 +316,11 @@ NAMED = ("--user-column", "who", "--item-column", "what", "--item-column", "sku"
 @pytest.fixture
 def run(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
     """A command, as a person types it; it stops once the data is loaded."""
-    monkeypatch.setattr("steersman_training.commands.pick_device", stop)
+    monkeypatch.setattr("steersman_training.display.RichDisplay", stop)
     return lambda *arguments: CliRunner().invoke(make_app(), list(arguments))
 
 
-def stop(_: str) -> None:
+def stop() -> None:
     raise ValueError("the data was loaded")
 
 
