@@ -9,6 +9,9 @@ import pytest
 
 from tests import synthetic
 
+# Tests talk to servers of their own, whatever proxy the environment names.
+os.environ.update(no_proxy="localhost,127.0.0.1,::1", no_grpc_proxy="localhost,127.0.0.1,::1")
+
 if TYPE_CHECKING:
     from steersman_training.sae import Kind
 

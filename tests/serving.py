@@ -14,6 +14,7 @@ from google.rpc import error_details_pb2
 from grpc_status import rpc_status
 
 from steersman.v1.feature_service_pb2_grpc import FeatureServiceStub
+from steersman.v1.item_service_pb2_grpc import ItemServiceStub
 from steersman.v1.model_service_pb2_grpc import ModelServiceStub
 from steersman.v1.recommendation_service_pb2_grpc import RecommendationServiceStub
 from steersman.v1.session_service_pb2_grpc import SessionServiceStub
@@ -31,6 +32,7 @@ class Running(NamedTuple):
     session: SessionServiceStub
     feature: FeatureServiceStub
     model: ModelServiceStub
+    item: ItemServiceStub
     stop: Callable[[], None]
     """Begins the drain, as a signal does."""
 
@@ -101,6 +103,7 @@ def serving(settings: Settings) -> Iterator[Running]:
                 SessionServiceStub(channel),
                 FeatureServiceStub(channel),
                 ModelServiceStub(channel),
+                ItemServiceStub(channel),
                 box["stop"],
             )
         finally:

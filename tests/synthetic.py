@@ -33,7 +33,7 @@ def write(folder: Path, *, events_per_user: int = 28, seed: int = 0) -> Path:
     ]
     items_table = {
         "item_id": np.arange(ITEMS) + 100,
-        "title": [f"Film {row}" for row in range(ITEMS)],
+        "title": [*(f"Film {row}" for row in range(ITEMS - 1)), f"Film {ITEMS - 1}, The"],  # as MovieLens writes them
         "genres": genres,
     }
     pl.DataFrame({**items_table, "year": 1950.0 + np.arange(ITEMS)}).write_parquet(folder / "items.parquet")

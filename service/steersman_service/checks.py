@@ -41,6 +41,9 @@ def check_events(field: str, events: Sequence[Event], most: int) -> Iterator[Vio
 
 
 def did_you_mean(name: str, known: Iterable[str], otherwise: str) -> str:
-    """The names that `name` is most like, as a question; `otherwise` if it is like none."""
-    close = get_close_matches(name[:MAX_COMPARED_CHARACTERS], islice(known, MAX_COMPARED))
-    return f"did you mean {' or '.join(close)}?" if close else otherwise
+    """The names that `name` is most like, in any case, as a question; `otherwise` if it is like none."""
+    names: dict[str, str] = {}
+    for candidate in islice(known, MAX_COMPARED):
+        names.setdefault(candidate.casefold(), candidate)
+    close = get_close_matches(name[:MAX_COMPARED_CHARACTERS].casefold(), names)
+    return f"did you mean {' or '.join(names[match] for match in close)}?" if close else otherwise

@@ -1,6 +1,7 @@
 """The console script `steersman`: the service's commands, and those of the entry-point group `steersman.commands`."""
 
 import functools
+import io
 import os
 import platform
 import sys
@@ -13,7 +14,7 @@ import typer
 GROUP = "steersman.commands"
 OWN = (
     EntryPoint("serve", "steersman_service.serve_command:serve", GROUP),
-    *(EntryPoint(name, f"steersman_service.commands:{name}", GROUP) for name in ("recommend", "features")),
+    *(EntryPoint(name, f"steersman_service.commands:{name}", GROUP) for name in ("recommend", "features", "items")),
     EntryPoint("loadtest", "steersman_service.loadtest.command:loadtest", GROUP),
 )
 # What brings all that the commands of a module import: see pyproject.toml.
@@ -44,6 +45,9 @@ def make_app() -> typer.Typer:
 
 def main() -> None:
     bound_spinning()
+    for stream in (sys.stdout, sys.stderr):  # a title that the terminal's encoding lacks is no reason to fail
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     make_app()()
 
 
@@ -100,7 +104,8 @@ def _end(entry: EntryPoint, need: str) -> NoReturn:
 def _need(entry: EntryPoint, error: ImportError) -> str:
     """What is missing, and how to get it. Raises `error` again if that is no package that one could install."""
     package = (error.name or "").partition(".")[0]
-    if not package or package.startswith("steersman") or package in sys.stdlib_module_names:
+    absent = error.name == entry.module.partition(".")[0]  # the whole package of the command
+    if not package or (package.startswith("steersman") and not absent) or package in sys.stdlib_module_names:
         raise error
     if not isinstance(error, ModuleNotFoundError):
         return f"{package} is installed, but cannot be imported: {' '.join(str(error).split())}"

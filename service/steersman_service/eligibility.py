@@ -10,6 +10,7 @@ from steersman.v1.recommendation_service_pb2 import AttributeFilter, Filters
 from steersman_service.errors import ENOUGH_VIOLATIONS, Violation
 from steersman_service.index import NO_ROWS
 from steersman_service.items import Items, Mask, Rows
+from steersman_service.tilts import unknown_attribute
 
 # Rows that are left out one by one. More of them are cheaper in a mask, and so is any number of them in a mask as small as this.
 MOST_EXCLUDED = 512
@@ -47,16 +48,12 @@ def check_filters(filters: Filters, items: Items, limit: int) -> list[Violation]
 def _check_attribute(path: str, attribute: AttributeFilter, items: Items) -> Iterator[Violation]:
     column = items.attributes.get(attribute.attribute)
     if column is None:
-        known = ", ".join(items.attributes) or "none"
-        yield Violation(f"{path}.attribute", f"unknown attribute {attribute.attribute[:100]!r}; known: {known}")
+        yield Violation(f"{path}.attribute", unknown_attribute(attribute.attribute, items))
         return
     if not attribute.any_of:
         yield Violation(f"{path}.any_of", "at least one value is needed")
-    for i, value in enumerate(attribute.any_of):
-        if not column.accepts(value):
-            yield Violation(
-                f"{path}.any_of[{i}]", f"{attribute.attribute} is numeric, and {value[:100]!r} is no number"
-            )
+    elif wrong := column.why_no_filter(attribute.any_of):
+        yield Violation(f"{path}.any_of[{wrong[0]}]", wrong[1])
 
 
 def eligibility(filters: Filters, seen: Rows, items: Items) -> Eligibility:

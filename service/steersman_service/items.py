@@ -2,7 +2,7 @@
 
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 from itertools import islice
 from typing import Any
@@ -73,8 +73,10 @@ class Categories:
                 rows_of[value].append(row)
         self._rows_of = {value: np.array(rows, np.int64) for value, rows in rows_of.items()}
 
-    def accepts(self, value: str) -> bool:
-        return True
+    def why_no_filter(self, values: Sequence[str]) -> tuple[int, str] | None:
+        """Index of the first of `values` that no item has, and what would be right."""
+        index = next((index for index, value in enumerate(values) if value not in self._rows_of), None)
+        return None if index is None else (index, self.why_no_tilt(values[index]))
 
     def having(self, values: Iterable[str], size: int) -> Mask:
         """Which of the `size` items have any of `values`; one that no item has matches none."""
@@ -100,16 +102,25 @@ class Numbers:
 
     def __init__(self, column: Any) -> None:
         self._values_N = column.fill_null(float("nan")).to_numpy(zero_copy_only=False)
+        self._distinct = np.unique(self._values_N[np.isfinite(self._values_N)])
 
-    def accepts(self, value: str) -> bool:
-        """Whether `value` is a number."""
-        try:
-            return math.isfinite(float(value))
-        except ValueError:
-            return False
+    def why_no_filter(self, values: Sequence[str]) -> tuple[int, str] | None:
+        """Index of the first of `values` that is no number, or 0 if no item has any of them, and what would be right."""
+        for index, value in enumerate(values):
+            if not _is_number(value):
+                return index, f"the attribute is numeric, and {value[:50]!r} is no number"
+        if np.isin([float(value) for value in values], self._distinct).any():
+            return None
+        return 0, f"no item has {', '.join(value[:50] for value in values[:SHOWN])}; {self._around(float(values[0]))}"
+
+    def _around(self, number: float) -> str:
+        """The known values next to `number`."""
+        place = int(np.searchsorted(self._distinct, number))
+        near = [f"{value:.15g}" for value in self._distinct[max(0, place - 1) : place + 1]]
+        return f"its nearest values are {' and '.join(near)}" if near else "no item has a value"
 
     def having(self, values: Iterable[str], size: int) -> Mask:
-        """Which of the `size` items have any of `values`, all of them accepted before."""
+        """Which of the `size` items have any of `values`, all of them numbers."""
         return np.isin(self._values_N, [float(value) for value in values])
 
     def why_no_tilt(self, value: str) -> str:
@@ -132,6 +143,13 @@ class Numbers:
             known = known / largest
             lean_N[known_N] = (known - known.mean()) / known.std()
         return lean_N
+
+
+def _is_number(value: str) -> bool:
+    try:
+        return math.isfinite(float(value))
+    except ValueError:
+        return False
 
 
 def _attributes(table: pa.Table) -> "Iterator[tuple[str, Categories | Numbers]]":

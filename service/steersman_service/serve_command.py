@@ -6,10 +6,10 @@ from collections.abc import Callable, Coroutine
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 
 from steersman_service.errors import ServerFailed, StartupError
 from steersman_service.logs import configure_logs
+from steersman_service.printing import fail
 from steersman_service.settings import PREFIX, Settings, load_settings
 
 
@@ -42,8 +42,7 @@ def serve(**flags: Any) -> None:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(_serving(settings))
     except (StartupError, ServerFailed) as error:
-        Console(stderr=True, soft_wrap=True).print(str(error), style="red", markup=False)
-        raise typer.Exit(1) from None
+        fail(str(error))
 
 
 def _serving(settings: Settings) -> Coroutine[Any, Any, None]:

@@ -16,9 +16,9 @@ from grpc_health.v1 import health_pb2_grpc
 from grpc_health.v1.health import SERVICE_NAME as HEALTH
 from grpc_health.v1.health import aio as health_aio
 from grpc_health.v1.health_pb2 import HealthCheckResponse
-from grpc_reflection.v1alpha import reflection
 
 from steersman.v1 import feature_service_pb2_grpc as feature_grpc
+from steersman.v1 import item_service_pb2_grpc as item_grpc
 from steersman.v1 import model_service_pb2_grpc as model_grpc
 from steersman.v1 import recommendation_service_pb2_grpc as recommendation_grpc
 from steersman.v1 import session_service_pb2_grpc as session_grpc
@@ -32,11 +32,13 @@ from steersman_service.engine_loading import load_engine
 from steersman_service.engine_process import EngineProcess
 from steersman_service.errors import ServerFailed, StartupError
 from steersman_service.feature_service import FeatureService
+from steersman_service.item_service import ItemService
 from steersman_service.items import Items
 from steersman_service.list_change import ListChange
 from steersman_service.metrics import Metrics
 from steersman_service.model_service import ModelService
 from steersman_service.recommendation_service import RecommendationService
+from steersman_service.reflection import add_reflection
 from steersman_service.remote_engine import RemoteEngine
 from steersman_service.replacement import Replacements
 from steersman_service.session_reader import SessionReader
@@ -48,7 +50,7 @@ from steersman_service.threads import patient
 from steersman_service.valkey import EmbeddedValkey
 
 PACKAGE = "steersman.v1"
-SERVICES = ("RecommendationService", "SessionService", "FeatureService", "ModelService")
+SERVICES = ("RecommendationService", "SessionService", "FeatureService", "ItemService", "ModelService")
 SESSION_SERVICE = f"{PACKAGE}.SessionService"
 STORE_CHECK_SECONDS = 1.0
 # What a finished call may take to send its answer.
@@ -336,6 +338,8 @@ def _add_services(
     session_grpc.add_SessionServiceServicer_to_server(session, server)
     feature = FeatureService(bundle.version, catalogue, controls, settings.max_message_bytes)
     feature_grpc.add_FeatureServiceServicer_to_server(feature, server)
+    items_service = ItemService(bundle, items, settings.max_message_bytes)
+    item_grpc.add_ItemServiceServicer_to_server(items_service, server)
     model = ModelService(bundle, items, engine.backend.name, engine.backend.device, settings)
     model_grpc.add_ModelServiceServicer_to_server(model, server)
     for name in (f"{PACKAGE}.{service}" for service in SERVICES):
@@ -356,7 +360,7 @@ async def _add_health(server: grpc.aio.Server) -> health_aio.HealthServicer:
     for name in names:
         await health.set(name, HealthCheckResponse.SERVING)
     health_pb2_grpc.add_HealthServicer_to_server(health, server)
-    reflection.enable_server_reflection((*names, HEALTH, reflection.SERVICE_NAME), server)
+    add_reflection((*names, HEALTH), server)
     return health
 
 

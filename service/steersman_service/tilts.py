@@ -15,11 +15,15 @@ def check_attribute(path: str, attribute: AttributeRef, items: Items) -> Iterato
     """What is wrong with a tilt by `attribute`."""
     column = items.attributes.get(attribute.name)
     if column is None:
-        known = f"known: {', '.join(items.attributes) or 'none'}"
-        hint = did_you_mean(attribute.name, items.attributes, known)
-        yield Violation(f"{path}.name", f"unknown attribute {attribute.name[:50]!r}; {hint}")
+        yield Violation(f"{path}.name", unknown_attribute(attribute.name, items))
     elif why := column.why_no_tilt(attribute.value):
         yield Violation(f"{path}.value", why)
+
+
+def unknown_attribute(name: str, items: Items) -> str:
+    """That there is no attribute `name`, and which one may be meant."""
+    known = f"known: {', '.join(items.attributes) or 'none'}"
+    return f"unknown attribute {name[:50]!r}; {did_you_mean(name, items.attributes, known)}"
 
 
 def tilts(controls: Sequence[Control], items: Items) -> Array | None:

@@ -15,9 +15,11 @@ from tests.serving import serving, settings_for
 
 
 def healthcheck(port: int, *service: str) -> tuple[int, str]:
+    """Beside a proxy that cannot be reached."""
+    environment = {name: value for name, value in os.environ.items() if name not in ("no_proxy", "no_grpc_proxy")}
     done = subprocess.run(
         [sys.executable, DEPLOY / "healthcheck.py", *service],
-        env=os.environ | {"STEERSMAN_PORT": str(port)},
+        env=environment | {"STEERSMAN_PORT": str(port), "http_proxy": "http://127.0.0.1:9"},
         capture_output=True,
         text=True,
         check=False,

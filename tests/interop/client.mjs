@@ -12,7 +12,7 @@ import { GrpcReflection } from "grpc-js-reflection-client";
 import protobuf from "protobufjs";
 
 const [address, metricsUrl, storePid, protos, googleProtos] = process.argv.slice(2);
-const SERVICES = ["RecommendationService", "SessionService", "FeatureService", "ModelService"];
+const SERVICES = ["RecommendationService", "SessionService", "FeatureService", "ItemService", "ModelService"];
 const FORMAT = { keepCase: true, longs: Number, enums: String, defaults: true, oneofs: true };
 const { status } = grpc;
 const insecure = grpc.credentials.createInsecure();
@@ -96,6 +96,17 @@ async function catalogue(feature, info) {
   const { concepts } = await feature.ListConcepts({ text: "horror" });
   assert.deepEqual(concepts.map(({ name }) => name), ["genres:Horror"]);
   return { feature: features.find(({ scale }) => scale > 0), concept: concepts[0] };
+}
+
+async function items(item, info) {
+  const page = await item.ListItems({ page_size: 2 });
+  assert.deepEqual([page.items.length, page.total_size, page.bundle_version], [2, info.shapes.items, info.bundle_version]);
+  const next = await item.ListItems({ page_size: 2, page_token: page.next_page_token });
+  assert.ok(next.items[0].item_id > page.items[1].item_id);
+  const found = await item.ListItems({ text: page.items[0].title });
+  assert.ok(found.exact_matches >= 1);
+  const listed = await item.ListItems({ item_ids: [page.items[1].item_id, "unknown"] });
+  assert.deepEqual(listed.items.map(({ item_id }) => item_id), [page.items[1].item_id]);
 }
 
 async function sessions(session, recommendation, concept) {
@@ -222,11 +233,12 @@ googleRpc.loadSync(["google/rpc/status.proto", "google/rpc/error_details.proto"]
 
 const files = SERVICES.map((name) => `steersman/v1/${name.replace("Service", "").toLowerCase()}_service.proto`);
 const loaded = grpc.loadPackageDefinition(protoLoader.loadSync(files, { ...FORMAT, includeDirs: [protos] }));
-const [recommendation, session, feature, model] = SERVICES.map((name) => connect(loaded.steersman.v1[name]));
+const [recommendation, session, feature, item, model] = SERVICES.map((name) => connect(loaded.steersman.v1[name]));
 const reflection = new GrpcReflection(address, insecure);
 
 const info = await models(model);
 const steerable = await catalogue(feature, info);
+await items(item, info);
 await sessions(session, recommendation, steerable.concept);
 await recommendations(recommendation, info, steerable.feature);
 await health(reflection);

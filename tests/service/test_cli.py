@@ -37,7 +37,8 @@ def test_a_steered_call(address: tuple[str, str], items: Items, bundle: Bundle) 
     steered = steersman("recommend", "--history", history, "--control", "genres:Horror=0.8", "-k", "3", *address)
     assert steered.exit_code == 0, steered.output
     assert "genres:Horror = 0.8" in steered.stdout
-    assert "1 unknown" in steered.stdout
+    assert "1 unknown of 3 items" in steered.stderr
+    assert "'unknown'" in steered.stderr
     controls = ("--control", "f0:add=0.5", "--control", "f1=-1", "--control", "f2:scale=2", "--control", "f3:ablate")
     as_json = steersman("recommend", "--history", history, *controls, "--json", *address)
     answer = json.loads(as_json.stdout)
@@ -97,7 +98,14 @@ def test_features_and_concepts(address: tuple[str, str]) -> None:
             ("recommend", "--tilt", "years=1"),
             "controls[0].attribute.name: unknown attribute 'years'; did you mean year?",
         ),
-        (("recommend", "--history", "1", "--session", "s"), "history: is ambiguous"),
+        (("recommend", "--history", "1", "--session", "s"), "--history: is ambiguous"),
+        (
+            ("recommend", "--where", "genres=Horor"),
+            "filters.attributes[0].any_of[0]: no item has 'Horor'; did you mean Horror?",
+        ),
+        (("recommend", "--where", "GENRE=War"), "unknown attribute 'GENRE'; did you mean genres?"),
+        (("recommend", "--where", "year=1900"), "no item has 1900; its nearest values are 1950"),
+        (("recommend", "--where", "year=old"), "the attribute is numeric, and 'old' is no number"),
         (("recommend", "--session", "no such id"), "session_id"),
     ],
 )

@@ -58,7 +58,6 @@ def test_an_item_is_eligible_if_every_condition_holds(
     }
     items = Items(pa.table(columns))
     assert list(items.attributes) == ["tags", "year"]
-    assert not check_filters(asked, items, 1000)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("steersman_service.eligibility.SMALL_MASK", small_mask)
         allowed = eligibility(asked, items.rows(seen), items)
@@ -82,3 +81,31 @@ def test_an_item_is_eligible_if_every_condition_holds(
     assert len({*allowed.excluded_X.tolist()}) == len(allowed.excluded_X)
     assert allowed.eligible == sum(wanted)
     assert allowed.unknown_ids == [*asked.allow_item_ids, *asked.deny_item_ids].count("?")
+
+
+@pytest.mark.parametrize(
+    ("attribute", "any_of", "wrong"),
+    [
+        ("tags", ["Horror"], {}),
+        ("tags", ["Horror", "Horor", "no"], {"any_of[1]": "no item has 'Horor'; did you mean Horror?"}),
+        ("tags", ["HOROR"], {"any_of[0]": "no item has 'HOROR'; did you mean Horror?"}),
+        ("year", ["1990", "1991"], {}),
+        ("year", ["1991"], {"any_of[0]": "no item has 1991; its nearest values are 1990 and 2000"}),
+        ("year", ["1e9"], {"any_of[0]": "no item has 1e9; its nearest values are 2000"}),
+        ("year", ["1990", "new"], {"any_of[1]": "the attribute is numeric, and 'new' is no number"}),
+        ("Tag", ["x"], {"attribute": "unknown attribute 'Tag'; did you mean tags?"}),
+        ("zzz", ["x"], {"attribute": "unknown attribute 'zzz'; known: tags, year"}),
+    ],
+)
+def test_a_filter_that_no_item_passes_says_what_may_be_meant(
+    attribute: str, any_of: list[str], wrong: dict[str, str]
+) -> None:
+    columns = {
+        "item_id": pa.array(["1", "2"]),
+        "title": pa.array(["", ""]),
+        "tags": pa.array([["Horror"], ["War"]], pa.list_(pa.string())),
+        "year": pa.array([1990.0, 2000.0]),
+    }
+    asked = Filters(attributes=[AttributeFilter(attribute=attribute, any_of=any_of)])
+    found = check_filters(asked, Items(pa.table(columns)), 10)
+    assert {field.removeprefix("filters.attributes[0]."): why for field, why in found} == wrong

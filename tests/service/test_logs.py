@@ -19,6 +19,8 @@ from tests.serving import serving, settings_for
 from steersman.v1 import feature_service_pb2 as features_pb
 from steersman.v1.control_pb2 import OPERATION_ADD, OPERATION_SET, AttributeRef, Control, FeatureRef
 from steersman.v1.feature_service_pb2_grpc import FeatureServiceStub
+from steersman.v1.item_service_pb2 import ListItemsRequest
+from steersman.v1.item_service_pb2_grpc import ItemServiceStub
 from steersman.v1.model_service_pb2 import GetModelInfoRequest
 from steersman.v1.model_service_pb2_grpc import ModelServiceStub
 from steersman.v1.recommendation_service_pb2 import AttributeFilter, Filters, History, RecommendRequest
@@ -181,13 +183,14 @@ def _addresses(ready: str) -> list[str]:
 
 def _call_everything(channel: grpc.Channel, items: Items, bundle: Bundle) -> None:
     recommendation, session = RecommendationServiceStub(channel), SessionServiceStub(channel)
-    features, model = FeatureServiceStub(channel), ModelServiceStub(channel)
+    features, listed, model = FeatureServiceStub(channel), ItemServiceStub(channel), ModelServiceStub(channel)
     known, secret = items.ids[7], "SECRET-1"
     horror = Control(concept="genres:Horror", operation=OPERATION_ADD, strength=1)
     strange = Control(concept="SECRET-2", operation=OPERATION_SET, strength=99)
     stale = Control(feature=FeatureRef(id=1, bundle_version="SECRET-3"), operation=OPERATION_ADD)
     tilt = Control(attribute=AttributeRef(name="SECRET-22", value="SECRET-23"), operation=OPERATION_ADD)
-    filters = Filters(deny_item_ids=["SECRET-4"], attributes=[AttributeFilter(attribute="genres", any_of=["SECRET-5"])])
+    filters = Filters(deny_item_ids=["SECRET-4"], attributes=[AttributeFilter(attribute="genres", any_of=["War"])])
+    none_has = Filters(attributes=[AttributeFilter(attribute="genres", any_of=["SECRET-5"])])
     wrong = Filters(attributes=[AttributeFilter(attribute="SECRET-6", any_of=["SECRET-7"])])
     events = [Event(event_id="SECRET-8", item_id=known), Event(event_id="SECRET-9", item_id="SECRET-10")]
     answered: list[tuple[Any, Any]] = [
@@ -200,6 +203,8 @@ def _call_everything(channel: grpc.Channel, items: Items, bundle: Bundle) -> Non
         (features.ListFeatures, features_pb.ListFeaturesRequest(text="SECRET-11")),
         (features.ListConcepts, features_pb.ListConceptsRequest(text="SECRET-12")),
         (features.GetFeature, features_pb.GetFeatureRequest(id=1, bundle_version=bundle.version)),
+        (listed.ListItems, ListItemsRequest(text="SECRET-24")),
+        (listed.ListItems, ListItemsRequest(item_ids=["SECRET-25"])),
         (model.GetModelInfo, GetModelInfoRequest()),
     ]
     refused: list[tuple[Any, Any]] = [
@@ -211,6 +216,8 @@ def _call_everything(channel: grpc.Channel, items: Items, bundle: Bundle) -> Non
         (recommendation.Recommend, RecommendRequest(session_id="SECRET 17", filters=wrong, controls=[strange])),
         (recommendation.Recommend, RecommendRequest(controls=[stale])),
         (recommendation.Recommend, RecommendRequest(controls=[tilt])),
+        (recommendation.Recommend, RecommendRequest(filters=none_has)),
+        (listed.ListItems, ListItemsRequest(page_token="SECRET-26")),
         (features.ListFeatures, features_pb.ListFeaturesRequest(page_token="SECRET-18")),
         (features.ListConcepts, features_pb.ListConceptsRequest(text="SECRET-19" * 99)),
         (features.GetFeature, features_pb.GetFeatureRequest(id=1, bundle_version="SECRET-20")),

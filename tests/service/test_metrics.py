@@ -201,7 +201,7 @@ def test_an_engine_in_a_process_of_its_own_counts_as_part_of_the_server(bundle_d
 
 
 def test_what_is_served(server: Running, bundle: Bundle) -> None:
-    labels = {"version": bundle.version, "format": "1.2", "data": "interactions", "backend": "onnx", "device": "cpu"}
+    labels = {"version": bundle.version, "format": "1.3", "data": "interactions", "backend": "onnx", "device": "cpu"}
     labels["data"] = bundle.manifest.provenance.data
     samples = scrape(server)
     assert samples[_series("steersman_bundle_info", **labels)] == 1.0

@@ -13,9 +13,10 @@ from typing import Any
 
 import grpc
 import pytest
+from google.protobuf.descriptor_pb2 import FileDescriptorProto
 from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
 from grpc_health.v1.health_pb2_grpc import HealthStub
-from grpc_reflection.v1alpha.reflection_pb2 import ServerReflectionRequest
+from grpc_reflection.v1alpha.reflection_pb2 import ServerReflectionRequest, ServerReflectionResponse
 from grpc_reflection.v1alpha.reflection_pb2_grpc import ServerReflectionStub
 from tests.serving import Failure, Running, failure, serving, settings_for
 
@@ -28,7 +29,7 @@ from steersman_service.errors import StartupError
 from steersman_service.sessions import SessionStore
 from steersman_service.valkey import EmbeddedValkey
 
-SERVICES = ("RecommendationService", "SessionService", "FeatureService", "ModelService")
+SERVICES = ("RecommendationService", "SessionService", "FeatureService", "ItemService", "ModelService")
 SERVING, NOT_SERVING = HealthCheckResponse.SERVING, HealthCheckResponse.NOT_SERVING
 
 
@@ -58,9 +59,28 @@ def test_health_and_reflection_name_every_service(server: Running) -> None:
     assert {*names, "grpc.health.v1.Health"} <= listed
 
 
+@pytest.mark.parametrize("version", ["v1alpha", "v1"])
+def test_reflection_answers_under_both_of_its_names(server: Running, version: str) -> None:
+    service = f"grpc.reflection.{version}.ServerReflection"
+    ask = server.channel.stream_stream(
+        f"/{service}/ServerReflectionInfo",
+        request_serializer=ServerReflectionRequest.SerializeToString,
+        response_deserializer=ServerReflectionResponse.FromString,
+    )
+    requests = (
+        ServerReflectionRequest(list_services=""),
+        *(ServerReflectionRequest(file_containing_symbol=name) for name in (service, "steersman.v1.ItemService")),
+    )
+    listed, itself, items = ask(iter(requests), timeout=60)
+    assert service in {one.name for one in listed.list_services_response.service}
+    for answer, name in ((itself, service), (items, "steersman.v1.ItemService")):
+        files = map(FileDescriptorProto.FromString, answer.file_descriptor_response.file_descriptor_proto)
+        assert name in {f"{file.package}.{one.name}" for file in files for one in file.service}
+
+
 def test_model_info(server: Running, bundle: Bundle) -> None:
     info = server.model.GetModelInfo(GetModelInfoRequest())
-    assert (info.bundle_version, info.bundle_format) == (bundle.version, "1.2")
+    assert (info.bundle_version, info.bundle_format) == (bundle.version, "1.3")
     assert (info.backend, info.device) == ("onnx", "cpu")
     assert (info.shapes.items, info.shapes.window_length, info.shapes.window_stride) == (60, 20, 5)
     assert (info.limits.k, info.limits.session_events, info.limits.strength) == (1000, 24, 10.0)

@@ -63,6 +63,8 @@ def label(vocabulary: Vocabulary, items: pl.DataFrame, *members: torch.Tensor) -
         ("Avventura, L' (1960)", "L'Avventura (1960)"),
         ("Cook the Thief His Wife & Her Lover, The", "The Cook the Thief His Wife & Her Lover"),
         ("Good, the Bad and the Ugly, The (1966)", "The Good, the Bad and the Ugly (1966)"),
+        ("Contempt (Mépris, Le) (1963)", "Contempt (Le Mépris) (1963)"),
+        ("Fille seule, La (A Single Girl)", "La Fille seule (A Single Girl)"),
         ("Me, Myself and Irene (2000)", "Me, Myself and Irene (2000)"),
         ("", ""),
     ],

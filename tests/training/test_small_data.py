@@ -16,7 +16,7 @@ from steersman_service.golden import replay_golden
 from steersman_training import pipeline
 from steersman_training.concepts import ConceptConfig
 from steersman_training.data import DataError, Dataset, load
-from steersman_training.fit import FitConfig
+from steersman_training.fit import Fit, FitConfig
 from steersman_training.pipeline import TrainConfig, Trained, train
 from steersman_training.recommender import RecommenderConfig
 from steersman_training.sae import SaeConfig, SparseAutoencoder, centroids
@@ -146,7 +146,7 @@ def test_a_recommender_without_a_checkpoint_is_kept_where_a_later_stage_fails(
         f"the recommender is kept: the same command with --checkpoint {kept} goes on from there"
     ]
     monkeypatch.setattr(pipeline, "write_bundle", lambda *_: out)
-    monkeypatch.setattr(pipeline.Fit, "_train_epoch", full)  # nothing is trained again
+    monkeypatch.setattr(Fit, "_train_epoch", full)  # nothing is trained again
     assert train(data, CONFIG, out, CPU, Silent(), kept).folder == out
 
 

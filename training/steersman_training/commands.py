@@ -9,8 +9,6 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
 from steersman_training.data_options import (
     AttributeColumns,
@@ -24,6 +22,7 @@ from steersman_training.data_options import (
 )
 from steersman_training.failures import flag, interruptible, plainly
 from steersman_training.places import check_bundles, check_cache, check_file, check_folder, check_report
+from steersman_training.printing import print_table, say
 
 
 class Preset(StrEnum):
@@ -136,6 +135,7 @@ def train(
         return
     _print_figures(trained.figures)
     typer.echo(f"bundle: {trained.folder}")
+    say(f"Next: serve it with steersman serve --bundle {shlex.quote(str(out / 'current'))}")
 
 
 @interruptible
@@ -216,11 +216,10 @@ def evaluate(
     if as_json:
         typer.echo(json.dumps(plain(evaluation.figures)))
         return
-    printed = Table("figure", "value", "what it is")
-    for key, value, says, _ in headline_rows(evaluation):
-        printed.add_row(key, value, says)
-    Console().print(printed)
+    rows = [(key, value, says) for key, value, says, _ in headline_rows(evaluation)]
+    print_table(("figure", "value", "what it is"), rows, foldable="what it is")
     typer.echo(f"report: {out}.md")
+    say(f"Next: read {out}.md; its pictures are in {out}.")
 
 
 @interruptible
@@ -297,10 +296,10 @@ def sweep(
         typer.echo(json.dumps([{"cell": row.cell, "figures": asdict(row.figures)} for row in rows]))
         return
     lines = list(table(rows))
-    printed = Table(*lines[0])
-    for line in lines:
-        printed.add_row(*line.values())
-    Console().print(printed)
+    print_table(tuple(lines[0]), [tuple(line.values()) for line in lines])
+    say(
+        f"Next: into a report with steersman evaluate --sweep {shlex.quote(str(out))}; a rerun with more settings adds cells."
+    )
 
 
 def pick_device(name: str) -> "torch.device":  # type: ignore[name-defined]  # noqa: F821
@@ -323,7 +322,4 @@ def check_finite(number: float | None, option: str) -> None:
 
 
 def _print_figures(figures: dict[str, float]) -> None:
-    table = Table("figure", "value")
-    for name, value in sorted(figures.items()):
-        table.add_row(name, f"{value:.4f}")
-    Console().print(table)
+    print_table(("figure", "value"), [(name, f"{value:.4f}") for name, value in sorted(figures.items())])

@@ -15,13 +15,13 @@ class RichDisplay:
 
     def __init__(self) -> None:
         self.console = Console(
-            stderr=True, quiet=os.environ.get("RANK", "0") != "0"
+            stderr=True, quiet=os.environ.get("RANK", "0") != "0", markup=False, emoji=False, highlight=False
         )  # torchrun's other workers are silent
         columns = (
             SpinnerColumn(),
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(),
-            TextColumn("{task.fields[note]}"),
+            TextColumn("{task.fields[note]}", markup=False),
             TimeElapsedColumn(),
         )
         self.progress = Progress(*columns, console=self.console)
@@ -42,7 +42,7 @@ class RichDisplay:
         self._finish()
         self.task = self.progress.add_task(name, total=None, note="")
         if not self.console.is_terminal:
-            self.console.print(f"{name} ...")
+            self.console.print(f"{name} ...", soft_wrap=True)
 
     def recommender(self, progress: FitProgress) -> None:
         note = f"loss {progress.loss:.3f}  valid NDCG@10 {progress.valid_ndcg:.4f}  {progress.seconds_left:.0f} s left"
@@ -59,7 +59,7 @@ class RichDisplay:
         assert self.task is not None
         self.progress.update(self.task, completed=done, total=total, note=note)
         if not self.console.is_terminal and (done % max(1, total // 6) == 0 or done == total):
-            self.console.print(f"  {done}/{total}  {note}")
+            self.console.print(f"  {done}/{total}  {note}", soft_wrap=True)
 
     def _finish(self) -> None:
         if self.task is not None:

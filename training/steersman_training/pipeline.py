@@ -42,6 +42,7 @@ from steersman_training.sequences import (
 )
 from steersman_training.states import collect_states, hold_out_users, prediction_metric
 from steersman_training.steering import audience
+from steersman_training.titles import with_readable_titles
 from steersman_training.vocabulary import Vocabulary
 
 MEASURED_USERS = 500
@@ -192,7 +193,7 @@ def _explain(data: Dataset, config: TrainConfig, out: Path, split: Split, fitted
         Graphs.of(model, edit, graph),
         split,
         config,
-        {"items": data.items, "features": catalogue.features, "concepts": concepts},
+        {"items": with_readable_titles(data.items), "features": catalogue.features, "concepts": concepts},
         display,
     )
     return Trained(folder, figures, model, edit, split, data.items, values, *catalogue, aims, graph, concepts)

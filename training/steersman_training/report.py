@@ -13,6 +13,7 @@ from steersman_training.evaluation import Evaluation
 from steersman_training.plots import draw
 from steersman_training.sections import markdown
 from steersman_training.sweep import Figures, Row
+from steersman_training.titles import readable_title
 
 DIGITS = 6
 """Significant digits of a number in JSON."""
@@ -52,7 +53,8 @@ def read_report(out: Path) -> Evaluation:
 
 
 def with_titles(evaluation: Evaluation, titles: list[str]) -> Evaluation:
-    """Items by title where the catalogue has their rows."""
+    """Items by title, as people write them, where the catalogue has their rows."""
+    titles = list(map(readable_title, titles))
     return replace(
         evaluation,
         runs=[

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import grpc
 import uvloop
 
+from steersman_service.address import read_address
 from steersman_service.loadtest.audit import Auditor
 from steersman_service.loadtest.scenario import Scenario
 from steersman_service.loadtest.sender import Order, Sender
@@ -59,7 +60,9 @@ async def _serve(pipe: Connection, scenario: Scenario, tolerance: float, name: s
         async def hand_on(message: Any) -> None:
             await asyncio.get_running_loop().run_in_executor(writer, pipe.send, message)
 
-        async with grpc.aio.insecure_channel(scenario.address, CHANNEL_OPTIONS) as channel:
+        address = read_address(scenario.address)
+        options = [*CHANNEL_OPTIONS, *address.options]
+        async with grpc.aio.insecure_channel(address.target, options) as channel:
             sender = Sender(channel, Traffic(scenario, tolerance, users, name, rng), hand_on)
             gc.freeze()  # The scenario lives on: looking through it for garbage would only hold up calls.
             await hand_on(Ready())

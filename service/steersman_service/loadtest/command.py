@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
 
-from steersman_service.client import connected
-from steersman_service.commands import DEFAULT_ADDRESS, Address, Json
+from steersman_service.client import DEFAULT_ADDRESS, command, connected
+from steersman_service.commands import Address, Json
 from steersman_service.errors import LoadTestError
 from steersman_service.loadtest.mix import Mix
 from steersman_service.loadtest.search import Search
+from steersman_service.printing import fail, print_json, remark
 
 if TYPE_CHECKING:
     from steersman_service.loadtest.fleet import Sending
@@ -101,10 +101,10 @@ def loadtest(
     The sessions of a test that is interrupted stay until they expire.
     """
     if then and not search:
-        raise typer.BadParameter("goes only with --search", param_hint="--then")
+        fail("--then: goes only with --search", 2)
     columns = (user_column, item_column, time_column)
     if any(columns) and not histories:
-        raise typer.BadParameter("columns are those of --histories; give that, too", param_hint="--...-column")
+        fail("--user-column, --item-column, --time-column: columns are those of --histories; give that, too", 2)
     _check_files(out, plot)
     from steersman_service.loadtest import harness, report
     from steersman_service.loadtest.fleet import Sending
@@ -131,11 +131,12 @@ def loadtest(
         if plot:
             draw(results.main, plot)
     except (LoadTestError, OSError) as error:
-        raise _failed(str(error)) from None
+        fail(str(error))
     if as_json:
-        typer.echo(json.dumps(figures))
+        print_json(json.dumps(figures))
     else:
-        report.print_report(scenario, sending, results, Console())
+        report.print_report(scenario, sending, results)
+        remark(f"Next: {_next(address, search, plot)}")
     raise typer.Exit(0 if results.passed else 1)
 
 
@@ -172,11 +173,12 @@ def _check_files(out: Path | None, plot: Path | None) -> None:
     """Before the run: it would be a pity to lose its figures."""
     for name, file in (("--out", out), ("--plot", plot)):
         if file and not file.absolute().parent.is_dir():
-            raise typer.BadParameter(f"there is no folder {file.absolute().parent}", param_hint=name)
+            fail(f"{name}: there is no folder {file.absolute().parent}", 2)
     if plot and plot.suffix not in PICTURES:
-        raise typer.BadParameter(f"{plot.name}: must end in {', '.join(PICTURES)}", param_hint="--plot")
+        fail(f"--plot: {plot.name}: must end in {', '.join(PICTURES)}", 2)
 
 
-def _failed(why: str) -> typer.Exit:
-    Console(stderr=True, soft_wrap=True).print(why, style="red", markup=False)
-    return typer.Exit(1)
+def _next(address: str, search: bool, plot: Path | None) -> str:
+    if not search:
+        return f"the rate that the server holds: {command('loadtest --search', address)}"
+    return "a picture of it: the same with --plot FILE.png" if plot is None else f"look at {plot}"

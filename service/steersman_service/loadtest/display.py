@@ -8,6 +8,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
 from steersman_service.loadtest.figures import Figures
 from steersman_service.loadtest.record import Outcome
+from steersman_service.printing import printable
 
 # Without a terminal, a line is printed this often.
 PLAIN_LINE_SECONDS = 10.0
@@ -17,8 +18,12 @@ class RichDisplay:
     """A bar for each run: rate, p50 and p99, errors, seconds left."""
 
     def __init__(self) -> None:
-        self._console = Console(stderr=True, soft_wrap=True)
-        columns = (TextColumn("{task.description}"), BarColumn(bar_width=16), TextColumn("{task.fields[note]}"))
+        self._console = Console(stderr=True, soft_wrap=True, markup=False, emoji=False, highlight=False)
+        columns = (
+            TextColumn("{task.description}", markup=False),
+            BarColumn(bar_width=16),
+            TextColumn("{task.fields[note]}", markup=False),
+        )
         self._progress = Progress(*columns, console=self._console, auto_refresh=False)
         self._task: TaskID | None = None
         self._printed = 0.0
@@ -54,7 +59,7 @@ class RichDisplay:
         self.says(f"{_title(figures)}: {_note(figures, figures.seconds)}")
 
     def says(self, text: str) -> None:
-        self._console.print(text, markup=False, highlight=False)
+        self._console.print(printable(text))
 
 
 def _title(figures: Figures) -> str:

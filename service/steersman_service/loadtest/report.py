@@ -4,15 +4,13 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from typing import Any
 
-from rich.console import Console
-from rich.table import Table
-
 from steersman_service.loadtest.figures import LIMITS, Figures
 from steersman_service.loadtest.fleet import Sending
 from steersman_service.loadtest.harness import Results
 from steersman_service.loadtest.record import Outcome
 from steersman_service.loadtest.scenario import Scenario
 from steersman_service.loadtest.search import Found
+from steersman_service.printing import Column, print_table, say
 
 # Grows when a name goes away or changes its meaning, not when one is added.
 SCHEMA = 1
@@ -50,35 +48,38 @@ def as_json(scenario: Scenario, sending: Sending, results: Results) -> dict[str,
     }
 
 
-def print_report(scenario: Scenario, sending: Sending, results: Results, console: Console) -> None:
+def print_report(scenario: Scenario, sending: Sending, results: Results) -> None:
     """Tables of the run that counts, and what has to be known to read them."""
     main = results.main
-    console.print(_latencies(main))
+    _print_latencies(main)
     if main.steering:
-        console.print(_steering(main))
+        _print_steering(main)
     for line in (*_conditions(scenario, sending), *_outcomes(main), *_search(results), *_audit(results)):
-        console.print(line, markup=False, highlight=False, soft_wrap=True)
+        say(line)
     for run in results.runs:
         for example in run.examples:
-            console.print(f"  {run.name}: {example}", style="red", markup=False, highlight=False, soft_wrap=True)
+            say(f"  {run.name}: {example}")
 
 
-def _latencies(figures: Figures) -> Table:
+def _print_latencies(figures: Figures) -> None:
     names = ("mean", "p50", "p90", "p99", "p99_9", "max")
-    title = f"{figures.name} at {figures.rate:.1f}/s for {figures.seconds:.0f} s: milliseconds from when calls were due"
-    table = Table("calls", "answered", *(name.replace("_", ".") for name in names), title=title)
+    say(f"{figures.name} at {figures.rate:.1f}/s for {figures.seconds:.0f} s: milliseconds from when calls were due")
+    rows = []
     for name, times in (("all", figures.latency), *figures.latency_by_kind.items()):
         summary = times.summary()
         if times.count:
-            table.add_row(str(name), str(times.count), *(f"{summary[name]:.1f}" for name in names))
-    return table
+            rows.append((str(name), str(times.count), *(f"{summary[name]:.1f}" for name in names)))
+    columns = ("calls", "answered", *(name.replace("_", ".") for name in names))
+    print_table([Column(name, key=True) for name in columns], rows)
 
 
-def _steering(figures: Figures) -> Table:
-    table = Table("concept at strength 1", "answers", "its share of the list without", "and with")
-    for steered in figures.steering:
-        table.add_row(steered.concept, str(steered.answers), f"{steered.plain:.2f}", f"{steered.steered:.2f}")
-    return table
+def _print_steering(figures: Figures) -> None:
+    columns = ("concept at strength 1", "answers", "its share of the list without", "and with")
+    rows = [
+        (steered.concept, str(steered.answers), f"{steered.plain:.2f}", f"{steered.steered:.2f}")
+        for steered in figures.steering
+    ]
+    print_table([Column(name, key=True) for name in columns], rows)
 
 
 def _conditions(scenario: Scenario, sending: Sending) -> Iterator[str]:
