@@ -52,7 +52,7 @@ from steersman_service.valkey import EmbeddedValkey
 
 HORROR = Control(concept="genres:Horror", operation=OPERATION_ADD, strength=2.0)
 # What the server does by itself, and what follows from the counts that stand beside it.
-BACKGROUND = ("process_", "python_", "steersman_redis_up")
+BACKGROUND = ("process_", "python_", "steersman_redis_up", "steersman_redis_failures_total")
 DERIVED = ("_bucket", "_sum")
 
 
