@@ -100,6 +100,12 @@ def train(
     as_json: JsonOption = False,
 ) -> None:
     """Train a recommender and its features, and write a bundle."""
+    with plainly():  # before torch is imported, which takes seconds
+        check_finite(min_rating, "--min-rating")
+        check_bundles(out, "--out")
+        check_cache(cache, data)
+        if checkpoint is not None:
+            check_file(checkpoint, "--checkpoint")
     from dataclasses import replace
 
     from steersman_training.checkpoint import readable
@@ -121,11 +127,7 @@ def train(
         )
         columns = columns_of(user_column, item_column, time_column, title_column, attribute_columns, rating_column)
         place = pick_device(device)
-        check_finite(min_rating, "--min-rating")
-        check_bundles(out, "--out")
-        check_cache(cache, data)
         if checkpoint is not None:
-            check_file(checkpoint, "--checkpoint")
             readable(checkpoint)
         dataset = load_data(data, items, cache, columns, min_rating=min_rating)
         with RichDisplay() as display:
@@ -179,6 +181,14 @@ def evaluate(
     as_json: JsonOption = False,
 ) -> None:
     """Train with several seeds and measure: accuracy, the autoencoder, what features mean, what controls do. Writes a report."""
+    with plainly():
+        check_finite(quality, "--quality")
+        check_report(out, "--out")
+        if not again:
+            check_folder(work, "--work")
+            check_bundles(work / "bundles", "--work")
+        if not again or quality is not None:
+            check_cache(cache, data)
     from dataclasses import replace
 
     from steersman_training.display import RichDisplay
@@ -191,14 +201,8 @@ def evaluate(
     with plainly():
         columns = columns_of(user_column, item_column, time_column, title_column, attribute_columns)
         place = pick_device(device)
-        check_finite(quality, "--quality")
-        check_report(out, "--out")
         check_inputs(merge or [], sweeps or [])
         if not again or quality is not None:
-            check_cache(cache, data)
-            if not again:
-                check_folder(work, "--work")
-                check_bundles(work / "bundles", "--work")
             dataset = load_data(data, items, cache, columns)
         if again:
             evaluation = read_report(out)
@@ -255,6 +259,10 @@ def sweep(
     as_json: JsonOption = False,
 ) -> None:
     """Train autoencoders of many settings on one recommender and compare them. An option given several times is a list."""
+    with plainly():
+        check_file(out, "--out")
+        check_file(checkpoint, "--checkpoint")
+        check_cache(cache, data)
     from dataclasses import asdict
 
     from steersman_training.attributes import AttributeValues
@@ -281,11 +289,8 @@ def sweep(
         )
         with flag("hook", "features", "active", "prediction_weight"):
             todo = cells(grid, config.sae, config.recommender.blocks)
-        check_file(out, "--out")
         finished_cells(out)
-        check_file(checkpoint, "--checkpoint")
         readable(checkpoint)
-        check_cache(cache, data)
         dataset = load_data(data, items, cache, columns)
         parts = split_by(split.value, dataset)
         with RichDisplay() as display:
