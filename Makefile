@@ -6,6 +6,7 @@ DATA ?= data
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+DEV := $(VENV)/.ready-dev
 BUNDLE := $(DATA)/bundles/current
 
 .DEFAULT_GOAL := help
@@ -14,7 +15,7 @@ BUNDLE := $(DATA)/bundles/current
 help: ## This list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 22
 
-setup: $(READY) ## Make the virtual environment and install everything
+setup: $(DEV) ## Make the virtual environment and install everything, what the tests need too
 
 # pip, with a sign of life every few seconds. All that it says is in a file, of which the end is shown if it fails.
 define pip_install
@@ -26,7 +27,8 @@ define pip_install
 endef
 
 TORCH := torch>=2.13,<2.14
-EXTRAS := service,training,loadtest,dev
+comma := ,
+EXTRAS := service,training,loadtest
 
 $(READY): pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or later is needed: make PYTHON=python3.11 ...")'
@@ -38,23 +40,28 @@ $(READY): pyproject.toml
 		then echo "--extra-index-url $(TORCH_INDEX)" >$(VENV)/torch-index; \
 		else echo "     $(TORCH_INDEX) does not answer: from the index of pip, where it may be a CUDA build of several GB"; fi; fi
 	$(call pip_install,--no-deps $$(cat $(VENV)/torch-index) "$(TORCH)")
-	@echo "3/3  all other packages (about 120, 400 MB: one to three minutes)"
+	@echo "3/3  all other packages (about 70: one to three minutes)"
 	$(call pip_install,--editable ".[$(EXTRAS)]")
 	@touch $@
 	@echo "Ready. 'make help' lists what there is to do."
 
-proto: $(READY) ## Make the generated protobuf code again
+$(DEV): $(READY)
+	@echo "For tests and checks: some 50 packages more (a minute)"
+	$(call pip_install,--editable ".[$(EXTRAS)$(comma)dev]")
+	@touch $@
+
+proto: $(DEV) ## Make the generated protobuf code again
 	rm -rf proto/gen && mkdir proto/gen
 	cd proto && ../$(BIN)/python -m grpc_tools.protoc -I. --python_out=gen --pyi_out=gen --grpc_python_out=gen --mypy_grpc_out=gen \
 		--plugin=protoc-gen-mypy_grpc=../$(BIN)/protoc-gen-mypy_grpc steersman/v1/*.proto
 	touch proto/gen/steersman/__init__.py proto/gen/steersman/py.typed proto/gen/steersman/v1/__init__.py proto/gen/steersman/v1/py.typed
 
-proto-check: $(READY) ## Check that the generated code is that of the .proto files
+proto-check: $(DEV) ## Check that the generated code is that of the .proto files
 	@cp -r proto/gen $(VENV)/gen-before && $(MAKE) --no-print-directory proto >/dev/null 2>&1; \
 		diff -r -x __pycache__ $(VENV)/gen-before proto/gen; status=$$?; rm -rf $(VENV)/gen-before; \
 		test $$status = 0 || { echo "proto/gen was stale: commit what 'make proto' has made"; exit 1; }
 
-lint: $(READY) ## Style, import contracts, and the API's style and compatibility
+lint: $(DEV) ## Style, import contracts, and the API's style and compatibility
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports
@@ -63,13 +70,13 @@ lint: $(READY) ## Style, import contracts, and the API's style and compatibility
 		then cd proto && ../$(BIN)/buf breaking --against "../.git#tag=$$tag,subdir=proto"; \
 		else echo "buf breaking: SKIPPED, there is no release tag to compare with"; fi
 
-types: $(READY) ## mypy --strict
+types: $(DEV) ## mypy --strict
 	$(BIN)/mypy
 
-test: $(READY) ## The whole test suite, a file at a time on each core
+test: $(DEV) ## The whole test suite, a file at a time on each core
 	$(BIN)/pytest --numprocesses auto --maxprocesses 4 --dist loadfile
 
-deploy-check: $(READY) ## Lint and validate what is in deploy/
+deploy-check: $(DEV) ## Lint and validate what is in deploy/
 	$(BIN)/hadolint deploy/Dockerfile deploy/Dockerfile.bundle
 	$(BIN)/check-jsonschema --builtin-schema vendor.compose-spec deploy/compose.yaml
 	$(BIN)/kubernetes-validate --strict $(filter-out %/kustomization.yaml,$(wildcard deploy/kubernetes/*.yaml))
@@ -77,13 +84,13 @@ deploy-check: $(READY) ## Lint and validate what is in deploy/
 		then cd deploy/prometheus && promtool check config prometheus.yml && promtool test rules alerts.test.yml; \
 		else echo "promtool: SKIPPED, it is not on the PATH (Debian: apt-get install prometheus)"; fi
 
-docs: $(READY) ## Write the tables of docs/operate.md again
+docs: $(DEV) ## Write the tables of docs/operate.md again
 	$(BIN)/python docs/tables.py
 
-docs-check: $(READY) ## Check that those tables are those of the code
+docs-check: $(DEV) ## Check that those tables are those of the code
 	$(BIN)/python docs/tables.py --check
 
-interop: $(READY) ## Strangers' clients, and a real Prometheus: its queries, its alerts, a picture of the dashboard
+interop: $(DEV) ## Strangers' clients, and a real Prometheus: its queries, its alerts, a picture of the dashboard
 	tests/interop/install.sh
 	$(MAKE) --no-print-directory deploy-check
 	$(BIN)/pytest tests/interop
@@ -110,7 +117,7 @@ $(DATA)/histories.parquet: | $(READY)
 		open_tables("movielens-100k", pathlib.Path(sys.argv[1])).interactions.sink_parquet(sys.argv[2])' $(DATA)/cache $@
 
 # BENCH="--data FOLDER" takes other data than MovieLens-100K; `python -m tests.bench.peers --help` has the rest.
-bench: $(READY) ## Steersman beside Triton, Ray Serve, MLServer and LitServe, on the same graphs, histories and client: about 15 minutes
+bench: $(DEV) ## Steersman beside Triton, Ray Serve, MLServer and LitServe, on the same graphs, histories and client: about 15 minutes
 	$(BIN)/python -m tests.bench.peers.install --into $(DATA)/peers
 	$(BIN)/python -m tests.bench.peers --peers $(DATA)/peers --work $(DATA)/bench --out $(DATA)/bench --cache $(DATA)/cache $(BENCH)
 
@@ -120,12 +127,12 @@ bench-engine: $(BUNDLE) ## Benchmarks, by hand: batched against single calls, ap
 	$(BIN)/python -m tests.bench.overhead --bundle $(BUNDLE)
 
 # BENCH="--bundle FOLDER", or "--device cpu" to try it without a GPU.
-bench-gpu: $(READY) ## The engine on a GPU, by hand: checked against the CPU and measured, with a million items; ten minutes at most
+bench-gpu: $(DEV) ## The engine on a GPU, by hand: checked against the CPU and measured, with a million items; ten minutes at most
 	$(BIN)/python -m tests.bench.gpu --out $(DATA)/gpu $(BENCH)
 
 # Of a bundle with D=128 and the interactions that it was trained on; WORK keeps the indexes that were built.
 WORK ?= $(DATA)/million
-bench-million: $(READY) ## A million items, by hand: the indexes against the plain exact scan, of BUNDLE, with HISTORIES
+bench-million: $(DEV) ## A million items, by hand: the indexes against the plain exact scan, of BUNDLE, with HISTORIES
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.bench.million --bundle $(BUNDLE) --histories $(HISTORIES) --work $(WORK) --out $(DATA)/million_report
 
 # Of a bundle with the graphs `keep` and `append`; the report goes to CURVES. SESSIONS="1000 10000 100000" holds so many, which takes 2 GB.
@@ -135,7 +142,7 @@ bench-curves: $(BUNDLE) ## How cost grows with history, catalogue, controls, bat
 
 # The peers' virtual environment and checkout: `python -m tests.bench.train_speed --help`. Without them Steersman is measured alone.
 DATASET ?= movielens-100k
-bench-train: $(READY) ## Training events per second, by hand: beside RecTools (PEERS_PYTHON=) and pmixer (PMIXER=), on DATASET
+bench-train: $(DEV) ## Training events per second, by hand: beside RecTools (PEERS_PYTHON=) and pmixer (PMIXER=), on DATASET
 	$(BIN)/python -m tests.bench.train_speed --data $(DATASET) --cache $(DATA)/cache $(if $(PEERS_PYTHON),--peers-python $(PEERS_PYTHON)) \
 		$(if $(PMIXER),--pmixer $(PMIXER)) --json $(DATA)/train_speed.json
 
