@@ -1,6 +1,5 @@
 """Checkpoints belong to their data, split and settings; what is none is told in a line, and runs no code."""
 
-import pickle
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -69,7 +68,7 @@ class Trap:
         return Path.touch, (self.file,)
 
 
-@pytest.mark.parametrize("kind", ["empty", "random", "cut off", "text", "tensor", "weights", "pickle", "folder"])
+@pytest.mark.parametrize("kind", ["empty", "random", "cut off", "text", "tensor", "weights", "code", "folder"])
 def test_what_is_no_checkpoint_is_told_in_a_line_and_runs_no_code(kept: Path, tmp_path: Path, kind: str) -> None:
     path, sprung = tmp_path / "x.pt", tmp_path / "sprung"
     match kind:
@@ -85,8 +84,8 @@ def test_what_is_no_checkpoint_is_told_in_a_line_and_runs_no_code(kept: Path, tm
             torch.save(torch.zeros(3), path)
         case "weights":
             torch.save({"weight": torch.zeros(3)}, path)
-        case "pickle":
-            path.write_bytes(pickle.dumps(Trap(sprung)))
+        case "code":
+            torch.save({"identity": {}, "best": Trap(sprung)}, path)
         case "folder":
             path.mkdir()
     with pytest.raises(CheckpointError, match=r"x\.pt: is no .*name another place") as refused:
