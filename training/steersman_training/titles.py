@@ -6,7 +6,7 @@ import polars as pl
 
 YEAR = r"\((\d{4})\)\s*$"
 """A year at the end of a title, as in "Toy Story (1995)"."""
-ARTICLES = "The|A|An|Le|La|Les|L'|Il|El|Los|Las|Das|Der|Die"
+ARTICLES = "The|A|An|Le|La|Les|L'|Un|Une|Il|Lo|Gli|Una|El|Los|Las|Das|Der|Die|Ein|Eine|Den|Det|Het"
 ARTICLE = re.compile(rf"^(.+), ({ARTICLES})(?=\s*(?:\(|$))")
 IN_BRACKETS = re.compile(rf"\(([^()]+), ({ARTICLES})\)")
 WORD = re.compile(r"[^\W_]+(?:['’][^\W_]+)*")
