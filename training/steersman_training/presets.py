@@ -6,7 +6,7 @@ from steersman_training.pipeline import TrainConfig
 from steersman_training.recommender import RecommenderConfig
 from steersman_training.sae import SaeConfig
 
-SMALL = ConceptConfig(terms=128, candidates=512, ridge=0.02)
+SMALL = ConceptConfig(terms=128, candidates=512, ridge=0.02, learners=100)
 """What little data says of rare values takes as many features as there are dimensions, and lies far down the lists."""
 
 PRESETS = {
