@@ -17,9 +17,9 @@ help: ## This list
 
 setup: $(DEV) ## Make the virtual environment and install everything, what the tests need too
 
-# pip, with a sign of life every few seconds. All that it says is in a file, of which the end is shown if it fails.
+# pip, with a sign of life every few seconds; Python compiles a module when it is first imported, not all of torch. All that pip says is in a file, of which the end is shown if it fails.
 define pip_install
-@$(BIN)/python -m pip install --disable-pip-version-check --progress-bar off $(1) >$(VENV)/setup.log 2>&1 & pip=$$!; \
+@$(BIN)/python -m pip install --disable-pip-version-check --progress-bar off --no-compile $(1) >$(VENV)/setup.log 2>&1 & pip=$$!; \
 	trap 'kill $$pip 2>/dev/null; exit 130' INT TERM; seconds=0; \
 	while kill -0 $$pip 2>/dev/null; do sleep 1; seconds=$$((seconds + 1)); \
 		if [ $$((seconds % 5)) = 0 ]; then echo "     $$seconds s: $$(grep -v WARNING $(VENV)/setup.log | tail -n 1 | sed 's/^ *//' | cut -c 1-90)"; fi; done; \
