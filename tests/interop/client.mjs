@@ -77,7 +77,7 @@ async function until(what, holds) {
 async function models(model) {
   const info = await model.GetModelInfo();
   assert.match(info.bundle_version, /^[0-9a-f]{64}$/);
-  assert.equal(info.bundle_format, "1.2");
+  assert.equal(info.bundle_format, "1.3");
   assert.ok(info.shapes.items > 0 && info.limits.k > 0 && info.attributes.includes("genres"));
   return info;
 }
