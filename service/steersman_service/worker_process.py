@@ -26,6 +26,20 @@ END_SECONDS = 10.0
 log = structlog.get_logger()
 
 
+class _Protocol(asyncio.StreamReaderProtocol):
+    def connection_lost(self, exc: Exception | None) -> None:
+        """As at its end: a worker that closes before it has read a question resets the connection, and its last line stays to be read."""
+        super().connection_lost(None)
+
+
+async def opened(connection: socket.socket) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """Streams on a connection of which everything is read, even if the other side resets it."""
+    loop = asyncio.get_running_loop()
+    reader = asyncio.StreamReader(limit=MAX_LINE_BYTES)
+    transport, protocol = await loop.create_connection(lambda: _Protocol(reader), sock=connection)
+    return reader, asyncio.StreamWriter(transport, protocol, reader, loop)
+
+
 class WorkerProcess:
     """Started, asked, and ended: calls do not pass here."""
 
@@ -78,7 +92,7 @@ class WorkerProcess:
                 raise StartupError(f"a worker cannot be started: {error.strerror}") from error
             finally:
                 theirs.close()
-        reader, writer = await asyncio.open_connection(sock=ours, limit=MAX_LINE_BYTES)
+        reader, writer = await opened(ours)
         writer.write(settings.model_dump_json().encode() + b"\n")
         return cls(process, reader, writer, engine, settings.stall_seconds)
 
