@@ -113,37 +113,37 @@ loadtest: $(READY) $(HISTORIES) ## Load test of the server at ADDRESS: its satur
 	$(BIN)/steersman loadtest --address $(ADDRESS) $(if $(HISTORIES),--histories $(HISTORIES)) $(LOAD)
 
 $(DATA)/histories.parquet: | $(READY)
-	$(BIN)/python -c 'import pathlib, sys; from steersman_training.movielens import open_tables; \
+	$(BIN)/python -c 'import pathlib, sys; from steersman_training.data.movielens import open_tables; \
 		open_tables("movielens-100k", pathlib.Path(sys.argv[1])).interactions.sink_parquet(sys.argv[2])' $(DATA)/cache $@
 
-# BENCH="--data FOLDER" takes other data than MovieLens-100K; `python -m tests.bench.peers --help` has the rest.
+# BENCH="--data FOLDER" takes other data than MovieLens-100K; `python -m bench.peers --help` has the rest.
 bench: $(DEV) ## Steersman beside Triton, Ray Serve, MLServer and LitServe, on the same graphs, histories and client: about 15 minutes
-	$(BIN)/python -m tests.bench.peers.install --into $(DATA)/peers
-	$(BIN)/python -m tests.bench.peers --peers $(DATA)/peers --work $(DATA)/bench --out $(DATA)/bench --cache $(DATA)/cache $(BENCH)
+	$(BIN)/python -m bench.peers.install --into $(DATA)/peers
+	$(BIN)/python -m bench.peers --peers $(DATA)/peers --work $(DATA)/bench --out $(DATA)/bench --cache $(DATA)/cache $(BENCH)
 
 bench-engine: $(BUNDLE) ## Benchmarks, by hand: batched against single calls, appended against whole, with metrics against without
-	$(BIN)/python -m tests.bench.batching --bundle $(BUNDLE)
-	$(BIN)/python -m tests.bench.growing --bundle $(BUNDLE) $(if $(wildcard $(HISTORIES)),--histories $(HISTORIES))
-	$(BIN)/python -m tests.bench.overhead --bundle $(BUNDLE)
+	$(BIN)/python -m bench.batching --bundle $(BUNDLE)
+	$(BIN)/python -m bench.growing --bundle $(BUNDLE) $(if $(wildcard $(HISTORIES)),--histories $(HISTORIES))
+	$(BIN)/python -m bench.overhead --bundle $(BUNDLE)
 
 # BENCH="--bundle FOLDER", or "--device cpu" to try it without a GPU.
 bench-gpu: $(DEV) ## The engine on a GPU, by hand: checked against the CPU and measured, with a million items; ten minutes at most
-	$(BIN)/python -m tests.bench.gpu --out $(DATA)/gpu $(BENCH)
+	$(BIN)/python -m bench.gpu --out $(DATA)/gpu $(BENCH)
 
 # Of a bundle with D=128 and the interactions that it was trained on; WORK keeps the indexes that were built.
 WORK ?= $(DATA)/million
 bench-million: $(DEV) ## A million items, by hand: the indexes against the plain exact scan, of BUNDLE, with HISTORIES
-	OMP_NUM_THREADS=1 $(BIN)/python -m tests.bench.million --bundle $(BUNDLE) --histories $(HISTORIES) --work $(WORK) --out $(DATA)/million_report
+	OMP_NUM_THREADS=1 $(BIN)/python -m bench.million --bundle $(BUNDLE) --histories $(HISTORIES) --work $(WORK) --out $(DATA)/million_report
 
 # Of a bundle with the graphs `keep` and `append`; the report goes to CURVES. SESSIONS="1000 10000 100000" holds so many, which takes 2 GB.
 CURVES ?= $(DATA)/curves
 bench-curves: $(BUNDLE) ## How cost grows with history, catalogue, controls, batch and sessions held, by hand: of BUNDLE, with plots
-	OMP_NUM_THREADS=1 $(BIN)/python -m tests.bench.curves --bundle $(BUNDLE) --out $(CURVES) $(if $(SESSIONS),--sessions $(SESSIONS))
+	OMP_NUM_THREADS=1 $(BIN)/python -m bench.curves --bundle $(BUNDLE) --out $(CURVES) $(if $(SESSIONS),--sessions $(SESSIONS))
 
-# The peers' virtual environment and checkout: `python -m tests.bench.train_speed --help`. Without them Steersman is measured alone.
+# The peers' virtual environment and checkout: `python -m bench.train_speed --help`. Without them Steersman is measured alone.
 DATASET ?= movielens-100k
 bench-train: $(DEV) ## Training events per second, by hand: beside RecTools (PEERS_PYTHON=) and pmixer (PMIXER=), on DATASET
-	$(BIN)/python -m tests.bench.train_speed --data $(DATASET) --cache $(DATA)/cache $(if $(PEERS_PYTHON),--peers-python $(PEERS_PYTHON)) \
+	$(BIN)/python -m bench.train_speed --data $(DATASET) --cache $(DATA)/cache $(if $(PEERS_PYTHON),--peers-python $(PEERS_PYTHON)) \
 		$(if $(PMIXER),--pmixer $(PMIXER)) --json $(DATA)/train_speed.json
 
 clean: ## Remove the virtual environment and caches; data/ (bundles, sessions) stays

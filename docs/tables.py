@@ -12,9 +12,9 @@ from typing import Any
 import yaml
 from prometheus_client import Metric
 
-from steersman_service.metrics import Metrics
+from steersman_service.sessions.reasons import REASONS
 from steersman_service.settings import PREFIX, Settings
-from steersman_service.store_reasons import REASONS
+from steersman_service.telemetry.metrics import Metrics
 
 PAGE = Path(__file__).parent / "operate.md"
 ALERTS = Path(__file__).parent.parent / "deploy" / "prometheus" / "alerts.yml"

@@ -13,7 +13,7 @@ from tests import synthetic
 os.environ.update(no_proxy="localhost,127.0.0.1,::1", no_grpc_proxy="localhost,127.0.0.1,::1")
 
 if TYPE_CHECKING:
-    from steersman_training.sae import Kind
+    from steersman_training.autoencoder.sae import Kind
 
 # Tests run side by side, and what they train is tiny: a second thread would only wait. Children inherit it.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -32,7 +32,7 @@ class Silent:
 def _no_store_is_left(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """The store of a server that was killed lives on until the next start on its folder."""
     yield
-    from steersman_service.valkey import EmbeddedValkey
+    from steersman_service.sessions.valkey import EmbeddedValkey
 
     for file in tmp_path_factory.getbasetemp().rglob("valkey.pid"):
         EmbeddedValkey.start(file.parent).stop()
@@ -57,12 +57,12 @@ def make_bundle(
     """Trains a tiny recommender and writes its bundle; a few seconds. It has an index if `index_from` is at most 60."""
     import torch
 
-    from steersman_training.concepts import ConceptConfig
-    from steersman_training.data import load
-    from steersman_training.fit import FitConfig
+    from steersman_training.autoencoder.sae import SaeConfig
+    from steersman_training.catalogue.concepts import ConceptConfig
+    from steersman_training.data.loading import load
     from steersman_training.pipeline import TrainConfig, train
-    from steersman_training.recommender import RecommenderConfig
-    from steersman_training.sae import SaeConfig
+    from steersman_training.recommender.fit import FitConfig
+    from steersman_training.recommender.model import RecommenderConfig
 
     config = TrainConfig(
         RecommenderConfig(hidden=16, window_length=20, window_stride=5, dropout=0.1, hook=hook),

@@ -18,9 +18,9 @@ from steersman.v1.item_service_pb2_grpc import ItemServiceStub
 from steersman.v1.model_service_pb2_grpc import ModelServiceStub
 from steersman.v1.recommendation_service_pb2_grpc import RecommendationServiceStub
 from steersman.v1.session_service_pb2_grpc import SessionServiceStub
-from steersman_service.logs import configure_logs
-from steersman_service.server import Ports, running
+from steersman_service.app import Ports, running
 from steersman_service.settings import Settings
+from steersman_service.telemetry.logs import configure_logs
 
 
 class Running(NamedTuple):

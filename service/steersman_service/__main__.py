@@ -1,5 +1,5 @@
 """`python -m steersman_service` is `steersman`."""
 
-from steersman_service.cli import main
+from steersman_service.cli.main import main
 
 main()

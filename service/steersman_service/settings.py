@@ -10,7 +10,7 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from steersman_service.errors import StartupError
-from steersman_service.redis_url import check_redis_url
+from steersman_service.sessions.redis_url import check_redis_url
 
 PREFIX = "STEERSMAN_"
 GPU_FILES = "/dev/nvidia[0-9]*"

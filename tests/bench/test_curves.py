@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.bench.curves.__main__ import main
-from tests.bench.curves.curve import Curve, Point
-from tests.bench.curves.held import MEAN_EVENTS, MEDIAN_EVENTS, Held, draw_lengths
+from bench.curves.__main__ import main
+from bench.curves.curve import Curve, Point
+from bench.curves.held import MEAN_EVENTS, MEDIAN_EVENTS, Held, draw_lengths
 
 
 def curve(*points: tuple[int, float]) -> Curve:

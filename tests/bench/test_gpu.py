@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 import torch
 
-from steersman_service.bundle import load_bundle
-from tests.bench.gpu.__main__ import main
-from tests.bench.gpu.made import made
-from tests.bench.gpu.ways import agreement, mixed, wanted
+from bench.gpu.__main__ import main
+from bench.gpu.made import made
+from bench.gpu.ways import agreement, mixed, wanted
+from steersman_service.bundle.bundle import load_bundle
 
 
 def test_it_checks_and_measures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -50,7 +50,7 @@ def test_it_sees_a_wrong_answer(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 def test_without_a_gpu_it_says_so(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "tests.bench.gpu", "--out", str(tmp_path)]
+    command = [sys.executable, "-m", "bench.gpu", "--out", str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 2
     assert done.stderr.splitlines() == ["bench-gpu: torch sees no GPU; `--device cpu` runs the same on the CPU"]

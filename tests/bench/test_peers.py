@@ -13,15 +13,15 @@ import grpc
 import numpy as np
 import pytest
 
-from steersman_service.bundle import Bundle, load_bundle
-from steersman_service.engine import Edits, Engine, Work
-from steersman_service.onnx_backend import OnnxBackend
-from steersman_service.window import window_start
-from tests.bench.peers.client import Message, grpc_generator, http_generator
-from tests.bench.peers.graphs import K, write_graphs
-from tests.bench.peers.report import figures, write_report
-from tests.bench.peers.served.ranker import Ranker, Request, pack, unpack
-from tests.bench.peers.traffic import FEATURES, NO_EDITS, TURNS, Traffic
+from bench.peers.client import Message, grpc_generator, http_generator
+from bench.peers.graphs import K, write_graphs
+from bench.peers.report import figures, write_report
+from bench.peers.served.ranker import Ranker, Request, pack, unpack
+from bench.peers.traffic import FEATURES, NO_EDITS, TURNS, Traffic
+from steersman_service.bundle.bundle import Bundle, load_bundle
+from steersman_service.bundle.window import window_start
+from steersman_service.engine.backends.onnx import OnnxBackend
+from steersman_service.engine.engine import Edits, Engine, Work
 
 FACTS = {
     "machine": "x86_64, 2 cores, a processor",

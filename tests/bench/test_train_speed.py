@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from steersman_training.sequences import Split
-from tests.bench.train_speed.__main__ import epoch_line, figures, table, write_events
-from tests.bench.train_speed.contestant import Contestant, Turn
-from tests.bench.train_speed.steersman_child import open_split
+from bench.train_speed.__main__ import epoch_line, figures, table, write_events
+from bench.train_speed.contestant import Contestant, Turn
+from bench.train_speed.steersman_child import open_split
+from steersman_training.data.sequences import Split
 
 SIZES = {"hidden": 16, "blocks": 1, "heads": 2, "length": 20, "dropout": 0.1}
 
@@ -48,7 +48,7 @@ def test_peers_get_the_training_events_in_order(split: Split, tmp_path: Path) ->
 def test_turns_count_every_training_event_of_an_epoch_once(data_dir: Path, split: Split, tmp_path: Path) -> None:
     fields = {"events_per_batch": 400, "precision": "float32"}
     arguments = [json.dumps(SIZES), json.dumps(fields), str(data_dir), str(tmp_path)]
-    command = [sys.executable, "-m", "tests.bench.train_speed.steersman_child", *arguments]
+    command = [sys.executable, "-m", "bench.train_speed.steersman_child", *arguments]
     with Contestant("steersman", command, 1, tmp_path / "log") as contestant:
         assert contestant.facts["threads"] == 1
         turns = [contestant.turn(0.0) for _ in range(20)]

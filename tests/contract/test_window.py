@@ -3,8 +3,8 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from steersman_service.window import window_start as served
-from steersman_training.sequences import window_start as trained
+from steersman_service.bundle.window import window_start as served
+from steersman_training.data.sequences import window_start as trained
 
 
 @given(st.integers(0, 10**6), st.integers(1, 500), st.integers(1, 500))

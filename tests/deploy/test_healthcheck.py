@@ -9,7 +9,7 @@ from typing import Any
 from grpc_health.v1.health_pb2 import HealthCheckRequest
 from grpc_health.v1.health_pb2_grpc import HealthStub
 
-from steersman_service.valkey import EmbeddedValkey
+from steersman_service.sessions.valkey import EmbeddedValkey
 from tests.deploy.files import DEPLOY
 from tests.serving import serving, settings_for
 

@@ -19,11 +19,11 @@ def command_of(pid: str) -> bytes:
 
 
 def workers_of(pid: int) -> list[int]:
-    return children_of(pid, "steersman_service.worker")
+    return children_of(pid, "steersman_service.processes.worker")
 
 
 def engines_of(pid: int) -> list[int]:
-    return children_of(pid, "steersman_service.engine_child")
+    return children_of(pid, "steersman_service.processes.engine_child")
 
 
 def engine_of(pid: int) -> int:

@@ -9,12 +9,12 @@ from typing import Any
 
 import grpc
 import pytest
-from tests.e2e.processes import engine_of, until_gone
-from tests.e2e.test_serve_workers import Load, Served, served
-from tests.serving import explain
 
 from steersman.v1.recommendation_service_pb2 import History, RecommendRequest
 from steersman.v1.recommendation_service_pb2_grpc import RecommendationServiceStub
+from tests.e2e.processes import engine_of, until_gone
+from tests.e2e.test_serve_workers import Load, Served, served
+from tests.serving import explain
 
 CALLS = 40
 STARTED = 'grpc_server_started_total{grpc_method="Recommend",grpc_service="steersman.v1.RecommendationService",grpc_type="unary"}'

@@ -13,17 +13,17 @@ from pathlib import Path
 import grpc
 import pyarrow.parquet as pq
 import pytest
-from tests.e2e.processes import engine_of, engines_of, until_gone
-from tests.e2e.test_serve_apart import CALLS, waiting
-from tests.e2e.test_serve_workers import COMMAND, WORKERS, Load, Served, point, served
-from tests.service.test_bundle import resign
-from tests.serving import explain, serving, settings_for
 
 from steersman.v1.model_service_pb2 import GetModelInfoRequest
 from steersman.v1.model_service_pb2_grpc import ModelServiceStub
 from steersman.v1.recommendation_service_pb2 import History, RecommendRequest
 from steersman.v1.recommendation_service_pb2_grpc import RecommendationServiceStub
 from steersman.v1.session_service_pb2 import Event
+from tests.e2e.processes import engine_of, engines_of, until_gone
+from tests.e2e.test_serve_apart import CALLS, waiting
+from tests.e2e.test_serve_workers import COMMAND, WORKERS, Load, Served, point, served
+from tests.service.bundle.test_bundle import resign
+from tests.serving import explain, serving, settings_for
 
 SHARED = [*WORKERS, "--engine", "shared"]
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import grpc
 import pytest
+
 from tests.e2e.processes import engine_of, engines_of, until_gone
 from tests.e2e.test_serve_apart import waiting
 from tests.e2e.test_serve_shared import SHARED, until_logged
@@ -83,8 +84,8 @@ def test_an_engine_that_stands_still_while_it_loads_ends_the_start(bundle_dir: P
 BLOCKED = """
 import asyncio, sys, time
 import uvloop
-from steersman_service.stall import watched_loop
-from steersman_service.logs import configure_logs
+from steersman_service.processes.stall import watched_loop
+from steersman_service.telemetry.logs import configure_logs
 
 async def main():
     with watched_loop(1.0):

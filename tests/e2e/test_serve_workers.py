@@ -18,12 +18,12 @@ from typing import Any, Self, cast
 
 import grpc
 import pytest
-from tests.e2e.processes import until_gone, workers_of
 
 from steersman.v1.recommendation_service_pb2 import History, RecommendRequest
 from steersman.v1.recommendation_service_pb2_grpc import RecommendationServiceStub
 from steersman.v1.session_service_pb2 import AppendEventsRequest, Event, GetSessionRequest
 from steersman.v1.session_service_pb2_grpc import SessionServiceStub
+from tests.e2e.processes import until_gone, workers_of
 
 COMMAND = [sys.executable, "-m", "steersman_service", "serve", "--port", "0", "--metrics-port", "0"]
 WORKERS = ["--workers", "2"]

@@ -6,7 +6,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-from steersman_service.valkey import EmbeddedValkey
+from steersman_service.sessions.valkey import EmbeddedValkey
 from tests.interop.load import loaded
 from tests.interop.processes import Served, serving
 from tests.interop.prometheus import Prometheus, Series, watching

@@ -25,7 +25,7 @@ from tests.interop.load import burst
 from tests.interop.picture import draw
 from tests.interop.processes import PATIENCE_SECONDS, free_port, scraped, serve_command, serving, standing_still, until
 from tests.interop.scene import Watched, watched_server
-from tests.service.test_bundle import resign
+from tests.service.bundle.test_bundle import resign
 
 pytestmark = pytest.mark.timeout(900)
 HEALTHY_SECONDS = 15

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from steersman_service.loadtest.histories import Histories, read_histories
-from steersman_service.loadtest.scenario import Scenario
+from steersman_loadtest.histories import Histories, read_histories
+from steersman_loadtest.scenario import Scenario
 from tests.load.proxy import Proxy
 from tests.load.running import prepared
 from tests.serving import Running, serving, settings_for

@@ -9,16 +9,16 @@ from uuid import uuid4
 
 import grpc
 
-from steersman_service.loadtest.audit import Audit, Auditor
-from steersman_service.loadtest.figures import Figures
-from steersman_service.loadtest.histories import Histories
-from steersman_service.loadtest.mix import Mix
-from steersman_service.loadtest.preparation import prepare
-from steersman_service.loadtest.record import Record
-from steersman_service.loadtest.scenario import Scenario
-from steersman_service.loadtest.sender import Order, Sender
-from steersman_service.loadtest.traffic import Traffic
-from steersman_service.loadtest.users import Users
+from steersman_loadtest.audit import Audit, Auditor
+from steersman_loadtest.figures import Figures
+from steersman_loadtest.histories import Histories
+from steersman_loadtest.mix import Mix
+from steersman_loadtest.preparation import prepare
+from steersman_loadtest.record import Record
+from steersman_loadtest.scenario import Scenario
+from steersman_loadtest.sender import Order, Sender
+from steersman_loadtest.traffic import Traffic
+from steersman_loadtest.users import Users
 
 TOLERANCE = 1e-5
 

@@ -3,8 +3,8 @@
 import pytest
 
 from steersman.v1.session_service_pb2 import Session
-from steersman_service.loadtest.audit import Audit, events_of
-from steersman_service.loadtest.users import User
+from steersman_loadtest.audit import Audit, events_of
+from steersman_loadtest.users import User
 
 HISTORY = [str(number) for number in range(10)]
 

@@ -8,10 +8,10 @@ import pytest
 from steersman.v1.control_pb2 import OPERATION_ADD, Control
 from steersman.v1.recommendation_service_pb2 import DEGRADATION_SESSION_UNAVAILABLE, RecommendRequest, RecommendResponse
 from steersman.v1.session_service_pb2 import AppendEventsRequest, AppendEventsResponse
-from steersman_service.loadtest.canaries import Ranked, difference
-from steersman_service.loadtest.checks import Check
-from steersman_service.loadtest.record import Kind, Outcome
-from steersman_service.loadtest.scenario import Scenario
+from steersman_loadtest.canaries import Ranked, difference
+from steersman_loadtest.checks import Check
+from steersman_loadtest.record import Kind, Outcome
+from steersman_loadtest.scenario import Scenario
 from tests.load.proxy import Append, Proxy, Recommend, Refused
 from tests.load.running import mixed, run
 

@@ -4,12 +4,12 @@ from pathlib import Path
 
 import pytest
 
-from steersman_service.loadtest.checks import Check
-from steersman_service.loadtest.figures import Figures, percentiles
-from steersman_service.loadtest.harness import Plan, Results, why_not_held
-from steersman_service.loadtest.plot import plot
-from steersman_service.loadtest.record import Kind, Outcome, Record, Share, Violation
-from steersman_service.loadtest.sender import Usage
+from steersman_loadtest.checks import Check
+from steersman_loadtest.figures import Figures, percentiles
+from steersman_loadtest.harness import Plan, Results, why_not_held
+from steersman_loadtest.plot import plot
+from steersman_loadtest.record import Kind, Outcome, Record, Share, Violation
+from steersman_loadtest.sender import Usage
 
 
 def call(due: float, latency: float = 0.01, outcome: Outcome = Outcome.OK, lag: float = 0.0, **more: object) -> Record:

@@ -5,10 +5,10 @@ from pathlib import Path
 import polars as pl
 import pytest
 
+from steersman_loadtest import histories
+from steersman_loadtest.histories import make_up_histories, read_histories
+from steersman_loadtest.interactions import HistoryColumns
 from steersman_service.errors import LoadTestError
-from steersman_service.loadtest import histories
-from steersman_service.loadtest.histories import make_up_histories, read_histories
-from steersman_service.loadtest.interactions import HistoryColumns
 
 EVENTS = {"user_id": [2, 1, 1, 2, 3, 1], "item_id": [10, 20, 30, 40, 50, 20], "timestamp": [50, 9, 1, 4, 1, 9]}
 # User 3 did one thing only.

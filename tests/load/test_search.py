@@ -2,7 +2,7 @@
 
 import pytest
 
-from steersman_service.loadtest.search import MAX_CONFIRMATIONS, MOST_RATE, Found, Search
+from steersman_loadtest.search import MAX_CONFIRMATIONS, MOST_RATE, Found, Search
 
 SEARCH = Search(start=50, probe_seconds=5, hold_seconds=30)
 

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from steersman.v1.recommendation_service_pb2 import RecommendRequest, RecommendResponse
-from steersman_service.loadtest import sender
-from steersman_service.loadtest.record import Outcome, Record
-from steersman_service.loadtest.scenario import Scenario
-from steersman_service.loadtest.sender import Order, arrivals
+from steersman_loadtest import sender
+from steersman_loadtest.record import Outcome, Record
+from steersman_loadtest.scenario import Scenario
+from steersman_loadtest.sender import Order, arrivals
 from tests.load.proxy import Proxy, Recommend, Refused
 from tests.load.running import mixed, run
 from tests.serving import serving, settings_for
@@ -150,6 +150,6 @@ async def test_a_bug_of_the_harness_is_not_taken_for_an_answer(
     def broken(*arguments: object) -> None:
         raise ZeroDivisionError
 
-    monkeypatch.setattr("steersman_service.loadtest.traffic.check", broken)
+    monkeypatch.setattr("steersman_loadtest.traffic.check", broken)
     with pytest.raises(ZeroDivisionError):
         await run(mixed(scenario, session=0), rate=20, seconds=0.5)

@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+from steersman_service.bundle.bundle import Bundle, load_bundle
+from steersman_service.bundle.items import Items
+from steersman_service.engine.engine import Engine
 from tests.conftest import make_bundle
 from tests.serving import Running, serving, settings_for
-
-from steersman_service.bundle import Bundle, load_bundle
-from steersman_service.engine import Engine
-from steersman_service.items import Items
 
 
 @pytest.fixture(scope="session")
@@ -48,7 +48,7 @@ def slow(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[threading.Event, thr
         go_on.wait(60)  # a test that failed must not keep the server from its end
         return original(engine, batch)
 
-    monkeypatch.setattr("steersman_service.engine_loading._warm_up", lambda *arguments: None)
+    monkeypatch.setattr("steersman_service.engine.loading._warm_up", lambda *arguments: None)
     monkeypatch.setattr(Engine, "run", run)
     yield begun, go_on
     go_on.set()

@@ -18,16 +18,16 @@ from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
 from grpc_health.v1.health_pb2_grpc import HealthStub
 from grpc_reflection.v1alpha.reflection_pb2 import ServerReflectionRequest, ServerReflectionResponse
 from grpc_reflection.v1alpha.reflection_pb2_grpc import ServerReflectionStub
-from tests.serving import Failure, Running, failure, serving, settings_for
 
 from steersman.v1.model_service_pb2 import GetModelInfoRequest
 from steersman.v1.model_service_pb2_grpc import ModelServiceStub
 from steersman.v1.recommendation_service_pb2 import RecommendRequest
 from steersman.v1.session_service_pb2 import AppendEventsRequest, DeleteSessionRequest, Event, GetSessionRequest
-from steersman_service.bundle import Bundle
+from steersman_service.bundle.bundle import Bundle
 from steersman_service.errors import StartupError
-from steersman_service.sessions import SessionStore
-from steersman_service.valkey import EmbeddedValkey
+from steersman_service.sessions.store import SessionStore
+from steersman_service.sessions.valkey import EmbeddedValkey
+from tests.serving import Failure, Running, failure, serving, settings_for
 
 SERVICES = ("RecommendationService", "SessionService", "FeatureService", "ItemService", "ModelService")
 SERVING, NOT_SERVING = HealthCheckResponse.SERVING, HealthCheckResponse.NOT_SERVING
@@ -235,7 +235,7 @@ class Blocker:
         if name.split(".")[0] in ("torch", "steersman_training", "polars"):
             raise ModuleNotFoundError(f"No module named {name!r}", name=name)
 sys.meta_path.insert(0, Blocker())
-from steersman_service.cli import main
+from steersman_service.cli.main import main
 main()
 """
 

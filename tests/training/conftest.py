@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+
 from tests.training.controlled import Controlled, train_controlled
 
 

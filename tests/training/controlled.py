@@ -3,11 +3,11 @@
 from pathlib import Path
 from typing import NamedTuple
 
-from steersman_training.aims import Aim
-from steersman_training.concepts import Concepts
-from steersman_training.edit import Edit
-from steersman_training.sequences import Split
-from steersman_training.steering import Audience
+from steersman_training.autoencoder.edit import Edit
+from steersman_training.catalogue.aims import Aim
+from steersman_training.catalogue.concepts import Concepts
+from steersman_training.catalogue.steering import Audience
+from steersman_training.data.sequences import Split
 
 
 class Controlled(NamedTuple):
@@ -25,17 +25,17 @@ def train_controlled(data_dir: Path, out: Path) -> Controlled:
     """Trains on the synthetic data; a few seconds."""
     import torch
 
-    from steersman_training.aims import all_aims, with_exposure, with_popularity
-    from steersman_training.attributes import AttributeValues
-    from steersman_training.concepts import ConceptConfig, fit_concepts
-    from steersman_training.data import load
-    from steersman_training.edit import natural_scale
-    from steersman_training.fit import Fit, FitConfig
-    from steersman_training.recommender import RecommenderConfig
-    from steersman_training.sae import SaeConfig, train_sae
-    from steersman_training.sequences import split_leave_one_out
-    from steersman_training.states import collect_states
-    from steersman_training.steering import audience
+    from steersman_training.autoencoder.edit import natural_scale
+    from steersman_training.autoencoder.sae import SaeConfig, train_sae
+    from steersman_training.autoencoder.states import collect_states
+    from steersman_training.catalogue.aims import all_aims, with_exposure, with_popularity
+    from steersman_training.catalogue.attributes import AttributeValues
+    from steersman_training.catalogue.concepts import ConceptConfig, fit_concepts
+    from steersman_training.catalogue.steering import audience
+    from steersman_training.data.loading import load
+    from steersman_training.data.sequences import split_leave_one_out
+    from steersman_training.recommender.fit import Fit, FitConfig
+    from steersman_training.recommender.model import RecommenderConfig
 
     data = load(str(data_dir), cache=out)
     split = split_leave_one_out(data)

@@ -6,7 +6,8 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from steersman_training import commands, fit
+from steersman_training import commands
+from steersman_training.recommender import fit
 
 
 @pytest.fixture(autouse=True)

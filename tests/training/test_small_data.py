@@ -7,19 +7,19 @@ import numpy as np
 import polars as pl
 import pytest
 import torch
-from tests.conftest import Silent
 
-from steersman_service.backend import load_backend
-from steersman_service.bundle import load_bundle
-from steersman_service.engine import Edits, Engine, Work
-from steersman_service.golden import replay_golden
+from steersman_service.bundle.bundle import load_bundle
+from steersman_service.engine.backends.protocol import load_backend
+from steersman_service.engine.engine import Edits, Engine, Work
+from steersman_service.engine.golden import replay_golden
 from steersman_training import pipeline
-from steersman_training.concepts import ConceptConfig
-from steersman_training.data import DataError, Dataset, load
-from steersman_training.fit import Fit, FitConfig
+from steersman_training.autoencoder.sae import SaeConfig, SparseAutoencoder, centroids
+from steersman_training.catalogue.concepts import ConceptConfig
+from steersman_training.data.loading import DataError, Dataset, load
 from steersman_training.pipeline import TrainConfig, Trained, train
-from steersman_training.recommender import RecommenderConfig
-from steersman_training.sae import SaeConfig, SparseAutoencoder, centroids
+from steersman_training.recommender.fit import Fit, FitConfig
+from steersman_training.recommender.model import RecommenderConfig
+from tests.conftest import Silent
 
 CPU = torch.device("cpu")
 CONFIG = TrainConfig(

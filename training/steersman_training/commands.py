@@ -10,7 +10,8 @@ from typing import Annotated
 
 import typer
 
-from steersman_training.data_options import (
+from steersman_training.failures import flag, interruptible, plainly
+from steersman_training.options import (
     AttributeColumns,
     ItemColumn,
     RatingColumn,
@@ -20,7 +21,6 @@ from steersman_training.data_options import (
     columns_of,
     load_data,
 )
-from steersman_training.failures import flag, interruptible, plainly
 from steersman_training.places import check_bundles, check_cache, check_file, check_folder, check_report
 from steersman_training.printing import print_table, say
 
@@ -108,10 +108,10 @@ def train(
             check_file(checkpoint, "--checkpoint")
     from dataclasses import replace
 
-    from steersman_training.checkpoint import readable
     from steersman_training.display import RichDisplay
     from steersman_training.pipeline import train as run
     from steersman_training.presets import PRESETS
+    from steersman_training.recommender.checkpoint import readable
 
     config = PRESETS[preset]
     with plainly():
@@ -192,11 +192,18 @@ def evaluate(
     from dataclasses import replace
 
     from steersman_training.display import RichDisplay
-    from steersman_training.evaluation import run_evaluation, time_to_quality
+    from steersman_training.evaluation.evaluation import run_evaluation, time_to_quality
+    from steersman_training.evaluation.report.report import (
+        check_inputs,
+        plain,
+        read_report,
+        save,
+        with_titles,
+        write_report,
+    )
+    from steersman_training.evaluation.report.report import merge as merged
+    from steersman_training.evaluation.report.sections import headline_rows
     from steersman_training.presets import PRESETS
-    from steersman_training.report import check_inputs, plain, read_report, save, with_titles, write_report
-    from steersman_training.report import merge as merged
-    from steersman_training.sections import headline_rows
 
     with plainly():
         columns = columns_of(user_column, item_column, time_column, title_column, attribute_columns)
@@ -265,13 +272,13 @@ def sweep(
         check_cache(cache, data)
     from dataclasses import asdict
 
-    from steersman_training.attributes import AttributeValues
-    from steersman_training.checkpoint import readable
+    from steersman_training.catalogue.attributes import AttributeValues
     from steersman_training.display import RichDisplay
+    from steersman_training.evaluation.sweep import Grid, cells, finished_cells, recommender, table
+    from steersman_training.evaluation.sweep import sweep as run
     from steersman_training.pipeline import split_by
     from steersman_training.presets import PRESETS
-    from steersman_training.sweep import Grid, cells, finished_cells, recommender, table
-    from steersman_training.sweep import sweep as run
+    from steersman_training.recommender.checkpoint import readable
 
     config = PRESETS[preset]
     with plainly():

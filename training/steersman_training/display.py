@@ -7,7 +7,7 @@ from typing import Self
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 
-from steersman_training.fit import Progress as FitProgress
+from steersman_training.recommender.fit import Progress as FitProgress
 
 
 class RichDisplay:

@@ -2,9 +2,9 @@
 
 import numpy as np
 
-from steersman_training.sequences import Split
-from steersman_training.states import hold_out_users
-from steersman_training.tables import DataError
+from steersman_training.autoencoder.states import hold_out_users
+from steersman_training.data.sequences import Split
+from steersman_training.data.tables import DataError
 
 FEWEST_ITEMS = 2
 """One item leaves nothing to choose."""

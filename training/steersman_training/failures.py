@@ -62,7 +62,7 @@ def _said(error: Exception) -> str | None:
         return str(error)
     import torch
 
-    from steersman_training.export import ExportError
+    from steersman_training.bundle.export import ExportError
 
     if isinstance(error, ExportError):
         return str(error)

@@ -15,23 +15,21 @@ import torch
 from torch import Tensor
 
 from steersman.v1 import bundle_pb2
-from steersman_training import checkpoint as checkpoints
-from steersman_training.aims import Aim, all_aims, with_exposure, with_popularity
-from steersman_training.attributes import AttributeValues
-from steersman_training.bundle import write_bundle
-from steersman_training.catalogue import Evidence, build_catalogue
-from steersman_training.clusters import cluster_items, with_values
-from steersman_training.concepts import ConceptConfig, Concepts, fit_concepts
-from steersman_training.data import Dataset
-from steersman_training.edit import Edit, natural_scale
-from steersman_training.enough import check_enough
-from steersman_training.export import Graphs, golden_rows, sample_queries
-from steersman_training.fit import Fit, FitConfig, Fitted, Progress
-from steersman_training.labels import Labels
-from steersman_training.ranking import evaluate, evaluate_most_popular
-from steersman_training.recommender import Recommender, RecommenderConfig
-from steersman_training.sae import SaeConfig, SparseAutoencoder, measure_sae, train_sae
-from steersman_training.sequences import (
+from steersman_training.autoencoder.edit import Edit, natural_scale
+from steersman_training.autoencoder.sae import SaeConfig, SparseAutoencoder, measure_sae, train_sae
+from steersman_training.autoencoder.states import collect_states, hold_out_users, prediction_metric
+from steersman_training.bundle.bundle import write_bundle
+from steersman_training.bundle.export import Graphs, golden_rows, sample_queries
+from steersman_training.catalogue.aims import Aim, all_aims, with_exposure, with_popularity
+from steersman_training.catalogue.attributes import AttributeValues
+from steersman_training.catalogue.catalogue import Evidence, build_catalogue
+from steersman_training.catalogue.clusters import cluster_items, with_values
+from steersman_training.catalogue.concepts import ConceptConfig, Concepts, fit_concepts
+from steersman_training.catalogue.labels import Labels
+from steersman_training.catalogue.steering import audience
+from steersman_training.catalogue.vocabulary import Vocabulary
+from steersman_training.data.loading import Dataset
+from steersman_training.data.sequences import (
     IntArray,
     Split,
     Targets,
@@ -40,10 +38,12 @@ from steersman_training.sequences import (
     split_leave_one_out,
     window_start,
 )
-from steersman_training.states import collect_states, hold_out_users, prediction_metric
-from steersman_training.steering import audience
-from steersman_training.titles import with_readable_titles
-from steersman_training.vocabulary import Vocabulary
+from steersman_training.data.titles import with_readable_titles
+from steersman_training.enough import check_enough
+from steersman_training.recommender import checkpoint as checkpoints
+from steersman_training.recommender.fit import Fit, FitConfig, Fitted, Progress
+from steersman_training.recommender.model import Recommender, RecommenderConfig
+from steersman_training.recommender.ranking import evaluate, evaluate_most_popular
 
 MEASURED_USERS = 500
 """Users on whom features and concepts are measured, and as many to fit concepts on."""

@@ -1,10 +1,10 @@
 """Named settings of a training run."""
 
-from steersman_training.concepts import ConceptConfig
-from steersman_training.fit import FitConfig
+from steersman_training.autoencoder.sae import SaeConfig
+from steersman_training.catalogue.concepts import ConceptConfig
 from steersman_training.pipeline import TrainConfig
-from steersman_training.recommender import RecommenderConfig
-from steersman_training.sae import SaeConfig
+from steersman_training.recommender.fit import FitConfig
+from steersman_training.recommender.model import RecommenderConfig
 
 SMALL = ConceptConfig(terms=128, candidates=512, ridge=0.02, learners=100)
 """What little data says of rare values takes as many features as there are dimensions, and lies far down the lists."""

@@ -1,0 +1,46 @@
+"""A bundle of random weights: what it recommends is worth nothing, and costs what a trained one costs."""
+
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import torch
+
+from steersman.v1 import bundle_pb2
+from steersman_training.autoencoder.edit import Edit
+from steersman_training.autoencoder.sae import SparseAutoencoder
+from steersman_training.bundle.bundle import write_bundle
+from steersman_training.bundle.export import Graphs, golden_rows
+from steersman_training.bundle.graphs import SolvedConcepts, Solver
+from steersman_training.data.sequences import Batch
+from steersman_training.recommender.model import Recommender, RecommenderConfig
+
+CONCEPTS, CONCEPT_FEATURES, ACTIVE = 4, 32, 32
+HISTORIES = 64
+"""From which golden rows are chosen."""
+
+
+def made(out: Path, *, items: int, hidden: int, window: int, features: int) -> Path:
+    """Writes it into `out`. Returns its folder."""
+    torch.manual_seed(0)
+    shape = RecommenderConfig(hidden=hidden, window_length=window, window_stride=max(1, window // 4))
+    model = Recommender(shape, items).eval().requires_grad_(False)
+    torch.nn.init.normal_(model.items.weight, std=hidden**-0.5)
+    sae = SparseAutoencoder(hidden, features, ACTIVE).eval().requires_grad_(False)
+    edit = Edit(sae, torch.ones(features))
+    of_concepts = torch.stack([torch.randperm(features)[:CONCEPT_FEATURES] for _ in range(CONCEPTS)])
+    leans_XN = (torch.rand(CONCEPTS, items) < 0.2).float()
+    graphs = Graphs.of(model, edit, SolvedConcepts(edit, of_concepts, leans_XN, torch.ones(CONCEPTS), Solver()))
+    rng = np.random.default_rng(0)
+    batch = Batch(rng.integers(items, size=(HISTORIES, window)), rng.integers(1, window + 1, HISTORIES))
+    manifest = bundle_pb2.Manifest(
+        hook=bundle_pb2.Hook(block=shape.blocks, blocks=shape.blocks, positions="last"),
+        window=bundle_pb2.Window(length=window, stride=shape.window_stride),
+        shape=bundle_pb2.BundleShape(items=items, hidden=hidden, features=features, concepts=CONCEPTS),
+    )
+    tables = {
+        "items": pl.DataFrame({"item_id": [f"{row:08}" for row in range(items)]}),
+        "features": pl.DataFrame({"feature": np.arange(features, dtype=np.int32)}),
+        "concepts": pl.DataFrame({"name": [f"concept {row}" for row in range(CONCEPTS)]}),
+    }
+    return write_bundle(out, manifest, graphs, golden_rows(graphs, batch, CONCEPTS), tables)

@@ -1,0 +1,86 @@
+"""A client process: one sender on an event loop of its own, which does what the fleet orders through a pipe."""
+
+import asyncio
+import gc
+import random
+import signal
+from concurrent.futures import ThreadPoolExecutor
+from multiprocessing.connection import Connection
+from typing import Any, NamedTuple
+
+import grpc
+import uvloop
+
+from steersman_loadtest.audit import Auditor
+from steersman_loadtest.scenario import Scenario
+from steersman_loadtest.sender import Order, Sender
+from steersman_loadtest.traffic import Traffic
+from steersman_loadtest.users import Users
+from steersman_service.cli.address import read_address
+
+# A server that went away is tried again within a second.
+CHANNEL_OPTIONS = (
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.min_reconnect_backoff_ms", 100),
+    ("grpc.max_reconnect_backoff_ms", 1000),
+)
+
+
+class Ready(NamedTuple):
+    """A process has started."""
+
+
+class AuditOrder(NamedTuple):
+    """Audit all sessions."""
+
+    seconds: float
+    """Limit of the whole audit."""
+
+
+class Broken(NamedTuple):
+    """A client failed: a fault of the harness."""
+
+    why: str
+
+
+def run_client(pipe: Connection, scenario: Scenario, tolerance: float, name: str, seed: int) -> None:
+    """Serves orders until the other end of the pipe is closed. `name` begins the ids of sessions and requests."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the fleet's to handle.
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(_serve(pipe, scenario, tolerance, name, seed))
+
+
+async def _serve(pipe: Connection, scenario: Scenario, tolerance: float, name: str, seed: int) -> None:
+    rng = random.Random(seed)
+    limits, mix = scenario.info.limits, scenario.mix
+    users = Users(scenario.histories.item_ids, mix.users, limits.events_per_append, name, rng)
+    # Writing to a full pipe waits: not on the event loop, and one message after the other.
+    with ThreadPoolExecutor(1) as writer:
+
+        async def hand_on(message: Any) -> None:
+            await asyncio.get_running_loop().run_in_executor(writer, pipe.send, message)
+
+        address = read_address(scenario.address)
+        options = [*CHANNEL_OPTIONS, *address.options]
+        async with grpc.aio.insecure_channel(address.target, options) as channel:
+            sender = Sender(channel, Traffic(scenario, tolerance, users, name, rng), hand_on)
+            gc.freeze()  # The scenario lives on: looking through it for garbage would only hold up calls.
+            await hand_on(Ready())
+            while (order := await asyncio.to_thread(_received, pipe)) is not None:
+                try:
+                    if isinstance(order, Order):
+                        await hand_on(await sender.run(order))
+                    else:
+                        auditor = Auditor(channel, limits.session_events, tolerance, order.seconds)
+                        await hand_on(await auditor.audit(users.all))
+                except Exception as error:
+                    await hand_on(Broken(f"{type(error).__name__}: {error}"))
+
+
+def _received(pipe: Connection) -> Order | AuditOrder | None:
+    """The next order, or None if there will be no more."""
+    try:
+        order: Order | AuditOrder = pipe.recv()
+    except EOFError:
+        return None
+    return order

@@ -1,0 +1,133 @@
+"""The course of a load test: warm up, run at a rate or search for one, audit."""
+
+import time
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from steersman_loadtest.audit import Audit
+from steersman_loadtest.figures import LIMITS, Figures
+from steersman_loadtest.fleet import HEAD_START_SECONDS, Fleet
+from steersman_loadtest.record import Outcome
+from steersman_loadtest.search import Found, Search
+
+# Rounds of warming up, each of which may add a client process.
+WARM_UP_SECONDS = 2.0
+
+
+class Display(Protocol):
+    """Shows how a test goes."""
+
+    def began(self, figures: Figures) -> None: ...
+    def goes(self, figures: Figures, elapsed_seconds: float) -> None: ...
+    def ended(self, figures: Figures) -> None: ...
+    def says(self, text: str) -> None: ...
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What to run."""
+
+    rate: float = 100.0
+    """Calls a second; with a search, the first rate that is tried."""
+    seconds: float = 30.0
+    search: Search | None = None
+    p99_ms: float = 100.0
+    """A rate is held if p99 stays below this."""
+    then: float = 0.0
+    """After a search, a run at this part of the saturating rate; 0 for none."""
+    processes: int = 1
+    most_processes: int = 1
+    audit_seconds: float = 60.0
+    """Limit of the audit; 0 for none."""
+
+
+@dataclass
+class Results:
+    """What came of it."""
+
+    plan: Plan
+    runs: list[Figures] = field(default_factory=list)
+    """In their order; those of a search among them."""
+    found: Found | None = None
+    """Of a search."""
+    audit: Audit | None = None
+    processes: int = 0
+
+    @property
+    def main(self) -> Figures:
+        """The run that counts: the last."""
+        return self.runs[-1]
+
+    @property
+    def passed(self) -> bool:
+        """No call failed in the run that counts, nothing was violated in any, nothing acknowledged was lost."""
+        violated = any(run.violations for run in self.runs)
+        nothing_found = self.found is not None and self.found.rate is None
+        return not (self.main.failed or violated or nothing_found or (self.audit and self.audit.failed))
+
+
+class Harness:
+    def __init__(self, fleet: Fleet, plan: Plan, display: Display) -> None:
+        self._fleet, self._plan, self._display = fleet, plan, display
+        self._results = Results(plan)
+
+    def test(self) -> Results:
+        """Raises LoadTestError if it cannot go on."""
+        plan, results = self._plan, self._results
+        self._fleet.grow(plan.processes)
+        if plan.search:
+            results.found = plan.search.find(self._tried)
+            if results.found.rate and plan.then:
+                self._run(f"{plan.then:.0%} of saturation", plan.then * results.found.rate, plan.seconds)
+        else:
+            self._warm_up()
+            self._run("run", plan.rate, plan.seconds)
+        if plan.audit_seconds:
+            self._display.says("audit of the sessions ...")
+            results.audit = self._fleet.audit(plan.audit_seconds)
+        results.processes = self._fleet.size
+        return results
+
+    def _warm_up(self) -> None:
+        """Opens connections, fills caches, and finds out whether the clients can keep up."""
+        while self._grown(self._run("warm-up", self._plan.rate, WARM_UP_SECONDS)):
+            pass
+
+    def _tried(self, rate: float, seconds: float) -> str:
+        assert self._plan.search
+        name = "hold" if seconds == self._plan.search.hold_seconds else "probe"
+        while self._grown(figures := self._run(name, rate, seconds)):
+            pass
+        return why_not_held(figures, self._plan.p99_ms)
+
+    def _grown(self, figures: Figures) -> bool:
+        """Adds a client process if the clients were the limit, and there may be more."""
+        if figures.limit != "client" or self._fleet.size >= self._plan.most_processes:
+            return False
+        self._display.says(f"{self._fleet.size} client process(es) could not keep up: one more")
+        self._fleet.grow()
+        return True
+
+    def _run(self, name: str, rate: float, seconds: float) -> Figures:
+        figures = Figures(name, rate, seconds)
+        self._display.began(figures)
+        figures.began_unix_seconds = time.time() + HEAD_START_SECONDS
+        figures.finish(self._fleet.run(rate, seconds, figures.take, lambda at: self._display.goes(figures, at)))
+        self._display.ended(figures)
+        self._results.runs.append(figures)
+        return figures
+
+
+def why_not_held(figures: Figures, p99_ms: float) -> str:
+    """Why the rate of a run does not count as held, or nothing."""
+    p99 = figures.latency.milliseconds(99)
+    reasons = {
+        f"{figures.failed} errors": figures.failed > 0,
+        f"{figures.outcomes[Outcome.REFUSED]} refused": figures.outcomes[Outcome.REFUSED] > 0,
+        f"{figures.violations.total()} violations": figures.violations.total() > 0,
+        f"p99 {p99:.0f} ms": p99 >= p99_ms,
+    }
+    why = [reason for reason, holds in reasons.items() if holds]
+    if why and figures.limit != "none":
+        why.append(LIMITS[figures.limit])
+    return ", ".join(why)

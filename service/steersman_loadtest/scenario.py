@@ -1,0 +1,66 @@
+"""The scenario of a load test: all that client processes need to know to make calls and to judge answers."""
+
+from collections.abc import Mapping, Sequence, Set
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from steersman.v1.control_pb2 import OPERATION_ABLATE, OPERATION_ADD, OPERATION_SCALE, Control, FeatureRef, Operation
+from steersman.v1.model_service_pb2 import GetModelInfoResponse
+from steersman.v1.recommendation_service_pb2 import AttributeFilter, Filters, History
+from steersman_loadtest.canaries import Canary
+from steersman_loadtest.histories import Histories
+from steersman_loadtest.mix import Mix
+
+# What is done to a feature, and how strongly.
+FEATURE_STRENGTHS: Mapping[Operation, float] = {OPERATION_ADD: 0.5, OPERATION_SCALE: 2.0, OPERATION_ABLATE: 0.0}
+
+
+class Value(NamedTuple):
+    """A value of an attribute."""
+
+    attribute: str
+    value: str
+
+    def filters(self) -> Filters:
+        return Filters(attributes=[AttributeFilter(attribute=self.attribute, any_of=[self.value])])
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """Made once, before the run; see preparation.py."""
+
+    address: str
+    info: GetModelInfoResponse
+    mix: Mix
+    histories: Histories
+    concepts: Sequence[str]
+    features: Sequence[int]
+    """Those that can be steered."""
+    values: Mapping[Value, Set[str]]
+    """All items that have a value, for the values of which that is known."""
+    known: Set[str]
+    """Ids of items that the bundle knows. There may be more."""
+    popular: Sequence[str]
+    """Known ids, those with the most events first."""
+    plain_canaries: Sequence[Canary] = ()
+    steered_canaries: Sequence[Canary] = ()
+
+    def feature_control(self, feature: int, operation: Operation) -> Control:
+        reference = FeatureRef(id=feature, bundle_version=self.info.bundle_version)
+        return Control(feature=reference, operation=operation, strength=FEATURE_STRENGTHS[operation])
+
+    def history(self, item_ids: Sequence[str]) -> History:
+        """As a client sends it: the latest items, as many as the server takes, and the number of those before."""
+        sent = item_ids[-self.info.limits.history_items :]
+        return History(item_ids=sent, events_before=len(item_ids) - len(sent))
+
+    def eligible(self, excluded: Set[str], perhaps: Set[str], only: Set[str] | None) -> tuple[int, int]:
+        """Least and most items that may come back: not those `excluded`, `perhaps` not those, and `only` known ones.
+
+        It is also open whether the bundle knows an excluded item, save for the known ones.
+        """
+        more = excluded | perhaps
+        if only is not None:
+            return len(only - more), len(only - excluded)
+        items = self.info.shapes.items
+        return max(0, items - len(more)), items - len(excluded & self.known)

@@ -1,0 +1,168 @@
+"""The traffic of one client: draws call after call from the mix, and says what must hold of each answer."""
+
+import random
+from collections.abc import Set
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from steersman.v1.control_pb2 import OPERATION_ADD, Control
+from steersman.v1.recommendation_service_pb2 import RecommendRequest, RecommendResponse
+from steersman.v1.session_service_pb2 import AppendEventsRequest, AppendEventsResponse
+from steersman_loadtest.canaries import Canary
+from steersman_loadtest.checks import Expectation, check, share
+from steersman_loadtest.record import Kind, Share, Violation
+from steersman_loadtest.scenario import FEATURE_STRENGTHS, Scenario
+from steersman_loadtest.users import User, Users
+
+# Strengths of concepts are drawn from between these.
+CONCEPT_STRENGTHS = (0.2, 1.0)
+DENIED = 20
+ALLOWED = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """What to send. `expected` is of Recommend calls, `user` of those of a session."""
+
+    kind: Kind
+    request: RecommendRequest | AppendEventsRequest
+    expected: Expectation | None = None
+    user: User | None = None
+
+
+class Findings(NamedTuple):
+    """What an answer shows."""
+
+    violations: tuple[Violation, ...] = ()
+    share: Share | None = None
+
+
+class Past(NamedTuple):
+    """What the server knows of the one who asks."""
+
+    seen: Set[str]
+    """Items of the history."""
+    events: tuple[int, int]
+    """Least and most events of the history."""
+    perhaps: Set[str] = frozenset()
+    """Items that may count as seen, or not."""
+
+
+class Traffic:
+    """Calls come from a seed; whose turn it is depends on who still waits for an answer, too."""
+
+    def __init__(self, scenario: Scenario, tolerance: float, users: Users, name: str, rng: random.Random) -> None:
+        """`tolerance` is that of scores, relative to their scale; `name` begins the ids of requests."""
+        self._scenario, self._tolerance, self._users = scenario, tolerance, users
+        self._name, self._rng = name, rng
+        self._operations, self._values = list(FEATURE_STRENGTHS), list(scenario.values)
+        self._shuffled = rng.sample(sorted(scenario.known), len(scenario.known))
+        self._calls = 0
+
+    def next(self) -> Call:
+        mix, rng = self._scenario.mix, self._rng
+        self._calls += 1
+        if rng.random() < mix.session:
+            return self._session_call()
+        steered = rng.random() < mix.steered
+        if rng.random() < mix.canary:
+            canaries = self._scenario.steered_canaries if steered else self._scenario.plain_canaries
+            return self._canary_call(rng.choice(canaries))
+        history = rng.choice(self._scenario.histories.item_ids)
+        request = RecommendRequest(history=self._scenario.history(history[: rng.randint(1, len(history))]))
+        if steered:
+            request.controls.append(self._control())
+        return self._recommend(request, _past(request), only=self._filter(request))
+
+    def answered(self, call: Call, answer: RecommendResponse | AppendEventsResponse, checked: bool) -> Findings:
+        """Takes an answer. Findings are empty unless it is to be checked."""
+        if isinstance(answer, AppendEventsResponse):
+            assert call.user
+            violations = tuple(call.user.acknowledge(answer))
+            return Findings(violations) if checked else Findings()
+        assert call.expected
+        if not checked:
+            return Findings()
+        return Findings(tuple(check(call.expected, answer)), share(call.expected, answer))
+
+    def done(self, call: Call) -> None:
+        """The call is over, whatever came of it."""
+        if call.user:
+            self._users.done(call.kind, call.user)
+
+    def _session_call(self) -> Call:
+        kind, user = self._users.next()
+        if kind is Kind.APPEND:
+            return Call(kind, user.append(), user=user)
+        before = user.history[: user.acknowledged]
+        request = RecommendRequest(session_id=user.session_id, fallback_history=self._scenario.history(before))
+        if self._rng.random() < self._scenario.mix.steered:
+            request.controls.append(self._control())
+        # A session forgets what is beyond its limit, a fallback does not; and it may have what was not acknowledged.
+        past = Past(
+            seen=set(before[-self._scenario.info.limits.session_events :]),
+            events=(len(before), len(before) + user.pending),
+            perhaps=set(user.history[: user.acknowledged + user.pending]),
+        )
+        return self._recommend(request, past, only=self._filter(request), user=user)
+
+    def _canary_call(self, canary: Canary) -> Call:
+        request = RecommendRequest()
+        request.CopyFrom(canary.request)
+        return self._recommend(request, _past(request), canary=canary)
+
+    def _recommend(
+        self,
+        request: RecommendRequest,
+        past: Past,
+        *,
+        only: Set[str] | None = None,
+        user: User | None = None,
+        canary: Canary | None = None,
+    ) -> Call:
+        """`only` are the items that the filters name, where they name some."""
+        request.request_id, request.k = f"{self._name}-{self._calls}", self._scenario.mix.k
+        excluded = past.seen | set(request.filters.deny_item_ids)
+        expected = Expectation(
+            request=request,
+            bundle_version=self._scenario.info.bundle_version,
+            tolerance=self._tolerance,
+            seen=past.seen,
+            eligible=self._scenario.eligible(excluded, past.perhaps, only),
+            events=past.events,
+            only=only,
+            canary=canary,
+        )
+        kind = Kind.SESSION if user else Kind.STEERED if request.controls else Kind.PLAIN
+        return Call(kind, request, expected, user)
+
+    def _control(self) -> Control:
+        rng = self._rng
+        if rng.random() < self._scenario.mix.concepts:
+            concept, strength = rng.choice(self._scenario.concepts), rng.uniform(*CONCEPT_STRENGTHS)
+            return Control(concept=concept, operation=OPERATION_ADD, strength=strength)
+        return self._scenario.feature_control(rng.choice(self._scenario.features), rng.choice(self._operations))
+
+    def _filter(self, request: RecommendRequest) -> Set[str] | None:
+        """Gives some requests a filter: no popular items, only some items, or only those with an attribute value."""
+        rng, filters = self._rng, request.filters
+        if rng.random() >= self._scenario.mix.filtered:
+            return None
+        kind = rng.choice(("deny", "allow", "attribute") if self._values else ("deny", "allow"))
+        if kind == "deny":
+            popular = self._scenario.popular
+            filters.deny_item_ids.extend(rng.sample(popular, min(DENIED, len(popular))))
+            return None
+        if kind == "allow":
+            start = rng.randrange(len(self._shuffled))
+            filters.allow_item_ids.extend(self._shuffled[start : start + ALLOWED])
+            return set(filters.allow_item_ids)
+        value = rng.choice(self._values)
+        filters.CopyFrom(value.filters())
+        return self._scenario.values[value]
+
+
+def _past(request: RecommendRequest) -> Past:
+    history = request.history
+    total = history.events_before + len(history.item_ids)
+    return Past(set(history.item_ids), (total, total))

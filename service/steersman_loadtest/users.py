@@ -1,0 +1,91 @@
+"""Users with sessions that persist and grow: they do something, ask what to do next, and come back."""
+
+import random
+from collections import deque
+from collections.abc import Iterator, Sequence
+
+from steersman.v1.session_service_pb2 import AppendEventsRequest, AppendEventsResponse, Event
+from steersman_loadtest.checks import Check
+from steersman_loadtest.record import Kind, Violation
+
+
+class User:
+    """Lives through a history: a part of it at first, then event by event, each acknowledged before the next is sent.
+
+    An append that is not acknowledged is sent again as it was, as the API tells clients to.
+    """
+
+    def __init__(self, session_id: str, history: Sequence[str], first: int) -> None:
+        self.session_id = session_id
+        self.history = history
+        self.acknowledged = 0
+        """Events whose append was answered."""
+        self.pending = 0
+        """Events after those that were sent, and not acknowledged (yet)."""
+        self._first = first
+        self._again = False
+
+    @property
+    def finished(self) -> bool:
+        return self.acknowledged == len(self.history)
+
+    def append(self) -> AppendEventsRequest:
+        """The next events, or those that were not acknowledged."""
+        self._again = bool(self.pending)
+        self.pending = self.pending or (1 if self.acknowledged else self._first)
+        numbers = range(self.acknowledged, self.acknowledged + self.pending)
+        events = [Event(event_id=str(number), item_id=self.history[number]) for number in numbers]
+        return AppendEventsRequest(session_id=self.session_id, events=events)
+
+    def acknowledge(self, answer: AppendEventsResponse) -> Iterator[Violation]:
+        """Takes the answer to `append`; what does not hold of it."""
+        sent, self.pending = self.pending, 0
+        self.acknowledged += sent
+        if answer.appended + answer.duplicates != sent or (answer.duplicates and not self._again):
+            detail = f"{answer.appended} appended and {answer.duplicates} known of {sent} sent"
+            yield Violation(Check.APPEND, detail)
+        if answer.total_events != self.acknowledged:
+            yield Violation(Check.APPEND, f"{answer.total_events} in all, {self.acknowledged} acknowledged")
+
+
+class Users:
+    """Those who are active, and those who were. Each makes one call at a time."""
+
+    def __init__(
+        self, histories: Sequence[Sequence[str]], active: int, most_at_once: int, name: str, rng: random.Random
+    ) -> None:
+        """`most_at_once` is the most events of an append; `name` begins the ids of sessions."""
+        self.all: list[User] = []
+        self._histories, self._wanted, self._most_at_once = histories, active, most_at_once
+        self._name, self._rng = name, rng
+        self._active = 0
+        self._idle: deque[User] = deque()
+        self._asking: deque[User] = deque()
+
+    def next(self) -> tuple[Kind, User]:
+        """Whose turn it is. Whoever did something asks next; then the one who was idle longest does something.
+
+        There are more users than wanted only while all of them wait for answers.
+        """
+        if self._asking:
+            return Kind.SESSION, self._asking.popleft()
+        if self._active >= self._wanted and self._idle:
+            return Kind.APPEND, self._idle.popleft()
+        return Kind.APPEND, self._arrive()
+
+    def done(self, kind: Kind, user: User) -> None:
+        """The call that `next` wanted is over, whatever came of it."""
+        if kind is Kind.APPEND:
+            self._asking.append(user)
+        elif user.finished:
+            self._active -= 1
+        else:
+            self._idle.append(user)
+
+    def _arrive(self) -> User:
+        history = self._rng.choice(self._histories)
+        first = self._rng.randint(1, max(1, min(len(history) // 2, self._most_at_once)))
+        user = User(f"{self._name}-{len(self.all)}", history, first)
+        self.all.append(user)
+        self._active += 1
+        return user

@@ -1,0 +1,56 @@
+"""What steering does to the lists: how much of a steered list the list without controls lacks, on a sample of requests."""
+
+import asyncio
+import random
+from collections.abc import Callable
+
+import numpy as np
+
+from steersman_service.bundle.bundle import Array
+from steersman_service.engine.engine import Edits, Work
+from steersman_service.rpc.calls import Context
+from steersman_service.scheduling.batcher import Batcher
+
+NO_EDITS = Edits(np.zeros(0, np.int64), np.zeros(0, np.float32), np.zeros(0, np.float32))
+
+
+class ListChange:
+    """Compares after the answer has been sent, and only if the engine has nothing else to do: no request waits for it."""
+
+    def __init__(self, batcher: Batcher, share: float, observe: Callable[[float], None]) -> None:
+        """`share` of the requests, 0 to 1, are compared; `observe` takes the share of the list that differs."""
+        self._batcher = batcher
+        self._share = share
+        self._observe = observe
+        self._closed = False
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def sample(self, work: Work, rows_K: Array, context: Context) -> None:
+        """Compares, or not, the answer `rows_K` that `context` is about to send."""
+        if len(rows_K) and random.random() < self._share:
+            # The stubs know of no function that would do.
+            context.add_done_callback(lambda _: self._begin(work, rows_K))  # type: ignore[arg-type]
+
+    async def close(self) -> None:
+        """Drops what is under way, and compares nothing from now on."""
+        self._closed = True
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def _begin(self, work: Work, rows_K: Array) -> None:
+        if not self._closed:
+            task = asyncio.create_task(self._compare(work, rows_K))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    async def _compare(self, work: Work, rows_K: Array) -> None:
+        plain = await self._batcher.spare(_without_controls(work))
+        if plain is not None:
+            self._observe(float(np.isin(rows_K, plain.rows_K, invert=True).mean()))
+
+
+def _without_controls(work: Work) -> Work:
+    return work._replace(
+        edits=NO_EDITS, concepts_C=NO_EDITS.features_E, concept_strengths_C=NO_EDITS.strengths_E, tilts_N=None
+    )

@@ -1,0 +1,57 @@
+"""SessionService: keeps what a user did and how they steer."""
+
+from dataclasses import dataclass
+
+from steersman.v1 import session_service_pb2 as pb
+from steersman.v1.control_pb2 import CONTROL_SOURCE_SESSION
+from steersman.v1.session_service_pb2_grpc import SessionServiceServicer
+from steersman_service.checks import check_events, check_session_id
+from steersman_service.errors import NotFound, raise_if_any
+from steersman_service.rpc.calls import Context
+from steersman_service.sessions.store import SessionStore
+from steersman_service.steering.controls import ControlReader, kept_control
+
+
+@dataclass(frozen=True)
+class SessionService(SessionServiceServicer):
+    store: SessionStore
+    controls: ControlReader
+    max_events_per_append: int
+
+    async def AppendEvents(self, request: pb.AppendEventsRequest, context: Context) -> pb.AppendEventsResponse:
+        wrong_events = check_events("events", request.events, self.max_events_per_append)
+        raise_if_any([*check_session_id(request.session_id), *wrong_events])
+        events = [(event.event_id, event.item_id) for event in request.events]
+        outcome = await self.store.append(request.session_id, events)
+        return pb.AppendEventsResponse(
+            appended=outcome.appended,
+            duplicates=outcome.duplicates,
+            session_version=outcome.version,
+            total_events=outcome.total_events,
+        )
+
+    async def GetSession(self, request: pb.GetSessionRequest, context: Context) -> pb.GetSessionResponse:
+        raise_if_any(list(check_session_id(request.session_id)))
+        state = await self.store.get(request.session_id)
+        if state is None:
+            raise NotFound(f"session_id: there is no session {request.session_id!r}")
+        session = pb.Session(
+            session_id=request.session_id,
+            version=state.version,
+            total_events=state.total_events,
+            item_ids=state.item_ids[-request.max_item_ids :],
+            controls=map(kept_control, state.controls),
+        )
+        session.time_to_live.FromNanoseconds(int(state.ttl_seconds * 1e9))
+        return pb.GetSessionResponse(session=session)
+
+    async def SetControls(self, request: pb.SetControlsRequest, context: Context) -> pb.SetControlsResponse:
+        source = self.controls.source("controls", CONTROL_SOURCE_SESSION, request.controls)
+        raise_if_any([*check_session_id(request.session_id), *self.controls.check(source)])
+        self.controls.read(source)
+        kept = [control.SerializeToString() for control in source.controls]
+        return pb.SetControlsResponse(session_version=await self.store.set_controls(request.session_id, kept))
+
+    async def DeleteSession(self, request: pb.DeleteSessionRequest, context: Context) -> pb.DeleteSessionResponse:
+        raise_if_any(list(check_session_id(request.session_id)))
+        return pb.DeleteSessionResponse(existed=await self.store.delete(request.session_id))

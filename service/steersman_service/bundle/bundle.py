@@ -1,0 +1,140 @@
+"""A bundle, read and verified: format 1.3 of proto/README.md."""
+
+import io
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from steersman.v1.bundle_pb2 import Graph, Manifest
+from steersman_service.bundle.files import (
+    AGAIN,
+    MANIFEST,
+    check_listing,
+    map_array,
+    read_file,
+    read_manifest,
+    verify_file,
+)
+from steersman_service.errors import BundleError
+
+GRAPHS = ("lower", "concept", "edit", "upper", "search")
+# A bundle may lack these: then every history is computed from its first event on,
+KEEPING_GRAPHS = ("keep", "append")
+# activations are computed for edits that do not ask for them,
+ADD = "add"
+# and what this one says in one call takes four.
+STEER = "steer"
+OPTIONAL_GRAPHS = (*KEEPING_GRAPHS, ADD, STEER)
+SUFFIXES = {"onnx": ".onnx", "torch": ".ts"}
+# Of large catalogues only: a scan of all items that misses none of the best (with SCAN_DATA beside it), and lists that are quick.
+SCAN, SCAN_DATA, LISTS = "scan.onnx", "scan.data", "index.faiss"
+ARRAYS = ("items.npy", "biases.npy")
+TABLES = ("items.parquet", "features.parquet", "concepts.parquet")
+GOLDEN = "golden.npz"
+
+Array = npt.NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """Everything that a server needs. Arrays are mapped, not read: several servers on a machine share their pages."""
+
+    folder: Path
+    """Real path: a later change of the link that led here does not matter."""
+    manifest: Manifest
+    items_ND: Array
+    """Item table, float32."""
+    biases_N: Array
+    """Item biases, float32."""
+    items: pa.Table
+    features: pa.Table
+    concepts: pa.Table
+    golden: Mapping[str, Mapping[str, Array]]
+    """Set of rows ("edit", "edit/features") -> tensor -> value."""
+
+    @property
+    def version(self) -> str:
+        return self.manifest.version
+
+    @cached_property
+    def graphs(self) -> dict[str, Graph]:
+        """The graphs that this server knows, by name."""
+        return {graph.name: graph for graph in self.manifest.graphs if graph.name in (*GRAPHS, *OPTIONAL_GRAPHS)}
+
+    def read(self, name: str) -> bytes:
+        """A file of the bundle, hashed again: what is loaded is what the manifest says, whatever happened to the file since.
+
+        Raises BundleError if it was changed.
+        """
+        return read_file(self.folder, name, self.manifest)
+
+
+def load_bundle(folder: Path, backend: str) -> Bundle:
+    """Reads the bundle in `folder` for `backend` ("onnx" or "torch"); its graphs are not loaded yet.
+
+    Raises BundleError, with the file and the reason, for whatever proto/README.md says is to be refused.
+    """
+    folder = folder.resolve()
+    manifest = read_manifest(folder)
+    optional = [graph.name for graph in manifest.graphs if graph.name in OPTIONAL_GRAPHS]
+    graphs = (f"{name}{SUFFIXES[backend]}" for name in (*GRAPHS, *optional))
+    needed = [*ARRAYS, GOLDEN, *TABLES, *graphs]
+    needed += (SCAN, SCAN_DATA, LISTS) if manifest.HasField("index") else ()
+    for name in needed:
+        if name not in manifest.files:
+            raise BundleError(name, f"not among the files of {MANIFEST}; {AGAIN}")
+    check_listing(folder, manifest)
+    for name in sorted(set(manifest.files) - {*ARRAYS, *TABLES, GOLDEN}):
+        verify_file(folder, name, manifest)
+    items_ND, biases_N = (map_array(folder, name, manifest) for name in ARRAYS)
+    items, features, concepts = (_read(folder, name, manifest, pq.read_table) for name in TABLES)
+    golden = _read(folder, GOLDEN, manifest, _read_golden)
+    bundle = Bundle(folder, manifest, items_ND, biases_N, items, features, concepts, golden)
+    _check_shapes(bundle)
+    return bundle
+
+
+def _read(folder: Path, name: str, manifest: Manifest, reader: Any) -> Any:
+    content = io.BytesIO(read_file(folder, name, manifest))
+    # A file may have the right checksum and still not be what its name says.
+    try:
+        return reader(content)
+    except Exception as error:
+        raise BundleError(name, f"cannot be read: {error}") from error
+
+
+def _read_golden(content: io.BytesIO) -> dict[str, dict[str, Array]]:
+    golden: dict[str, dict[str, Array]] = defaultdict(dict)
+    with np.load(content) as arrays:
+        for key in arrays.files:
+            rows, _, tensor = key.partition(".")
+            golden[rows][tensor] = arrays[key]
+    return dict(golden)
+
+
+def _check_shapes(bundle: Bundle) -> None:
+    shape, window = bundle.manifest.shape, bundle.manifest.window
+    if not 1 <= window.stride <= window.length:
+        raise BundleError(MANIFEST, f"window of length {window.length} and stride {window.stride}")
+    if bundle.manifest.hook.positions != "last":
+        raise BundleError(MANIFEST, f"hook at positions {bundle.manifest.hook.positions!r}; only 'last' is known")
+    if missing := sorted(set(GRAPHS) - bundle.graphs.keys()):
+        raise BundleError(MANIFEST, f"describes no graph {', '.join(missing)}")
+    for name, array, wanted in (
+        ("items.npy", bundle.items_ND, (shape.items, shape.hidden)),
+        ("biases.npy", bundle.biases_N, (shape.items,)),
+    ):
+        if array.shape != wanted or array.dtype != np.float32:
+            raise BundleError(name, f"is {array.dtype} of shape {array.shape}, wanted float32 of {wanted}")
+    tables = (bundle.items, bundle.features, bundle.concepts)
+    for name, table, rows in zip(TABLES, tables, (shape.items, shape.features, shape.concepts), strict=True):
+        if table.num_rows != rows:
+            raise BundleError(name, f"has {table.num_rows} rows, the manifest says {rows}")

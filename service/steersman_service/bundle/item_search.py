@@ -1,0 +1,81 @@
+"""Finds items by words of their titles. Works on whole columns without Python's lock, so that calls go on meanwhile."""
+
+import re
+from functools import cached_property
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute
+
+from steersman_service.bundle.items import UNKNOWN, Items, Rows
+
+# Its stubs know no functions of columns of either kind of text.
+pc: Any = pyarrow.compute
+WORD = re.compile(r"[^\W_]+")
+# Of a folded title: what people leave out.
+LEFT_OUT = r"^(the|an?) |\s*\(\d{4}\)$"
+
+
+class Found(NamedTuple):
+    """Items that a text names."""
+
+    rows: Rows
+    """Best first."""
+    exact: int
+    """How many of them, from the first, have the text as their id or whole title."""
+
+
+class ItemSearch:
+    """The titles of `items`, in the form in which they are compared; made at the first search."""
+
+    def __init__(self, items: Items) -> None:
+        self._items = items
+
+    @cached_property
+    def _titles(self) -> Any:
+        return _folded(pa.array(self._items.titles, pa.large_string()))
+
+    def find(self, text: str) -> Found:
+        """Items whose id is `text`, or whose title has every word of it. Equals come by length of title, then by id."""
+        (row,) = self._items.places([text.strip()]).tolist()
+        by_id = [] if row == UNKNOWN else [row]
+        folded: str = _folded(pa.array([text], pa.large_string()))[0].as_py()
+        rows = self._having(folded)
+        titles = self._titles.take(rows)
+        tiers = _tiers(titles, folded)
+        order = np.lexsort((rows, pc.utf8_length(titles).to_numpy(zero_copy_only=False), tiers))
+        ranked = [found for found in rows[order].tolist() if found not in by_id]
+        exact = int((tiers[rows != row] == 0).sum()) + len(by_id)
+        return Found(np.array([*by_id, *ranked], np.int64), exact)
+
+    def _having(self, folded: str) -> Rows:
+        """Rows whose titles have every word, as they stand there; without a word, the text as it is."""
+        words = set(WORD.findall(folded)) or {folded}
+        rows: Rows = np.arange(len(self._items) if folded else 0)
+        titles = self._titles if folded else self._titles[:0]
+        for word in sorted(words, key=len, reverse=True):  # the rare ones first
+            held = pc.match_substring(titles, word)
+            titles, rows = titles.filter(held), rows[held.to_numpy(zero_copy_only=False)]
+        return rows
+
+
+def _folded(texts: Any) -> Any:
+    """In lower case, without accents, apostrophes and spaces around: as people type it."""
+    parted = pc.utf8_normalize(texts, form="NFKD")
+    return pc.utf8_trim_whitespace(pc.utf8_lower(pc.replace_substring_regex(parted, r"[\p{Mn}'’]", "")))
+
+
+def _tiers(titles: Any, folded: str) -> npt.NDArray[np.int64]:
+    """0: the whole title, 1: its beginning, 2: every word is one of the title's, 3: the others."""
+    short = pc.replace_substring_regex(titles, LEFT_OUT, "")
+    whole = pc.or_(pc.equal(titles, folded), pc.equal(short, pc.replace_substring_regex(folded, LEFT_OUT, "")))
+    begins = pc.or_(pc.starts_with(titles, folded), pc.starts_with(short, folded))
+    words = pa.array(np.ones(len(titles), np.bool_))
+    for word in set(WORD.findall(folded)):
+        words = pc.and_(words, pc.match_substring_regex(titles, rf"(^|[^\pL\pN]){word}($|[^\pL\pN])"))
+    tiers = np.full(len(titles), 3)
+    for tier, mask in ((2, words), (1, begins), (0, whole)):
+        tiers[mask.to_numpy(zero_copy_only=False)] = tier
+    return tiers

@@ -1,0 +1,53 @@
+"""Finds what a feature of an older bundle is called in this one, where the older bundle still lies beside it."""
+
+import re
+from functools import lru_cache
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from steersman_service.bundle.bundle import Bundle
+from steersman_service.bundle.catalogue import Catalogue
+
+VERSION = re.compile(r"[0-9a-f]{64}")
+TopItems = list[set[str]]
+
+
+class Replacements:
+    """The likely replacement of a feature is the one whose top items overlap most with its own (Jaccard index)."""
+
+    def __init__(self, bundle: Bundle, catalogue: Catalogue) -> None:
+        self._folder = bundle.folder.parent
+        self._top_items = [set(feature.top_item_ids) if feature.scale else set() for feature in catalogue.features]
+        self._older = lru_cache(maxsize=8)(self._read)
+
+    def find(self, version: str, feature_id: int) -> int | None:
+        """The likely replacement of a feature of bundle `version`, or None if that bundle or a likeness is missing."""
+        # A caller's text becomes a path here, so it has to be a version and nothing else.
+        if not VERSION.fullmatch(version):
+            return None
+        try:
+            old = self._older(version)[feature_id]
+        except (OSError, pa.ArrowException, LookupError):
+            return None
+        likeness = [_jaccard(old, new) for new in self._top_items]
+        best = max(range(len(likeness)), key=likeness.__getitem__)
+        return best if likeness[best] > 0 else None
+
+    def _read(self, version: str) -> TopItems:
+        folder = self._folder / version
+        return top_items(
+            pq.read_table(Path(folder / "features.parquet"), columns=["top_items"]),
+            pq.read_table(Path(folder / "items.parquet"), columns=["item_id"]),
+        )
+
+
+def top_items(features: pa.Table, items: pa.Table) -> TopItems:
+    """External ids of the top items of each feature."""
+    ids = items["item_id"].to_pylist()
+    return [{ids[row] for row in rows or ()} for rows in features["top_items"].to_pylist()]
+
+
+def _jaccard(a: set[str], b: set[str]) -> float:
+    return len(a & b) / len(a | b) if a and b else 0.0

@@ -1,0 +1,79 @@
+"""Which items may be returned: filters, applied before the top k is taken."""
+
+from collections.abc import Iterator
+from itertools import chain, islice
+from typing import NamedTuple
+
+import numpy as np
+
+from steersman.v1.recommendation_service_pb2 import AttributeFilter, Filters
+from steersman_service.bundle.items import Items, Mask, Rows
+from steersman_service.engine.index.exact import NO_ROWS
+from steersman_service.errors import ENOUGH_VIOLATIONS, Violation
+from steersman_service.steering.tilts import unknown_attribute
+
+# Rows that are left out one by one. More of them are cheaper in a mask, and so is any number of them in a mask as small as this.
+MOST_EXCLUDED = 512
+SMALL_MASK = 32_768
+# Conditions on attributes of one request.
+MAX_FILTER_ATTRIBUTES = 32
+
+
+class Eligibility(NamedTuple):
+    """What filters come down to."""
+
+    mask_N: Mask | None
+    """Which items may be returned. None: all."""
+    excluded_X: Rows
+    """Rows that may not, whatever the mask says; each once, at most MOST_EXCLUDED."""
+    eligible: int
+    """Eligible items."""
+    unknown_ids: int
+    """Ids of the filters that the bundle does not know."""
+
+
+def check_filters(filters: Filters, items: Items, limit: int) -> list[Violation]:
+    """What is wrong with `filters`. `limit` is the most ids and values in all."""
+    # Each costs a look at every item.
+    if (conditions := len(filters.attributes)) > MAX_FILTER_ATTRIBUTES:
+        return [Violation("filters.attributes", f"{conditions} conditions; at most {MAX_FILTER_ATTRIBUTES}")]
+    values = sum(len(attribute.any_of) for attribute in filters.attributes)
+    given = len(filters.allow_item_ids) + len(filters.deny_item_ids) + values + len(filters.attributes)
+    if given > limit:
+        return [Violation("filters", f"{given} ids and values; at most {limit}")]
+    checks = (_check_attribute(f"filters.attributes[{i}]", f, items) for i, f in enumerate(filters.attributes))
+    return list(islice(chain.from_iterable(checks), ENOUGH_VIOLATIONS))
+
+
+def _check_attribute(path: str, attribute: AttributeFilter, items: Items) -> Iterator[Violation]:
+    column = items.attributes.get(attribute.attribute)
+    if column is None:
+        yield Violation(f"{path}.attribute", unknown_attribute(attribute.attribute, items))
+        return
+    if not attribute.any_of:
+        yield Violation(f"{path}.any_of", "at least one value is needed")
+    elif wrong := column.why_no_filter(attribute.any_of):
+        yield Violation(f"{path}.any_of[{wrong[0]}]", wrong[1])
+
+
+def eligibility(filters: Filters, seen: Rows, items: Items) -> Eligibility:
+    """Applies checked `filters`; `seen` are the rows of the whole history, not only of its window.
+
+    Where every item of a large catalogue may be returned but these and the denied ones, nothing is as large as the catalogue.
+    """
+    denied = items.rows(filters.deny_item_ids)
+    allowed = items.rows(filters.allow_item_ids)
+    unknown = len(filters.allow_item_ids) - len(allowed) + len(filters.deny_item_ids) - len(denied)
+    excluded = denied if filters.include_seen else np.concatenate([denied, seen])
+    if not (filters.allow_item_ids or filters.attributes or len(items) <= SMALL_MASK):
+        excluded_X = np.unique(excluded)
+        if len(excluded_X) <= MOST_EXCLUDED:
+            return Eligibility(None, excluded_X, len(items) - len(excluded_X), unknown)
+    mask_N = np.ones(len(items), np.bool_)
+    if filters.allow_item_ids:
+        mask_N[:] = False
+        mask_N[allowed] = True
+    for attribute in filters.attributes:
+        mask_N &= items.attributes[attribute.attribute].having(attribute.any_of, len(items))
+    mask_N[excluded] = False
+    return Eligibility(mask_N, NO_ROWS, int(np.count_nonzero(mask_N)), unknown)

@@ -1,0 +1,159 @@
+"""The kinds of sparse autoencoder: what each keeps active, the metric of the predictions, and that each can be exported."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import get_args
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+from torch.nn import functional as F
+
+from steersman_training.autoencoder.sae import Kind, SaeConfig, SparseAutoencoder, measure_sae, train_sae
+from steersman_training.autoencoder.states import at_hook, collect_states, prediction_metric
+from steersman_training.data.sequences import Split, Targets
+from steersman_training.recommender.model import Recommender, RecommenderConfig
+from tests.conftest import make_bundle
+
+KINDS: tuple[Kind, ...] = get_args(Kind)
+CONFIG = SaeConfig(features=48, active=4, epochs=40, batch_size=128, learning_rate=1e-2, dead_after=2000)
+
+
+def planted(count: int = 2000, seed: int = 0) -> Tensor:
+    """States made of four of 32 directions each. (S, D = 16)"""
+    generator = torch.Generator().manual_seed(seed)
+    directions_FD = F.normalize(torch.randn(32, 16, generator=torch.Generator().manual_seed(1)), dim=1)
+    heights_SF = 1 + torch.rand(count, 32, generator=generator)
+    kept_SF = torch.rand(count, 32, generator=generator).argsort(1) < 4
+    return 5 * (heights_SF * kept_SF) @ directions_FD + 3
+
+
+@pytest.fixture(scope="module")
+def trained() -> dict[Kind, SparseAutoencoder]:
+    return {kind: train_sae(planted(), replace(CONFIG, kind=kind), lambda *_: None) for kind in KINDS}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_it_explains_held_out_states_with_as_many_features_as_asked(
+    trained: dict[Kind, SparseAutoencoder], kind: Kind
+) -> None:
+    figures = measure_sae(trained[kind], planted(seed=2))
+    assert figures["variance_explained"] > 0.75
+    assert figures["active"] == pytest.approx(4, rel=0.15)
+    assert figures["dead"] < 0.5
+    torch.testing.assert_close(trained[kind].decoder_FD.norm(dim=1), torch.ones(48))
+
+
+@given(seed=st.integers(0, 1000), kind=st.sampled_from(KINDS))
+@settings(deadline=None, max_examples=40)
+def test_a_state_is_encoded_alike_whatever_its_batch(
+    trained: dict[Kind, SparseAutoencoder], seed: int, kind: Kind
+) -> None:
+    """What is exported must not know a batch's threshold."""
+    h_BD = planted(16, seed)
+    together_BF = trained[kind].encode(h_BD)
+    clear = trained[kind].margin(h_BD) > 1e-4
+    for row in clear.nonzero().flatten().tolist():
+        torch.testing.assert_close(trained[kind].encode(h_BD[row : row + 1])[0], together_BF[row], rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_within_its_margin_no_feature_is_switched(trained: dict[Kind, SparseAutoencoder], kind: Kind) -> None:
+    sae, h_BD = trained[kind], planted(200, seed=3)
+    step_BD = torch.randn(h_BD.shape, generator=torch.Generator().manual_seed(0))
+    moved_B = (
+        F.linear(step_BD, sae.encoder_FD).abs().amax(1)
+    )  # what the step does to the pre-activation that it moves most
+    nearly_BD = h_BD + step_BD * (0.45 * sae.margin(h_BD) / moved_B)[:, None]
+    assert torch.equal(sae.encode(h_BD) > 0, sae.encode(nearly_BD) > 0)
+
+
+def test_thresholds_are_one_for_the_dictionary_or_each_features_own(trained: dict[Kind, SparseAutoencoder]) -> None:
+    for kind in ("batchtopk", "matryoshka"):
+        assert trained[kind].threshold_F.unique().numel() == 1
+        assert trained[kind].threshold_F[0] > 0
+    assert trained["jumprelu"].threshold_F.unique().numel() > 24
+
+
+def test_the_first_features_of_a_matryoshka_explain_more_alone(trained: dict[Kind, SparseAutoencoder]) -> None:
+    h_SD = planted(seed=2)
+
+    def explained(sae: SparseAutoencoder) -> float:
+        z_SF = sae.encode(h_SD)
+        z_SF[:, 12:] = 0
+        return float(1 - (h_SD - sae.decode(z_SF)).square().sum() / (h_SD - h_SD.mean(0)).square().sum())
+
+    assert explained(trained["matryoshka"]) > explained(trained["batchtopk"]) + 0.1
+
+
+def test_the_metric_decides_what_is_reconstructed() -> None:
+    """Two features can't tell four directions: those that matter to predictions are told."""
+    h_SD = torch.randn(3000, 4, generator=torch.Generator().manual_seed(0))
+    metric_DD = torch.diag(torch.tensor([0.0, 0.0, 1.0, 1.0]))
+    config = SaeConfig(features=16, active=2, epochs=20, batch_size=128, learning_rate=1e-2)
+    missed_D = {
+        weight: (h_SD - sae.reconstruct(h_SD)).square().mean(0)
+        for weight in (0.0, 0.9)
+        for sae in [train_sae(h_SD, replace(config, prediction_weight=weight), lambda *_: None, metric_DD)]
+    }
+    assert (missed_D[0.9][2:] < 0.7 * missed_D[0.0][2:]).all()
+    with pytest.raises(ValueError, match="metric_DD"):
+        train_sae(h_SD, replace(config, prediction_weight=0.5), lambda *_: None)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "name"),
+    [({"active": 513}, "active"), ({"kind": "relu"}, "kind"), ({"prediction_weight": 2}, "prediction")],
+)
+def test_settings_that_make_no_sense_are_refused(wrong: dict[str, int], name: str) -> None:
+    with pytest.raises(ValueError, match=name):
+        SaeConfig(**wrong)  # type: ignore[arg-type]
+
+
+@pytest.fixture(scope="module")
+def split() -> Split:
+    """Forty histories of twelve events."""
+    items = torch.randint(30, (480,), generator=torch.Generator().manual_seed(0)).numpy()
+    nobody = torch.zeros(0, dtype=torch.int64).numpy()
+    empty = Targets(nobody, nobody)
+    return Split(items, torch.arange(0, 481, 12).numpy(), torch.full((40,), 12).numpy(), empty, empty, 30)
+
+
+@pytest.fixture(scope="module")
+def model() -> Recommender:
+    torch.manual_seed(0)
+    model = Recommender(RecommenderConfig(hidden=8, window_length=12, window_stride=4), 30)
+    torch.nn.init.normal_(model.items.weight)
+    return model.eval().requires_grad_(False)
+
+
+def test_the_metric_is_the_curvature_of_the_divergence(model: Recommender, split: Split) -> None:
+    """Where the state is the query, it is the mean covariance of the items under the predictions."""
+    h_SD = collect_states(model, split, list(range(40))).h_SD
+    items_ND, p_SN = model.items.weight, model.score(h_SD).softmax(-1)
+    mean_SD = p_SN @ items_ND
+    exact_DD = items_ND.T @ (p_SN.mean(0)[:, None] * items_ND) - mean_SD.T @ mean_SD / len(h_SD)
+    metric_DD = prediction_metric(model, split, list(range(40)))
+    assert (metric_DD - exact_DD).norm() < 0.25 * exact_DD.norm()
+    assert torch.linalg.eigvalsh(prediction_metric(at_hook(model, 1), split, list(range(40)))).min() > -1e-6
+
+
+def test_states_can_be_read_after_any_block(model: Recommender, split: Split) -> None:
+    by_hook = [collect_states(model, split, [0, 1], hook=hook).h_SD for hook in (0, 1, 2)]
+    assert torch.equal(by_hook[2], collect_states(model, split, [0, 1]).h_SD)
+    assert torch.equal(by_hook[1], collect_states(at_hook(model, 1), split, [0, 1]).h_SD)
+    assert not torch.equal(by_hook[0], by_hook[1])
+    assert model.config.hook is None
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_bundle_of_each_kind_replays_its_golden_rows(
+    kind: Kind, data_dir: Path, bundle_dir: Path, tmp_path: Path
+) -> None:
+    """Writing compares ONNX and TorchScript with torch. The bundle of all other tests is one of `topk`."""
+    folder = bundle_dir if kind == "topk" else make_bundle(data_dir, tmp_path, kind=kind)
+    manifest = json.loads((folder / "manifest.json").read_text())
+    assert manifest["autoencoder"] == {"kind": kind, "active": 8}

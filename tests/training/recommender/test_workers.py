@@ -1,0 +1,115 @@
+"""Two processes that torchrun starts train one recommender."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from steersman_training.data.loading import load
+from steersman_training.data.sequences import split_leave_one_out
+from steersman_training.recommender.fit import Fit, FitConfig
+from steersman_training.recommender.model import RecommenderConfig
+
+SHAPE = {"hidden": 16, "window_length": 20, "window_stride": 5, "dropout": 0.1}
+CONFIG = {"epochs": 8, "events_per_batch": 400, "learning_rate": 1e-2, "evaluate_every": 2, "precision": "float32"}
+
+PROGRAM = """
+import json, sys
+from pathlib import Path
+import torch
+from steersman_training.data.loading import load
+from steersman_training.recommender.fit import Fit, FitConfig
+from steersman_training.recommender.model import RecommenderConfig
+from steersman_training.data.sequences import split_leave_one_out
+data, out, shape, config = Path(sys.argv[1]), Path(sys.argv[2]), json.loads(sys.argv[3]), json.loads(sys.argv[4])
+torch.set_num_threads(1)
+split = split_leave_one_out(load(str(data), cache=out))
+fit = Fit(split, RecommenderConfig(**shape), FitConfig(**config), torch.device("cpu"))
+fitted = fit.run(lambda progress: None, out / "checkpoint.pt")
+weights = torch.cat([weight.flatten() for weight in fit.model.parameters()])
+(out / f"{fit.workers.rank}.json").write_text(json.dumps({
+    "sum": float(weights.double().sum()), "ndcg": fitted.valid.ndcg, "epochs": fitted.epochs,
+    "steps": fit.schedules[0].last_epoch,
+}))
+fit.workers.part()
+(out / "went_on").open("a").write(str(fit.workers.rank))
+"""
+
+
+def torchrun(data_dir: Path, out: Path, config: dict[str, object]) -> list[dict[str, float]]:
+    out.mkdir(exist_ok=True)
+    program = out / "program.py"
+    program.write_text(PROGRAM)
+    command = [
+        *(sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--standalone", str(program)),
+        *(str(data_dir), str(out), json.dumps(SHAPE), json.dumps(config)),
+    ]
+    done = subprocess.run(
+        command, env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    return [json.loads((out / f"{rank}.json").read_text()) for rank in range(2)]
+
+
+@pytest.fixture(scope="module")
+def together(data_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[dict[str, float]]]:
+    out = tmp_path_factory.mktemp("workers")
+    return out, torchrun(data_dir, out, CONFIG)
+
+
+def test_two_workers_hold_one_model_and_the_first_goes_on_alone(together: tuple[Path, list[dict[str, float]]]) -> None:
+    out, (first, second) = together
+    assert first == second
+    assert (out / "went_on").read_text() == "0"
+
+
+def test_two_workers_learn_what_one_learns(
+    data_dir: Path, together: tuple[Path, list[dict[str, float]]], tmp_path: Path
+) -> None:
+    split = split_leave_one_out(load(str(data_dir), cache=tmp_path))
+    alone = Fit(split, RecommenderConfig(**SHAPE), FitConfig(**CONFIG), torch.device("cpu"))  # type: ignore[arg-type]
+    fitted = alone.run(lambda progress: None)
+    first = together[1][0]
+    assert first["epochs"] == fitted.epochs
+    assert abs(first["steps"] - alone.schedules[0].last_epoch) <= 0.25 * first["steps"]  # batches are cut otherwise
+    assert first["ndcg"] == pytest.approx(fitted.valid.ndcg, abs=0.06)
+
+
+def test_two_workers_resume_what_they_left(
+    data_dir: Path, together: tuple[Path, list[dict[str, float]]], tmp_path: Path
+) -> None:
+    whole = together[1]
+    first_half = subprocess_stopped_half_way(data_dir, tmp_path)
+    assert first_half < CONFIG["epochs"]  # type: ignore[operator]
+    resumed = torchrun(data_dir, tmp_path, CONFIG)
+    assert resumed[0]["sum"] == pytest.approx(whole[0]["sum"], rel=1e-5)
+    assert resumed == [resumed[0]] * 2
+
+
+def subprocess_stopped_half_way(data_dir: Path, out: Path) -> int:
+    """Leaves the checkpoint of a run that was stopped after its first validation. Returns its epoch."""
+    stopping = PROGRAM.replace(
+        "fitted = fit.run(lambda progress: None,",
+        "fitted = fit.run(lambda progress: sys.exit(0) if progress.epoch == 4 else None,",
+    )
+    assert stopping != PROGRAM
+    (out / "stopping.py").write_text(stopping)
+    command = [
+        *(
+            sys.executable,
+            "-m",
+            "torch.distributed.run",
+            "--nproc-per-node",
+            "2",
+            "--standalone",
+            str(out / "stopping.py"),
+        ),
+        *(str(data_dir), str(out), json.dumps(SHAPE), json.dumps(CONFIG)),
+    ]
+    subprocess.run(command, env={**os.environ, "OMP_NUM_THREADS": "1"}, check=True, capture_output=True, timeout=300)
+    epoch: int = torch.load(out / "checkpoint.pt", weights_only=False)["epoch"]
+    return epoch

@@ -1,0 +1,66 @@
+"""The edit: the one implementation, used by the offline evaluation and exported into every bundle.
+
+Dimensions: B batch, D hidden, F features, E edits.
+"""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from steersman_training.autoencoder.sae import SparseAutoencoder
+
+
+class Edited(NamedTuple):
+    """What the edit gives back."""
+
+    edited_BD: Tensor  # the edited hidden state
+    z_BF: Tensor  # activations before the edit
+
+
+class Edit(nn.Module):
+    """z'_f = (prod gain) z_f + (sum strength) scale_f over the edits of f;  h' = h + sum_f (z'_f - z_f) W_dec[f].
+
+    The delta form keeps what the autoencoder cannot reconstruct, and gives back h, value for value, when there is no edit.
+    """
+
+    scale_F: Tensor
+
+    def __init__(self, sae: SparseAutoencoder, scale_F: Tensor) -> None:
+        super().__init__()
+        self.sae = sae
+        self.register_buffer("scale_F", scale_F)
+
+    def forward(self, h_BD: Tensor, features_BE: Tensor, gains_BE: Tensor, strengths_BE: Tensor) -> Edited:
+        """Applies each row's own edits. Padding is feature 0, gain 1, strength 0."""
+        z_BF = self.sae.encode(h_BD)
+        gain_BF = torch.ones_like(z_BF).scatter_reduce(1, features_BE, gains_BE, "prod")
+        strength_BF = torch.zeros_like(z_BF).scatter_add(1, features_BE, strengths_BE)
+        delta_BF = (gain_BF - 1) * z_BF + strength_BF * self.scale_F
+        # Rows of those features alone are read; a feature that several edits name has its change shared between them.
+        edits_BF = torch.zeros_like(z_BF).scatter_add(1, features_BE, torch.ones_like(strengths_BE))
+        share_BE = delta_BF.gather(1, features_BE) / edits_BF.gather(1, features_BE)
+        change_BD = (share_BE.unsqueeze(1) @ F.embedding(features_BE, self.sae.decoder_FD)).squeeze(1)
+        return Edited(h_BD + change_BD, z_BF)
+
+
+class Add(nn.Module):
+    """h' = h + sum_e strength_e scale_f W_dec[f]: what Edit gives where every gain is 1. No activation is asked for."""
+
+    directions_FD: Tensor
+
+    def __init__(self, edit: Edit) -> None:
+        super().__init__()
+        self.register_buffer("directions_FD", edit.scale_F.unsqueeze(1) * edit.sae.decoder_FD)
+
+    def forward(self, h_BD: Tensor, features_BE: Tensor, strengths_BE: Tensor) -> Tensor:
+        return h_BD + (strengths_BE.unsqueeze(1) @ F.embedding(features_BE, self.directions_FD)).squeeze(1)
+
+
+@torch.no_grad()
+def natural_scale(sae: SparseAutoencoder, states_SD: Tensor) -> Tensor:
+    """The 0.99 quantile of each feature's active values over hidden states (S, D); 0 for a feature that never fires. (F,)"""
+    z_SF = torch.cat([sae.encode(h_BD) for h_BD in states_SD.split(4096)])
+    z_SF[z_SF == 0] = torch.nan
+    return torch.stack([column.nanquantile(0.99) for column in z_SF.T]).nan_to_num(0.0)

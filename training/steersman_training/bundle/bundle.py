@@ -1,0 +1,120 @@
+"""Writes a bundle (format 1.3 of proto/README.md), atomically."""
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+from google.protobuf import json_format
+
+from steersman.v1 import bundle_pb2
+from steersman_training.bundle.export import TOLERANCE, Array, Graphs, Tensors, write_graphs
+from steersman_training.bundle.golden_sets import golden_sets
+from steersman_training.bundle.index import Catalogue, write_lists, write_scan
+
+FORMAT = (1, 3)
+DTYPES = {"torch.int64": "int64", "torch.float32": "float32", "torch.bool": "bool"}
+
+
+def write_bundle(
+    parent: Path,
+    manifest: bundle_pb2.Manifest,
+    graphs: Graphs,
+    golden: dict[str, Tensors],
+    tables: dict[str, pl.DataFrame],
+    queries: Mapping[str, Array] | None = None,
+    report: Callable[[int, int], None] = lambda done, total: None,
+) -> Path:
+    """Writes a bundle into `parent` under its version, and points `parent/current` to it. Returns its folder.
+
+    `manifest` comes with everything but format, version, time, graphs, tolerances and files; `golden` has golden rows of every graph, to
+    which those are added that read every weight; `tables` are the Parquet tables by name; `queries` of held-out histories by kind, (Q, D),
+    if there is to be an index. A run that is stopped half way leaves the current bundle
+    as it was.
+    """
+    parent.mkdir(parents=True, exist_ok=True)
+    temporary = parent / f".writing-{os.getpid()}"
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir()
+    try:
+        for name, table in graphs.tables.items():
+            np.save(temporary / _ARRAYS[name], table.numpy())
+        golden = golden | golden_sets(graphs, golden)
+        write_graphs(graphs, golden, temporary, report)
+        if queries:
+            catalogue = Catalogue(*(table.numpy() for table in graphs.tables.values()))
+            write_scan(catalogue, temporary)
+            manifest.index.CopyFrom(write_lists(catalogue, queries, temporary))
+            manifest.figures["index.recall_at_20"] = min(manifest.index.efforts[0].recall.values())
+        for name, frame in tables.items():
+            frame.write_parquet(temporary / f"{name}.parquet")
+        arrays = {
+            f"{graph}.{name}": value.numpy() for graph, tensors in golden.items() for name, value in tensors.items()
+        }
+        np.savez_compressed(temporary / "golden.npz", **arrays)  # type: ignore[arg-type]  # numpy's stub has no **kwargs of arrays
+        version = _write_manifest(temporary, manifest, graphs, golden)
+        for path in [*temporary.iterdir(), temporary]:
+            _sync(path)
+        folder = parent / version
+        temporary.rename(folder)
+    except (OSError, pl.exceptions.PolarsError) as error:
+        reason = getattr(error, "strerror", None) or error
+        free = shutil.disk_usage(parent).free >> 20
+        raise OSError(f"{parent}: the bundle cannot be written: {reason} ({free} MB are free)") from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    _point(parent / "current", version)
+    _sync(parent)
+    return folder
+
+
+_ARRAYS = {"items_ND": "items.npy", "biases_N": "biases.npy"}
+
+
+def _write_manifest(folder: Path, manifest: bundle_pb2.Manifest, graphs: Graphs, golden: dict[str, Tensors]) -> str:
+    manifest.format_major, manifest.format_minor = FORMAT
+    manifest.created = datetime.now(UTC).isoformat(timespec="seconds")
+    for spec in graphs.specs:
+        known = {**graphs.tables, **golden[spec.name]}
+        tensor = lambda name, known=known: bundle_pb2.Tensor(name=name, dtype=DTYPES[str(known[name].dtype)])  # noqa: E731
+        manifest.graphs.add(name=spec.name, inputs=map(tensor, spec.inputs), outputs=map(tensor, spec.outputs))
+    for backend in ("onnx", "torch"):
+        manifest.tolerances.add(backend=backend, dtype="float32", absolute=TOLERANCE, relative=TOLERANCE)
+    name_files(manifest, folder)
+    document: dict[str, Any] = json_format.MessageToDict(manifest, preserving_proto_field_name=True)
+    document.pop("version", None)
+    canonical = json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    version = hashlib.sha256(canonical.encode()).hexdigest()
+    text = json.dumps({"version": version, **document}, indent=1, ensure_ascii=False)
+    (folder / "manifest.json").write_text(text + "\n", encoding="utf-8")
+    return version
+
+
+def name_files(manifest: bundle_pb2.Manifest, folder: Path) -> None:
+    """Every file of the folder, with its size and checksum: a reader takes no other."""
+    for path in sorted(folder.iterdir()):
+        with path.open("rb") as file:
+            manifest.files[path.name].sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+        manifest.files[path.name].size = path.stat().st_size
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _point(link: Path, target: str) -> None:
+    """Replaces a symbolic link in one step."""
+    temporary = link.with_name(f".{link.name}-{os.getpid()}")
+    temporary.unlink(missing_ok=True)
+    temporary.symlink_to(target)
+    os.replace(temporary, link)

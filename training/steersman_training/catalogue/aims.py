@@ -1,0 +1,75 @@
+"""What concepts raise: an attribute value, or the large values of a numeric attribute. Dimensions: N items."""
+
+from typing import NamedTuple
+
+import numpy as np
+import polars as pl
+import torch
+from torch import Tensor
+
+from steersman_training.catalogue.attributes import AttributeValues
+
+FARTHEST = 3.0
+"""Standard deviations from the mean beyond which a numeric attribute leans no more."""
+NUMERIC = ""
+"""In place of a value: the concept of a numeric attribute raises large values and, turned down, small ones."""
+
+
+class Aim(NamedTuple):
+    """One concept to be: `lean_N` is what a tilt adds to the scores, `member_N` whose share of the lists it is measured by."""
+
+    attribute: str
+    value: str
+    lean_N: Tensor
+    member_N: Tensor
+
+    @property
+    def name(self) -> str:
+        """The concept's: "genres:Horror", or "year"."""
+        return f"{self.attribute}:{self.value}" if self.value != NUMERIC else self.attribute
+
+
+def with_popularity(items: pl.DataFrame, events_N: np.ndarray) -> pl.DataFrame:
+    """The item table with a numeric attribute `popularity`, ln(1 + training events), unless it has one."""
+    return items if "popularity" in items.columns else items.with_columns(popularity=np.log1p(events_N))
+
+
+def with_exposure(items: pl.DataFrame, best_BK: np.ndarray) -> pl.DataFrame:
+    """The item table with a numeric attribute `exposure`, ln(1 + users whose best K items it is among), unless it has one.
+
+    Popularity is what people chose, exposure what the recommender shows: to bring what is overlooked, it is the exposure to turn down.
+    """
+    shown_N = np.bincount(best_BK.flatten(), minlength=items.height)
+    return items if "exposure" in items.columns else items.with_columns(exposure=np.log1p(shown_N))
+
+
+def all_aims(values: AttributeValues, items: pl.DataFrame, events_N: np.ndarray) -> list[Aim]:
+    """One for each value, then one for each numeric attribute of the item table. `events_N`: training events of each item.
+
+    A numeric attribute leans by its standard score over items, as a tilt does, and is measured by the items above its median over events,
+    so that half of what people chose lies above; unknown values lean by 0.
+    """
+    categorical = [
+        Aim(attribute, value, member_N.float(), member_N)
+        for (attribute, value), member_N in zip(values.names, values.member_VN, strict=True)
+    ]
+    numbers = [name for name, kind in items.schema.items() if kind == pl.Float64]
+    numeric = (_two_sided(name, items[name].to_numpy(), events_N) for name in numbers)
+    return [*categorical, *(aim for aim in numeric if aim is not None)]
+
+
+def _two_sided(name: str, values_N: np.ndarray, events_N: np.ndarray) -> Aim | None:
+    """None where the attribute says nothing: too few values known, or all the same."""
+    known_N = np.isfinite(values_N)
+    events_N = events_N * known_N
+    if events_N.sum() == 0:
+        return None
+    values_N = np.where(known_N, values_N, 0.0)
+    mean, spread = values_N[known_N].mean(), values_N[known_N].std()
+    order = np.argsort(values_N)
+    median = values_N[order][np.searchsorted(events_N[order].cumsum(), events_N.sum() / 2)]
+    member_N = known_N & (values_N > median)
+    if spread == 0 or not member_N.any():
+        return None
+    lean_N = np.where(known_N, (values_N - mean) / spread, 0.0).clip(-FARTHEST, FARTHEST)
+    return Aim(name, NUMERIC, torch.from_numpy(lean_N).float(), torch.from_numpy(member_N))

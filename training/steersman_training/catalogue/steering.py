@@ -1,0 +1,163 @@
+"""Measures what steering does to the lists of real users. Dimensions: B users, D hidden, E edits, N items, K = 10."""
+
+import math
+from dataclasses import dataclass
+from functools import cached_property
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from steersman_training.autoencoder.edit import Edit
+from steersman_training.bundle.graphs import (
+    MOST_CANDIDATES,
+    ConceptEdits,
+    FixedConcepts,
+    Found,
+    Lower,
+    Search,
+    SolvedConcepts,
+    Upper,
+)
+from steersman_training.data.sequences import Split, Targets, evaluation_batches
+from steersman_training.recommender.model import Recommender
+from steersman_training.recommender.ranking import TOP, ndcg, ranks
+
+RESOLVED_TOGETHER = 256
+"""Users whose concepts are solved in one go: each takes K x M numbers for its Jacobian."""
+READ_TOGETHER = 512
+"""Users whose histories are read in one go: each takes P x D numbers several times over."""
+
+
+class Lists(NamedTuple):
+    """Ten items for each user (all, where there are fewer), and how well they predict what the user did next."""
+
+    rows_BK: Tensor
+    ndcg_B: Tensor
+
+    @property
+    def ndcg(self) -> float:
+        return self.ndcg_B.mean().item()
+
+    def share_B(self, member_N: Tensor) -> Tensor:
+        """Share of each list that belongs to a set of items."""
+        return member_N[self.rows_BK].double().mean(1)
+
+    def share(self, member_N: Tensor) -> float:
+        return self.share_B(member_N).mean().item()
+
+
+@dataclass(frozen=True)
+class Audience:
+    """Users at one held-out event each, with their hidden states computed once. Items already seen are not eligible."""
+
+    model: Recommender
+    h_BD: Tensor
+    context: tuple[Tensor, ...]  # what upper needs besides the state
+    eligible_BN: Tensor
+    targets_B: Tensor
+
+    @cached_property
+    def plain(self) -> Lists:
+        """The lists without any control."""
+        return self.lists()
+
+    @property
+    def candidates_BK(self) -> Tensor:
+        """The best eligible items of each user without any control, on which concepts are solved."""
+        return self._candidates.rows_BK
+
+    @property
+    def candidate_scores_BK(self) -> Tensor:
+        """Their scores."""
+        return self._candidates.scores_BK
+
+    @cached_property
+    def _candidates(self) -> Found:
+        items_ND, biases_N = self.model.items.weight, self.model.biases
+        query_BD, k = Upper(self.model)(self.h_BD, *self.context), torch.tensor(min(MOST_CANDIDATES, len(biases_N)))
+        found: Found = Search()(query_BD, items_ND, biases_N, self.eligible_BN, torch.zeros_like(biases_N)[None], k)
+        return found
+
+    def take(self, rows: Tensor) -> "Audience":
+        """Some of the users."""
+        context = tuple(part[rows] for part in self.context)
+        return Audience(self.model, self.h_BD[rows], context, self.eligible_BN[rows], self.targets_B[rows])
+
+    def log_probabilities(self, h_BD: Tensor, tilts_N: Tensor | float = 0.0) -> Tensor:
+        """Log-softmax over the eligible items from these states (the others at about -10,000). (B, N)"""
+        scores_BN = self.model.score(Upper(self.model)(h_BD, *self.context)) + tilts_N
+        return (scores_BN - 1e4 * ~self.eligible_BN).log_softmax(-1)
+
+    @torch.no_grad()
+    def lists(self, h_BD: Tensor | None = None, tilts_N: Tensor | None = None) -> Lists:
+        """The lists from these states (by default the users' own), with a bias on the scores of items."""
+        query_BD = Upper(self.model)(self.h_BD if h_BD is None else h_BD, *self.context)
+        scores_BN = self.model.score(query_BD)
+        if tilts_N is not None:
+            scores_BN = scores_BN + tilts_N
+        scores_BN = scores_BN.masked_fill(~self.eligible_BN, -math.inf)
+        return Lists(scores_BN.topk(min(TOP, scores_BN.shape[1])).indices, ndcg(ranks(scores_BN, self.targets_B)))
+
+    @torch.no_grad()
+    def edited(self, edit: Edit, features_BE: Tensor, gains_BE: Tensor, strengths_BE: Tensor) -> Lists:
+        """The lists when each user has edits of their own."""
+        return self.lists(edit(self.h_BD, features_BE, gains_BE, strengths_BE).edited_BD)
+
+    def steered(self, edit: Edit, feature: int, strength: float) -> Lists:
+        """The lists when one feature is turned up for everybody."""
+        features_B1 = torch.full_like(self.targets_B, feature)[:, None]
+        return self.edited(
+            edit, features_B1, torch.ones_like(self.h_BD[:, :1]), torch.full_like(self.h_BD[:, :1], strength)
+        )
+
+    @torch.no_grad()
+    def resolve(self, concepts: SolvedConcepts | FixedConcepts, concept: int, strength: float) -> ConceptEdits:
+        """What a concept comes down to for each user."""
+        pool = {
+            "concepts_BC": torch.full_like(self.targets_B, concept)[:, None],
+            "concept_strengths_BC": torch.full_like(self.h_BD[:, :1], strength),
+        }
+        shared = {"items_ND": self.model.items.weight}
+        if isinstance(concepts, SolvedConcepts):
+            pool["candidates_BK"] = self.candidates_BK[:, : concepts.candidates]
+            pool["candidate_scores_BK"] = self.candidate_scores_BK[:, : concepts.candidates]
+        parts = [
+            concepts(*(part[name] for name in concepts.INPUTS))
+            for begin in range(0, len(self.h_BD), RESOLVED_TOGETHER)
+            for part in [{name: value[begin : begin + RESOLVED_TOGETHER] for name, value in pool.items()} | shared]
+        ]
+        return ConceptEdits(*(torch.cat(column) for column in zip(*parts, strict=True)))
+
+
+@torch.no_grad()
+def audience(model: Recommender, split: Split, targets: Targets) -> Audience:
+    """States of the histories before `targets`."""
+    model.eval()
+    config, device = model.config, model.biases.device
+    (batch,) = evaluation_batches(split, targets, config.window_length, config.window_stride, len(targets.users))
+    targets_B = torch.from_numpy(batch.targets_B).to(device)
+    eligible_BN = torch.ones(len(targets_B), split.item_count, dtype=torch.bool, device=device)
+    eligible_BN[tuple(torch.from_numpy(index).to(device) for index in batch.seen)] = False
+    eligible_BN.scatter_(1, targets_B[:, None], True)
+    ids_BT, lengths_B = (torch.from_numpy(part).to(device) for part in batch.batch)
+    lower, whole = Lower(model), [part.split(READ_TOGETHER) for part in (ids_BT, lengths_B)]
+    parts = [lower(model.items.weight, *some) for some in zip(*whole, strict=True)]
+    h_BD, *context = (torch.cat(column) for column in zip(*parts, strict=True))
+    return Audience(model, h_BD, (*context, lengths_B) if context else (), eligible_BN, targets_B)
+
+
+def boost_to_share(
+    people: Audience, member_N: Tensor, share: float, lean_N: Tensor | None = None
+) -> tuple[float, Lists]:
+    """Score boosting: the least multiple of `lean_N` on the scores whose lists reach `share` of `member_N`, by bisection.
+
+    By default it leans by 1 for members.
+    """
+    lean_N = member_N.float() if lean_N is None else lean_N
+    low, high = 0.0, 20.0
+    for _ in range(14):
+        middle = (low + high) / 2
+        reached = people.lists(tilts_N=middle * lean_N).share(member_N)
+        low, high = (middle, high) if reached < share else (low, middle)
+    return high, people.lists(tilts_N=high * lean_N)

@@ -1,0 +1,126 @@
+"""Which columns of an item table become attributes, as what, and why others do not."""
+
+import re
+from typing import NamedTuple
+
+import polars as pl
+
+from steersman_training.data.values import MISSING, present, read_ids
+
+CATEGORICAL = pl.List(pl.String)
+INDEX = re.compile(
+    r"|unnamed: ?\d+(_level_\d+)?|__index_level_\d+__|level_\d+|index|row_?(nr|num|number|index|names?|id)|_c0|\.\.\.1"
+    r"|(unnamed)?_duplicated_\d+",
+    re.IGNORECASE,
+)
+"""Names under which row numbers are written: by pandas, polars, R and Spark."""
+COUNTED_FROM = 10
+"""Rows from which 0, 1, 2, ... or 1, 2, 3, ... is a row number whatever its name."""
+IDENTIFIER = re.compile(r"(^|[\s_-])(id|ids|ID|Id)$|[a-z](Id|ID)$")
+"""Names of columns whose numbers name something."""
+NEARLY_ALL = 0.95
+FEW = 10
+"""Items too few to learn from what a value is."""
+
+
+class Read(NamedTuple):
+    """A column of an item table, read."""
+
+    values: pl.Series | None
+    """Lists of distinct text, or finite f64 with null for what is unknown; None if it is no attribute."""
+    why: str = ""
+    """Why it is none."""
+    warning: str = ""
+
+
+def read_attribute(column: pl.Series, is_text: bool) -> Read:
+    """A column as an attribute. In text, a column of (nearly) nothing but numbers is numeric."""
+    dtype, identifies = column.dtype, bool(IDENTIFIER.search(column.name))
+    if dtype.is_numeric() and not (identifies and (dtype.is_integer() or dtype.is_float())):
+        number = column.cast(pl.Float64)
+        return Read(number.set(~number.is_finite(), None))
+    if isinstance(dtype, pl.List) and not dtype.inner.is_nested():
+        return Read(_lists(column.cast(CATEGORICAL)))
+    if dtype.is_numeric():
+        return Read(_one_each(read_ids(column)))
+    if dtype not in (pl.String, pl.Categorical, pl.Enum, pl.Boolean):
+        return Read(None, f"of type {dtype}, neither text nor numbers")
+    text = present(column)
+    if is_text and not identifies:
+        return _numbers_or_text(text)
+    return Read(_one_each(read_ids(column) if identifies else text), warning=_packed(text))
+
+
+def is_row_number(column: pl.Series) -> bool:
+    """By name (none at all, "Unnamed: 0", "__index_level_0__", ...), or as it counts the rows of the file."""
+    if INDEX.fullmatch(column.name):
+        return True
+    numbers = column.cast(pl.Int64, strict=False) if column.dtype == pl.String or column.dtype.is_integer() else None
+    if numbers is None or numbers.null_count() or len(numbers) < COUNTED_FROM:
+        return False
+    return numbers[0] in (0, 1) and bool((numbers.diff().drop_nulls() == 1).all())
+
+
+def says_nothing(column: pl.Series) -> str:
+    """Why the values of an attribute tell no items apart; "" if they do."""
+    numeric = column.dtype == pl.Float64
+    values = column.drop_nulls() if numeric else column.filter(column.list.len() > 0).list.sort().list.join("\x1f")
+    known = len(values)
+    if known == 0:
+        return "no value is known"
+    most = int(values.value_counts()["count"].max())  # type: ignore[arg-type]
+    if known > 1 and most == known and (numeric or known >= 0.8 * len(column)):
+        return f"one value for all items: {_shown(values[0])}"
+    if most >= NEARLY_ALL * len(column) and len(column) - most < FEW and known > 1:
+        return f"one value for {most / len(column):.0%} of the items: {_shown(values.mode()[0])}"
+    if numeric or known < FEW:
+        return ""
+    single = column.explode().drop_nulls()
+    if single.n_unique() >= 0.9 * len(single) and single.value_counts()["count"].max() < FEW:  # type: ignore[operator]
+        return "a different value for (nearly) every item"
+    return ""
+
+
+def common_values(column: pl.Series) -> list[tuple[str, float]]:
+    """Values that (nearly) all items have, and their share: no concept can be made of them."""
+    if column.dtype != CATEGORICAL:
+        return []
+    counts = column.explode().drop_nulls().value_counts(sort=True).rows()
+    return [(value, count / len(column)) for value, count in counts if count > NEARLY_ALL * len(column)]
+
+
+def _numbers_or_text(text: pl.Series) -> Read:
+    numbers = text.cast(pl.Float64, strict=False)
+    numbers = numbers.set(~numbers.is_finite(), None)
+    odd = text.filter(text.is_not_null() & numbers.is_null())
+    known, example = text.count(), repr(odd[0]) if len(odd) else ""
+    if known and (10 * len(odd) <= known or (len(odd) == 1 and known >= 5)):
+        warning = f"{len(odd)} of {known} values are no numbers, as {example}: taken for unknown" if len(odd) else ""
+        return Read(numbers, warning=warning)
+    mixed = f"{known - len(odd)} of {known} values are numbers, others are not, as {example}: all are read as text"
+    return Read(_one_each(text), warning=mixed if 2 * len(odd) < known else _packed(text))
+
+
+def _packed(text: pl.Series) -> str:
+    """A warning where many values hold a bar, as if they were several."""
+    barred = text.filter(text.str.contains("|", literal=True).fill_null(False))
+    if 10 * len(barred) <= text.count():
+        return ""
+    return (
+        f"{len(barred)} of {text.count()} values hold '|', as {barred[0]!r}: each is read as one value. If they are several, "
+        "give lists, in Parquet"
+    )
+
+
+def _one_each(text: pl.Series) -> pl.Series:
+    return _lists(text.to_frame("text").select(pl.concat_list("text")).to_series())
+
+
+def _lists(lists: pl.Series) -> pl.Series:
+    """Without repetitions, whitespace around values, and values that are missing."""
+    stripped = pl.element().str.strip_chars()
+    return lists.list.eval(stripped.filter(~stripped.is_in(MISSING))).list.unique(maintain_order=True)
+
+
+def _shown(value: object) -> str:
+    return f"{value:g}" if isinstance(value, float) else repr(str(value).replace("\x1f", ", "))

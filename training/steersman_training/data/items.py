@@ -1,0 +1,169 @@
+"""The item table: ids, titles and attributes."""
+
+from typing import NamedTuple
+
+import polars as pl
+
+from steersman_training.data.attribute_columns import (
+    CATEGORICAL,
+    common_values,
+    is_row_number,
+    read_attribute,
+    says_nothing,
+)
+from steersman_training.data.columns import Columns, DataError, listed
+from steersman_training.data.tables import Tables, readable
+from steersman_training.data.titles import YEAR as TITLE_YEAR
+from steersman_training.data.values import missing_words, read_ids, read_titles
+
+YEAR = "year"
+"""Name of the numeric attribute that says when an item is from."""
+SUSPICIOUS = 0.05
+"""Share of the rows left out beyond which there is a warning."""
+
+
+class ItemTable(NamedTuple):
+    """The items that have events, in the order of their ids, and what was left out."""
+
+    items: pl.DataFrame
+    """`item_id`, `title` (text), then the attributes: lists of text or f64."""
+    known: pl.Series | None = None
+    """Whether each has a row in the item table; None without one."""
+    without_events: int = 0
+    """Rows of the item table that were left out because no event names them."""
+    malformed_rows: int = 0
+    """Rows without an id, or with that of an earlier row."""
+    columns: tuple[str, ...] = ()
+    """What columns were taken for: "id: item_id"."""
+    ignored_columns: tuple[str, ...] = ()
+    """Columns that are no attribute."""
+    left_out: tuple[str, ...] = ()
+    """The same with the reasons."""
+    warnings: tuple[str, ...] = ()
+    examples: str = ""
+    """An id of the table, for messages."""
+
+
+def read_items(tables: Tables, columns: Columns, ids: pl.Series) -> ItemTable:
+    """A row for each of `ids`, filled from the item table as far as that goes. Raises DataError if it cannot be used."""
+    wanted, where = pl.DataFrame({"item_id": ids}), tables.items_where
+    if tables.items is None:
+        _check_no_table_needed(columns)
+        return ItemTable(wanted.with_columns(title="item_id"))
+    with readable(where):
+        raw = tables.items.collect()
+        id_column, title_column = (columns.find(role, raw.columns, where) for role in ("item of the table", "title"))
+        id_column = id_column or columns.need("item of the table", raw.columns, where)
+        if title_column == id_column:
+            title_column = None
+        named = {"item_id": read_ids(raw[id_column])}
+        named["title"] = read_titles(raw[title_column]) if title_column else named["item_id"]
+        found, left_out, warnings = _attributes(raw, [id_column, title_column], columns, tables)
+        rows = pl.DataFrame({**named, **found})
+    known = rows.filter(pl.col("item_id").is_not_null()).unique("item_id", keep="first", maintain_order=True)
+    items = wanted.join(known, on="item_id", how="left", maintain_order="left").with_columns(
+        pl.col("title").fill_null(pl.col("item_id")),
+        pl.col(CATEGORICAL).fill_null(pl.lit([], dtype=CATEGORICAL)),
+    )
+    items = _with_years(items)
+    has_row = ids.is_in(known["item_id"].implode())
+    if not columns.attributes:
+        silent = {name: why for name in found if (why := says_nothing(items.filter(has_row)[name]))}
+        items, left_out = items.drop(silent), left_out | silent
+    malformed = rows.height - known.height
+    if malformed > SUSPICIOUS * rows.height:
+        warnings.append(
+            f"{where}: {malformed} of {rows.height} rows have no id or that of an earlier row, and are left out. Give each "
+            "item one row; several values of an attribute go into a list, in Parquet."
+        )
+    if words := missing_words(raw[id_column]):
+        warnings.append(f"{where}: column {id_column!r}: {words} is taken for a missing id")
+    return ItemTable(
+        items=items,
+        known=has_row,
+        without_events=known.height - int(has_row.sum()),
+        malformed_rows=malformed,
+        columns=_told(raw, id_column, title_column, items.filter(has_row)),
+        ignored_columns=tuple(left_out),
+        left_out=tuple(f"{listed([name])} ({why})" for name, why in left_out.items()),
+        warnings=tuple(warnings),
+        examples=", ".join(map(repr, known["item_id"].head(2))),
+    )
+
+
+def _attributes(
+    raw: pl.DataFrame, taken: list[str | None], columns: Columns, tables: Tables
+) -> tuple[dict[str, pl.Series], dict[str, str], list[str]]:
+    """The columns that can be attributes, those that cannot and why, and warnings."""
+    chosen = columns.chosen_attributes(raw.columns, tables.items_where)
+    if wrong := [name for name in chosen if name in (*taken, "item_id", "title", "")]:
+        raise DataError(
+            f"{tables.items_where}: column {wrong[0]!r} can be no attribute (--attribute-columns): it is the id or the title, "
+            "or called as these are"
+        )
+    found: dict[str, pl.Series] = {}
+    left_out, warnings = {}, []
+    for name in raw.columns:
+        if name in taken:
+            continue
+        if chosen and name not in chosen:
+            left_out[name] = "not among --attribute-columns"
+        elif name in ("item_id", "title"):
+            left_out[name] = "another column has its part"
+        elif not chosen and is_row_number(raw[name]):
+            left_out[name] = "row numbers" + (f"; if not: --attribute-columns {name!r}" if name else "")
+        else:
+            values, why, warning = read_attribute(raw[name], tables.items_are_text)
+            if values is None:
+                left_out[name] = why
+                continue
+            found[name] = values
+            if warning:
+                warnings.append(f"{tables.items_where}: column {name!r}: {warning}")
+    return found, left_out, warnings
+
+
+def _check_no_table_needed(columns: Columns) -> None:
+    for flag, given in (("--title-column", columns.title), ("--attribute-columns", columns.attributes)):
+        if given:
+            raise DataError(f"{flag}: there is no item table; give one with --items")
+
+
+def _told(raw: pl.DataFrame, id_column: str, title_column: str | None, items: pl.DataFrame) -> tuple[str, ...]:
+    """What the columns of an item table were taken for, for people. `items`: those that have a row."""
+    attributes = [
+        f"{name} ({_kind(raw[name], items[name]) if name in raw.columns else 'numbers, from the titles'})"
+        for name in items.columns[2:]
+    ]
+    nearly_all = [
+        f"{name}:{value} ({share:.0%})" for name in items.columns[2:] for value, share in common_values(items[name])
+    ]
+    titled = (
+        f"title: {listed([title_column or ''])}{_missing(read_titles(raw[title_column]), raw[title_column])}"
+        if title_column
+        else ""
+    )
+    return (
+        f"id: {listed([id_column])}",
+        titled or "title: none, the ids instead (--title-column names one)",
+        f"attributes: {', '.join(attributes) or 'none'}",
+        *([f"of (nearly) all items, so no concept: {', '.join(nearly_all)}"] if nearly_all else []),
+    )
+
+
+def _kind(raw: pl.Series, values: pl.Series) -> str:
+    numeric = values.dtype == pl.Float64
+    known = values if numeric else values.list.first()
+    return ("numbers" if numeric else "values") + _missing(known, raw)
+
+
+def _missing(values: pl.Series, raw: pl.Series) -> str:
+    count, words = values.null_count(), missing_words(raw)
+    return (f", {count:,} unknown" + (f" (as {words})" if words else "")) if count else ""
+
+
+def _with_years(items: pl.DataFrame) -> pl.DataFrame:
+    """With the years that stand at the end of titles as a numeric attribute, where most titles have one and no column says it."""
+    years = items["title"].str.extract(TITLE_YEAR).cast(pl.Float64)
+    said = YEAR in map(str.lower, items.columns) or 2 * years.count() <= items.height
+    return items if said else items.with_columns(years.alias(YEAR))

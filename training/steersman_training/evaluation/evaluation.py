@@ -1,0 +1,248 @@
+"""The evaluation: a training run for each seed, and what is measured of it: accuracy, the autoencoder, meaning, control."""
+
+import os
+import platform
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, replace
+from importlib.metadata import version
+from pathlib import Path
+from statistics import mean
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from steersman_training.autoencoder.sae import train_sae
+from steersman_training.autoencoder.states import collect_states, hold_out_users, prediction_metric
+from steersman_training.catalogue.clusters import cluster_items
+from steersman_training.catalogue.labels import Labels
+from steersman_training.catalogue.steering import Audience, audience
+from steersman_training.catalogue.units import ItemMeans, features, mean_by_item
+from steersman_training.data.loading import Dataset
+from steersman_training.enough import check_enough
+from steersman_training.evaluation.control.popsteer import EffectSizes, effect_sizes, head_and_tail, synthetic_states
+from steersman_training.evaluation.control.study import (
+    ControlReport,
+    StudyConfig,
+    Subject,
+    labelled_features,
+    study_controls,
+)
+from steersman_training.evaluation.meaning.meaning import Meaning, detection, measure_meaning
+from steersman_training.evaluation.meaning.moments import Moments, collect_moments
+from steersman_training.evaluation.meaning.monosemanticity import Monosemanticity, facets_of, measure_monosemanticity
+from steersman_training.evaluation.meaning.probes import Probes, measure_probes
+from steersman_training.evaluation.meaning.stability import Stability, measure_stability
+from steersman_training.pipeline import Display, TrainConfig, Trained, split_by, train
+from steersman_training.recommender import checkpoint as checkpoints
+from steersman_training.recommender.fit import Fit
+from steersman_training.recommender.ranking import evaluate, rbo
+
+MOMENTS = 40_000
+"""Events on which units are chosen, and as many of held-out users on which they are measured."""
+LABELLED = 100
+"""Labelled steerable features whose control is measured, the strongest."""
+SYNTHETIC_USERS = 1_000
+"""Users of the head alone, and of the tail alone, for PopSteer."""
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What one run is worth."""
+
+    seed: int
+    figures: dict[str, Any]
+    """Numbers by name. Those that `docs/results` compares with published ones have the short names."""
+    meaning: Meaning
+    probes: Probes
+    monosemanticity: Monosemanticity
+    stability: Stability
+    control: ControlReport
+    features: list[dict[str, Any]]
+    """The catalogue, with each label's detection score."""
+    seconds: dict[str, float]
+    """What each part took."""
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Means over seeds, and each run."""
+
+    data: str
+    figures: dict[str, Any]
+    took: dict[str, Any]
+    """Machine, threads, seeds, seconds, code version."""
+    settings: dict[str, Any]
+    runs: list[Measured] = field(default_factory=list)
+
+
+def run_evaluation(
+    data: Dataset,
+    config: TrainConfig,
+    seeds: int,
+    device: torch.device,
+    display: Display,
+    work: Path,
+) -> Evaluation:
+    """Trains with seeds 0, 1, ... in the folder `work` and measures on the test events. Recommenders there are not trained again.
+
+    Raises DataError if the data is not enough, CheckpointError if a recommender there is of another run: of any seed, before the first.
+    """
+    began, split = time.monotonic(), split_by(config.split, data)
+    for seed in range(seeds):
+        check_enough(split, config.held_out_users, seed)
+        fit = asdict(_seeded(config, seed).fit)
+        checkpoints.check(_recommender(work, seed), checkpoints.identity(split, config.recommender, fit))
+    runs = [_measure(data, _seeded(config, seed), device, display, work) for seed in range(seeds)]
+    figures = _means([run.figures for run in runs])
+    took = {
+        "machine": f"{platform.machine()}, {_processor()}",
+        "capability": torch.backends.cpu.get_cpu_capability() if device.type == "cpu" else torch.cuda.get_device_name(),
+        "threads": torch.get_num_threads(),
+        "seeds": seeds,
+        "seconds": time.monotonic() - began,
+        "code_version": version("steersman"),
+        "torch": torch.__version__,
+    }
+    return Evaluation(data.name, figures, took, asdict(config), runs)
+
+
+def _recommender(work: Path, seed: int) -> Path:
+    return work / f"recommender-{seed}.pt"
+
+
+def _seeded(config: TrainConfig, seed: int) -> TrainConfig:
+    return replace(
+        config,
+        fit=replace(config.fit, seed=seed),
+        sae=replace(config.sae, seed=seed),
+        concepts=replace(config.concepts, seed=seed),
+    )
+
+
+def time_to_quality(data: Dataset, config: TrainConfig, quality: float, device: torch.device) -> dict[str, Any]:
+    """Minutes of training of a short schedule whose test NDCG@10 is at least `quality`: of a fifth of the epochs, or one more, or one more.
+
+    Empty where even the whole schedule falls short.
+    """
+    split = split_by(config.split, data)
+    for epochs in range(max(1, config.fit.epochs // 5), config.fit.epochs + 1):
+        # A schedule is validated at its end alone: what is timed is training.
+        fit = replace(config.fit, epochs=epochs, evaluate_every=epochs)
+        fitted = Fit(split, config.recommender, fit, device).run(lambda progress: None)
+        ndcg = evaluate(fitted.model, split, split.test).ndcg
+        if ndcg >= quality:
+            key = f"minutes_to_{quality:g}".replace("0.", "0")
+            capability = {} if device.type == "cuda" else {f"{key}_capability": torch.backends.cpu.get_cpu_capability()}
+            return {key: fitted.seconds / 60, f"{key}_epochs": epochs, f"{key}_ndcg": ndcg, **capability}
+    return {}
+
+
+def _measure(data: Dataset, config: TrainConfig, device: torch.device, display: Display, work: Path) -> Measured:
+    seed, seconds = config.fit.seed, dict[str, float]()
+
+    @contextmanager
+    def part(name: str) -> Iterator[None]:
+        display.stage(f"measuring {name}")
+        began = time.monotonic()
+        try:
+            yield
+        except BaseException as error:
+            error.add_note(f"the recommenders so far are kept in {work}: the same command goes on from there")
+            raise
+        seconds[name] = time.monotonic() - began
+
+    trained = train(data, config, work / "bundles", device, display, _recommender(work, seed))
+    model, split, sae, values = trained.model, trained.split, trained.edit.sae, trained.values
+    learners, held_out = hold_out_users(split, config.held_out_users, seed)
+    with part("meaning"):
+        chosen, measured = (collect_moments(model, split, users, MOMENTS, seed) for users in (learners, held_out))
+        meaning = measure_meaning(sae, chosen, measured, values)
+        probes = measure_probes(sae, chosen, measured, values)
+        clusters = cluster_items(split, config.min_concept_items)
+        facets = facets_of(trained.items, values, clusters.cluster_N)
+        monosemanticity = measure_monosemanticity(sae, measured, split.item_count, facets)
+        scores_F = _detection(trained, measured)
+    with part("stability"):
+        states = collect_states(model, split, learners)
+        metric_DD = prediction_metric(model, split, learners) if config.sae.prediction_weight else None
+        other = train_sae(states.h_SD, replace(config.sae, seed=seed + 1), display.sae, metric_DD)
+        stability = measure_stability(sae, other, measured, split.item_count)
+    with part("control"):
+        people = audience(model, split, split.test)
+        subject = Subject(
+            trained.edit, trained.graph, trained.aims, audience(model, split, split.valid), people, split.popularity()
+        )
+        attribute = values.names[0][0] if values.names else ""
+        control = study_controls(
+            subject,
+            attribute,
+            labelled_features(trained.features, trained.labels, LABELLED),
+            _popularity_effects(trained, seed),
+            StudyConfig(seed=seed),
+        )
+    figures = {
+        **trained.figures,
+        "ndcg": trained.figures["test.ndcg_at_10"],
+        "hr": trained.figures["test.hr_at_10"],
+        "kept_reconstructed": trained.figures["sae.test_ndcg_kept"],
+        "rbo_reconstructed": _agreement(people, sae.reconstruct(people.h_BD)),
+        **meaning.figures(),
+        "stable": stability.stable,
+        "detection": float(scores_F.nanmean()),
+        **control.keys,
+    }
+    catalogue = [
+        {**row, "detection": None if score != score else score}
+        for row, score in zip(trained.features.iter_rows(named=True), scores_F.tolist(), strict=True)
+    ]
+    return Measured(seed, figures, meaning, probes, monosemanticity, stability, control, catalogue, seconds)
+
+
+def _agreement(people: Audience, reconstructed_BD: Tensor) -> float:
+    """Mean rank-biased overlap of the lists before and after reconstruction."""
+    return float(rbo(people.plain.rows_BK, people.lists(reconstructed_BD).rows_BK).mean())
+
+
+def _detection(trained: Trained, measured: Moments) -> Tensor:
+    """Of each feature's label, on items that it was not chosen on. (F,)"""
+    means: ItemMeans = mean_by_item(
+        features(trained.edit.sae, measured.h_SD), measured.items_S, trained.split.item_count
+    )
+    labels: Labels = trained.labels
+    excluded_FN = (labels.chosen_N | ~means.known_N).expand_as(labels.predicted_FN)
+    return detection(means.means_UN, labels.predicted_FN, excluded_FN)
+
+
+def _popularity_effects(trained: Trained, seed: int) -> EffectSizes:
+    """How features tell users who met nothing but the head from users who met nothing but the tail."""
+    split = trained.split
+    lengths_S = split.train_ends_U[:SYNTHETIC_USERS]
+    head_SD, tail_SD = (
+        synthetic_states(trained.model, pool, lengths_S, seed + at)
+        for at, pool in enumerate(head_and_tail(split.popularity()))
+    )
+    return effect_sizes(trained.edit.sae, head_SD, tail_SD)
+
+
+def _means(figures: list[dict[str, Any]]) -> dict[str, Any]:
+    """Numbers are averaged over the runs that have them; names (of what was not reached) are joined."""
+    joined: dict[str, Any] = {}
+    for name in dict.fromkeys(name for run in figures for name in run):
+        found = [run[name] for run in figures if name in run]
+        joined[name] = (
+            sorted({text for texts in found for text in texts}) if isinstance(found[0], list) else mean(found)
+        )
+    return joined
+
+
+def _processor() -> str:
+    names = [line.split(":")[1].strip() for line in _cpuinfo() if line.startswith("model name")]
+    return f"{names[0] if names else platform.processor() or 'unknown processor'}, {os.cpu_count()} cores"
+
+
+def _cpuinfo() -> list[str]:
+    path = Path("/proc/cpuinfo")
+    return path.read_text().splitlines() if path.exists() else []
