@@ -2,8 +2,8 @@
 
 import asyncio
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,9 +18,20 @@ from steersman.v1.item_service_pb2_grpc import ItemServiceStub
 from steersman.v1.model_service_pb2_grpc import ModelServiceStub
 from steersman.v1.recommendation_service_pb2_grpc import RecommendationServiceStub
 from steersman.v1.session_service_pb2_grpc import SessionServiceStub
-from steersman_service.app import Ports, running
+from steersman_service.app import running
+from steersman_service.processes.front_end import opened_backend
+from steersman_service.processes.store import embedded_store
 from steersman_service.settings import Settings
 from steersman_service.telemetry.logs import configure_logs
+from steersman_service.telemetry.metrics import Metrics
+
+
+class Ports(NamedTuple):
+    """Of a server in this process."""
+
+    grpc: int
+    metrics: int
+    engine_lost: asyncio.Event
 
 
 class Running(NamedTuple):
@@ -57,11 +68,25 @@ def settings_for(data: Path, bundle: Path, **changes: Any) -> Settings:
             "data": data,
             "bundle": bundle,
             "inference_threads": 1,
-            "engine": "thread",
+            "engines": 0,
             "stall_seconds": float("inf"),
             **changes,
         }
     )
+
+
+@asynccontextmanager
+async def in_process(settings: Settings) -> AsyncIterator[Ports]:
+    """All that the processes of a server do, in this one."""
+    metrics, lost = Metrics(collected=settings.metrics == "on"), asyncio.Event()
+    async with AsyncExitStack() as stack:
+        backend = await opened_backend(settings, [], metrics, lost, stack)
+        if settings.redis_url is None:
+            url = await stack.enter_async_context(embedded_store(settings.data / "valkey"))
+            settings = settings.model_copy(update={"redis_url": url})
+        metrics_port = stack.enter_context(metrics.exposed(settings.metrics_host, settings.metrics_port))
+        port = await stack.enter_async_context(running(settings, metrics, backend))
+        yield Ports(port, metrics_port, lost)
 
 
 @contextmanager
@@ -73,7 +98,7 @@ def serving(settings: Settings) -> Iterator[Running]:
 
     async def serve() -> None:
         stop = asyncio.Event()
-        async with running(settings) as ports:
+        async with in_process(settings) as ports:
             loop = asyncio.get_running_loop()
             box.update(ports=ports, stop=lambda: loop.call_soon_threadsafe(stop.set))
             ready.set()

@@ -14,6 +14,7 @@ from steersman_service.sessions.redis_url import check_redis_url
 
 PREFIX = "STEERSMAN_"
 GPU_FILES = "/dev/nvidia[0-9]*"
+CORES_PER_ENGINE = 8
 
 
 class Settings(BaseSettings):
@@ -39,23 +40,20 @@ class Settings(BaseSettings):
     redis_url: str | None = Field(None, description="Session store; without it an embedded Valkey keeps DATA/valkey")
     redis_timeout_seconds: float = Field(1.0, gt=0, description="Longest wait for the session store, in seconds")
 
-    workers: int = Field(
-        1,
-        ge=1,
-        description="Processes that share the port, each with a queue and, unless they share one, an engine of its own",
-    )
-    engine: Literal["auto", "thread", "process", "shared"] = Field(
-        "auto",
-        description="Where batches are computed: in a thread of each worker, in a process beside each, or in one process that all workers"
-        " share; auto shares a GPU, and takes a process on a CPU where there are two cores or more for each worker",
+    workers: int = Field(1, ge=1, description="Front ends: processes that share the port and call the engines")
+    engines: int | None = Field(
+        None,
+        ge=0,
+        description="Engine hosts: processes that compute, each with a queue of its own. 0 computes in each front end. Default: 1 on a GPU;"
+        " on a CPU 1 for each 8 cores, or 0 where there are fewer than two cores for each front end",
     )
     backend: Literal["onnx", "torch"] = Field("onnx", description="What runs the graphs")
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="Where they run; auto takes a GPU if there is")
     inference_threads: int = Field(
         0,
         ge=0,
-        description="CPU threads of one batch; 0 shares the cores that machine and container give among the engines, and leaves one to"
-        " each worker whose engine is in another process",
+        description="CPU threads of one batch. 0 shares the cores that machine and container give among the engines, less one for each"
+        " front end where engines are processes of their own",
     )
     search: Literal["auto", "exact"] = Field(
         "auto", description="auto takes the approximate index of a bundle that carries one; exact misses no item"
@@ -148,22 +146,22 @@ class Settings(BaseSettings):
         return self.bundle if self.bundle is not None else self.data / "bundles" / "current"
 
     @property
-    def engine_kind(self) -> Literal["thread", "process", "shared"]:
-        """What `engine` comes to here. One worker shares with nobody."""
-        if self.engine == "thread":
-            return "thread"
-        if self.workers > 1 and (self.engine == "shared" or (self.engine == "auto" and self._on_gpu)):
-            return "shared"
-        return "thread" if self.engine == "auto" and cores() // self.workers < 2 else "process"
+    def engine_count(self) -> int:
+        """What `engines` comes to here."""
+        if self.engines is not None:
+            return self.engines
+        if self._on_gpu:
+            return 1
+        return 0 if cores() // self.workers < 2 else max(1, cores() // CORES_PER_ENGINE)
 
     @property
     def threads(self) -> int:
-        """What `inference_threads` comes to here: an engine's share of the cores. One beside its servers leaves each a core."""
+        """What `inference_threads` comes to here: an engine's share of the cores."""
         if self.inference_threads:
             return self.inference_threads
-        if self.engine_kind == "shared":
-            return max(1, cores() - self.workers)
-        return max(1, cores() // self.workers - (self.engine_kind == "process"))
+        if not self.engine_count:
+            return max(1, cores() // self.workers)
+        return max(1, (cores() - self.workers) // self.engine_count)
 
     @property
     def _on_gpu(self) -> bool:

@@ -19,11 +19,11 @@ def command_of(pid: str) -> bytes:
 
 
 def workers_of(pid: int) -> list[int]:
-    return children_of(pid, "steersman_service.processes.worker")
+    return children_of(pid, "steersman_service.processes.front_end")
 
 
 def engines_of(pid: int) -> list[int]:
-    return children_of(pid, "steersman_service.processes.engine_child")
+    return children_of(pid, "steersman_service.processes.engine_host")
 
 
 def engine_of(pid: int) -> int:

@@ -34,7 +34,7 @@ def waiting(server: Served, engine: int) -> Iterator[list[Any]]:
 
 @pytest.fixture
 def server(bundle_dir: Path, tmp_path: Path) -> Iterator[Served]:
-    with served(tmp_path, bundle_dir, "--engine", "process") as server:
+    with served(tmp_path, bundle_dir, "--engines", "1") as server:
         yield server
 
 
@@ -75,7 +75,7 @@ def test_a_drain_needs_the_engine_until_its_end(server: Served) -> None:
 def test_a_server_of_nohup_outlives_its_terminal(bundle_dir: Path, tmp_path: Path) -> None:
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # what it starts with
     try:
-        with served(tmp_path, bundle_dir, "--engine", "process") as server:
+        with served(tmp_path, bundle_dir, "--engines", "1") as server:
             os.killpg(server.process.pid, signal.SIGHUP)
             with grpc.insecure_channel(server.address) as channel:
                 assert len(RecommendationServiceStub(channel).Recommend(REQUEST, timeout=60).items) == 3
@@ -85,7 +85,7 @@ def test_a_server_of_nohup_outlives_its_terminal(bundle_dir: Path, tmp_path: Pat
 
 
 def test_an_engine_that_stands_still_keeps_no_server_from_its_end(bundle_dir: Path, tmp_path: Path) -> None:
-    with served(tmp_path, bundle_dir, "--engine", "process", "--drain-seconds", "1") as server:
+    with served(tmp_path, bundle_dir, "--engines", "1", "--drain-seconds", "1") as server:
         engine = engine_of(server.process.pid)
         with waiting(server, engine) as calls:
             server.process.send_signal(signal.SIGTERM)
@@ -96,7 +96,7 @@ def test_an_engine_that_stands_still_keeps_no_server_from_its_end(bundle_dir: Pa
 
 
 def test_a_worker_that_loses_its_engine_is_started_again(bundle_dir: Path, tmp_path: Path) -> None:
-    with served(tmp_path, bundle_dir, "--workers", "2", "--engine", "process") as server:
+    with served(tmp_path, bundle_dir, "--workers", "2", "--engines", "1") as server:
         dying = server.pids()[0]
         with Load(server) as load:
             os.kill(engine_of(dying), signal.SIGKILL)

@@ -25,7 +25,7 @@ from tests.e2e.test_serve_workers import COMMAND, WORKERS, Load, Served, point, 
 from tests.service.bundle.test_bundle import resign
 from tests.serving import explain, serving, settings_for
 
-SHARED = [*WORKERS, "--engine", "shared"]
+SHARED = [*WORKERS, "--engines", "1"]
 
 
 def value(server: Served, name: str) -> float:
@@ -71,7 +71,7 @@ def test_what_the_engine_does_is_counted_once(server: Served, bundle_dir: Path, 
         "steersman_kv_cache_misses_total",
     ]
     histories = [["111", "112"], ["113", "114"], ["111", "112"], ["115"]]
-    with served(tmp_path, bundle_dir, "--engine", "process") as alone:
+    with served(tmp_path, bundle_dir, "--engines", "1") as alone:
         moved = []
         for one in (server, alone):
             before = [value(one, name) for name in names]

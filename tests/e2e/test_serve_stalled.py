@@ -20,7 +20,7 @@ SOON = ["--stall-seconds", "2"]
 
 
 def test_an_engine_that_stands_still_fails_what_waits_and_ends_the_server(bundle_dir: Path, tmp_path: Path) -> None:
-    with served(tmp_path, bundle_dir, "--engine", "process", *SOON) as server:
+    with served(tmp_path, bundle_dir, "--engines", "1", *SOON) as server:
         engine = engine_of(server.process.pid)
         with waiting(server, engine) as calls:
             for call in calls:
@@ -35,7 +35,7 @@ def test_an_engine_that_stands_still_fails_what_waits_and_ends_the_server(bundle
 
 
 def test_an_idle_engine_that_stands_still_is_noticed(bundle_dir: Path, tmp_path: Path) -> None:
-    with served(tmp_path, bundle_dir, "--engine", "process", *SOON) as server:
+    with served(tmp_path, bundle_dir, "--engines", "1", *SOON) as server:
         os.kill(engine_of(server.process.pid), signal.SIGSTOP)
         assert server.process.wait() == 1
 

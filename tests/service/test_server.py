@@ -242,7 +242,7 @@ main()
 
 def test_a_server_starts_where_neither_torch_nor_training_can_be_imported(bundle_dir: Path, tmp_path: Path) -> None:
     command = [sys.executable, "-c", BLOCKED, "serve", "--port", "0", "--metrics-port", "0", "--log-format", "json"]
-    command += ["--engine", "thread", "--data", str(tmp_path), "--bundle", str(bundle_dir)]
+    command += ["--engines", "0", "--data", str(tmp_path), "--bundle", str(bundle_dir)]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr
         ready = next(line for line in process.stderr if '"ready"' in line)
@@ -257,7 +257,7 @@ def test_a_server_starts_where_neither_torch_nor_training_can_be_imported(bundle
 
 def test_the_torch_backend_without_torch(bundle_dir: Path, tmp_path: Path) -> None:
     command = [sys.executable, "-c", BLOCKED, "serve", "--backend", "torch", "--port", "0", "--metrics-port", "0"]
-    command += ["--engine", "thread", "--data", str(tmp_path), "--bundle", str(bundle_dir)]
+    command += ["--engines", "0", "--data", str(tmp_path), "--bundle", str(bundle_dir)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 1
     assert "torch is not installed" in done.stderr

@@ -9,7 +9,7 @@ import numpy as np
 from steersman_service.bundle.bundle import Array
 from steersman_service.engine.engine import Edits, Work
 from steersman_service.rpc.calls import Context
-from steersman_service.scheduling.batcher import Batcher
+from steersman_service.scheduling.client import Engines
 
 NO_EDITS = Edits(np.zeros(0, np.int64), np.zeros(0, np.float32), np.zeros(0, np.float32))
 
@@ -17,9 +17,9 @@ NO_EDITS = Edits(np.zeros(0, np.int64), np.zeros(0, np.float32), np.zeros(0, np.
 class ListChange:
     """Compares after the answer has been sent, and only if the engine has nothing else to do: no request waits for it."""
 
-    def __init__(self, batcher: Batcher, share: float, observe: Callable[[float], None]) -> None:
+    def __init__(self, engines: Engines, share: float, observe: Callable[[float], None]) -> None:
         """`share` of the requests, 0 to 1, are compared; `observe` takes the share of the list that differs."""
-        self._batcher = batcher
+        self._engines = engines
         self._share = share
         self._observe = observe
         self._closed = False
@@ -45,7 +45,7 @@ class ListChange:
             task.add_done_callback(self._tasks.discard)
 
     async def _compare(self, work: Work, rows_K: Array) -> None:
-        plain = await self._batcher.spare(_without_controls(work))
+        plain = await self._engines.spare(_without_controls(work))
         if plain is not None:
             self._observe(float(np.isin(rows_K, plain.rows_K, invert=True).mean()))
 

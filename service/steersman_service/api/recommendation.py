@@ -1,5 +1,6 @@
 """RecommendationService: a history or a session in, items out."""
 
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -19,9 +20,10 @@ from steersman_service.bundle.items import NOWHERE, Items, Rows, known
 from steersman_service.bundle.window import in_window
 from steersman_service.checks import MAX_REQUEST_ID_BYTES, MAX_TENANT_BYTES, check_bytes, check_events, check_session_id
 from steersman_service.engine.engine import Work
+from steersman_service.engine.request import EngineResult
 from steersman_service.errors import SessionBehind, StoreUnavailable, Violation, raise_if_any
 from steersman_service.rpc.calls import Context, seconds_left
-from steersman_service.scheduling.batcher import Batcher, Computed
+from steersman_service.scheduling.client import Engines
 from steersman_service.sessions.reader import Session, SessionReader
 from steersman_service.settings import Settings
 from steersman_service.steering.controls import ControlReader
@@ -63,7 +65,7 @@ class RecommendationService(RecommendationServiceServicer):
     items: Items
     catalogue: Catalogue
     controls: ControlReader
-    batcher: Batcher
+    engines: Engines
     sessions: SessionReader
     settings: Settings
     metrics: Metrics
@@ -94,9 +96,7 @@ class RecommendationService(RecommendationServiceServicer):
             bool(request.session_id),
             past.session.state if past.session else b"",
         )
-        computed = await self.batcher.submit(work, seconds_left(), tenant)
-        if past.session and computed.answer.state:
-            self.sessions.keep_state(request.session_id, past.session, computed.answer.state)
+        computed = await self.engines.submit(work, time.monotonic() + seconds_left(), tenant, request.session_id)
         use = pb.HistoryUse(
             total_events=past.total_events,
             used_events=len(ids_T),
@@ -104,10 +104,10 @@ class RecommendationService(RecommendationServiceServicer):
             empty=not len(ids_T),
             new_session=past.new_session,
         )
-        applied = steering.resolved(computed.answer.concept_edits, self.catalogue)
+        applied = steering.resolved(computed.concept_edits, self.catalogue)
         self.metrics.recommended(applied, past.degradations, new_session=past.new_session)
         if applied:
-            self.list_change.sample(work, computed.answer.rows_K, context)
+            self.list_change.sample(work, computed.rows_K, context)
         return self._response(request, past, use, eligible, applied, computed)
 
     def _check(self, request: pb.RecommendRequest) -> Iterator[Violation]:
@@ -167,7 +167,7 @@ class RecommendationService(RecommendationServiceServicer):
         use: pb.HistoryUse,
         eligible: Eligibility,
         applied: Sequence[AppliedControl],
-        computed: Computed,
+        computed: EngineResult,
     ) -> pb.RecommendResponse:
         response = pb.RecommendResponse(
             request_id=request.request_id,
@@ -186,7 +186,7 @@ class RecommendationService(RecommendationServiceServicer):
         )
         # Made where they stay, field by field: a list of them would be copied, and names of arguments looked up.
         add, ids, titles = response.items.add, self.items.ids, self.items.titles
-        for row, score in zip(computed.answer.rows_K.tolist(), computed.answer.scores_K.tolist(), strict=True):
+        for row, score in zip(computed.rows_K.tolist(), computed.scores_K.tolist(), strict=True):
             item = add()
             item.item_id, item.title, item.score = ids[row], titles[row], score
         return response

@@ -2,13 +2,13 @@
 
 import asyncio
 import inspect
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from typing import Annotated, Any
 
 import typer
 
 from steersman_service.cli.printing import fail
-from steersman_service.errors import ServerFailed, StartupError
+from steersman_service.errors import StartupError
 from steersman_service.settings import PREFIX, Settings, load_settings
 from steersman_service.telemetry.logs import configure_logs
 
@@ -36,21 +36,12 @@ def serve(**flags: Any) -> None:
     """
     import uvloop
 
+    from steersman_service.processes.supervisor import supervise
+
     try:
         settings = load_settings(**flags)
         configure_logs(settings.log_level, settings.log_format)
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(_serving(settings))
-    except (StartupError, ServerFailed) as error:
+            runner.run(supervise(settings))
+    except StartupError as error:
         fail(str(error))
-
-
-def _serving(settings: Settings) -> Coroutine[Any, Any, None]:
-    """Imports what this way of serving needs: a supervisor computes nothing."""
-    if settings.workers > 1:
-        from steersman_service.processes.supervisor import supervise
-
-        return supervise(settings)
-    from steersman_service.app import serve
-
-    return serve(settings)

@@ -73,6 +73,11 @@ class Answer(NamedTuple):
     """What each of its concepts came down to."""
     state: bytes = b""
     """The hidden state, if the history was read from its first event on, and grows."""
+    queue_seconds: float = 0.0
+    """From its arrival at the queue to the start of its batch."""
+    inference_seconds: float = 0.0
+    """Time of its whole batch."""
+    batch_size: int = 1
 
 
 class _Fresh(NamedTuple):
@@ -173,6 +178,10 @@ class Engine:
     def tables(self) -> dict[str, Tensor]:
         """The item table and the biases, on the device."""
         return self._constants
+
+    def cost(self, work: Work) -> tuple[float, ...]:
+        vectors = (work.eligible_N is not None) + (work.tilts_N is not None)
+        return 1, self.positions(work), len(work.concepts_C), vectors
 
     def positions(self, work: Work) -> int:
         """Events of its history that would be read if it were computed now. May be called from any thread, unlike all else."""

@@ -1,20 +1,21 @@
-"""A queue in which nobody waits for another's flood: every tenant has a lane of its own, and lanes take turns."""
+"""Fair queue: each tenant has a lane of its own, and lanes take turns, so that one tenant's burst does not delay another."""
 
 from collections import OrderedDict, deque
 from dataclasses import dataclass, field
 from typing import Generic, Protocol, TypeVar
 
-from steersman_service.scheduling.pace import NOTHING, Load
+from steersman_service.scheduling.latency import NOTHING, Load
 
-# What a request and each of its concepts cost beside its positions, and what a turn is worth, in positions. A turn of long histories is
-# one or two requests.
+# Costs in positions: of a request, of each of its concepts and item vectors, and what a tenant may take in one turn (one or two requests
+# with long histories).
 REQUEST_POSITIONS = 16
 CONCEPT_POSITIONS = 256
+ITEM_VECTOR_POSITIONS = 16
 TURN_POSITIONS = 256
 
 
-class Waits(Protocol):
-    """What stands in the queue."""
+class Queued(Protocol):
+    """An entry of the queue."""
 
     @property
     def tenant(self) -> str: ...
@@ -22,7 +23,7 @@ class Waits(Protocol):
     def load(self) -> Load: ...
 
 
-Job = TypeVar("Job", bound=Waits)
+Job = TypeVar("Job", bound=Queued)
 
 
 @dataclass
@@ -30,22 +31,22 @@ class _Lane(Generic[Job]):
     jobs: deque[Job] = field(default_factory=deque)
     load: Load = NOTHING
     credit: float = TURN_POSITIONS
-    """Positions that it may still take in this turn. What it took beyond them, it lacks in the next."""
+    """Positions left in this turn. An overdraft is taken from the next one."""
 
 
 class FairQueue(Generic[Job]):
     """Surplus round robin (Adiseshu, Parulkar & Varghese, "A Reliable and Scalable Striping Protocol", SIGCOMM 1996), first in first out
     within a tenant.
 
-    Between two turns of a tenant every other one takes at most TURN_POSITIONS and one request. Whoever has nothing waiting is forgotten, so
-    there are never more lanes than jobs.
+    Between two turns of a tenant every other one takes at most TURN_POSITIONS and one request. An empty lane is dropped, so there are
+    never more lanes than jobs.
     """
 
     def __init__(self) -> None:
         self._lanes: OrderedDict[str, _Lane[Job]] = OrderedDict()
         self._size = 0
         self.load = NOTHING
-        """Of all that waits."""
+        """Of the whole queue."""
 
     def __len__(self) -> int:
         return self._size
@@ -58,7 +59,7 @@ class FairQueue(Generic[Job]):
         self._size += 1
 
     def next(self) -> Job:
-        """Whose turn it is; it stays in the queue, which must not be empty."""
+        """The job whose turn it is. It stays in the queue, which must not be empty."""
         while True:
             tenant, lane = next(iter(self._lanes.items()))
             if lane.credit > 0:
@@ -67,12 +68,12 @@ class FairQueue(Generic[Job]):
             self._lanes.move_to_end(tenant)
 
     def take(self, job: Job) -> None:
-        """Takes out what `next` gave, at its tenant's expense."""
+        """Removes the job that `next` gave, and charges its tenant."""
         self._lanes[job.tenant].credit -= _positions(job.load)
         self.drop(job)
 
     def drop(self, job: Job) -> None:
-        """Takes out a job, if it is there, for nothing."""
+        """Removes a job, if it is there, without charge."""
         lane = self._lanes.get(job.tenant)
         # By identity: comparing jobs would compare arrays.
         place = next((place for place, other in enumerate(lane.jobs) if other is job), None) if lane else None
@@ -86,7 +87,7 @@ class FairQueue(Generic[Job]):
             del self._lanes[job.tenant]
 
     def give_way(self, tenant: str) -> Job | None:
-        """Takes out the newest job of whoever has most waiting, if `tenant` would still have fewer with one more."""
+        """Removes the newest job of the longest lane, if the lane of `tenant` would still be shorter with one more."""
         longest = max(self._lanes.values(), key=lambda lane: len(lane.jobs), default=None)
         own = self._lanes.get(tenant)
         if longest is None or len(longest.jobs) <= (len(own.jobs) if own else 0) + 1:
@@ -96,7 +97,7 @@ class FairQueue(Generic[Job]):
         return job
 
     def before(self, tenant: str, load: Load) -> Load:
-        """What comes before a job of `tenant` that would be put now, as turns go."""
+        """Load that is taken before a job of `tenant` that would be put now."""
         own = self._lanes.get(tenant)
         before = own.load if own else NOTHING
         reach = _positions(before) + _positions(load) + TURN_POSITIONS
@@ -107,4 +108,9 @@ class FairQueue(Generic[Job]):
 
 
 def _positions(load: Load) -> float:
-    return load.positions + REQUEST_POSITIONS * load.requests + CONCEPT_POSITIONS * load.concepts
+    return (
+        load.positions
+        + REQUEST_POSITIONS * load.requests
+        + CONCEPT_POSITIONS * load.concepts
+        + ITEM_VECTOR_POSITIONS * load.item_vectors
+    )

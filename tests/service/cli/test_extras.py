@@ -15,7 +15,7 @@ from packaging.utils import canonicalize_name
 from steersman_service.cli import main as cli
 from tests.serving import Running
 
-PROJECT = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]
+PROJECT = tomllib.loads((Path(__file__).parents[3] / "pyproject.toml").read_text())["project"]
 EXTRAS = ("bare", "client", "loadtest", "service", "training")
 COMMANDS = {
     "recommend": "client",

@@ -1,23 +1,25 @@
-"""The pace of an engine: what a batch will take, learnt from those before it."""
+"""Batch latency model (non-negative least squares): how long a batch will take, learnt from the batches before it."""
 
 from typing import NamedTuple
 
-# Weight of the latest batch. Old ones fade: what else the machine does changes.
+# Weight of the latest batch. Older ones fade: what else the machine does changes.
 SMOOTHING = 0.2
-# Each goes over the four terms once, on from where the last batch left them.
+# Passes over the terms after each batch, from the last solution on.
 SWEEPS = 3
-# What a concept is expected to take before any was solved: a first burst of them is not one batch.
+# Before any concept was solved: a first burst of concepts must not become one batch.
 CONCEPT_SECONDS = 0.001
 
 
 class Load(NamedTuple):
-    """What is asked of an engine."""
+    """What requests ask of an engine."""
 
     requests: float
     positions: float
-    """Events of their histories: what `lower` computes."""
+    """Events that have to be read."""
     concepts: float = 0
-    """Named by them: each is solved for its request."""
+    """Each is solved for its request."""
+    item_vectors: float = 0
+    """Numbers for each item of the catalogue: filters, tilts."""
 
     def plus(self, other: "Load") -> "Load":
         return Load(*(one + another for one, another in zip(self, other, strict=True)))
@@ -30,38 +32,38 @@ class Load(NamedTuple):
 
 
 NOTHING = Load(0, 0)
+TERMS = 1 + len(NOTHING)
 
 
-class Pace:
-    """seconds = a + b * requests + c * positions + d * concepts, with a to d the least squares of the latest batches, and none below 0.
+class LatencyModel:
+    """seconds = a + b * requests + c * positions + d * concepts + e * item vectors, each term at least 0, fitted to the latest batches.
 
-    `a` is what a call costs, and nearly everything on a GPU; `b` is the search in the catalogue; `c` is `lower`, less the histories whose
-    states were kept; `d` is the solution of a concept. Solved by coordinate descent (Franc et al., "Sequential coordinate-wise algorithm
-    for the non-negative least squares problem", CAIP 2005), which goes on from the last solution.
+    `a` is the cost of a call, and nearly everything on a GPU. Solved by coordinate descent (Franc et al., "Sequential coordinate-wise
+    algorithm for the non-negative least squares problem", CAIP 2005), from the last solution on.
     """
 
     def __init__(self) -> None:
-        self._terms = [0.0, 0.0, 0.0, CONCEPT_SECONDS]
-        self._products = [[0.0] * 4 for _ in range(4)]
-        self._targets = [0.0, 0.0, 0.0, 0.0]
+        self._terms = [0.0, 0.0, 0.0, CONCEPT_SECONDS, 0.0]
+        self._products = [[0.0] * TERMS for _ in range(TERMS)]
+        self._targets = [0.0] * TERMS
 
     def seconds(self, load: Load) -> float:
         """Of one batch."""
-        a, b, c, d = self._terms
-        return a + b * load.requests + c * load.positions + d * load.concepts
+        a, b, c, d, e = self._terms
+        return a + b * load.requests + c * load.positions + d * load.concepts + e * load.item_vectors
 
     @property
-    def batch_seconds(self) -> float:
+    def call_seconds(self) -> float:
         """Of a batch, whatever is in it."""
         return self._terms[0]
 
     def learn(self, load: Load, seconds: float) -> None:
         """A batch has taken this long."""
         seen = (1.0, *load)
-        for row in range(4):
+        for row in range(TERMS):
             self._targets[row] += SMOOTHING * (seen[row] * seconds - self._targets[row])
             products = self._products[row]
-            for column in range(4):
+            for column in range(TERMS):
                 products[column] += SMOOTHING * (seen[row] * seen[column] - products[column])
         for _ in range(SWEEPS):
             self._sweep()

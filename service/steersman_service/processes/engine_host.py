@@ -1,0 +1,81 @@
+"""An engine host: one engine, its queue, and the socket that front ends call."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import structlog
+
+from steersman_service.engine.engine import Engine
+from steersman_service.engine.loading import load_engine
+from steersman_service.errors import ServerFailed
+from steersman_service.processes.link import Link, Ready, first_of, run_child, settle_memory
+from steersman_service.scheduling.batcher import Batcher
+from steersman_service.scheduling.host import EngineHost
+from steersman_service.scheduling.stall import TICK_SECONDS, StallClock, cpu_of_thread, watched_loop
+from steersman_service.scheduling.wire import Hello
+from steersman_service.settings import Settings
+from steersman_service.telemetry.metrics import Metrics
+
+# After `drain`, for front ends to disconnect.
+END_SECONDS = 5.0
+
+log = structlog.get_logger()
+
+
+async def serve(settings: Settings, sockets: list[str], link: Link, metrics: Metrics) -> None:
+    """Until the supervisor says `drain`. Raises StartupError, or ServerFailed if the engine is lost."""
+    lost = asyncio.Event()
+    async with open_engine(settings, metrics, lost) as (engine, batcher):
+        settle_memory()
+        host = EngineHost(batcher, Hello(engine.bundle.version, engine.backend.name, engine.backend.device))
+        await host.listen(Path(sockets[0]))
+        await link.may_listen()
+        link.tell(Ready())
+        with watched_loop(settings.stall_seconds):
+            await first_of(link.drain, lost)
+        await host.close(0 if lost.is_set() else END_SECONDS)
+    if lost.is_set():
+        raise ServerFailed("the engine is lost")
+
+
+@asynccontextmanager
+async def open_engine(
+    settings: Settings, metrics: Metrics, lost: asyncio.Event
+) -> AsyncIterator[tuple[Engine, Batcher]]:
+    """An engine and its queue in this process. `lost` is set when the engine hangs, or computes nothing any more."""
+    engine = load_engine(settings, metrics)
+    metrics.watch_kv_cache(lambda: engine.key_values.held_bytes)
+    metrics.watch_state_cache(lambda: engine.states.held_bytes)
+    batcher = Batcher(
+        engine,
+        queue_size=settings.queue_size,
+        max_batch=settings.max_batch,
+        batch_seconds=settings.batch_ms / 1e3,
+        on_batch=metrics.batch,
+        on_broken=lost.set,
+    )
+    metrics.watch_queue(lambda: batcher.depth, settings.queue_size)
+    # While a GPU hangs, the processor may wait in a loop: its time is no sign of work.
+    works = (lambda: 0.0) if engine.backend.device == "cuda" else cpu_of_thread(batcher.thread)
+    watching = asyncio.create_task(_watch(batcher, StallClock(settings.stall_seconds, works), lost))
+    try:
+        yield engine, batcher
+    finally:
+        watching.cancel()
+        await batcher.close()
+
+
+async def _watch(batcher: Batcher, clock: StallClock, lost: asyncio.Event) -> None:
+    while True:
+        await asyncio.sleep(TICK_SECONDS)
+        if clock.stalled(batcher.progress):
+            break
+    log.error("the engine stands still")
+    batcher.abandon()
+    lost.set()
+
+
+if __name__ == "__main__":
+    run_child(serve)

@@ -1,0 +1,49 @@
+"""A front end: gRPC in, engines behind."""
+
+import asyncio
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+from steersman_service.app import Backend, running
+from steersman_service.bundle.bundle import load_bundle
+from steersman_service.errors import ServerFailed
+from steersman_service.processes.link import Link, Ready, first_of, run_child, settle_memory
+from steersman_service.scheduling.client import EnginePool
+from steersman_service.scheduling.stall import watched_loop
+from steersman_service.settings import Settings
+from steersman_service.telemetry.metrics import Metrics
+
+
+async def serve(settings: Settings, sockets: list[str], link: Link, metrics: Metrics) -> None:
+    """Until the supervisor says `drain`. Raises StartupError, or ServerFailed if an engine in this process is lost."""
+    lost = asyncio.Event()
+    async with AsyncExitStack() as stack:
+        backend = await opened_backend(settings, sockets, metrics, lost, stack)
+        await stack.enter_async_context(running(settings, metrics, backend, link.may_listen))
+        settle_memory()
+        link.tell(Ready())
+        with watched_loop(settings.stall_seconds):
+            await first_of(link.drain, lost)
+    if lost.is_set():
+        raise ServerFailed("the engine is lost")
+
+
+async def opened_backend(
+    settings: Settings, sockets: list[str], metrics: Metrics, lost: asyncio.Event, stack: AsyncExitStack
+) -> Backend:
+    """Engine hosts that listen on `sockets`, or, without any, an engine in this process."""
+    if not sockets:
+        # Imported here: a front end without an engine needs no ONNX Runtime.
+        from steersman_service.processes.engine_host import open_engine
+
+        engine, batcher = await stack.enter_async_context(open_engine(settings, metrics, lost))
+        return Backend(engine.bundle, batcher, engine.backend.name, engine.backend.device)
+    bundle = load_bundle(settings.bundle_folder, settings.backend)
+    pool = EnginePool([Path(socket) for socket in sockets])
+    stack.callback(pool.close)
+    hello = await pool.connect(bundle.version)
+    return Backend(bundle, pool, hello.backend, hello.device)
+
+
+if __name__ == "__main__":
+    run_child(serve)

@@ -1,0 +1,40 @@
+"""The embedded session store, kept alive while the server runs."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+
+import structlog
+
+from steersman_service.errors import StartupError
+from steersman_service.sessions.valkey import EmbeddedValkey
+
+CHECK_SECONDS = 1.0
+
+log = structlog.get_logger()
+
+
+@asynccontextmanager
+async def embedded_store(folder: Path) -> AsyncIterator[str]:
+    """Gives its URL. A Valkey that died is started again. Raises StartupError."""
+    valkey = await asyncio.to_thread(EmbeddedValkey.start, folder)
+    closing = asyncio.Event()
+
+    async def watch() -> None:
+        while not closing.is_set():
+            try:
+                await asyncio.to_thread(valkey.revive)
+            except StartupError as error:
+                log.error("the embedded session store is down", error=str(error))
+            with suppress(TimeoutError):
+                await asyncio.wait_for(closing.wait(), CHECK_SECONDS)
+
+    watching = asyncio.create_task(watch())
+    try:
+        yield valkey.url
+    finally:
+        # Not cancelled: a Valkey that is being started must not outlive the server.
+        closing.set()
+        await watching
+        await asyncio.to_thread(valkey.stop)

@@ -1,0 +1,203 @@
+"""Engines in other processes, as a front end calls them."""
+
+import asyncio
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Protocol, cast
+from zlib import crc32
+
+import structlog
+
+from steersman_service.engine.request import EngineRequest, EngineResult
+from steersman_service.errors import EngineLost, StartupError
+from steersman_service.scheduling.frames import FrameReader, frame
+from steersman_service.scheduling.wire import Busy, Cancel, Failure, FromEngine, Hello, Submit, ToEngine, from_engine
+
+# Between attempts to connect.
+RETRY_SECONDS = 0.05
+
+log = structlog.get_logger()
+
+
+class Engines(Protocol):
+    """The seam of the engine: a Batcher in this process, or an EnginePool."""
+
+    @property
+    def alive(self) -> bool:
+        """Whether there is an engine that takes requests."""
+
+    async def submit(
+        self, request: EngineRequest, deadline: float = ..., tenant: str = ..., session: str = ...
+    ) -> EngineResult:
+        """The result. `deadline` is in seconds of time.monotonic(). Raises QueueFull, DeadlineTooNear, DeadlinePassed, Draining or
+        EngineLost; RuntimeError if the engine failed."""
+
+    async def spare(self, request: EngineRequest) -> EngineResult | None:
+        """The result if the engine is idle, None if it is not."""
+
+
+class EngineClient:
+    """One engine host. While it is gone, requests fail with EngineLost at once, and connecting goes on."""
+
+    def __init__(self, path: Path) -> None:
+        self.hello: Hello | None = None
+        """None while there is no connection."""
+        self._path = path
+        self._connection: _Connection | None = None
+        self._under_way: dict[int, asyncio.Future[EngineResult | None]] = {}
+        self._number = 0
+        self._ready: list[ToEngine] = []
+        self._connecting: asyncio.Task[None] | None = None
+
+    @property
+    def pending(self) -> int:
+        """Requests under way."""
+        return len(self._under_way)
+
+    async def connect(self) -> Hello:
+        """Waits for the engine host's Hello."""
+        while True:
+            connection = _Connection(self)
+            with suppress(OSError):
+                await asyncio.get_running_loop().create_unix_connection(lambda made=connection: made, str(self._path))  # type: ignore[misc]
+                self.hello = await connection.hello
+                self._connection = connection
+                return self.hello
+            await asyncio.sleep(RETRY_SECONDS)
+
+    async def submit(self, request: EngineRequest, deadline: float, tenant: str) -> EngineResult:
+        result = await self._submitted(request, deadline, tenant, spare=False)
+        assert result is not None
+        return result
+
+    async def spare(self, request: EngineRequest) -> EngineResult | None:
+        return await self._submitted(request, float("inf"), "", spare=True)
+
+    def close(self) -> None:
+        if self._connecting:
+            self._connecting.cancel()
+        if self._connection:
+            self._connection.closing = True
+            self._connection.transport.abort()
+
+    def received(self, message: FromEngine) -> None:
+        assert not isinstance(message, Hello)
+        done = self._under_way.pop(message.number, None)
+        if done is None or done.done():
+            return  # cancelled meanwhile
+        if isinstance(message, Failure):
+            done.set_exception(message.error())
+        else:
+            done.set_result(None if isinstance(message, Busy) else message.result())
+
+    def lost(self, closing: bool) -> None:
+        self.hello, self._connection = None, None
+        lost, self._under_way = self._under_way, {}
+        for done in lost.values():
+            if not done.done():
+                done.set_exception(EngineLost())
+        if not closing:
+            log.error("connection to the engine lost")
+            self._connecting = asyncio.get_running_loop().create_task(self._reconnect())
+
+    async def _reconnect(self) -> None:
+        await self.connect()
+
+    async def _submitted(
+        self, request: EngineRequest, deadline: float, tenant: str, *, spare: bool
+    ) -> EngineResult | None:
+        if self._connection is None:
+            raise EngineLost
+        self._number = number = self._number + 1
+        message = Submit.of(number, request, deadline, tenant, spare)
+        done: asyncio.Future[EngineResult | None] = asyncio.get_running_loop().create_future()
+        self._under_way[number] = done
+        self._send(message)
+        try:
+            return await done
+        finally:
+            if done.cancelled() and self._under_way.pop(number, None) is not None:
+                self._send(Cancel(number))
+
+    def _send(self, message: ToEngine) -> None:
+        """At the end of this turn of the event loop, in one frame with all others."""
+        if not self._ready:
+            asyncio.get_running_loop().call_soon(self._flush)
+        self._ready.append(message)
+
+    def _flush(self) -> None:
+        ready, self._ready = self._ready, []
+        if self._connection is not None:
+            self._connection.transport.write(frame(ready))
+
+
+class _Connection(asyncio.Protocol):
+    def __init__(self, client: EngineClient) -> None:
+        self.transport: asyncio.WriteTransport
+        self.closing = False
+        self.hello: asyncio.Future[Hello] = asyncio.get_running_loop().create_future()
+        self._client = client
+        self._reader: FrameReader[FromEngine] = FrameReader(from_engine)
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast(asyncio.WriteTransport, transport)  # uvloop's is no subclass
+
+    def data_received(self, data: bytes) -> None:
+        for message in self._reader.messages(data):
+            if isinstance(message, Hello):
+                self.hello.set_result(message)
+            else:
+                self._client.received(message)
+
+    def connection_lost(self, error: Exception | None) -> None:
+        if not self.hello.done():
+            self.hello.set_exception(ConnectionResetError())
+        else:
+            self._client.lost(self.closing)
+
+
+class EnginePool:
+    """Engine hosts of one bundle. A session keeps to one of them, where its caches are; other requests go to the least loaded."""
+
+    def __init__(self, paths: Sequence[Path]) -> None:
+        """`paths` are their sockets."""
+        self._clients = [EngineClient(path) for path in paths]
+
+    @property
+    def alive(self) -> bool:
+        return bool(self._connected())
+
+    async def connect(self, version: str) -> Hello:
+        """Waits for all of them. Raises StartupError if one serves another bundle than `version`."""
+        hellos = await asyncio.gather(*(client.connect() for client in self._clients))
+        if {hello.version for hello in hellos} != {version}:
+            raise StartupError(
+                f"bundle refused: the front end has read {version}, and an engine another one from the same folder:"
+                " a bundle's folder must not change while it is served"
+            )
+        return hellos[0]
+
+    async def submit(
+        self, request: EngineRequest, deadline: float = float("inf"), tenant: str = "", session: str = ""
+    ) -> EngineResult:
+        return await self._choose(session).submit(request, deadline, tenant)
+
+    async def spare(self, request: EngineRequest) -> EngineResult | None:
+        return await self._choose("").spare(request)
+
+    def close(self) -> None:
+        for client in self._clients:
+            client.close()
+
+    def _choose(self, session: str) -> EngineClient:
+        """Rendezvous hashing of a session (Thaler & Ravishankar 1998): while one engine is gone, only its sessions move."""
+        connected = self._connected()
+        if not connected:
+            raise EngineLost
+        if session and len(connected) > 1:
+            return max(connected, key=lambda client: crc32(f"{self._clients.index(client)} {session}".encode()))
+        return min(connected, key=lambda client: client.pending)
+
+    def _connected(self) -> list[EngineClient]:
+        return [client for client in self._clients if client.hello is not None]

@@ -1,0 +1,170 @@
+"""Messages between front ends and engine hosts, in frames over a Unix socket. Arrays travel as their bytes."""
+
+import msgspec
+import numpy as np
+
+from steersman_service.bundle.bundle import Array
+from steersman_service.engine.request import Edits, EngineRequest, EngineResult
+from steersman_service.errors import DeadlinePassed, DeadlineTooNear, Draining, EngineLost, QueueFull, RequestError
+
+# Errors that cross as themselves; any other one crosses as its text.
+ERRORS: dict[str, type[RequestError]] = {
+    error.reason: error for error in (QueueFull, DeadlineTooNear, DeadlinePassed, Draining)
+}
+
+
+class WireEdits(msgspec.Struct, array_like=True, gc=False):
+    """Edits: int64, float32, float32."""
+
+    features: bytes
+    gains: bytes
+    strengths: bytes
+
+    @classmethod
+    def of(cls, edits: Edits) -> "WireEdits":
+        return cls(_bytes(edits.features_E, np.int64), _bytes(edits.gains_E), _bytes(edits.strengths_E))
+
+    def edits(self) -> Edits:
+        return Edits(_array(self.features, np.int64), _array(self.gains), _array(self.strengths))
+
+
+class Submit(msgspec.Struct, array_like=True, tag=0, gc=False):
+    """A request. Its `number` is the connection's."""
+
+    number: int
+    deadline: float
+    """In seconds of time.monotonic(), which all processes of a machine share."""
+    tenant: str
+    spare: bool
+    """Only if the engine is idle; otherwise it is answered with Busy."""
+    ids: bytes
+    edits: WireEdits
+    concepts: bytes
+    concept_strengths: bytes
+    eligible: bytes | None
+    k: int
+    tilts: bytes | None
+    excluded: bytes
+    grows: bool
+
+    @classmethod
+    def of(cls, number: int, request: EngineRequest, deadline: float, tenant: str, spare: bool) -> "Submit":
+        return cls(
+            number,
+            deadline,
+            tenant,
+            spare,
+            _bytes(request.ids_T, np.int64),
+            WireEdits.of(request.edits),
+            _bytes(request.concepts_C, np.int64),
+            _bytes(request.concept_strengths_C),
+            None if request.eligible_N is None else _bytes(request.eligible_N, np.bool_),
+            request.k,
+            None if request.tilts_N is None else _bytes(request.tilts_N),
+            _bytes(request.excluded_X, np.int64),
+            request.grows,
+        )
+
+    def request(self) -> EngineRequest:
+        return EngineRequest(
+            ids_T=_array(self.ids, np.int64),
+            edits=self.edits.edits(),
+            concepts_C=_array(self.concepts, np.int64),
+            concept_strengths_C=_array(self.concept_strengths),
+            eligible_N=None if self.eligible is None else _array(self.eligible, np.bool_),
+            k=self.k,
+            tilts_N=None if self.tilts is None else _array(self.tilts),
+            excluded_X=_array(self.excluded, np.int64),
+            grows=self.grows,
+        )
+
+
+class Cancel(msgspec.Struct, array_like=True, tag=1, gc=False):
+    """The caller of this request has gone."""
+
+    number: int
+
+
+class Hello(msgspec.Struct, array_like=True, tag=0, gc=False):
+    """First message of an engine host."""
+
+    version: str
+    """Of its bundle."""
+    backend: str
+    device: str
+
+
+class Result(msgspec.Struct, array_like=True, tag=1, gc=False):
+    """An EngineResult."""
+
+    number: int
+    rows: bytes
+    scores: bytes
+    concept_edits: list[WireEdits]
+    queue_seconds: float
+    inference_seconds: float
+    batch_size: int
+
+    @classmethod
+    def of(cls, number: int, result: EngineResult) -> "Result":
+        return cls(
+            number,
+            _bytes(result.rows_K, np.int64),
+            _bytes(result.scores_K),
+            [WireEdits.of(edits) for edits in result.concept_edits],
+            result.queue_seconds,
+            result.inference_seconds,
+            result.batch_size,
+        )
+
+    def result(self) -> EngineResult:
+        return EngineResult(
+            rows_K=_array(self.rows, np.int64),
+            scores_K=_array(self.scores),
+            concept_edits=[edits.edits() for edits in self.concept_edits],
+            queue_seconds=self.queue_seconds,
+            inference_seconds=self.inference_seconds,
+            batch_size=self.batch_size,
+        )
+
+
+class Failure(msgspec.Struct, array_like=True, tag=2, gc=False):
+    """A refusal, or an error of the engine."""
+
+    number: int
+    reason: str
+    message: str
+    retry_seconds: float | None
+
+    @classmethod
+    def of(cls, number: int, error: BaseException) -> "Failure":
+        if isinstance(error, RequestError):
+            return cls(number, error.reason, error.message, error.retry_seconds)
+        return cls(number, "", repr(error), None)
+
+    def error(self) -> Exception:
+        if self.reason == EngineLost.reason:
+            return EngineLost()
+        if self.reason in ERRORS:
+            return ERRORS[self.reason](self.message, retry_seconds=self.retry_seconds)
+        return RuntimeError(f"in the engine host: {self.message}")
+
+
+class Busy(msgspec.Struct, array_like=True, tag=3, gc=False):
+    """The engine was not idle: a spare request was not computed."""
+
+    number: int
+
+
+ToEngine = Submit | Cancel
+FromEngine = Hello | Result | Failure | Busy
+to_engine = msgspec.msgpack.Decoder(list[ToEngine])
+from_engine = msgspec.msgpack.Decoder(list[FromEngine])
+
+
+def _bytes(array: Array, kind: type[np.generic] = np.float32) -> bytes:
+    return np.asarray(array, kind).tobytes()
+
+
+def _array(data: bytes, kind: type[np.generic] = np.float32) -> Array:
+    return np.frombuffer(data, kind)
