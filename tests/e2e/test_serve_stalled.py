@@ -10,51 +10,36 @@ from pathlib import Path
 import grpc
 import pytest
 
-from tests.e2e.processes import engine_of, engines_of, until_gone
-from tests.e2e.test_serve_apart import waiting
-from tests.e2e.test_serve_shared import SHARED, until_logged
+from tests.e2e.processes import engine_of, engines_of
+from tests.e2e.test_serve_engines import ENGINES, until_logged, waiting
 from tests.e2e.test_serve_workers import COMMAND, WORKERS, Load, served
 from tests.serving import explain
 
 SOON = ["--stall-seconds", "2"]
 
 
-def test_an_engine_that_stands_still_fails_what_waits_and_ends_the_server(bundle_dir: Path, tmp_path: Path) -> None:
-    with served(tmp_path, bundle_dir, "--engines", "1", *SOON) as server:
-        engine = engine_of(server.process.pid)
+def test_an_engine_that_stands_still_is_replaced(bundle_dir: Path, tmp_path: Path) -> None:
+    with served(tmp_path, bundle_dir, *ENGINES, *SOON) as server:
+        engine, old = engine_of(server.process.pid), server.pids()
         with waiting(server, engine) as calls:
             for call in calls:
                 failed = explain(call.exception())
                 assert (failed.code, failed.reason) == (grpc.StatusCode.UNAVAILABLE, "ENGINE_LOST")
                 assert failed.retry_seconds
-        until_gone(engine)
-        assert server.process.wait() == 1
-    events = [line["event"] for line in server.log]
-    assert events.count("the engine stands still: killed") == 1
-    assert "the engine's process ended" not in events, "its exit code would say that memory was short"
-
-
-def test_an_idle_engine_that_stands_still_is_noticed(bundle_dir: Path, tmp_path: Path) -> None:
-    with served(tmp_path, bundle_dir, "--engines", "1", *SOON) as server:
-        os.kill(engine_of(server.process.pid), signal.SIGSTOP)
-        assert server.process.wait() == 1
-
-
-def test_a_shared_engine_that_stands_still_is_replaced(bundle_dir: Path, tmp_path: Path) -> None:
-    with served(tmp_path, bundle_dir, *SHARED, *SOON) as server:
-        engine, old = engine_of(server.process.pid), server.pids()
-        with waiting(server, engine) as calls:
-            for call in calls:
-                assert explain(call.exception()).reason == "ENGINE_LOST"
         server.until("steersman_ready 1.0", "steersman_workers 2.0")
         with pytest.raises(ProcessLookupError):
             os.kill(engine, signal.SIGCONT)
         assert len(engines_of(server.process.pid)) == 1
-        assert not {engine, *old} & {*engines_of(server.process.pid), *server.pids()}
+        assert server.pids() == old
         with Load(server) as load:
             pass
         assert not load.errors
-    assert [line["pid"] for line in server.log if line["event"] == "the engine stands still: killed"] == [engine]
+        # An idle one, too.
+        again = engine_of(server.process.pid)
+        os.kill(again, signal.SIGSTOP)
+        server.until("steersman_worker_deaths_total 2.0")
+        server.until("steersman_ready 1.0")
+    assert [line["pid"] for line in server.log if line["event"] == "process killed"] == [engine, again]
 
 
 def test_a_worker_that_stands_still_is_replaced(bundle_dir: Path, tmp_path: Path) -> None:
@@ -65,11 +50,11 @@ def test_a_worker_that_stands_still_is_replaced(bundle_dir: Path, tmp_path: Path
         server.until("steersman_ready 1.0", "steersman_workers 2.0")
         assert other in server.pids()
         assert still not in server.pids()
-    assert [line["pid"] for line in server.log if line["event"] == "worker stands still: killed"] == [still]
+    assert [line["pid"] for line in server.log if line["event"] == "process killed"] == [still]
 
 
 def test_an_engine_that_stands_still_while_it_loads_ends_the_start(bundle_dir: Path, tmp_path: Path) -> None:
-    command = [*COMMAND, *SHARED, "--data", str(tmp_path), "--bundle", str(bundle_dir), "--stall-seconds", "0.7"]
+    command = [*COMMAND, *ENGINES, "--data", str(tmp_path), "--bundle", str(bundle_dir), "--stall-seconds", "0.7"]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
         while not (engines := engines_of(process.pid)):
             time.sleep(0.01)
@@ -84,7 +69,7 @@ def test_an_engine_that_stands_still_while_it_loads_ends_the_start(bundle_dir: P
 BLOCKED = """
 import asyncio, sys, time
 import uvloop
-from steersman_service.processes.stall import watched_loop
+from steersman_service.scheduling.stall import watched_loop
 from steersman_service.telemetry.logs import configure_logs
 
 async def main():
@@ -106,7 +91,7 @@ def test_an_event_loop_that_is_blocked_ends_its_process_and_says_where() -> None
 
 def test_a_server_that_was_stopped_itself_blames_nobody(bundle_dir: Path, tmp_path: Path) -> None:
     """A laptop that was closed, a debugger: all of its processes go on."""
-    with served(tmp_path, bundle_dir, *SHARED, *SOON) as server:
+    with served(tmp_path, bundle_dir, *ENGINES, *SOON) as server:
         pids = [server.process.pid, *server.pids(), engine_of(server.process.pid)]
         for pid in pids:
             os.kill(pid, signal.SIGSTOP)
@@ -118,4 +103,4 @@ def test_a_server_that_was_stopped_itself_blames_nobody(bundle_dir: Path, tmp_pa
         assert not load.errors
         assert pids[1:] == [*server.pids(), engine_of(server.process.pid)]
     until_logged(server, "stopped")
-    assert not any("stands still" in line["event"] for line in server.log)
+    assert not any(line["event"] in ("process killed", "process died") for line in server.log)

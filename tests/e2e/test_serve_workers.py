@@ -63,6 +63,13 @@ class Served:
         while not set(lines) <= set(self.scrape().splitlines()):
             time.sleep(0.01)
 
+    def until_at_least(self, name: str, least: float) -> None:
+        """Waits until a metric, with its labels, is that high."""
+        while not any(
+            float(line.rpartition(" ")[2]) >= least for line in self.scrape().splitlines() if line.startswith(name)
+        ):
+            time.sleep(0.01)
+
     def answered(self) -> int:
         return round(sum(map(float, ANSWERED.findall(self.scrape()))))
 
@@ -213,7 +220,7 @@ def test_workers_stay_where_new_ones_cannot_start(server: Served, current: Path,
     before, bundle = server.pids(), current.resolve()
     point(current, tmp_path)
     server.process.send_signal(signal.SIGHUP)
-    while not any(line["event"] == "workers not replaced" for line in server.log):
+    while not any(line["event"] == "not replaced" for line in server.log):
         time.sleep(0.01)
     assert any("manifest.json" in line.get("error", "") for line in server.log)
     # One that dies now comes back with the bundle that the others serve.
@@ -238,11 +245,11 @@ def short_of_files(server: Served, event: str) -> Iterator[None]:
 
 
 def test_a_supervisor_that_was_short_of_files_goes_on(server: Served) -> None:
-    with short_of_files(server, "worker does not start"):
+    with short_of_files(server, "process does not start"):
         os.kill(server.pids()[0], signal.SIGKILL)
     server.until("steersman_ready 1.0", "steersman_workers 2.0")
     old = server.pids()
-    with short_of_files(server, "workers not replaced"):
+    with short_of_files(server, "not replaced"):
         server.process.send_signal(signal.SIGHUP)
     server.process.send_signal(signal.SIGHUP)
     while set(old) & set(server.pids()):

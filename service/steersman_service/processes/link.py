@@ -98,8 +98,10 @@ class Link:
         messages: list[ToChild] = []
         while not messages:
             messages += await received(self._reader, self._frames) or []
-        (start,) = messages
+        start, *others = messages
         assert isinstance(start, Start)
+        for message in others:
+            self._obey(message)
         return start
 
     async def obey(self, metrics: Metrics) -> None:

@@ -258,6 +258,8 @@ class Batcher:
 
     def _admit(self, job: _Job, now: float) -> None:
         left = job.deadline - now
+        if left <= 0:
+            raise DeadlinePassed("the deadline has passed: not computed")
         # The whole queue is an upper bound of what comes before.
         if left == float("inf") or self._wait_seconds(self._waiting.load, now) <= left:
             return

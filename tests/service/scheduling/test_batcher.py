@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+import time
 from collections.abc import AsyncIterator, Callable, Sequence
 
 import grpc
@@ -10,46 +11,41 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from steersman_service.engine.engine import Answer, Edits, Work
-from steersman_service.errors import DeadlinePassed, DeadlineTooNear, Draining, QueueFull
+from steersman_service.engine.request import Edits, EngineRequest, EngineResult
+from steersman_service.errors import DeadlinePassed, DeadlineTooNear, Draining, EngineLost, QueueFull
 from steersman_service.scheduling.batcher import Batcher
-from steersman_service.scheduling.pace import Pace
+from steersman_service.scheduling.latency import LatencyModel
 
 QUEUE_SIZE, MAX_BATCH = 8, 4
 
 
-class Gate:
-    """What engines have in common that answer each request with its k, and wait before each batch until the test opens the gate."""
+class GatedEngine:
+    """Answers each request with its k, and waits before each batch until the test opens the gate."""
 
     def __init__(self) -> None:
         self.batches: list[list[int]] = []
         self.entered = threading.Semaphore(0)
         self.gate = threading.Semaphore(0)
 
-    def positions(self, work: Work) -> int:
-        return len(work.ids_T)
+    def cost(self, work: EngineRequest) -> tuple[float, ...]:
+        return 1, len(work.ids_T)
 
-    def enter(self, batch: Sequence[Work]) -> None:
+    def works(self) -> bool:
+        return True
+
+    def run(self, batch: Sequence[EngineRequest]) -> list[EngineResult]:
         self.batches.append([work.k for work in batch])
         self.entered.release()
-
-    def answers(self, batch: Sequence[Work]) -> list[Answer]:
+        self.gate.acquire()
         if any(work.k < 0 for work in batch):
             raise RuntimeError("broken")
-        return [Answer(np.array([work.k]), np.zeros(1), []) for work in batch]
+        return [EngineResult(np.array([work.k]), np.zeros(1), []) for work in batch]
 
     async def computing(self) -> None:
         await asyncio.to_thread(self.entered.acquire)
 
     def release(self, batches: int = 1) -> None:
         self.gate.release(batches)
-
-
-class GatedEngine(Gate):
-    def run(self, batch: Sequence[Work]) -> list[Answer]:
-        self.enter(batch)
-        self.gate.acquire()
-        return self.answers(batch)
 
 
 @pytest.fixture
@@ -80,16 +76,20 @@ async def batcher_with(engine: GatedEngine) -> AsyncIterator[Callable[..., Batch
         await batcher.close()
 
 
-def work(k: int, positions: int = 0) -> Work:
+def work(k: int, positions: int = 0) -> EngineRequest:
     nothing = np.zeros(0)
-    return Work(np.zeros(positions), Edits(nothing, nothing, nothing), nothing, nothing, nothing, k)
+    return EngineRequest(np.zeros(positions), Edits(nothing, nothing, nothing), nothing, nothing, nothing, k)
+
+
+def in_seconds(timeout_seconds: float | None) -> float:
+    return float("inf") if timeout_seconds is None else time.monotonic() + timeout_seconds
 
 
 def submit(
     batcher: Batcher, k: int, timeout_seconds: float | None = None, *, tenant: str = "", positions: int = 0
 ) -> "asyncio.Task[int]":
     async def call() -> int:
-        return int((await batcher.submit(work(k, positions), timeout_seconds, tenant)).answer.rows_K[0])
+        return int((await batcher.submit(work(k, positions), in_seconds(timeout_seconds), tenant)).rows_K[0])
 
     return asyncio.create_task(call())
 
@@ -119,7 +119,7 @@ async def test_a_full_queue_refuses_at_once_and_says_when_to_come_back(batcher: 
     waiting = [submit(batcher, k) for k in range(QUEUE_SIZE)]
     await settle()
     with pytest.raises(QueueFull) as refused:
-        await batcher.submit(work(99), None)
+        await batcher.submit(work(99))
     assert refused.value.retry_seconds is not None
     assert refused.value.retry_seconds > 0
     engine.release(3)
@@ -147,7 +147,7 @@ async def test_who_would_wait_beyond_its_deadline_is_refused_at_once(batcher: Ba
     await settle()
     with pytest.raises(DeadlineTooNear) as refused:
         async with asyncio.timeout(60):
-            await batcher.submit(work(99), SLOW_SECONDS / 2)
+            await batcher.submit(work(99), in_seconds(SLOW_SECONDS / 2))
     assert refused.value.status is grpc.StatusCode.RESOURCE_EXHAUSTED
     assert refused.value.retry_seconds is not None
     assert refused.value.retry_seconds >= SLOW_SECONDS
@@ -170,11 +170,14 @@ async def test_an_idle_engine_refuses_no_deadline(batcher: Batcher, engine: Gate
 async def test_expired_and_cancelled_requests_are_not_computed(batcher: Batcher, engine: GatedEngine) -> None:
     first = submit(batcher, 0)
     await engine.computing()
-    expired, gone, kept = submit(batcher, 1, timeout_seconds=0.0), submit(batcher, 2), submit(batcher, 3, 60.0)
+    expired, gone, kept = submit(batcher, 1, timeout_seconds=0.2), submit(batcher, 2), submit(batcher, 3, 60.0)
     await settle()
     gone.cancel()
     await settle()
     assert batcher.depth == 2, "a caller that has gone makes room at once"
+    with pytest.raises(DeadlinePassed):
+        await submit(batcher, 4, timeout_seconds=0.0)
+    await asyncio.sleep(0.3)
     engine.release(2)
     assert (await first, await kept) == (0, 3)
     with pytest.raises(DeadlinePassed):
@@ -192,14 +195,59 @@ async def test_a_caller_that_goes_while_it_is_computed_harms_nobody(batcher: Bat
     assert await other == 1
 
 
-async def test_a_failing_batch_fails_its_own_requests_only(batcher: Batcher, engine: GatedEngine) -> None:
-    broken = submit(batcher, -1)
+async def test_a_request_that_fails_fails_no_other(batcher: Batcher, engine: GatedEngine) -> None:
+    first = submit(batcher, 0)
     await engine.computing()
-    other = submit(batcher, 1)
-    engine.release(2)
+    calls = [submit(batcher, k) for k in (1, -1, 2)]
+    await settle()
+    engine.release(5)
+    assert await first == 0
+    found = await asyncio.gather(*calls, return_exceptions=True)
+    assert (found[0], found[2]) == (1, 2)
+    assert isinstance(found[1], RuntimeError)
+    assert engine.batches == [[0], [1, -1, 2], [1], [-1], [2]]
+
+
+async def test_an_engine_that_computes_nothing_any_more_is_told_of() -> None:
+    class Broken(GatedEngine):
+        def works(self) -> bool:
+            return False
+
+    engine, broken = Broken(), asyncio.Event()
+    engine.release(100)
+    batcher = Batcher(engine, queue_size=QUEUE_SIZE, max_batch=MAX_BATCH, on_broken=broken.set)
     with pytest.raises(RuntimeError, match="broken"):
-        await broken
-    assert await other == 1
+        await submit(batcher, -1)
+    await asyncio.wait_for(broken.wait(), 60)
+    await batcher.close()
+
+
+async def test_an_engine_that_is_given_up_fails_all_that_waits(batcher: Batcher, engine: GatedEngine) -> None:
+    calls = [submit(batcher, 0)]
+    await engine.computing()
+    calls += [submit(batcher, k) for k in range(1, 4)]
+    await settle()
+    assert batcher.alive
+    batcher.abandon()
+    for call in calls:
+        with pytest.raises(EngineLost):
+            await call
+    with pytest.raises(EngineLost):
+        await submit(batcher, 9)
+    assert not batcher.alive
+
+
+async def test_results_say_how_they_were_made(batcher: Batcher, engine: GatedEngine) -> None:
+    first = asyncio.create_task(batcher.submit(work(0)))
+    await engine.computing()
+    others = [asyncio.create_task(batcher.submit(work(k))) for k in (1, 2)]
+    await asyncio.sleep(0.05)
+    engine.release(2)
+    assert (await first).batch_size == 1
+    for result in await asyncio.gather(*others):
+        assert result.batch_size == 2
+        assert result.queue_seconds > 0.03
+        assert result.inference_seconds > 0
 
 
 async def test_closing_computes_what_waits_and_takes_nothing_new(engine: GatedEngine) -> None:
@@ -209,7 +257,7 @@ async def test_closing_computes_what_waits_and_takes_nothing_new(engine: GatedEn
     closing = asyncio.create_task(batcher.close())
     await settle()
     with pytest.raises(Draining):
-        await batcher.submit(work(9), None)
+        await batcher.submit(work(9))
     engine.release(2)
     await closing
     assert await asyncio.gather(*calls) == list(range(6))
@@ -272,7 +320,7 @@ async def test_a_tenant_that_fills_the_queue_is_refused_in_place_of_others(
     await settle()
     assert batcher.depth == QUEUE_SIZE
     with pytest.raises(QueueFull):
-        await batcher.submit(work(99), None, "flood")
+        await batcher.submit(work(99), tenant="flood")
     for refused in flood[-2:]:
         with pytest.raises(QueueFull) as full:
             await refused
@@ -307,14 +355,17 @@ class EagerEngine:
         self.batches: list[list[int]] = []
         self.entered, self.gate = threading.Event(), threading.Event()
 
-    def positions(self, work: Work) -> int:
-        return len(work.ids_T)
+    def cost(self, work: EngineRequest) -> tuple[float, ...]:
+        return 1, len(work.ids_T)
 
-    def run(self, batch: Sequence[Work]) -> list[Answer]:
+    def works(self) -> bool:
+        return True
+
+    def run(self, batch: Sequence[EngineRequest]) -> list[EngineResult]:
         self.batches.append([work.k for work in batch])
         self.entered.set()
         self.gate.wait()
-        return [Answer(np.array([work.k]), np.zeros(1), []) for work in batch]
+        return [EngineResult(np.array([work.k]), np.zeros(1), []) for work in batch]
 
 
 @settings(deadline=None)
@@ -341,12 +392,12 @@ def test_no_batch_leaves_room_while_something_waits(calls: list[tuple[str, int]]
 
 
 @pytest.fixture
-def known_pace(monkeypatch: pytest.MonkeyPatch) -> None:
+def known_latency(monkeypatch: pytest.MonkeyPatch) -> None:
     """A millisecond a position, and nothing else."""
-    monkeypatch.setattr(Pace, "seconds", lambda pace, load: load.positions / 1e3)
+    monkeypatch.setattr(LatencyModel, "seconds", lambda model, load: load.positions / 1e3)
 
 
-@pytest.mark.usefixtures("known_pace")
+@pytest.mark.usefixtures("known_latency")
 async def test_a_batch_takes_no_more_than_it_should_take(
     batcher_with: Callable[..., Batcher], engine: GatedEngine
 ) -> None:
@@ -361,7 +412,7 @@ async def test_a_batch_takes_no_more_than_it_should_take(
     assert engine.batches == [[0], [1, 2], [3], [4], [5, 6, 7, 8]]
 
 
-@pytest.mark.usefixtures("known_pace")
+@pytest.mark.usefixtures("known_latency")
 async def test_admission_looks_at_what_comes_first_and_what_it_costs(
     batcher_with: Callable[..., Batcher], engine: GatedEngine
 ) -> None:
@@ -371,7 +422,7 @@ async def test_admission_looks_at_what_comes_first_and_what_it_costs(
     calls += [submit(batcher, k, tenant="long", positions=200) for k in range(1, 21)]
     await settle()
     with pytest.raises(DeadlineTooNear):
-        await batcher.submit(work(99, 200), 2.0, "long")
+        await batcher.submit(work(99, 200), in_seconds(2.0), "long")
     # Its turn comes sooner, and twenty short requests would have been no reason to refuse it.
     calls.append(submit(batcher, 21, 2.0, tenant="short", positions=10))
     await settle()
@@ -382,37 +433,7 @@ async def test_admission_looks_at_what_comes_first_and_what_it_costs(
     assert await asyncio.gather(*calls) == list(range(30))
 
 
-class ThreadEngine(EagerEngine):
-    """Notes the thread that each batch runs in."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.gate.set()
-        self.threads: list[int] = []
-
-    def run(self, batch: Sequence[Work]) -> list[Answer]:
-        self.threads.append(threading.get_ident())
-        return super().run(batch)
-
-
-@pytest.mark.parametrize(
-    ("expected_seconds", "alone", "inline"),
-    [(0.001, True, True), (0.01, True, False), (0.001, False, False), (0, True, False)],
-)
-async def test_who_is_alone_and_quick_does_not_leave_the_event_loop(
-    expected_seconds: float, alone: bool, inline: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(Pace, "seconds", lambda pace, load: expected_seconds)  # 0: nothing was learnt yet
-    engine = ThreadEngine()
-    batcher = Batcher(engine, queue_size=QUEUE_SIZE, max_batch=MAX_BATCH, alone=lambda: alone)
-    for k in range(3):
-        assert await submit(batcher, k) == k
-    own = threading.get_ident()
-    assert [thread == own for thread in engine.threads] == [inline] * 3
-    await batcher.close()
-
-
-@pytest.mark.usefixtures("known_pace")
+@pytest.mark.usefixtures("known_latency")
 async def test_who_cannot_wait_for_what_is_being_computed_is_refused(batcher: Batcher, engine: GatedEngine) -> None:
     first = submit(batcher, 1, positions=60_000)
     await engine.computing()
@@ -421,107 +442,3 @@ async def test_who_cannot_wait_for_what_is_being_computed_is_refused(batcher: Ba
             await submit(batcher, 2, timeout_seconds=30.0)
     engine.release()
     assert await first == 1
-
-
-class DeepEngine(Gate):
-    """Elsewhere: takes the next batch while it computes one."""
-
-    depth = 2
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._turn = asyncio.Lock()
-
-    async def run(self, batch: Sequence[Work]) -> list[Answer]:
-        self.enter(batch)
-        async with self._turn:
-            await asyncio.to_thread(self.gate.acquire)
-        return self.answers(batch)
-
-
-@pytest.fixture
-async def deep() -> AsyncIterator[tuple[Batcher, DeepEngine, list[int]]]:
-    """A batcher, its engine, and how many requests each batch had that has begun."""
-    engine, begun = DeepEngine(), list[int]()
-    batcher = Batcher(
-        engine, queue_size=100, max_batch=MAX_BATCH, alone=lambda: True, on_batch=lambda waits: begun.append(len(waits))
-    )
-    yield batcher, engine, begun
-    engine.release(100)
-    await batcher.close()
-
-
-Deep = tuple[Batcher, DeepEngine, list[int]]
-
-
-async def test_an_engine_is_brought_the_next_batch_while_it_computes(deep: Deep) -> None:
-    batcher, engine, begun = deep
-    first = submit(batcher, 0)
-    await engine.computing()
-    # Nothing is known of how long it will take: what comes next is brought at once.
-    second = submit(batcher, 1)
-    await engine.computing()
-    others = [submit(batcher, k) for k in range(2, 5)]
-    await settle()
-    assert engine.batches == [[0], [1]]
-    assert batcher.depth == 3
-    assert begun == [1], "the second one waits still"
-    assert await batcher.spare(work(9)) is None
-    engine.release(3)
-    assert await asyncio.gather(first, second, *others) == list(range(5))
-    assert engine.batches == [[0], [1], [2, 3, 4]]
-    assert begun == [1, 1, 3]
-
-
-@pytest.mark.usefixtures("known_pace")
-async def test_the_next_batch_is_brought_late_or_full(deep: Deep) -> None:
-    batcher, engine, _ = deep
-    calls = [submit(batcher, 0, positions=3_600_000)]
-    await engine.computing()
-    for k in range(1, MAX_BATCH):
-        calls.append(submit(batcher, k))
-        await settle()
-        assert batcher.depth == k, "the engine has an hour to compute: more may come"
-    calls.append(submit(batcher, MAX_BATCH))
-    await engine.computing()
-    assert batcher.depth == 0
-    with pytest.raises(DeadlineTooNear):
-        await batcher.submit(work(99), 1800.0)
-    engine.release(2)
-    assert await asyncio.gather(*calls) == list(range(MAX_BATCH + 1))
-    assert engine.batches == [[0], list(range(1, MAX_BATCH + 1))]
-
-
-@pytest.mark.usefixtures("known_pace")
-async def test_what_is_brought_late_is_brought_without_another_call(deep: Deep) -> None:
-    batcher, engine, _ = deep
-    first = submit(batcher, 0, positions=200)
-    await engine.computing()
-    calls = [submit(batcher, k) for k in (1, 2)]
-    # The engine is not done, whatever was expected of it.
-    await engine.computing()
-    assert engine.batches == [[0], [1, 2]]
-    engine.release(2)
-    assert await asyncio.gather(first, *calls) == [0, 1, 2]
-
-
-async def test_closing_an_engine_that_takes_two_computes_what_waits(deep: Deep) -> None:
-    batcher, engine, _ = deep
-    calls = [submit(batcher, k) for k in range(3 * MAX_BATCH)]
-    await engine.computing()
-    closing = asyncio.create_task(batcher.close())
-    await settle()
-    engine.release(100)
-    await closing
-    assert await asyncio.gather(*calls) == list(range(3 * MAX_BATCH))
-
-
-async def test_closing_does_not_wait_for_an_engine_that_computes_for_nobody(deep: Deep) -> None:
-    batcher, engine, _ = deep
-    calls = [submit(batcher, k) for k in range(3 * MAX_BATCH)]
-    await engine.computing()
-    for call in calls:
-        call.cancel()
-    await settle()
-    async with asyncio.timeout(10):
-        await batcher.close()

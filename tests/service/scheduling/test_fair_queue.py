@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from steersman_service.scheduling.fair_queue import REQUEST_POSITIONS, TURN_POSITIONS, FairQueue
-from steersman_service.scheduling.pace import NOTHING, Load
+from steersman_service.scheduling.latency import NOTHING, Load
 
 LONGEST = TURN_POSITIONS - REQUEST_POSITIONS
 

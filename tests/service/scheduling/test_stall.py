@@ -7,7 +7,7 @@ from pathlib import Path
 import grpc
 
 from steersman.v1.recommendation_service_pb2 import RecommendRequest
-from steersman_service.processes.stall import COMPUTING_WEIGHT, TICK_SECONDS, StallClock, cpu_of_process, cpu_of_thread
+from steersman_service.scheduling.stall import COMPUTING_WEIGHT, TICK_SECONDS, StallClock, cpu_of_process, cpu_of_thread
 from tests.service.test_server import watch
 from tests.serving import explain, failure, serving, settings_for
 

@@ -1,4 +1,4 @@
-"""Several workers and one engine, as `steersman serve --engine shared` runs them: each is killed, replaced, told to end."""
+"""Two front ends and an engine host: each is killed, replaced, told to end, while real calls wait."""
 
 import json
 import os
@@ -8,11 +8,14 @@ import signal
 import subprocess
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import grpc
 import pyarrow.parquet as pq
 import pytest
+from grpc_health.v1.health_pb2 import HealthCheckResponse
 
 from steersman.v1.model_service_pb2 import GetModelInfoRequest
 from steersman.v1.model_service_pb2_grpc import ModelServiceStub
@@ -20,12 +23,27 @@ from steersman.v1.recommendation_service_pb2 import History, RecommendRequest
 from steersman.v1.recommendation_service_pb2_grpc import RecommendationServiceStub
 from steersman.v1.session_service_pb2 import Event
 from tests.e2e.processes import engine_of, engines_of, until_gone
-from tests.e2e.test_serve_apart import CALLS, waiting
 from tests.e2e.test_serve_workers import COMMAND, WORKERS, Load, Served, point, served
 from tests.service.bundle.test_bundle import resign
+from tests.service.test_server import health, watch
 from tests.serving import explain, serving, settings_for
 
-SHARED = [*WORKERS, "--engines", "1"]
+ENGINES = [*WORKERS, "--engines", "1"]
+CALLS = 40
+STARTED = 'grpc_server_started_total{grpc_method="Recommend",grpc_service="steersman.v1.RecommendationService",grpc_type="unary"}'
+REQUEST = RecommendRequest(history=History(item_ids=["101", "102"]), k=3)
+
+
+@contextmanager
+def waiting(server: Served, *engines: int) -> Iterator[list[Any]]:
+    """Calls that have reached the server, whose engines are stopped."""
+    for engine in engines:
+        os.kill(engine, signal.SIGSTOP)
+    with grpc.insecure_channel(server.address) as channel:
+        recommend = RecommendationServiceStub(channel).Recommend
+        calls = [recommend.future(REQUEST, timeout=60) for _ in range(CALLS)]
+        server.until_at_least(STARTED, CALLS)
+        yield calls
 
 
 def value(server: Served, name: str) -> float:
@@ -40,7 +58,7 @@ def until_logged(server: Served, event: str) -> None:
 
 @pytest.fixture(scope="module")
 def server(current: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    with served(tmp_path_factory.mktemp("data"), current, *SHARED) as server:
+    with served(tmp_path_factory.mktemp("data"), current, *ENGINES) as server:
         yield server
 
 
@@ -62,7 +80,7 @@ def test_answers_are_those_of_one_server(server: Served, bundle_dir: Path, tmp_p
 
 
 def test_what_the_engine_does_is_counted_once(server: Served, bundle_dir: Path, tmp_path: Path) -> None:
-    """As by one server that is asked the same."""
+    """As by one process that is asked the same."""
     names = [
         'steersman_inference_seconds_count{stage="search"}',
         "steersman_state_cache_hits_total",
@@ -71,7 +89,7 @@ def test_what_the_engine_does_is_counted_once(server: Served, bundle_dir: Path, 
         "steersman_kv_cache_misses_total",
     ]
     histories = [["111", "112"], ["113", "114"], ["111", "112"], ["115"]]
-    with served(tmp_path, bundle_dir, "--engines", "1") as alone:
+    with served(tmp_path, bundle_dir, "--engines", "0") as alone:
         moved = []
         for one in (server, alone):
             before = [value(one, name) for name in names]
@@ -122,7 +140,7 @@ def test_a_worker_that_is_killed_leaves_the_engine_alone(server: Served) -> None
 
 
 def test_an_engine_that_is_killed_fails_what_waits_and_is_started_again(bundle_dir: Path, tmp_path: Path) -> None:
-    with served(tmp_path, bundle_dir, *SHARED) as server:
+    with served(tmp_path, bundle_dir, *ENGINES) as server:
         engine, old = engine_of(server.process.pid), server.pids()
         with waiting(server, engine) as calls:
             os.kill(engine, signal.SIGKILL)
@@ -130,18 +148,97 @@ def test_an_engine_that_is_killed_fails_what_waits_and_is_started_again(bundle_d
                 failed = explain(call.exception())
                 assert (failed.code, failed.reason) == (grpc.StatusCode.UNAVAILABLE, "ENGINE_LOST")
                 assert failed.retry_seconds
-        server.until("steersman_ready 1.0", "steersman_workers 2.0", "steersman_worker_deaths_total 2.0")
-        again = engine_of(server.process.pid)
-        assert again != engine
-        assert not set(old) & set(server.pids())
-        # Nobody has to ask to find it out.
-        os.kill(again, signal.SIGKILL)
-        server.until("steersman_ready 1.0", "steersman_workers 2.0", "steersman_worker_deaths_total 4.0")
+        server.until("steersman_worker_deaths_total 1.0")
+        server.until("steersman_ready 1.0", "steersman_workers 2.0")
+        assert engine_of(server.process.pid) != engine
+        assert server.pids() == old, "front ends stay, and find the new engine"
         with Load(server) as load:
             pass
         assert not load.errors
-    ended = [line["exit_code"] for line in server.log if line["event"] == "the engine's process ended"]
-    assert ended == [-9, -9]
+    assert [line["exit_code"] for line in server.log if line["event"] == "process died"] == [-9]
+
+
+def test_recommendations_are_not_served_while_there_is_no_engine(bundle_dir: Path, tmp_path: Path) -> None:
+    """A load balancer hears it; the server is alive, and needs no restart."""
+    with served(tmp_path, bundle_dir, "--engines", "1") as server, grpc.insecure_channel(server.address) as channel:
+        statuses = watch(channel, "steersman.v1.RecommendationService")
+        assert next(statuses) == HealthCheckResponse.SERVING
+        os.kill(engine_of(server.process.pid), signal.SIGKILL)
+        assert next(statuses) == HealthCheckResponse.NOT_SERVING
+        assert health(channel, "") == HealthCheckResponse.SERVING
+        assert next(statuses) == HealthCheckResponse.SERVING
+
+
+def test_two_engines_share_the_sessions_and_one_answers_for_both(bundle_dir: Path, tmp_path: Path) -> None:
+    with served(tmp_path, bundle_dir, *WORKERS, "--engines", "2") as server:
+
+        def turn(event: str) -> int:
+            """Asks for each of 20 sessions; the errors."""
+            errors = 0
+            for session in range(20):
+                with grpc.insecure_channel(server.address) as channel:
+                    new = [Event(event_id=event, item_id=str(101 + session + int(event)))]
+                    request = RecommendRequest(session_id=f"s{session}", new_events=new)
+                    try:
+                        RecommendationServiceStub(channel).Recommend(request, timeout=60)
+                    except grpc.RpcError:
+                        errors += 1
+            return errors
+
+        assert turn("1") == 0
+        hits, misses = (value(server, f"steersman_kv_cache_{found}_total") for found in ("hits", "misses"))
+        assert turn("2") == turn("3") == 0
+        assert value(server, "steersman_kv_cache_hits_total") - hits == 40.0, "each found what its engine kept"
+        assert value(server, "steersman_kv_cache_misses_total") == misses
+        dying, other = engines_of(server.process.pid)
+        os.kill(dying, signal.SIGKILL)
+        until_gone(dying)
+        server.until("steersman_ready 0.0")
+        assert turn("4") == 0, "the other engine answers for both"
+        server.until("steersman_ready 1.0")
+        assert other in engines_of(server.process.pid)
+        assert len(engines_of(server.process.pid)) == 2
+        assert turn("5") == 0
+
+
+def test_a_server_of_nohup_outlives_its_terminal(bundle_dir: Path, tmp_path: Path) -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # what it starts with
+    try:
+        with served(tmp_path, bundle_dir, "--engines", "1") as server:
+            os.killpg(server.process.pid, signal.SIGHUP)
+            with grpc.insecure_channel(server.address) as channel:
+                assert len(RecommendationServiceStub(channel).Recommend(REQUEST, timeout=60).items) == 3
+            server.until("steersman_ready 1.0")
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+def test_an_engine_that_is_stopped_keeps_no_server_from_its_end(bundle_dir: Path, tmp_path: Path) -> None:
+    with served(tmp_path, bundle_dir, "--engines", "1", "--drain-seconds", "1") as server:
+        engine = engine_of(server.process.pid)
+        with waiting(server, engine) as calls:
+            server.process.send_signal(signal.SIGTERM)
+            assert all(call.exception() for call in calls)
+            assert server.process.wait(60) == 0
+        until_gone(engine)
+    assert any(line["event"] == "process killed" and line["why"] == "does not end" for line in server.log)
+
+
+def policies(pid: int) -> dict[int, int]:
+    """Scheduling policies of a process's threads."""
+    found = {}
+    for thread in map(int, os.listdir(f"/proc/{pid}/task")):
+        with suppress(ProcessLookupError):  # it has ended
+            found[thread] = os.sched_getscheduler(thread)
+    return found
+
+
+def test_only_threads_of_grpc_wait_for_a_free_core(server: Served) -> None:
+    front_end = server.pids()[0]
+    own, engine = policies(front_end), policies(engine_of(server.process.pid))
+    assert own[front_end] == os.SCHED_OTHER
+    assert os.SCHED_BATCH in own.values()
+    assert set(engine.values()) == {os.SCHED_OTHER}
 
 
 def test_sighup_brings_an_engine_for_the_new_bundle(server: Served, current: Path) -> None:
@@ -173,7 +270,7 @@ def test_workers_and_engine_stay_where_a_new_engine_cannot_load(server: Served, 
     engine, pids, bundle = engine_of(server.process.pid), server.pids(), current.resolve()
     point(current, tmp_path)
     server.process.send_signal(signal.SIGHUP)
-    until_logged(server, "workers not replaced")
+    until_logged(server, "not replaced")
     assert any("manifest.json" in line.get("error", "") for line in server.log)
     assert (engine_of(server.process.pid), server.pids()) == (engine, pids)
     # Nor where the engine can, and a worker cannot: it alone reads the labels of features.
@@ -183,7 +280,7 @@ def test_workers_and_engine_stay_where_a_new_engine_cannot_load(server: Served, 
     server.log.clear()
     point(current, unlabelled)
     server.process.send_signal(signal.SIGHUP)
-    until_logged(server, "workers not replaced")
+    until_logged(server, "not replaced")
     assert any("label" in line.get("error", "") for line in server.log)
     while len(engines := engines_of(server.process.pid)) > 1:
         time.sleep(0.01)
@@ -192,14 +289,15 @@ def test_workers_and_engine_stay_where_a_new_engine_cannot_load(server: Served, 
     server.until("steersman_ready 1.0", "steersman_workers 2.0")
 
 
-def test_sigterm_drains_workers_before_the_engine_ends(bundle_dir: Path, tmp_path: Path) -> None:
-    with served(tmp_path, bundle_dir, *SHARED) as server:
+def test_sigterm_drains_front_ends_before_the_engine_ends(bundle_dir: Path, tmp_path: Path) -> None:
+    """Even if signals are sent to every process."""
+    with served(tmp_path, bundle_dir, *ENGINES) as server:
         engine, pids = engine_of(server.process.pid), server.pids()
         with waiting(server, engine) as calls:
-            for pid in (engine, *pids):  # for their supervisor, but sent to all
-                os.kill(pid, signal.SIGHUP)
-            for pid in (engine, server.process.pid):
-                os.kill(pid, signal.SIGTERM)
+            for pid in (engine, *pids):
+                for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM):
+                    os.kill(pid, number)
+            os.killpg(server.process.pid, signal.SIGTERM)
             server.until("steersman_ready 0.0")
             os.kill(engine, signal.SIGCONT)
             assert [len(call.result().items) for call in calls] == [3] * CALLS
@@ -209,7 +307,7 @@ def test_sigterm_drains_workers_before_the_engine_ends(bundle_dir: Path, tmp_pat
 
 
 def test_a_drain_does_not_wait_for_an_engine_that_loads(bundle_dir: Path, tmp_path: Path) -> None:
-    with served(tmp_path, bundle_dir, *SHARED) as server:
+    with served(tmp_path, bundle_dir, *ENGINES) as server:
         engine = engine_of(server.process.pid)
         server.process.send_signal(signal.SIGHUP)
         while len(engines := engines_of(server.process.pid)) < 2:
@@ -217,15 +315,12 @@ def test_a_drain_does_not_wait_for_an_engine_that_loads(bundle_dir: Path, tmp_pa
         (loading,) = set(engines) - {engine}
         os.kill(loading, signal.SIGSTOP)
         server.process.send_signal(signal.SIGTERM)
-        server.until("steersman_ready 0.0")
-        assert loading in engines_of(server.process.pid)
-        os.kill(loading, signal.SIGCONT)
         assert server.process.wait() == 0
         until_gone(loading)
 
 
 def test_an_engine_that_cannot_load_says_why(tmp_path: Path) -> None:
-    command = [*COMMAND, *SHARED, "--data", str(tmp_path), "--bundle", str(tmp_path / "nowhere")]
+    command = [*COMMAND, *ENGINES, "--data", str(tmp_path), "--bundle", str(tmp_path / "nowhere")]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 1
     assert "manifest.json" in done.stderr
@@ -233,7 +328,7 @@ def test_an_engine_that_cannot_load_says_why(tmp_path: Path) -> None:
 
 
 def test_nobody_outlives_the_supervisor(bundle_dir: Path, tmp_path: Path) -> None:
-    with served(tmp_path, bundle_dir, *SHARED) as server:
+    with served(tmp_path, bundle_dir, *ENGINES) as server:
         engine, pids = engine_of(server.process.pid), server.pids()
         server.process.kill()
         for pid in (*pids, engine):
