@@ -19,15 +19,16 @@ def test_flags_go_before_the_environment_and_that_before_defaults(monkeypatch: p
 
 
 @pytest.mark.parametrize(
-    ("cores", "workers", "apart"), [(1, 1, False), (2, 1, True), (2, 2, False), (3, 2, False), (8, 4, True)]
+    ("cores", "workers", "engines"),
+    [(1, 1, 0), (2, 1, 1), (2, 2, 0), (3, 2, 0), (8, 1, 1), (8, 4, 1), (16, 1, 2), (64, 8, 8)],
 )
-def test_an_engine_has_a_process_of_its_own_where_it_has_a_core_of_its_own(
-    monkeypatch: pytest.MonkeyPatch, cores: int, workers: int, apart: bool
+def test_engines_are_as_many_as_the_cores_are_for(
+    monkeypatch: pytest.MonkeyPatch, cores: int, workers: int, engines: int
 ) -> None:
     monkeypatch.setattr("steersman_service.settings.cpu_count", lambda: cores)
-    assert load_settings(workers=workers).engine_kind == ("process" if apart else "thread")
-    assert load_settings(workers=workers, engine="process").engine_kind == "process"
-    assert load_settings(workers=workers, engine="thread").engine_kind == "thread"
+    assert load_settings(workers=workers).engine_count == engines
+    for wanted in (0, 1, 3):
+        assert load_settings(workers=workers, engines=wanted).engine_count == wanted
 
 
 @pytest.mark.parametrize(
@@ -35,18 +36,18 @@ def test_an_engine_has_a_process_of_its_own_where_it_has_a_core_of_its_own(
     [
         (1, {}, 1),
         (2, {}, 1),
-        (2, {"engine": "thread"}, 2),
+        (2, {"engines": 0}, 2),
         (8, {}, 7),
-        (8, {"workers": 4}, 1),
-        (9, {"workers": 3}, 2),
-        (9, {"workers": 3, "engine": "thread"}, 3),
-        (9, {"workers": 3, "engine": "shared"}, 6),
-        (2, {"workers": 3}, 1),
-        (2, {"workers": 3, "engine": "shared"}, 1),
+        (8, {"workers": 4}, 4),
+        (9, {"workers": 3, "engines": 0}, 3),
+        (9, {"workers": 3, "engines": 1}, 6),
+        (9, {"workers": 3, "engines": 2}, 3),
+        (2, {"workers": 3, "engines": 0}, 1),
+        (2, {"workers": 3, "engines": 1}, 1),
         (8, {"inference_threads": 3}, 3),
     ],
 )
-def test_engines_share_the_cores_and_leave_one_to_each_server_beside_them(
+def test_engines_share_the_cores_and_leave_one_to_each_front_end(
     monkeypatch: pytest.MonkeyPatch, cores: int, flags: dict[str, Any], threads: int
 ) -> None:
     monkeypatch.setattr("steersman_service.settings.cpu_count", lambda: cores)
@@ -54,41 +55,37 @@ def test_engines_share_the_cores_and_leave_one_to_each_server_beside_them(
 
 
 @pytest.mark.parametrize(
-    ("flags", "visible", "kind"),
+    ("flags", "visible", "one"),
     [
-        ({"backend": "torch"}, None, "shared"),
-        ({"backend": "torch"}, "1", "shared"),
-        ({"backend": "torch"}, "", "process"),
-        ({"backend": "torch", "device": "cpu"}, None, "process"),
-        ({"backend": "torch", "workers": 1}, None, "process"),
-        ({"backend": "torch", "engine": "process"}, None, "process"),
-        ({"backend": "torch", "engine": "thread"}, None, "thread"),
-        ({"backend": "onnx"}, None, "process"),
-        ({"backend": "onnx", "device": "cuda"}, None, "shared"),
-        ({"engine": "shared"}, None, "shared"),
-        ({"engine": "shared", "workers": 1}, None, "process"),
+        ({"backend": "torch"}, None, True),
+        ({"backend": "torch"}, "1", True),
+        ({"backend": "torch"}, "", False),
+        ({"backend": "torch", "device": "cpu"}, None, False),
+        ({"backend": "onnx"}, None, False),
+        ({"backend": "onnx", "device": "cuda"}, None, True),
     ],
 )
-def test_workers_share_the_engine_of_a_gpu(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, flags: dict[str, Any], visible: str | None, kind: str
+def test_a_gpu_has_one_engine(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, flags: dict[str, Any], visible: str | None, one: bool
 ) -> None:
-    monkeypatch.setattr("steersman_service.settings.cpu_count", lambda: 8)
+    monkeypatch.setattr("steersman_service.settings.cpu_count", lambda: 32)
     monkeypatch.setattr("steersman_service.settings.GPU_FILES", str(tmp_path / "nvidia[0-9]*"))
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     if visible is not None:
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
-    settings = load_settings(**{"workers": 4, **flags})
+    settings = load_settings(**flags)
     for name in ("nvidiactl", "nvidia-uvm"):
         (tmp_path / name).touch()
-    assert settings.engine_kind == ("process" if kind == "shared" and flags == {"backend": "torch"} else kind)
+    assert settings.engine_count == (1 if one and "device" in flags else 4)
     (tmp_path / "nvidia0").touch()
-    assert settings.engine_kind == kind
+    assert settings.engine_count == (1 if one else 4)
 
 
 @pytest.mark.parametrize(
     ("name", "value", "why"),
     [
         ("STEERSMAN_PORTS", "1", "unknown setting STEERSMAN_PORTS"),
+        ("STEERSMAN_ENGINES", "-1", "engines: "),
         ("STEERSMAN_PORT", "x", "port: "),
         ("STEERSMAN_PORT", "70000", "port: "),
         ("STEERSMAN_MAX_K", "0", "max_k: "),
