@@ -9,7 +9,7 @@ import gc
 import signal
 import socket
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -90,14 +90,17 @@ class Link:
         self._frames: FrameReader[ToChild] = FrameReader(to_child)
         self._metrics = Metrics(collected=False)
         self._listen = asyncio.Event()
+        self._starting: asyncio.Task[None] | None = None
         self.drain = asyncio.Event()
         """Set when the child shall finish its calls and end."""
 
     async def started(self) -> Start:
         """The first message."""
-        messages: list[ToChild] = []
-        while not messages:
-            messages += await received(self._reader, self._frames) or []
+        messages: Sequence[ToChild] | None = ()
+        while messages is not None and not messages:
+            messages = await received(self._reader, self._frames)
+        if messages is None:
+            sys.exit(1)
         start, *others = messages
         assert isinstance(start, Start)
         for message in others:
@@ -111,11 +114,19 @@ class Link:
             while (messages := await received(self._reader, self._frames)) is not None:
                 for message in messages:
                     self._obey(message)
-        self.drain.set()
+        self._end()
+
+    async def serve(self, serving: Coroutine[Any, Any, None]) -> None:
+        """Runs `serving`; Drain ends it if it comes before Loaded was told."""
+        self._starting = task = asyncio.create_task(serving)
+        if self.drain.is_set():
+            task.cancel()
+        await task
 
     async def may_listen(self) -> None:
         """Tells Loaded and waits for Listen. Raises StartupError if it has to stop instead."""
         self.tell(Loaded())
+        self._starting = None
         await first_of(self._listen, self.drain)
         if self.drain.is_set():
             raise StartupError("the server was stopped before it was ready")
@@ -132,7 +143,12 @@ class Link:
             case AskMetrics():
                 self.report()
             case Drain():
-                self.drain.set()
+                self._end()
+
+    def _end(self) -> None:
+        self.drain.set()
+        if self._starting:
+            self._starting.cancel()
 
     def tell(self, message: FromChild) -> None:
         if not self._writer.is_closing():  # uvloop refuses to write to a supervisor that is gone
@@ -145,7 +161,7 @@ class Link:
             await self._writer.wait_closed()
 
 
-Serve = Callable[[Settings, list[str], Link, Metrics], Awaitable[None]]
+Serve = Callable[[Settings, list[str], Link, Metrics], Coroutine[Any, Any, None]]
 
 
 def run_child(serve: Serve) -> None:
@@ -167,7 +183,9 @@ async def _run(serve: Serve, connection: socket.socket) -> None:
     obeying = asyncio.create_task(link.obey(metrics))
     code = 0
     try:
-        await serve(settings, start.sockets, link, metrics)
+        await link.serve(serve(settings, start.sockets, link, metrics))
+    except asyncio.CancelledError:
+        link.tell(Failed("the server was stopped before it was ready"))
     except StartupError as error:
         link.tell(Failed(str(error)))
     except ServerFailed:

@@ -46,7 +46,13 @@ class Slot:
 
     async def load(self) -> None:
         """Raises StartupError with the child's own words."""
-        self.child = await self._start()
+        # Shielded: a child that was started while this is cancelled must be known, to be killed.
+        starting = asyncio.ensure_future(self._start())
+        try:
+            self.child = await asyncio.shield(starting)
+        except asyncio.CancelledError:
+            self.child = await starting
+            raise
         await self.child.loaded()
 
     async def listen(self) -> None:
