@@ -241,13 +241,12 @@ def test_golden_rows_edit_every_feature_and_resolve_every_concept(bundle: Bundle
     assert {*golden["edit/features"]["features_BE"].flat} == set(range(shape.features))
     assert {*golden["add/features"]["features_BE"].flat} == set(range(shape.features))
     assert (golden["edit/features"]["z_BF"] > 0).any(0).mean() > 0.95, "and nearly all are active in some row"
-    for graph in ("concept", "steer"):
-        sets = [tensors for name, tensors in golden.items() if name.startswith(f"{graph}/concepts")]
-        assert {int(row) for tensors in sets for row in tensors["concepts_BC"].flat} == set(range(shape.concepts))
+    sets = [tensors for name, tensors in golden.items() if name.startswith("concept/concepts")]
+    assert {int(row) for tensors in sets for row in tensors["concepts_BC"].flat} == set(range(shape.concepts))
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
-@pytest.mark.parametrize("graph", ["edit", "add", "concept", "steer"])
+@pytest.mark.parametrize("graph", ["edit", "add", "concept"])
 def test_a_negated_feature_is_found_out(copy: Path, graph: str) -> None:
     """Of every graph that holds it, in ONNX and in TorchScript."""
     model, path = onnx.load(copy / f"{graph}.onnx"), copy / f"{graph}.onnx"

@@ -25,8 +25,6 @@ from steersman_training.bundle.graphs import (
     OnnxSearch,
     Search,
     SolvedConcepts,
-    Steer,
-    Steered,
     Upper,
 )
 from steersman_training.data.sequences import Batch
@@ -37,16 +35,12 @@ OPSET = 20
 TOLERANCE = 1e-4
 """Absolute and relative, for float32 on every backend."""
 GOLDEN_ROWS = 8
-LOOKED_AT = 4 * GOLDEN_ROWS
-"""Histories of which concepts are solved to find golden rows."""
 GOLDEN_MARGIN = 1e-3
 """Distance of golden rows from ties between scores, and from the threshold of the autoencoder in units of the state's size."""
 MOST_SCORES = 1 << 25
 """Computed to find golden rows: they and what the search makes of them take some 50 bytes each."""
 GOLDEN_EVENTS = 32
 """Golden rows of `keep` and `append` hold keys and values of this many events at most: they are what makes the file large."""
-MOST_STEERED = 50_000
-"""Items up to which there is a graph `steer`. Where there are more, an index finds them, and it would not be asked."""
 TABLES = ("items_ND", "biases_N")
 
 Array = npt.NDArray[np.float32]
@@ -107,7 +101,7 @@ class Graphs:
                 ),
                 GraphSpec("add", Add(edit).cpu(), ("h_BD", "features_BE", "strengths_BE"), ("added_BD",)),
                 # Below the last block, what follows asks for the states of all positions: there is nothing to save.
-                *(() if below else (*_keeping(stripped), *_steering(concepts, len(tables["items_ND"])))),
+                *(() if below else _keeping(stripped)),
             ),
             tables,
         )
@@ -122,13 +116,6 @@ def _keeping(model: Recommender) -> tuple[GraphSpec, GraphSpec]:
         GraphSpec("keep", Keep(model), ("items_ND", "ids_BT", "lengths_B"), ("h_BD", *names)),
         GraphSpec("append", Append(model), append_inputs, ("h_BD", "added_BLD")),
     )
-
-
-def _steering(concepts: SolvedConcepts | FixedConcepts, items: int) -> tuple[GraphSpec, ...]:
-    """`steer`, where it would be asked."""
-    if not isinstance(concepts, SolvedConcepts) or items > MOST_STEERED:
-        return ()
-    return (GraphSpec("steer", Steer(copy.deepcopy(concepts).cpu(), Search()), Steer.INPUTS, Steered._fields),)
 
 
 _KEPT = [name.rsplit("_", 1) for name in Kept._fields]
@@ -165,8 +152,6 @@ def write_graphs(
 
 def _write_onnx(spec: GraphSpec, inputs: tuple[Tensor, ...], path: Path) -> None:
     module = OnnxSearch() if isinstance(spec.module, Search) else spec.module
-    if isinstance(module, Steer):
-        module = Steer(module.concepts, OnnxSearch())
     shapes: tuple[Any, ...] = tuple(_dynamic(name) for name in spec.inputs)
     if isinstance(module, Append):  # what is kept comes as *kept
         fixed = len(shapes) - len(_KEPT) * module.model.config.blocks
@@ -192,8 +177,6 @@ def _write_torchscript(spec: GraphSpec, inputs: tuple[Tensor, ...], path: Path) 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         module = spec.module.eval()
-        if isinstance(module, Steer):
-            module = Steer(module.concepts, torch.jit.script(module.search))
         script = (
             torch.jit.script(module)
             if isinstance(module, Search)
@@ -354,11 +337,7 @@ def _far_from_edges(graphs: Graphs, pool: Tensors) -> Tensor:
     more = {**pool, "k": (pool["k"] + 1).clamp_max(pool["eligible_BN"].shape[1])}
     clear_B = sae.margin(pool["h_BD"]) > GOLDEN_MARGIN * pool["h_BD"].square().mean(1).sqrt()
     far_B = clear_B & apart(_spec(graphs, "search")(more)["scores_BK"])
-    rows = far_B.nonzero().flatten()
-    for steer in (spec for spec in graphs.specs if spec.name == "steer"):
-        rows = rows[:LOOKED_AT]  # to solve concepts for all of them would take seconds
-        rows = rows[apart(steer(_of_histories(more, rows))["scores_BK"])]
-    return rows
+    return far_B.nonzero().flatten()
 
 
 def apart(scores_BK: Tensor) -> Tensor:

@@ -126,11 +126,6 @@ def _concepts(graphs: Graphs, specs: dict[str, GraphSpec], golden: dict[str, Ten
             f"concept/concepts-{place // in_a_set}",
             given | {"candidates_BK": rows_BK, "candidate_scores_BK": scores_K.repeat(len(rows_BK), 1)},
         )
-        if "steer" in specs:
-            h_BD = golden["steer"]["h_BD"][torch.arange(len(rows_BK)) % len(golden["steer"]["h_BD"])]
-            eligible_BN = torch.zeros(len(rows_BK), items, dtype=torch.bool).scatter(1, rows_BK, True)
-            of_steer = {"h_BD": h_BD, "edited_BD": h_BD, "eligible_BN": eligible_BN, "tilts_BN": torch.zeros(1, 1)}
-            yield f"steer/concepts-{place // in_a_set}", given | of_steer | {"k": golden["steer"]["k"]}
 
 
 def _of_concepts(concepts_BC: Tensor) -> Tensors:

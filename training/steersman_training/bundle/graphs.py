@@ -228,61 +228,6 @@ def _inverse(a_BCMM: Tensor) -> Tensor:
     return inverse_BCMM
 
 
-class Steered(NamedTuple):
-    """The best items under concepts, and what the concepts came down to."""
-
-    rows_BK: Tensor
-    scores_BK: Tensor
-    concept_features_BE: Tensor
-    concept_gains_BE: Tensor
-    concept_edits_BE: Tensor
-
-
-class Steer(nn.Module):
-    """What follows the state, of requests that all name concepts, in one: candidates, concept, edit and search.
-
-    `edited_BD` is the state after all edits but those of the concepts. These have gain 1, so they add strength * scale * W_dec to it, the
-    edit of a feature being linear in the sum of strengths. Only where the state is the query.
-    """
-
-    INPUTS = (
-        "h_BD", "edited_BD", "items_ND", "biases_N", "eligible_BN", "tilts_BN", "concepts_BC", "concept_strengths_BC", "k"
-    )  # fmt: skip
-
-    def __init__(self, concepts: SolvedConcepts, search: nn.Module) -> None:
-        """`search` is Search or OnnxSearch."""
-        super().__init__()
-        self.concepts = concepts
-        self.search = search
-
-    def forward(
-        self,
-        h_BD: Tensor,
-        edited_BD: Tensor,
-        items_ND: Tensor,
-        biases_N: Tensor,
-        eligible_BN: Tensor,
-        tilts_BN: Tensor,
-        concepts_BC: Tensor,
-        concept_strengths_BC: Tensor,
-        k: Tensor,
-    ) -> Steered:
-        scores_BN = F.linear(h_BD, items_ND, biases_N).masked_fill(~eligible_BN, float("-inf"))
-        best = _best(scores_BN, min(self.concepts.candidates, self.concepts.leans_XN.shape[1]))
-        edits = self.concepts(best.rows_BK, best.scores_BK, items_ND, concepts_BC, concept_strengths_BC)
-        directions_BED = self.concepts.directions_XMD[concepts_BC].flatten(1, 2)
-        query_BD = edited_BD + (edits.concept_edits_BE.unsqueeze(1) @ directions_BED).squeeze(1)
-        return Steered(*self.search(query_BD, items_ND, biases_N, eligible_BN, tilts_BN, k), *edits)
-
-
-def _best(scores_BN: Tensor, k: int) -> Found:
-    """Top k; ONNX breaks ties by index by itself."""
-    if not torch.compiler.is_exporting():
-        return _top(scores_BN, k)
-    scores_BK, rows_BK = torch.topk(scores_BN, k, dim=1)
-    return Found(rows_BK, scores_BK)
-
-
 class FixedConcepts(nn.Module):
     """A concept adds the same weighted features whatever the state: strength_f = strength * weight_f."""
 
