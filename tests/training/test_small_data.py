@@ -57,7 +57,7 @@ def unwritten(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, dict[str, torch
     return golden
 
 
-@pytest.mark.parametrize("kind", ["topk", "batchtopk"])
+@pytest.mark.parametrize("kind", ["topk", "matryoshka"])
 @pytest.mark.parametrize("hook", [None, 0])
 @pytest.mark.parametrize(("items", "users", "events"), [(2, 3, 3), (2, 12, 4), (8, 12, 3), (12, 3, 3), (30, 30, 3)])
 def test_a_small_shop_is_trained_on(

@@ -37,9 +37,7 @@ class SaeKind(StrEnum):
     """Which features of an autoencoder are active."""
 
     TOPK = "topk"
-    BATCHTOPK = "batchtopk"
     MATRYOSHKA = "matryoshka"
-    JUMPRELU = "jumprelu"
 
 
 class SplitName(StrEnum):

@@ -71,11 +71,9 @@ def test_within_its_margin_no_feature_is_switched(trained: dict[Kind, SparseAuto
     assert torch.equal(sae.encode(h_BD) > 0, sae.encode(nearly_BD) > 0)
 
 
-def test_thresholds_are_one_for_the_dictionary_or_each_features_own(trained: dict[Kind, SparseAutoencoder]) -> None:
-    for kind in ("batchtopk", "matryoshka"):
-        assert trained[kind].threshold_F.unique().numel() == 1
-        assert trained[kind].threshold_F[0] > 0
-    assert trained["jumprelu"].threshold_F.unique().numel() > 24
+def test_the_threshold_is_one_for_the_dictionary(trained: dict[Kind, SparseAutoencoder]) -> None:
+    assert trained["matryoshka"].threshold_F.unique().numel() == 1
+    assert trained["matryoshka"].threshold_F[0] > 0
 
 
 def test_the_first_features_of_a_matryoshka_explain_more_alone(trained: dict[Kind, SparseAutoencoder]) -> None:
@@ -86,7 +84,7 @@ def test_the_first_features_of_a_matryoshka_explain_more_alone(trained: dict[Kin
         z_SF[:, 12:] = 0
         return float(1 - (h_SD - sae.decode(z_SF)).square().sum() / (h_SD - h_SD.mean(0)).square().sum())
 
-    assert explained(trained["matryoshka"]) > explained(trained["batchtopk"]) + 0.1
+    assert explained(trained["matryoshka"]) > explained(trained["topk"]) + 0.1
 
 
 def test_the_metric_decides_what_is_reconstructed() -> None:

@@ -22,7 +22,7 @@ from tests.conftest import Silent
 
 BASE = SaeConfig(features=32, active=4, epochs=4, batch_size=256, learning_rate=1e-2)
 GRID = Grid(
-    hooks=(1, 2), kinds=("topk", "batchtopk"), features=(32,), active=(4,), epochs=(4,), prediction_weights=(0.0,)
+    hooks=(1, 2), kinds=("topk", "matryoshka"), features=(32,), active=(4,), epochs=(4,), prediction_weights=(0.0,)
 )
 
 
@@ -177,10 +177,10 @@ def test_the_command_prints_json_and_refuses_what_it_does_not_know(
     options = ["--data", str(data_dir), "--cache", str(tmp_path), "--checkpoint", str(checkpoint)]
     options += ["--features", "32", "--active", "4", "--epochs", "2", "--hook", "2", "--seeds", "1", "--json"]
     options += ["--out", str(tmp_path / "sweep.jsonl")]
-    result = CliRunner().invoke(app, [*options, "--kind", "topk", "--kind", "jumprelu"])
+    result = CliRunner().invoke(app, [*options, "--kind", "topk", "--kind", "matryoshka"])
     assert result.exit_code == 0, result.output
     printed = json.loads(result.stdout)
-    assert [row["cell"]["kind"] for row in printed] == ["topk", "jumprelu"]
+    assert [row["cell"]["kind"] for row in printed] == ["topk", "matryoshka"]
     # What was asked for and what came of it have names in common.
     assert printed[0]["cell"]["active"] == 4 >= printed[0]["figures"]["active"] > 0
     assert CliRunner().invoke(app, [*options, "--hook", "9"]).exit_code == 1

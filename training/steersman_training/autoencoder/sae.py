@@ -1,4 +1,4 @@
-"""Sparse autoencoders of hidden states: TopK, BatchTopK, Matryoshka and JumpReLU. Dimensions: B batch, S states, D hidden, F features."""
+"""Sparse autoencoders of hidden states: TopK and Matryoshka. Dimensions: B batch, S states, D hidden, F features."""
 
 import math
 from collections.abc import Callable
@@ -9,16 +9,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-Kind = Literal["topk", "batchtopk", "matryoshka", "jumprelu"]
+Kind = Literal["topk", "matryoshka"]
 
 PREFIXES = (16, 8, 4, 2, 1)
 """Parts of the dictionary that a Matryoshka autoencoder must reconstruct from alone: its first sixteenth, eighth, ... and all of it."""
 THRESHOLD_DECAY = 0.99
 """Of the running mean of a batch's threshold, which becomes the fixed one."""
-BANDWIDTH = 0.1
-"""Width of the window about a JumpReLU threshold in which it feels a gradient, in units of the states' standard deviation."""
-SPARSITY_WEIGHT = 1.0
-"""Of (mean active features / active - 1)^2, which holds JumpReLU's thresholds where they belong."""
 
 
 @dataclass(frozen=True)
@@ -28,9 +24,9 @@ class SaeConfig:
     features: int = 512
     """F, the size of the dictionary."""
     active: int = 32
-    """Features active at a time; on average for every kind but topk."""
+    """Features active at a time; on average for matryoshka."""
     kind: Kind = "topk"
-    """Which features are active. topk: as many in every state. The others: those above a threshold."""
+    """Which features are active. topk: as many in every state. matryoshka: those above one threshold."""
     epochs: int = 30
     """Passes over the hidden states."""
     batch_size: int = 1024
@@ -58,10 +54,8 @@ class SaeConfig:
 class SparseAutoencoder(nn.Module):
     """z = sparse(W_enc (h - b_dec) + b_enc), h ~ z W_dec + b_dec, with rows of W_dec of unit norm.
 
-    sparse keeps, of what is above zero, the `active` largest of a state (topk: Gao et al., arXiv 2406.04093) or, for the other kinds,
-    what is above a threshold: one of the whole dictionary (batchtopk: Bussmann et al., arXiv 2412.06410; matryoshka: the same authors,
-    arXiv 2503.17547), or each feature's own (jumprelu: Rajamanoharan et al., arXiv 2407.14435). They differ in how they are trained,
-    and in nothing else.
+    sparse keeps the positive pre-activations that are among the `active` largest of a state (topk: Gao et al., arXiv 2406.04093) or above
+    one threshold of the whole dictionary (matryoshka: Bussmann et al., arXiv 2503.17547, trained with BatchTopK, arXiv 2412.06410).
     """
 
     threshold_F: Tensor
@@ -193,14 +187,13 @@ class _Training:
         self.metric_DD = _metric(states_SD, config.prediction_weight, metric_DD)
         self.idle_F = torch.zeros(config.features, device=device)
         self.ends = sorted({max(1, config.features // part) for part in PREFIXES})
-        parameters: list[Tensor] = list(self.sae.parameters())
         if config.kind != "topk":
             with torch.no_grad():
                 some_BF = self.sae.preactivations(states_SD[: config.batch_size])
                 self.sae.threshold_F.fill_(_batch_threshold(some_BF, config.active))
-        if config.kind == "jumprelu":
-            parameters.append(self.sae.threshold_F.requires_grad_())
-        self.optimiser = torch.optim.Adam(parameters, lr=config.learning_rate, betas=(0.9, 0.999), fused=True)
+        self.optimiser = torch.optim.Adam(
+            self.sae.parameters(), lr=config.learning_rate, betas=(0.9, 0.999), fused=True
+        )
         steps = config.epochs * math.ceil(len(states_SD) / config.batch_size)
         self.schedule = torch.optim.lr_scheduler.CosineAnnealingLR(self.optimiser, steps)
 
@@ -208,9 +201,9 @@ class _Training:
         """One step. Returns the share of variance missed."""
         sae = self.sae
         pre_BF = sae.preactivations(h_BD)
-        z_BF, penalty = self._activate(pre_BF)
+        z_BF = self._activate(pre_BF)
         residual_BD, loss = self._reconstruct(h_BD, z_BF)
-        total = loss + penalty + self._revive(pre_BF, residual_BD)
+        total = loss + self._revive(pre_BF, residual_BD)
         self.optimiser.zero_grad(set_to_none=True)
         total.backward()
         self.optimiser.step()
@@ -220,25 +213,12 @@ class _Training:
             self.idle_F = torch.where((z_BF > 0).any(0), 0, self.idle_F + len(h_BD))
             return residual_BD.square().mean().item()
 
-    def _activate(self, pre_BF: Tensor) -> tuple[Tensor, Tensor | float]:
-        """Activations, and what they are fined for not being as sparse as asked."""
+    def _activate(self, pre_BF: Tensor) -> Tensor:
         if self.config.kind == "topk":
-            return _keep_top(pre_BF, self.config.active), 0.0
-        if self.config.kind == "jumprelu":
-            return self._jump(pre_BF)
+            return _keep_top(pre_BF, self.config.active)
         threshold = _batch_threshold(pre_BF, self.config.active)
         self.sae.threshold_F.lerp_(threshold.expand_as(self.sae.threshold_F), 1 - THRESHOLD_DECAY)
-        return _keep(pre_BF, pre_BF >= threshold), 0.0
-
-    def _jump(self, pre_BF: Tensor) -> tuple[Tensor, Tensor]:
-        """JumpReLU. The summands that add zero carry the thresholds' straight-through gradients (a rectangular kernel)."""
-        threshold_F = self.sae.threshold_F
-        fires_BF = (pre_BF > threshold_F) & (pre_BF > 0)
-        near_BF = ((pre_BF - threshold_F).detach().abs() < BANDWIDTH / 2) / BANDWIDTH
-        nothing_BF = near_BF * (threshold_F.detach() - threshold_F)
-        z_BF = torch.where(fires_BF, pre_BF, 0.0) + threshold_F.detach() * nothing_BF
-        active = (fires_BF + nothing_BF).sum(1).mean()
-        return z_BF, SPARSITY_WEIGHT * (active / self.config.active - 1).square()
+        return _keep(pre_BF, pre_BF >= threshold)
 
     def _reconstruct(self, h_BD: Tensor, z_BF: Tensor) -> tuple[Tensor, Tensor]:
         """What is missed of the states, and the loss: its size, for matryoshka the mean over prefixes of the dictionary."""
