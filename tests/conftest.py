@@ -59,7 +59,7 @@ def make_bundle(
 
     from steersman_training.autoencoder.sae import SaeConfig
     from steersman_training.catalogue.concepts import ConceptConfig
-    from steersman_training.data.loading import load
+    from steersman_training.data import load
     from steersman_training.pipeline import TrainConfig, train
     from steersman_training.recommender.fit import FitConfig
     from steersman_training.recommender.model import RecommenderConfig

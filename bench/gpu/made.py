@@ -10,7 +10,8 @@ from steersman.v1 import bundle_pb2
 from steersman_training.autoencoder.edit import Edit
 from steersman_training.autoencoder.sae import SparseAutoencoder
 from steersman_training.bundle.bundle import write_bundle
-from steersman_training.bundle.export import Graphs, golden_rows
+from steersman_training.bundle.export import Graphs
+from steersman_training.bundle.golden import golden_rows
 from steersman_training.bundle.graphs import SolvedConcepts, Solver
 from steersman_training.data.sequences import Batch
 from steersman_training.recommender.model import Recommender, RecommenderConfig

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from steersman_service.bundle.bundle import Array, Bundle
-from steersman_training.bundle.index import Catalogue
+from steersman_training.bundle.index import ItemVectors
 
 NEIGHBOURS = 10
 
@@ -16,7 +16,7 @@ NEIGHBOURS = 10
 class Made(NamedTuple):
     """Items, and which of the trained ones each was made of."""
 
-    catalogue: Catalogue
+    catalogue: ItemVectors
     origins_N: Array
     """Rows of the trained catalogue; all 0 for noise."""
 
@@ -42,7 +42,7 @@ def blends(bundle: Bundle, size: int, rng: np.random.Generator) -> Made:
         made_ND[part] = share * items_ND[origin] + (1 - share) * items_ND[others[part]] + noise * spread_ND[origin]
     noise_N = rng.standard_normal(size, np.float32) * (np.arange(size) >= trained)
     made_N = shares_N * biases_N[origins_N] + (1 - shares_N) * biases_N[others] + noise_N * spread_N[origins_N]
-    return Made(Catalogue(made_ND, made_N), origins_N)
+    return Made(ItemVectors(made_ND, made_N), origins_N)
 
 
 def gaussian(bundle: Bundle, size: int, rng: np.random.Generator) -> Made:
@@ -50,7 +50,7 @@ def gaussian(bundle: Bundle, size: int, rng: np.random.Generator) -> Made:
     hidden = bundle.items_ND.shape[1]
     deviation = np.float32(np.linalg.norm(bundle.items_ND, axis=1).mean() / hidden**0.5)
     items_ND = rng.standard_normal((size, hidden), np.float32) * deviation
-    return Made(Catalogue(items_ND, np.zeros(size, np.float32)), np.zeros(size, np.int64))
+    return Made(ItemVectors(items_ND, np.zeros(size, np.float32)), np.zeros(size, np.int64))
 
 
 def _nearest(items_ND: Array) -> Array:

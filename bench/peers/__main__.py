@@ -34,7 +34,7 @@ from bench.peers.steersman import Steersman
 from bench.peers.traffic import Traffic, user_histories
 from bench.peers.triton import Triton
 from steersman_service.bundle.bundle import Bundle, load_bundle
-from steersman_training.data.loading import Dataset, load
+from steersman_training.data import Dataset, load
 
 # Triton comes first: others are measured at a share of its rate.
 CONTESTANTS = ("floor", "triton", "triton-alone", "steersman", "ray", "mlserver", "litserve")

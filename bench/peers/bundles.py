@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from steersman_training.data.loading import Dataset, load
+from steersman_training.data import Dataset, load
 from steersman_training.display import RichDisplay
 from steersman_training.pipeline import TrainConfig, train
 from steersman_training.presets import PRESETS

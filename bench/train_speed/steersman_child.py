@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from bench.train_speed.turns import Sizes, Turns
-from steersman_training.data.loading import load
+from steersman_training.data import load
 from steersman_training.data.sequences import Batch, Split, split_leave_one_out
 from steersman_training.recommender.fit import Fit, FitConfig
 from steersman_training.recommender.model import RecommenderConfig

@@ -32,7 +32,7 @@ def train_controlled(data_dir: Path, out: Path) -> Controlled:
     from steersman_training.catalogue.attributes import AttributeValues
     from steersman_training.catalogue.concepts import ConceptConfig, fit_concepts
     from steersman_training.catalogue.steering import audience
-    from steersman_training.data.loading import load
+    from steersman_training.data import load
     from steersman_training.data.sequences import split_leave_one_out
     from steersman_training.recommender.fit import Fit, FitConfig
     from steersman_training.recommender.model import RecommenderConfig

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from steersman_training.commands import pick_device
+from steersman_training.options import pick_device
 
 
 def test_no_more_threads_than_the_container_may_run(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -44,7 +44,6 @@ def run(command: str, *options: str) -> tuple[int, str]:
         ("sweep", ["--checkpoint", "a-file"], "is no checkpoint"),
         ("sweep", ["--features", "64", "--active", "80"], "--active: 80 is not between 1 and features, 64"),
         ("sweep", ["--hook", "9"], "--hook: 9 is not between 0 and blocks, 2"),
-        ("sweep", ["--prediction-weight", "nan"], "--prediction-weight: nan is not between 0 and 1"),
         ("evaluate", ["--out", "a-file/x"], "--out: nothing can be written to"),
         ("evaluate", ["--work", "a-file"], "--work: nothing can be written to"),
         ("evaluate", ["--merge", "a-file"], "a-file: not JSON"),

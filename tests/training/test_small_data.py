@@ -15,7 +15,7 @@ from steersman_service.engine.golden import replay_golden
 from steersman_training import pipeline
 from steersman_training.autoencoder.sae import SaeConfig, SparseAutoencoder, centroids
 from steersman_training.catalogue.concepts import ConceptConfig
-from steersman_training.data.loading import DataError, Dataset, load
+from steersman_training.data import DataError, Dataset, load
 from steersman_training.pipeline import TrainConfig, Trained, train
 from steersman_training.recommender.fit import Fit, FitConfig
 from steersman_training.recommender.model import RecommenderConfig

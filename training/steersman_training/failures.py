@@ -1,4 +1,4 @@
-"""How a command fails: what a person can cause is told in one line, without a traceback."""
+"""How commands fail: errors that a person can cause are printed in one line, without a traceback."""
 
 import functools
 from collections.abc import Callable, Iterator
@@ -11,8 +11,7 @@ from rich.text import Text
 
 P = ParamSpec("P")
 R = TypeVar("R")
-INTERRUPTED = 130
-"""Exit status after Ctrl-C, as shells have it."""
+INTERRUPTED = 130  # exit status after Ctrl-C, as shells have it
 
 
 @contextmanager
@@ -21,23 +20,23 @@ def plainly() -> Iterator[None]:
     try:
         yield
     except (ValueError, OSError, MemoryError, RuntimeError) as error:
-        said = _said(error)
-        if said is None:
+        message = _message(error)
+        if message is None:
             raise
-        _print("error:", said, error)
+        _print("error:", message, error)
         raise typer.Exit(1) from error
 
 
 @contextmanager
 def flag(*names: str) -> Iterator[None]:
-    """A setting that is wrong is told by its flag: "active: 80 is ..." becomes "--active: 80 is ..."."""
+    """Names the flag of a wrong setting: "active: 80 is ..." becomes "--active: 80 is ..."."""
     try:
         yield
     except ValueError as error:
         name, colon, rest = str(error).partition(":")
         if name not in names:
             raise
-        raise ValueError(f"--{name.replace('_', '-')}{colon}{rest}") from error
+        raise ValueError(f"--{name}{colon}{rest}") from error
 
 
 def interruptible(command: Callable[P, R]) -> Callable[P, R]:
@@ -54,26 +53,21 @@ def interruptible(command: Callable[P, R]) -> Callable[P, R]:
     return run
 
 
-def _said(error: Exception) -> str | None:
-    """None: nothing that a person can cause."""
+def _message(error: Exception) -> str | None:
+    """None: an error that a person cannot cause."""
     if isinstance(error, OSError) and error.filename and error.strerror:
         return f"{error.filename}: {error.strerror}"
     if not isinstance(error, RuntimeError | MemoryError):
         return str(error)
-    import torch
-
-    from steersman_training.bundle.export import ExportError
-
-    if isinstance(error, ExportError):
-        return str(error)
     first = (str(error).splitlines() or [""])[0]
-    if isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in first:
+    of_torch = type(error).__name__ == "OutOfMemoryError" or "can't allocate memory" in first
+    if isinstance(error, MemoryError) or of_torch:
         return f"not enough memory ({first}); take a smaller preset, fewer --features, or less data"
     return None
 
 
-def _print(head: str, said: str, error: BaseException) -> None:
-    """One line: what happened, and what was noted on the way about what is kept."""
-    rest = "; ".join(part for part in (said, *getattr(error, "__notes__", [])) if part)
+def _print(head: str, message: str, error: BaseException) -> None:
+    """One line: what happened, and the notes of the error, which say what is kept."""
+    rest = "; ".join(part for part in (message, *getattr(error, "__notes__", [])) if part)
     text = Text.assemble((head, "red"), " " if head.endswith(":") else ": " if rest else "", rest)
     Console(stderr=True).print(text, highlight=False, soft_wrap=True)

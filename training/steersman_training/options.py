@@ -1,28 +1,51 @@
-"""Options of the commands that read data, and the table that they show of it."""
+"""Options that several commands have, and what they do with them first. torch and polars are imported only when a command runs."""
 
+import math
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 if TYPE_CHECKING:
-    from steersman_training.data.columns import Columns
-    from steersman_training.data.loading import Dataset
+    import torch
+
+    from steersman_training.data import Columns, Dataset
 
 PANEL = "Columns, where they are not called as usual"
+
+Preset = Literal["quick", "full", "large"]
+SplitName = Literal["leave-one-out", "global-time"]
 
 
 def _column(flag: str, text: str, default: str) -> Any:
     return typer.Option(flag, metavar="NAME", help=text, show_default=default, rich_help_panel=PANEL)
 
 
-UserColumn = Annotated[str | None, _column("--user-column", "Of the interactions: who.", "user_id, user, userId")]
+DataOption = Annotated[
+    str,
+    typer.Option(
+        help="movielens-100k (fetched), a MovieLens folder or zip, a file of interactions, or a folder with "
+        "interactions and items, as Parquet, CSV or TSV."
+    ),
+]
+CacheOption = Annotated[Path, typer.Option(help="Where fetched data is kept.")]
+ItemsOption = Annotated[Path | None, typer.Option(help="Item table: item_id, title, and attributes.")]
+PresetOption = Annotated[
+    Preset,
+    typer.Option(
+        help="quick: about two minutes on MovieLens-100K. full: better. large: for a million events and more."
+    ),
+]
+SplitOption = Annotated[SplitName, typer.Option(help="How held-out events are chosen.")]
+DeviceOption = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+UserColumn = Annotated[str | None, _column("--user-column", "The user of an interaction.", "user_id, user, userId")]
 ItemColumn = Annotated[
     list[str] | None,
     _column(
         "--item-column",
-        "Of the interactions and the item table: which item. Twice, where the two differ.",
+        "The item, in interactions and item table. Twice, where the two differ.",
         "item_id, item, itemId, movieId",
     ),
 ]
@@ -30,7 +53,7 @@ TimeColumn = Annotated[
     str | None,
     _column(
         "--time-column",
-        "Of the interactions: when, in ISO 8601 or numbers; or `position`, the place in the user's history.",
+        "The time of an interaction, in ISO 8601 or numbers; or `position`, its place in the user's history.",
         "timestamp, time, position",
     ),
 ]
@@ -40,8 +63,8 @@ AttributeColumns = Annotated[
     list[str] | None,
     _column(
         "--attribute-columns",
-        "Of the item table: what items are filtered and steered by. With commas between them; repeatable.",
-        "all that say something",
+        "Of the item table, to filter and steer by. Separated by commas; repeatable.",
+        "all that are informative",
     ),
 ]
 
@@ -55,25 +78,19 @@ def columns_of(
     rating: str | None = None,
 ) -> "Columns":
     """The columns that options name."""
-    from steersman_training.data.columns import GUESSES, Columns
+    from steersman_training.data.columns import ROLES, Columns
 
-    is_position = time in GUESSES["position"]
+    place = {"position" if time in ROLES["position"][1] else "timestamp": time}
     return Columns(
-        user=user,
-        item=tuple(item or ()),
-        timestamp=None if is_position else time,
-        position=time if is_position else None,
-        rating=rating,
-        title=title,
-        attributes=tuple(attributes or ()),
+        user=user, item=tuple(item or ()), rating=rating, title=title, attributes=tuple(attributes or ()), **place
     )
 
 
 def load_data(
     data: str, items: Path | None, cache: Path, columns: "Columns", *, min_rating: float | None = None
 ) -> "Dataset":
-    """Loads data and shows on standard error what was read, and what is suspicious about it. Raises DataError."""
-    from steersman_training.data.loading import load
+    """Loads data, and prints its report and warnings to standard error. Raises DataError."""
+    from steersman_training.data import load
 
     dataset = load(data, items=items, columns=columns, min_rating=min_rating, cache=cache)
     if os.environ.get("RANK", "0") == "0":  # torchrun's other workers are silent
@@ -82,3 +99,22 @@ def load_data(
         for warning in dataset.report.warnings:
             typer.secho(f"warning: {warning}", err=True, fg="yellow")
     return dataset
+
+
+def pick_device(name: str) -> "torch.device":
+    """The named device; `auto` is a GPU if there is one. Limits torch's threads to the container's CPU quota."""
+    import torch
+    from loky import cpu_count
+
+    if name not in ("auto", "cpu", "cuda"):
+        raise ValueError(f"device: {name!r} is not auto, cpu or cuda")
+    if name == "cuda" and not torch.cuda.is_available():
+        raise ValueError("device: cuda was asked for, and torch finds no GPU; use auto or cpu")
+    torch.set_num_threads(min(torch.get_num_threads(), cpu_count()))
+    return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
+
+
+def check_finite(number: float | None, option: str) -> None:
+    """Raises ValueError naming the option if its number is nan or infinite."""
+    if number is not None and not math.isfinite(number):
+        raise ValueError(f"{option}: {number} is no finite number")

@@ -17,9 +17,10 @@ from torch import Tensor
 from steersman.v1 import bundle_pb2
 from steersman_training.autoencoder.edit import Edit, natural_scale
 from steersman_training.autoencoder.sae import SaeConfig, SparseAutoencoder, measure_sae, train_sae
-from steersman_training.autoencoder.states import collect_states, hold_out_users, prediction_metric
+from steersman_training.autoencoder.states import collect_states
 from steersman_training.bundle.bundle import write_bundle
-from steersman_training.bundle.export import Graphs, golden_rows, sample_queries
+from steersman_training.bundle.export import Graphs
+from steersman_training.bundle.golden import golden_rows, sample_queries
 from steersman_training.catalogue.aims import Aim, all_aims, with_exposure, with_popularity
 from steersman_training.catalogue.attributes import AttributeValues
 from steersman_training.catalogue.catalogue import Evidence, build_catalogue
@@ -28,39 +29,38 @@ from steersman_training.catalogue.concepts import ConceptConfig, Concepts, fit_c
 from steersman_training.catalogue.labels import Labels
 from steersman_training.catalogue.steering import audience
 from steersman_training.catalogue.vocabulary import Vocabulary
-from steersman_training.data.loading import Dataset
+from steersman_training.data import Dataset
 from steersman_training.data.sequences import (
-    IntArray,
+    Batch,
     Split,
     Targets,
+    check_enough,
+    hold_out_users,
     pad,
     split_global_time,
     split_leave_one_out,
     window_start,
 )
 from steersman_training.data.titles import with_readable_titles
-from steersman_training.enough import check_enough
 from steersman_training.recommender import checkpoint as checkpoints
-from steersman_training.recommender.fit import Fit, FitConfig, Fitted, Progress
+from steersman_training.recommender.fit import Fit, FitConfig, FittedRecommender, Progress
 from steersman_training.recommender.model import Recommender, RecommenderConfig
 from steersman_training.recommender.ranking import evaluate, evaluate_most_popular
 
-MEASURED_USERS = 500
-"""Users on whom features and concepts are measured, and as many to fit concepts on."""
-MEASURED_STATES = 20_000
-"""Hidden states from which labels are chosen, and as many held-out ones on which they are measured."""
-
-EXPOSED_USERS = 10_000
-"""Validation users from whose lists the exposure of items is counted."""
-EXPOSED = 50
-"""Items of such a list."""
-MADE_UP, MADE_UP_EVENTS = 32, 8
-"""Random histories among those that golden rows are chosen from, after the real ones; and events of one at most."""
+MEASURED_USERS = 500  # on whom features and concepts are measured, and as many to fit concepts on
+MEASURED_STATES = 20_000  # from which labels are chosen, and as many held-out ones on which they are measured
+EXPOSED_USERS = 10_000  # validation users from whose lists the exposure of items is counted
+EXPOSED = 50  # items of such a list
+GOLDEN_USERS = 256  # validation users among whose histories golden rows are chosen
+RANDOM_HISTORIES, RANDOM_EVENTS = (
+    32,
+    8,
+)  # added to them: of small data, too few may lie away from ties, or all have one event
 
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """Everything that a training run can be told."""
+    """All settings of a training run."""
 
     recommender: RecommenderConfig = field(default_factory=RecommenderConfig)
     fit: FitConfig = field(default_factory=FitConfig)
@@ -73,11 +73,16 @@ class TrainConfig:
     held_out_users: float = 0.1
     """Share of users whose states the autoencoder does not see, so that features are measured on them."""
     index_from: int = 50_000
-    """So many items, and the bundle carries an index; fewer are all looked at in a millisecond or two."""
+    """Items from which the bundle has an index; fewer are scanned in a millisecond or two."""
+
+    def seeded(self, seed: int) -> "TrainConfig":
+        """With this seed for everything random."""
+        fit, sae = replace(self.fit, seed=seed), replace(self.sae, seed=seed)
+        return replace(self, fit=fit, sae=sae, concepts=replace(self.concepts, seed=seed))
 
 
 class Display(Protocol):
-    """What a run tells while it goes on."""
+    """Shows the progress of a run."""
 
     def stage(self, name: str) -> None: ...
     def recommender(self, progress: Progress) -> None: ...
@@ -86,7 +91,7 @@ class Display(Protocol):
 
 
 class Trained(NamedTuple):
-    """What a run ends with."""
+    """The results of a run."""
 
     folder: Path
     figures: dict[str, float]
@@ -135,7 +140,7 @@ def train(
 
 
 def so_far(checkpoint: Path | None) -> str:
-    """What is kept of a run that ends before its recommender is trained."""
+    """A note of what is kept if a run ends before its recommender is trained."""
     if checkpoint is None:
         return "nothing is kept; with --checkpoint FILE a run can go on where it was"
     if not checkpoint.exists():
@@ -144,7 +149,7 @@ def so_far(checkpoint: Path | None) -> str:
 
 
 def _kept(fit: Fit, checkpoint: Path | None, out: Path) -> str:
-    """Keeps a finished recommender that has no checkpoint, in `out` or else among the temporary files; says where."""
+    """Keeps a finished recommender that has no checkpoint, in `out` or else in the temporary folder; says where."""
     if checkpoint is not None:
         return f"the recommender is kept in {checkpoint}: the same command goes on from there"
     for folder in (out, Path(tempfile.gettempdir())):
@@ -155,48 +160,46 @@ def _kept(fit: Fit, checkpoint: Path | None, out: Path) -> str:
     return "the recommender is lost: it could not be written either"
 
 
-def _explain(data: Dataset, config: TrainConfig, out: Path, split: Split, fitted: Fitted, display: Display) -> Trained:
-    """What follows the recommender: its features, what they mean and do, and the bundle."""
-    model = fitted.model.requires_grad_(False)
+def _explain(
+    data: Dataset, config: TrainConfig, out: Path, split: Split, fitted: FittedRecommender, display: Display
+) -> Trained:
+    """Everything after the recommender: its features, their meaning and effects, and the bundle."""
+    model, seed = fitted.model.requires_grad_(False), config.fit.seed
     display.stage("sparse autoencoder")
-    learners, held_out = hold_out_users(split, config.held_out_users, config.fit.seed)
+    learners, held_out = hold_out_users(split, config.held_out_users, seed)
     states = collect_states(model, split, learners)
-    metric_DD = prediction_metric(model, split, learners) if config.sae.prediction_weight else None
-    sae = train_sae(states.h_SD, config.sae, display.sae, metric_DD)
+    sae = train_sae(states.h_SD, config.sae, display.sae)
     edit = Edit(sae, natural_scale(sae, states.h_SD))
     display.stage("catalogue")
     clusters = cluster_items(split, config.min_concept_items)
-    items = with_values(data.items, clusters, config.min_concept_items)
-    items = with_exposure(with_popularity(items, split.popularity()), _best_items(model, split, config.fit.seed))
-    data = replace(data, items=items)
-    values = AttributeValues.of(data.items, config.min_concept_items)
+    items = with_popularity(with_values(data.items, clusters, config.min_concept_items), split.popularity())
+    items = with_exposure(items, _best_items(model, split, seed))
+    values = AttributeValues.of(items, config.min_concept_items)
     evidence = Evidence(
-        states.sample(MEASURED_STATES, config.fit.seed),
-        collect_states(model, split, held_out).sample(MEASURED_STATES, config.fit.seed),
+        states.sample(MEASURED_STATES, seed),
+        collect_states(model, split, held_out).sample(MEASURED_STATES, seed),
         values,
-        Vocabulary.of(data.items, values, clusters, config.min_concept_items),
-        data.items["title"].to_list(),
+        Vocabulary.of(items, values, clusters, config.min_concept_items),
+        items["title"].to_list(),
     )
-    people = audience(model, split, sample_targets(split.valid, MEASURED_USERS, config.fit.seed))
-    catalogue = build_catalogue(edit, evidence, people, display.step)
+    people = audience(model, split, sample_targets(split.valid, MEASURED_USERS, seed))
+    features, labels = build_catalogue(edit, evidence, people, display.step)
     display.stage("concepts")
-    pupils = audience(model, split, _random_targets(split, learners, config.fit.seed))
-    aims = all_aims(values, data.items, split.popularity())
+    pupils = audience(model, split, _random_targets(split, learners, seed))
+    aims = all_aims(values, items, split.popularity())
     graph, concepts = fit_concepts(edit, aims, pupils, people, config.concepts, display.step)
     display.stage("bundle")
-    figures = _figures(model, split, sae, states.h_SD, evidence)
+    figures = _figures(model, split, sae, states.h_SD, evidence.measured_on.h_SD)
     figures |= {"recommender.epochs": fitted.epochs, "recommender.seconds": fitted.seconds}
-    manifest = _manifest(data, config, figures, concepts.height)
-    folder = _write(
-        out,
-        manifest,
-        Graphs.of(model, edit, graph),
-        split,
-        config,
-        {"items": with_readable_titles(data.items), "features": catalogue.features, "concepts": concepts},
-        display,
-    )
-    return Trained(folder, figures, model, edit, split, data.items, values, *catalogue, aims, graph, concepts)
+    manifest = _manifest(replace(data, items=items), config, figures, concepts.height)
+    graphs, histories = Graphs.of(model, edit, graph), _histories(split, config.recommender)
+    queries = None
+    if items.height >= config.index_from:
+        queries = sample_queries(graphs, Batch(*(part[:-RANDOM_HISTORIES] for part in histories)))
+    golden = golden_rows(graphs, histories, concepts.height)
+    tables = {"items": with_readable_titles(items), "features": features, "concepts": concepts}
+    folder = write_bundle(out, manifest, graphs, golden, tables, queries, display.step)
+    return Trained(folder, figures, model, edit, split, items, values, features, labels, aims, graph, concepts)
 
 
 def split_by(name: str, data: Dataset) -> Split:
@@ -210,28 +213,38 @@ def sample_targets(targets: Targets, count: int, seed: int) -> Targets:
 
 
 def _best_items(model: Recommender, split: Split, seed: int) -> np.ndarray:
-    """Item rows that validation users would be shown first. (users, EXPOSED)"""
+    """The best item rows of validation users. (users, EXPOSED)"""
     targets = sample_targets(split.valid, EXPOSED_USERS, seed)
-    parts = [
-        targets.take(slice(begin, begin + MEASURED_USERS)) for begin in range(0, len(targets.users), MEASURED_USERS)
-    ]
-    best = [audience(model, split, part).candidates_BK[:, :EXPOSED] for part in parts]
-    return torch.cat(best).cpu().numpy()
+    begins = range(0, len(targets.users), MEASURED_USERS)
+    parts = (targets.take(slice(begin, begin + MEASURED_USERS)) for begin in begins)
+    return torch.cat([audience(model, split, part).candidates_BK[:, :EXPOSED] for part in parts]).cpu().numpy()
 
 
 def _random_targets(split: Split, users: list[int], seed: int) -> Targets:
-    """A random training event of each of some users, to be predicted from what came before it."""
+    """A random training event of each of some users, to be predicted from the events before it."""
     rng = np.random.default_rng(seed)
     trained = np.array([user for user in users if split.train_ends_U[user] > 0])
     chosen = np.sort(rng.permutation(trained)[:MEASURED_USERS])
     return Targets(chosen, rng.integers(split.train_ends_U[chosen]))
 
 
+def _histories(split: Split, shape: RecommenderConfig) -> Batch:
+    """Histories to choose golden rows from: windows of validation users, the first of them empty, and random ones."""
+    windows = []
+    for user, end in zip(*sample_targets(split.valid, GOLDEN_USERS, seed=0), strict=True):
+        history = split.history(int(user), int(end))
+        windows.append(history[window_start(len(history), shape.window_length, shape.window_stride) :])
+    windows[0] = windows[0][:0]
+    rng = np.random.default_rng(0)
+    lengths = rng.integers(1, min(shape.window_length, RANDOM_EVENTS) + 1, RANDOM_HISTORIES)
+    return pad(windows + [rng.integers(split.item_count, size=length) for length in lengths])
+
+
 @torch.no_grad()
 def _figures(
-    model: Recommender, split: Split, sae: SparseAutoencoder, h_SD: Tensor, evidence: Evidence
+    model: Recommender, split: Split, sae: SparseAutoencoder, h_SD: Tensor, held_out_SD: Tensor
 ) -> dict[str, float]:
-    """The figures that the manifest keeps: ranking, and what the autoencoder explains, kills and keeps."""
+    """The figures of the manifest: ranking, and the autoencoder's variance explained, dead features and NDCG kept."""
     figures: dict[str, float] = {}
     for name, targets in (("valid", split.valid), ("test", split.test)):
         figures |= evaluate(model, split, targets).named(name)
@@ -240,25 +253,23 @@ def _figures(
         people = audience(model, split, targets)
         reconstructed = people.lists(sae.reconstruct(people.h_BD))
         figures[f"sae.{name}_ndcg_kept"] = reconstructed.ndcg / max(people.plain.ndcg, 1e-9)
-    figures["sae.variance_explained"] = measure_sae(sae, evidence.measured_on.h_SD)["variance_explained"]
+    figures["sae.variance_explained"] = measure_sae(sae, held_out_SD)["variance_explained"]
     trained = measure_sae(sae, h_SD)
     return figures | {"sae.active": trained["active"], "sae.dead": trained["dead"]}
 
 
 def _manifest(data: Dataset, config: TrainConfig, figures: dict[str, float], concepts: int) -> bundle_pb2.Manifest:
-    shape = config.recommender
+    shape, items = config.recommender, data.items.height
     return bundle_pb2.Manifest(
         hook=bundle_pb2.Hook(block=shape.hook_block, blocks=shape.blocks, positions="last"),
         window=bundle_pb2.Window(length=shape.window_length, stride=shape.window_stride),
-        shape=bundle_pb2.BundleShape(
-            items=data.items.height, hidden=shape.hidden, features=config.sae.features, concepts=concepts
-        ),
+        shape=bundle_pb2.BundleShape(items=items, hidden=shape.hidden, features=config.sae.features, concepts=concepts),
         autoencoder=bundle_pb2.Autoencoder(kind=config.sae.kind, active=config.sae.active),
         provenance=bundle_pb2.Provenance(
             data=data.name,
             data_sha256=data.sha256,
             users=data.events["user"].n_unique(),
-            items=data.items.height,
+            items=items,
             events=data.events.height,
             code_version=version("steersman"),
             seed=config.fit.seed,
@@ -266,33 +277,3 @@ def _manifest(data: Dataset, config: TrainConfig, figures: dict[str, float], con
         ),
         figures=figures,
     )
-
-
-def _write(
-    out: Path,
-    manifest: bundle_pb2.Manifest,
-    graphs: Graphs,
-    split: Split,
-    config: TrainConfig,
-    tables: dict[str, pl.DataFrame],
-    display: Display,
-) -> Path:
-    targets = sample_targets(split.valid, 256, seed=0)
-    shape = config.recommender
-    windows = [
-        history[window_start(len(history), shape.window_length, shape.window_stride) :]
-        for user, end in zip(*targets, strict=True)
-        for history in [split.history(int(user), int(end))]
-    ]
-    windows[0] = windows[0][:0]  # one is empty
-    histories = pad(windows + made_up_histories(split.item_count, shape.window_length))
-    queries = sample_queries(graphs, pad(windows)) if manifest.shape.items >= config.index_from else None
-    golden = golden_rows(graphs, histories, manifest.shape.concepts)
-    return write_bundle(out, manifest, graphs, golden, tables, queries, display.step)
-
-
-def made_up_histories(items: int, window_length: int) -> list[IntArray]:
-    """Random histories: of small data, too few real ones may lie away from ties, and all may be of one event."""
-    rng = np.random.default_rng(0)
-    lengths = rng.integers(1, min(window_length, MADE_UP_EVENTS) + 1, MADE_UP)
-    return [rng.integers(items, size=length) for length in lengths]

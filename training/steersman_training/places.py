@@ -1,4 +1,4 @@
-"""Whether the places where a command is going to write can be written: found before the work, not after it."""
+"""Checks, before the work, that a command can write where it will have to."""
 
 import tempfile
 from pathlib import Path
@@ -7,7 +7,7 @@ NAME_100K = "movielens-100k"
 
 
 def check_folder(folder: Path, flag: str) -> None:
-    """Makes the folder. Raises ValueError naming the flag if that fails, or no file can be written there."""
+    """Makes the folder. Raises ValueError naming the flag if that fails, or files cannot be written there."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".trial-", dir=folder) as trial:
@@ -17,11 +17,10 @@ def check_folder(folder: Path, flag: str) -> None:
 
 
 def check_file(path: Path, flag: str) -> None:
-    """Raises ValueError naming the flag if a file of this name can be neither made nor written again."""
-    if not path.name:
-        raise ValueError(f"{flag}: {path} is a folder; name a file")
-    check_folder(path.parent, flag)
-    if path.is_dir():
+    """Raises ValueError naming the flag if the file can be neither made nor overwritten."""
+    if path.name:
+        check_folder(path.parent, flag)
+    if not path.name or path.is_dir():
         raise ValueError(f"{flag}: {path} is a folder; name a file")
     try:
         if path.exists():
@@ -31,7 +30,7 @@ def check_file(path: Path, flag: str) -> None:
 
 
 def check_cache(folder: Path, data: str) -> None:
-    """Raises ValueError if data has to be fetched and could not be kept. What is there already needs no writing."""
+    """Raises ValueError if data must be fetched and cannot be kept. A filled cache need not be writable."""
     if data == NAME_100K and not (folder.is_dir() and any(folder.iterdir())):
         check_folder(folder, "--cache")
 
@@ -44,10 +43,3 @@ def check_bundles(folder: Path, flag: str) -> None:
         raise ValueError(
             f"{flag}: {current} is in the way: it is no link to a bundle; move it away, or name another folder"
         )
-
-
-def check_report(out: Path, flag: str) -> None:
-    """The same for a report: `out`.json, `out`.md, and the folder `out` of its pictures."""
-    for ending in (".json", ".md"):
-        check_file(out.with_name(out.name + ending) if out.name else out, flag)
-    check_folder(out, flag)

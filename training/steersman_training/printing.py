@@ -7,10 +7,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-UNBOUNDED = 1 << 20
-"""Columns without a terminal: more than any table has."""
-LEAST_FOLDED = 16
-"""What the foldable column may be folded to on a terminal."""
+UNBOUNDED = 1 << 20  # columns without a terminal: more than any table has
+LEAST_FOLDED = 16  # what the foldable column may be folded to on a terminal
 
 
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]], foldable: str = "") -> None:

@@ -26,7 +26,7 @@ from steersman_service.engine.index.large import LargeIndex
 from steersman_service.engine.index.scan import Scan
 from steersman_service.errors import BundleError
 from steersman_training.bundle.bundle import name_files
-from steersman_training.bundle.index import Catalogue, write_lists, write_scan
+from steersman_training.bundle.index import ItemVectors, write_lists, write_scan
 from tests.service.bundle.test_bundle import resign
 from tests.service.engine.test_engine import assert_same, random_work
 from tests.serving import serving, settings_for
@@ -50,7 +50,7 @@ def large(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     items_ND[SIZE // 2 : SIZE // 2 + 50] = items_ND[:50]
     biases_N = rng.normal(0, 0.3, SIZE).astype(np.float32)
     biases_N[SIZE // 2 : SIZE // 2 + 50] = biases_N[:50]
-    catalogue = Catalogue(items_ND, biases_N)
+    catalogue = ItemVectors(items_ND, biases_N)
     write_scan(catalogue, folder)
     manifest = Manifest(index=write_lists(catalogue, {"plain": queries_QD}, folder))
     name_files(manifest, folder)
@@ -142,7 +142,7 @@ def test_items_of_any_width_are_scanned(tmp_path: Path, size: tuple[int, int]) -
     items_ND = rng.standard_normal(size).astype(np.float32)
     items_ND[::7] = 0
     biases_N = rng.standard_normal(len(items_ND)).astype(np.float32)
-    write_scan(Catalogue(items_ND, biases_N), tmp_path)
+    write_scan(ItemVectors(items_ND, biases_N), tmp_path)
     empty, manifest = pa.table({}), Manifest()
     name_files(manifest, tmp_path)
     scan = Scan(Bundle(tmp_path, manifest, items_ND, biases_N, empty, empty, empty, {}), 1)
@@ -195,11 +195,11 @@ def test_lists_of_other_items_are_refused(large: Bundle, tmp_path: Path) -> None
     for name in (SCAN, SCAN_DATA):
         shutil.copy(large.folder / name, tmp_path)
     others, queries_QD = clustered(np.random.default_rng(5))
-    write_lists(Catalogue(others, large.biases_N), {"plain": queries_QD}, tmp_path)
+    write_lists(ItemVectors(others, large.biases_N), {"plain": queries_QD}, tmp_path)
     elsewhere = moved(large, tmp_path)
     with pytest.raises(BundleError, match=r"index\.faiss: finds .* of other items"):
         LargeIndex(elsewhere, OnnxBackend(elsewhere, 1), 1, approximate=True)
-    write_scan(Catalogue(others, large.biases_N), tmp_path)
+    write_scan(ItemVectors(others, large.biases_N), tmp_path)
     elsewhere = moved(large, tmp_path)
     with pytest.raises(BundleError, match=r"scan\.onnx: is wrong by up to"):
         LargeIndex(elsewhere, OnnxBackend(elsewhere, 1), 1, approximate=False)
@@ -217,7 +217,7 @@ def moved(bundle: Bundle, folder: Path) -> Bundle:
 def indexed_dir(bundle_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The tiny bundle, with an index as export would add it, but that it looks at everything."""
     folder = Path(shutil.copytree(bundle_dir, tmp_path_factory.mktemp("indexed") / "bundle"))
-    catalogue = Catalogue(np.load(folder / "items.npy"), np.load(folder / "biases.npy"))
+    catalogue = ItemVectors(np.load(folder / "items.npy"), np.load(folder / "biases.npy"))
     write_scan(catalogue, folder)
     with np.load(folder / "golden.npz") as golden:
         index = write_lists(catalogue, {"plain": golden["search.query_BD"]}, folder)

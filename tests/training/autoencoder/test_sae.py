@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from steersman_training.autoencoder.sae import Kind, SaeConfig, SparseAutoencoder, measure_sae, train_sae
-from steersman_training.autoencoder.states import at_hook, collect_states, prediction_metric
+from steersman_training.autoencoder.states import at_hook, collect_states
 from steersman_training.data.sequences import Split, Targets
 from steersman_training.recommender.model import Recommender, RecommenderConfig
 from tests.conftest import make_bundle
@@ -87,24 +87,9 @@ def test_the_first_features_of_a_matryoshka_explain_more_alone(trained: dict[Kin
     assert explained(trained["matryoshka"]) > explained(trained["topk"]) + 0.1
 
 
-def test_the_metric_decides_what_is_reconstructed() -> None:
-    """Two features can't tell four directions: those that matter to predictions are told."""
-    h_SD = torch.randn(3000, 4, generator=torch.Generator().manual_seed(0))
-    metric_DD = torch.diag(torch.tensor([0.0, 0.0, 1.0, 1.0]))
-    config = SaeConfig(features=16, active=2, epochs=20, batch_size=128, learning_rate=1e-2)
-    missed_D = {
-        weight: (h_SD - sae.reconstruct(h_SD)).square().mean(0)
-        for weight in (0.0, 0.9)
-        for sae in [train_sae(h_SD, replace(config, prediction_weight=weight), lambda *_: None, metric_DD)]
-    }
-    assert (missed_D[0.9][2:] < 0.7 * missed_D[0.0][2:]).all()
-    with pytest.raises(ValueError, match="metric_DD"):
-        train_sae(h_SD, replace(config, prediction_weight=0.5), lambda *_: None)
-
-
 @pytest.mark.parametrize(
     ("wrong", "name"),
-    [({"active": 513}, "active"), ({"kind": "relu"}, "kind"), ({"prediction_weight": 2}, "prediction")],
+    [({"active": 513}, "active"), ({"kind": "relu"}, "kind")],
 )
 def test_settings_that_make_no_sense_are_refused(wrong: dict[str, int], name: str) -> None:
     with pytest.raises(ValueError, match=name):
@@ -126,17 +111,6 @@ def model() -> Recommender:
     model = Recommender(RecommenderConfig(hidden=8, window_length=12, window_stride=4), 30)
     torch.nn.init.normal_(model.items.weight)
     return model.eval().requires_grad_(False)
-
-
-def test_the_metric_is_the_curvature_of_the_divergence(model: Recommender, split: Split) -> None:
-    """Where the state is the query, it is the mean covariance of the items under the predictions."""
-    h_SD = collect_states(model, split, list(range(40))).h_SD
-    items_ND, p_SN = model.items.weight, model.score(h_SD).softmax(-1)
-    mean_SD = p_SN @ items_ND
-    exact_DD = items_ND.T @ (p_SN.mean(0)[:, None] * items_ND) - mean_SD.T @ mean_SD / len(h_SD)
-    metric_DD = prediction_metric(model, split, list(range(40)))
-    assert (metric_DD - exact_DD).norm() < 0.25 * exact_DD.norm()
-    assert torch.linalg.eigvalsh(prediction_metric(at_hook(model, 1), split, list(range(40)))).min() > -1e-6
 
 
 def test_states_can_be_read_after_any_block(model: Recommender, split: Split) -> None:

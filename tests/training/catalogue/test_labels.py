@@ -13,7 +13,7 @@ from steersman_training.catalogue.attributes import AttributeValues
 from steersman_training.catalogue.clusters import ATTRIBUTE, Clusters, _k_means, cluster_items, with_values
 from steersman_training.catalogue.labels import Labels, _fit, label_features
 from steersman_training.catalogue.vocabulary import Vocabulary
-from steersman_training.data.loading import Dataset, load
+from steersman_training.data import Dataset, load
 from steersman_training.data.sequences import split_leave_one_out
 from steersman_training.data.titles import readable_title, title_words
 from steersman_training.evaluation.control.study import labelled_features

@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from steersman_training.autoencoder.sae import SparseAutoencoder
-from steersman_training.catalogue.units import BLOCK, correlations, features, mean_by_item, neurons, separation, take
+from steersman_training.catalogue.units import BLOCK, correlations, mean_by_item, separation, take
+from steersman_training.evaluation.meaning.units import features, neurons
 
 
 @st.composite

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from steersman_training.data.loading import Columns, DataError, Dataset, load
+from steersman_training.data import Columns, DataError, Dataset, load
 
 WRITERS: dict[str, Callable[[pl.DataFrame, Path], Any]] = {
     "parquet": pl.DataFrame.write_parquet,

@@ -10,7 +10,7 @@ from typer.testing import CliRunner, Result
 
 from steersman_service.cli.main import make_app
 from steersman_training.catalogue.attributes import AttributeValues
-from steersman_training.data.loading import Columns, DataError, Dataset, load
+from steersman_training.data import Columns, DataError, Dataset, load
 
 START = 1_600_000_000
 USERS, ITEMS = 30, 24

@@ -7,8 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from steersman_training.data import movielens
-from steersman_training.data.loading import DataError, Dataset, load
+from steersman_training.data import DataError, Dataset, load, movielens
 
 MOVIES = [
     ("1", "Matrix, The (1999)", "Action|Sci-Fi"),

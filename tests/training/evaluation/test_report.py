@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 from steersman_training import commands
 from steersman_training.autoencoder.sae import SaeConfig
 from steersman_training.catalogue.concepts import ConceptConfig
-from steersman_training.data.loading import load
+from steersman_training.data import load
 from steersman_training.evaluation.evaluation import Evaluation, run_evaluation
 from steersman_training.evaluation.report.report import (
     merge,
@@ -28,7 +28,7 @@ from steersman_training.evaluation.report.report import (
     write_report,
 )
 from steersman_training.evaluation.report.sections import headline_rows
-from steersman_training.evaluation.sweep import Cell, Figures
+from steersman_training.evaluation.sweep import Cell, CellFigures
 from steersman_training.pipeline import TrainConfig
 from steersman_training.recommender.fit import FitConfig
 from steersman_training.recommender.model import RecommenderConfig
@@ -183,7 +183,7 @@ def test_a_sweep_is_shown(evaluation: Evaluation, tmp_path: Path) -> None:
     cells = [
         Cell(hook=2, states=None, seeds=1, sae=SaeConfig(features=64, active=active)).as_dict() for active in (8, 16)
     ]
-    figures = asdict(Figures(0.9, 8.0, 0.0, 0.98, 0.8, 0.6, 2.0, 0.7, 1.9, None, 3.0))
+    figures = asdict(CellFigures(0.9, 8.0, 0.0, 0.98, 0.8, 0.6, 2.0, 0.7, 1.9, None, 3.0))
     lines = [json.dumps({"recommender": "a", "cell": cell, "figures": figures}) + "\n" for cell in cells]
     file.write_text("".join(lines) + lines[0][:20])
     assert len(read_sweep(file)) == 2

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from steersman_training import commands
 from steersman_training.autoencoder.sae import SaeConfig, train_sae
 from steersman_training.catalogue.attributes import AttributeValues
-from steersman_training.data.loading import Dataset, load
+from steersman_training.data import Dataset, load
 from steersman_training.data.sequences import Split, split_leave_one_out
 from steersman_training.evaluation.meaning.meaning import Sides
 from steersman_training.evaluation.sweep import Grid, cells, linear_correlation, load_recommender, sweep, table
@@ -21,9 +21,7 @@ from steersman_training.recommender.model import Recommender, RecommenderConfig
 from tests.conftest import Silent
 
 BASE = SaeConfig(features=32, active=4, epochs=4, batch_size=256, learning_rate=1e-2)
-GRID = Grid(
-    hooks=(1, 2), kinds=("topk", "matryoshka"), features=(32,), active=(4,), epochs=(4,), prediction_weights=(0.0,)
-)
+GRID = Grid(hooks=(1, 2), kinds=("topk", "matryoshka"), features=(32,), active=(4,), epochs=(4,))
 
 
 class Counting(Silent):
@@ -102,7 +100,7 @@ def test_the_cells_of_another_recommender_are_left_alone(
 def test_an_autoencoder_that_loses_little_keeps_the_lists(
     model: Recommender, split: Split, values: AttributeValues, tmp_path: Path
 ) -> None:
-    grid = Grid((2,), ("topk",), (64,), (1, 16), (80,), (0.0,), seeds=1)
+    grid = Grid((2,), ("topk",), (64,), (1, 16), (80,), seeds=1)
     coarse, fine = (row.figures for row in sweep(model, split, values, cells(grid, BASE), tmp_path / "x", Silent()))
     assert fine.variance_explained > coarse.variance_explained
     assert fine.rbo > coarse.rbo
@@ -117,7 +115,7 @@ def test_an_autoencoder_that_loses_little_keeps_the_lists(
 def test_the_same_autoencoder_twice_is_stable(
     model: Recommender, split: Split, values: AttributeValues, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    grid = Grid((2,), ("topk",), (64,), (4,), (4,), (0.0,))
+    grid = Grid((2,), ("topk",), (64,), (4,), (4,))
     apart = sweep(model, split, values, cells(grid, BASE), tmp_path / "apart", Silent())[0].figures.stable
     monkeypatch.setattr(
         "steersman_training.evaluation.sweep.train_sae",

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from steersman_training.data.loading import Dataset, load
+from steersman_training.data import Dataset, load
 from steersman_training.data.sequences import Split, split_leave_one_out
 from steersman_training.recommender import checkpoint as checkpoints
 from steersman_training.recommender.checkpoint import CheckpointError

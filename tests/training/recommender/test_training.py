@@ -7,7 +7,7 @@ import polars as pl
 import pytest
 import torch
 
-from steersman_training.data.loading import DataError, Dataset, load
+from steersman_training.data import DataError, Dataset, load
 from steersman_training.data.sequences import (
     Batch,
     EvaluationBatch,

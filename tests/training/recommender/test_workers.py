@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from steersman_training.data.loading import load
+from steersman_training.data import load
 from steersman_training.data.sequences import split_leave_one_out
 from steersman_training.recommender.fit import Fit, FitConfig
 from steersman_training.recommender.model import RecommenderConfig
@@ -21,7 +21,7 @@ PROGRAM = """
 import json, sys
 from pathlib import Path
 import torch
-from steersman_training.data.loading import load
+from steersman_training.data import load
 from steersman_training.recommender.fit import Fit, FitConfig
 from steersman_training.recommender.model import RecommenderConfig
 from steersman_training.data.sequences import split_leave_one_out

@@ -11,10 +11,17 @@ from torch.nn import functional as F
 
 Kind = Literal["topk", "matryoshka"]
 
-PREFIXES = (16, 8, 4, 2, 1)
-"""Parts of the dictionary that a Matryoshka autoencoder must reconstruct from alone: its first sixteenth, eighth, ... and all of it."""
-THRESHOLD_DECAY = 0.99
-"""Of the running mean of a batch's threshold, which becomes the fixed one."""
+PREFIXES = (
+    16,
+    8,
+    4,
+    2,
+    1,
+)  # a Matryoshka autoencoder reconstructs from its first sixteenth of features, its first eighth, ..., all
+THRESHOLD_DECAY = 0.99  # of the running mean of batch thresholds, which becomes the fixed threshold
+CLUSTERED_STATES = 60_000  # states whose clusters features are initialised with
+CLUSTERED_ROUNDS = 12  # of k-means on them
+SAME = 1e-5  # two directions are the same if one minus their cosine is at most this
 
 
 @dataclass(frozen=True)
@@ -33,22 +40,18 @@ class SaeConfig:
     """Hidden states in a step."""
     learning_rate: float = 2e-3
     """Peak, of Adam; cosine to zero."""
-    prediction_weight: float = 0.0
-    """Part of the loss that is measured by what it changes in the predictions, not in the state."""
     dead_after: int = 50_000
-    """States without firing after which a feature counts as dead and is trained on what the others miss."""
+    """States without firing after which a feature counts as dead and is trained on the residual of the others."""
     aux_weight: float = 1 / 32
     """Weight of that auxiliary loss."""
     seed: int = 0
-    """Of the order of states. Weights begin at centroids, whatever the seed."""
+    """Of the order of states. Weights are initialised with centroids, which do not depend on it."""
 
     def __post_init__(self) -> None:
         if not 1 <= self.active <= self.features:
             raise ValueError(f"active: {self.active} is not between 1 and features, {self.features}")
         if self.kind not in get_args(Kind):
             raise ValueError(f"kind: {self.kind!r} is none of {', '.join(get_args(Kind))}")
-        if not 0 <= self.prediction_weight <= 1:
-            raise ValueError(f"prediction_weight: {self.prediction_weight} is not between 0 and 1")
 
 
 class SparseAutoencoder(nn.Module):
@@ -71,7 +74,7 @@ class SparseAutoencoder(nn.Module):
         self.register_buffer("threshold_F", torch.zeros(features))  # not used by topk
 
     def preactivations(self, h_BD: Tensor) -> Tensor:
-        """W_enc (h - b_dec) + b_enc, (B, F); with the bias of the decoder folded in, its gradient costs no product over the batch."""
+        """W_enc (h - b_dec) + b_enc, (B, F); with the decoder's bias folded in, its gradient costs no product over the batch."""
         return F.linear(h_BD, self.encoder_FD, self.encoder_bias_F - self.encoder_FD @ self.decoder_bias_D)
 
     def encode(self, h_BD: Tensor) -> Tensor:
@@ -79,17 +82,21 @@ class SparseAutoencoder(nn.Module):
         pre_BF = self.preactivations(h_BD)
         return _keep_top(pre_BF, self.active) if self.kind == "topk" else _keep(pre_BF, pre_BF > self.threshold_F)
 
+    def encode_all(self, states_SD: Tensor) -> Tensor:
+        """Activations of any number of states, (S, F), computed in parts."""
+        return torch.cat([self.encode(h_BD) for h_BD in states_SD.split(4096)])
+
     def decode(self, z_BF: Tensor) -> Tensor:
         return z_BF @ self.decoder_FD + self.decoder_bias_D
 
     def reconstruct(self, h_BD: Tensor) -> Tensor:
-        """The state as the features tell it, (B, D)."""
+        """decode(encode(h)), (B, D)."""
         return self.decode(self.encode(h_BD))
 
     def margin(self, h_BD: Tensor) -> Tensor:
-        """How far the nearest feature of each state is from being switched on or off by a jump, (B,).
+        """Distance of each state's nearest feature from being switched on or off by a jump, (B,).
 
-        Infinite where all change smoothly: no threshold above zero, or no more than `active` features above zero.
+        Infinite if all change smoothly: no threshold above zero, or no more than `active` features above zero.
         """
         pre_BF = self.preactivations(h_BD)
         if self.kind != "topk":
@@ -101,7 +108,7 @@ class SparseAutoencoder(nn.Module):
 
 
 def _keep(pre_BF: Tensor, which_BF: Tensor) -> Tensor:
-    """Where, not a product: half the passes over memory, forwards and backwards."""
+    """`where`, not a product: half the passes over memory, forwards and backwards."""
     return torch.where(which_BF & (pre_BF > 0), pre_BF, 0.0)
 
 
@@ -109,21 +116,12 @@ def _keep_top(pre_BF: Tensor, count: int) -> Tensor:
     return _keep(pre_BF, pre_BF >= pre_BF.topk(count, dim=-1, sorted=False).values.amin(-1, keepdim=True))
 
 
-def train_sae(
-    states_SD: Tensor,
-    config: SaeConfig,
-    report: Callable[[int, int, float], None],
-    metric_DD: Tensor | None = None,
-) -> SparseAutoencoder:
-    """Trains on hidden states (S, D). `report` is called with epoch, epochs and variance explained.
-
-    `metric_DD` is what a change of the state does to predictions, as a quadratic form (`states.prediction_metric`). Raises ValueError
-    if `prediction_weight` asks for it and it is missing.
-    """
+def train_sae(states_SD: Tensor, config: SaeConfig, report: Callable[[int, int, float], None]) -> SparseAutoencoder:
+    """Trains on hidden states (S, D). `report` is called with epoch, epochs and variance explained."""
     torch.manual_seed(config.seed)
     scale = (states_SD - states_SD.mean(0)).square().mean().sqrt().item()
     scaled_SD = states_SD / scale
-    training = _Training(scaled_SD, config, metric_DD)
+    training = _Training(scaled_SD, config)
     for epoch in range(config.epochs):
         missed = 0.0
         for rows in torch.randperm(len(states_SD), device=states_SD.device).split(config.batch_size):
@@ -136,20 +134,12 @@ def train_sae(
     return sae.eval().requires_grad_(False)
 
 
-CLUSTERED_STATES = 60_000
-"""Of the states, for the directions that features begin at."""
-SAME = 1e-5
-"""Of two directions: one minus their cosine, at most."""
-CLUSTERED_ROUNDS = 12
-"""Of k-means on them."""
-
-
 @torch.no_grad()
 def centroids(states_SD: Tensor, count: int) -> Tensor:
-    """Directions from the mean in which many states lie: spherical k-means (Dhillon & Modha 2001), the largest cluster first. (F, D)
+    """Directions from the mean with many states: spherical k-means (Dhillon & Modha 2001), the largest cluster first. (F, D)
 
-    Features that begin there are mostly found again by a run with another seed; features that begin at random are not. So the states
-    alone decide them: no seed does.
+    Most features initialised with them are found again with another seed; features with random initial values are not. So they depend on
+    the states alone, not on a seed. Repeated directions, of few states, are replaced by random ones: they would stay the same.
     """
     generator = torch.Generator().manual_seed(0)
     rows = torch.randperm(len(states_SD), generator=generator)[:CLUSTERED_STATES].to(states_SD.device)
@@ -162,21 +152,16 @@ def centroids(states_SD: Tensor, count: int) -> Tensor:
         empty_F1 = sums_FD.norm(dim=1, keepdim=True) == 0
         centres_FD = torch.where(empty_F1, centres_FD, F.normalize(sums_FD, dim=1))
     sizes_F = torch.bincount(nearest_S, minlength=count)
-    centres_FD = _distinct(centres_FD, generator)
+    same_FF = (centres_FD @ centres_FD.T > 1 - SAME).tril(-1)
+    random_FD = F.normalize(torch.randn(centres_FD.shape, generator=generator), dim=1).to(centres_FD.device)
+    centres_FD = torch.where(same_FF.any(1, keepdim=True), random_FD, centres_FD)
     return centres_FD[sizes_F.argsort(descending=True, stable=True)]
-
-
-def _distinct(directions_FD: Tensor, generator: torch.Generator) -> Tensor:
-    """Random directions in place of repeated ones. There are such where states are few; features that begin there would stay the same."""
-    same_FF = (directions_FD @ directions_FD.T > 1 - SAME).tril(-1)
-    random_FD = F.normalize(torch.randn(directions_FD.shape, generator=generator), dim=1).to(directions_FD.device)
-    return torch.where(same_FF.any(1, keepdim=True), random_FD, directions_FD)
 
 
 class _Training:
     """One training run over states of unit variance."""
 
-    def __init__(self, states_SD: Tensor, config: SaeConfig, metric_DD: Tensor | None) -> None:
+    def __init__(self, states_SD: Tensor, config: SaeConfig) -> None:
         hidden, device = states_SD.shape[1], states_SD.device
         self.config = config
         self.sae = SparseAutoencoder(hidden, config.features, config.active, config.kind).to(device)
@@ -184,9 +169,9 @@ class _Training:
         directions_FD = centroids(states_SD, config.features)
         self.sae.decoder_FD.data.copy_(directions_FD)
         self.sae.encoder_FD.data.copy_(directions_FD)
-        self.metric_DD = _metric(states_SD, config.prediction_weight, metric_DD)
         self.idle_F = torch.zeros(config.features, device=device)
-        self.ends = sorted({max(1, config.features // part) for part in PREFIXES})
+        prefixes = sorted({max(1, config.features // part) for part in PREFIXES})
+        self.ends = prefixes if config.kind == "matryoshka" else [config.features]
         if config.kind != "topk":
             with torch.no_grad():
                 some_BF = self.sae.preactivations(states_SD[: config.batch_size])
@@ -221,52 +206,34 @@ class _Training:
         return _keep(pre_BF, pre_BF >= threshold)
 
     def _reconstruct(self, h_BD: Tensor, z_BF: Tensor) -> tuple[Tensor, Tensor]:
-        """What is missed of the states, and the loss: its size, for matryoshka the mean over prefixes of the dictionary."""
-        missed_BD, losses, begin = h_BD - self.sae.decoder_bias_D, [], 0
-        for end in self.ends if self.config.kind == "matryoshka" else [self.config.features]:
-            missed_BD = missed_BD - z_BF[:, begin:end] @ self.sae.decoder_FD[begin:end]
-            losses.append(self._size(missed_BD))
+        """The residual, and the loss: its mean square, for matryoshka the mean over prefixes of the dictionary."""
+        residual_BD, losses, begin = h_BD - self.sae.decoder_bias_D, [], 0
+        for end in self.ends:
+            residual_BD = residual_BD - z_BF[:, begin:end] @ self.sae.decoder_FD[begin:end]
+            losses.append((residual_BD * residual_BD).mean())
             begin = end
-        return missed_BD, torch.stack(losses).mean()
+        return residual_BD, torch.stack(losses).mean()
 
-    def _size(self, missed_BD: Tensor) -> Tensor:
-        """Share of variance, partly of what matters to predictions."""
-        weighed_BD = missed_BD if self.metric_DD is None else missed_BD @ self.metric_DD
-        return (weighed_BD * missed_BD).mean()
-
-    def _revive(self, pre_BF: Tensor, missed_BD: Tensor) -> Tensor | float:
-        """The auxiliary loss of TopK autoencoders: dead features reconstruct what the others miss."""
+    def _revive(self, pre_BF: Tensor, residual_BD: Tensor) -> Tensor | float:
+        """The auxiliary loss of TopK autoencoders: dead features reconstruct the residual of the others."""
         dead_F = self.idle_F >= self.config.dead_after
         if not bool(dead_F.any()):
             return 0.0
         spare_BF = _keep_top(torch.where(dead_F, pre_BF, 0.0), min(2 * self.config.active, int(dead_F.sum())))
-        wanted_BD = missed_BD.detach()
-        return self.config.aux_weight * self._size(wanted_BD - spare_BF @ self.sae.decoder_FD) / self._size(wanted_BD)
+        wanted_BD = residual_BD.detach()
+        left_BD = wanted_BD - spare_BF @ self.sae.decoder_FD
+        return self.config.aux_weight * (left_BD * left_BD).mean() / (wanted_BD * wanted_BD).mean()
 
 
 def _batch_threshold(pre_BF: Tensor, active: int) -> Tensor:
-    """The activation above which, on average, `active` features of a state lie; told from an eighth of the batch, since sorting is slow."""
+    """The threshold with `active` features of a state above it on average; from an eighth of the batch, since sorting is slow."""
     some_BF = pre_BF.detach()[::8].relu()
     return some_BF.flatten().topk(len(some_BF) * active, sorted=False).values.min()
 
 
-def _metric(states_SD: Tensor, weight: float, metric_DD: Tensor | None) -> Tensor | None:
-    """The quadratic form that measures what is missed: 1 - weight of the plain square and weight of the predictions' metric.
-
-    Both give 1 to the deviation of states of unit variance from their mean.
-    """
-    if weight == 0:
-        return None
-    if metric_DD is None:
-        raise ValueError("prediction_weight: it needs the metric of the predictions, metric_DD")
-    deviation_SD = states_SD - states_SD.mean(0)
-    size = ((deviation_SD @ metric_DD) * deviation_SD).mean().clamp_min(torch.finfo(torch.float32).tiny)
-    return weight * metric_DD / size + (1 - weight) * torch.eye(len(metric_DD), device=metric_DD.device)
-
-
 @torch.no_grad()
 def measure_sae(sae: SparseAutoencoder, states_SD: Tensor) -> dict[str, float]:
-    """Share of variance explained (0 where states do not vary), mean number of active features, and share of features that never fire."""
+    """Share of variance explained (0 if states do not vary), mean number of active features, and share of features that never fire."""
     missed, active, fired_F = 0.0, 0.0, torch.zeros(len(sae.decoder_FD), dtype=torch.bool, device=states_SD.device)
     for h_BD in states_SD.split(4096):
         z_BF = sae.encode(h_BD)
@@ -274,8 +241,6 @@ def measure_sae(sae: SparseAutoencoder, states_SD: Tensor) -> dict[str, float]:
         active += float((z_BF > 0).sum())
         fired_F |= (z_BF > 0).any(0)
     variance = float((states_SD - states_SD.mean(0)).square().sum())
-    return {
-        "variance_explained": 1 - missed / variance if variance else 0.0,
-        "active": active / len(states_SD),
-        "dead": 1 - fired_F.double().mean().item(),
-    }
+    explained = 1 - missed / variance if variance else 0.0
+    dead = 1 - fired_F.double().mean().item()
+    return {"variance_explained": explained, "active": active / len(states_SD), "dead": dead}

@@ -15,11 +15,12 @@ from google.protobuf import json_format
 
 from steersman.v1 import bundle_pb2
 from steersman_training.bundle.export import TOLERANCE, Array, Graphs, Tensors, write_graphs
-from steersman_training.bundle.golden_sets import golden_sets
-from steersman_training.bundle.index import Catalogue, write_lists, write_scan
+from steersman_training.bundle.golden import golden_sets
+from steersman_training.bundle.index import ItemVectors, write_lists, write_scan
 
 FORMAT = (1, 3)
 DTYPES = {"torch.int64": "int64", "torch.float32": "float32", "torch.bool": "bool"}
+ARRAYS = {"items_ND": "items.npy", "biases_N": "biases.npy"}
 
 
 def write_bundle(
@@ -33,10 +34,9 @@ def write_bundle(
 ) -> Path:
     """Writes a bundle into `parent` under its version, and points `parent/current` to it. Returns its folder.
 
-    `manifest` comes with everything but format, version, time, graphs, tolerances and files; `golden` has golden rows of every graph, to
-    which those are added that read every weight; `tables` are the Parquet tables by name; `queries` of held-out histories by kind, (Q, D),
-    if there is to be an index. A run that is stopped half way leaves the current bundle
-    as it was.
+    `manifest` lacks format, version, time, graphs, tolerances and files, which are added; `golden` are golden rows of every graph, to which
+    sets are added that read every weight; `tables` are the Parquet tables by name; `queries` are those of held-out histories by kind,
+    (Q, D), if there is to be an index. An interrupted run leaves the current bundle unchanged.
     """
     parent.mkdir(parents=True, exist_ok=True)
     temporary = parent / f".writing-{os.getpid()}"
@@ -44,19 +44,17 @@ def write_bundle(
     temporary.mkdir()
     try:
         for name, table in graphs.tables.items():
-            np.save(temporary / _ARRAYS[name], table.numpy())
+            np.save(temporary / ARRAYS[name], table.numpy())
         golden = golden | golden_sets(graphs, golden)
         write_graphs(graphs, golden, temporary, report)
         if queries:
-            catalogue = Catalogue(*(table.numpy() for table in graphs.tables.values()))
-            write_scan(catalogue, temporary)
-            manifest.index.CopyFrom(write_lists(catalogue, queries, temporary))
+            items = ItemVectors(*(table.numpy() for table in graphs.tables.values()))
+            write_scan(items, temporary)
+            manifest.index.CopyFrom(write_lists(items, queries, temporary))
             manifest.figures["index.recall_at_20"] = min(manifest.index.efforts[0].recall.values())
         for name, frame in tables.items():
             frame.write_parquet(temporary / f"{name}.parquet")
-        arrays = {
-            f"{graph}.{name}": value.numpy() for graph, tensors in golden.items() for name, value in tensors.items()
-        }
+        arrays = {f"{graph}.{name}": rows[name].numpy() for graph, rows in golden.items() for name in rows}
         np.savez_compressed(temporary / "golden.npz", **arrays)  # type: ignore[arg-type]  # numpy's stub has no **kwargs of arrays
         version = _write_manifest(temporary, manifest, graphs, golden)
         for path in [*temporary.iterdir(), temporary]:
@@ -69,12 +67,12 @@ def write_bundle(
         raise OSError(f"{parent}: the bundle cannot be written: {reason} ({free} MB are free)") from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
-    _point(parent / "current", version)
+    link = parent / f".current-{os.getpid()}"
+    link.unlink(missing_ok=True)
+    link.symlink_to(version)
+    os.replace(link, parent / "current")
     _sync(parent)
     return folder
-
-
-_ARRAYS = {"items_ND": "items.npy", "biases_N": "biases.npy"}
 
 
 def _write_manifest(folder: Path, manifest: bundle_pb2.Manifest, graphs: Graphs, golden: dict[str, Tensors]) -> str:
@@ -97,7 +95,7 @@ def _write_manifest(folder: Path, manifest: bundle_pb2.Manifest, graphs: Graphs,
 
 
 def name_files(manifest: bundle_pb2.Manifest, folder: Path) -> None:
-    """Every file of the folder, with its size and checksum: a reader takes no other."""
+    """Adds every file of the folder, with its size and checksum: a reader accepts no other."""
     for path in sorted(folder.iterdir()):
         with path.open("rb") as file:
             manifest.files[path.name].sha256 = hashlib.file_digest(file, "sha256").hexdigest()
@@ -110,11 +108,3 @@ def _sync(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-def _point(link: Path, target: str) -> None:
-    """Replaces a symbolic link in one step."""
-    temporary = link.with_name(f".{link.name}-{os.getpid()}")
-    temporary.unlink(missing_ok=True)
-    temporary.symlink_to(target)
-    os.replace(temporary, link)

@@ -13,22 +13,16 @@ from torch.nn import functional as F
 from steersman_training.autoencoder.edit import Edit
 from steersman_training.recommender.model import Recommender, last_position
 
-MOST_CANDIDATES = 512
-"""Best items of a user on which a concept may be solved."""
-NEWTON_STEPS = 2
-"""Of a concept's solution: the tilt is approached in as many equal parts."""
-INELIGIBLE = -1e4
-"""Score of candidates that may not be returned (minus infinity before): they weigh nothing."""
-TAPER_NATS = 0.5
-"""Candidates whose score is less than this above that of the last one count less, and that one not at all."""
-LEAST_EDIT = 1e-6
-"""A concept none of whose features would get this strength comes down to no edits: what is left is rounding."""
-TINY = 1e-30
-"""Keeps a system that asks for nothing from dividing by nothing. A bound, not a summand: the exporter drops an addition this small."""
+MOST_CANDIDATES = 512  # best items of a user on which a concept may be solved
+NEWTON_STEPS = 2  # of a concept's solution: the tilt is approached in as many equal parts
+INELIGIBLE = -1e4  # score of candidates that may not be returned (minus infinity before): they weigh nothing
+TAPER_NATS = 0.5  # candidates less than this above the last one count less, and the last one not at all
+LEAST_EDIT = 1e-6  # a concept of smaller strengths has no edits: they are rounding
+TINY = 1e-30  # keeps an empty system from dividing by zero; a bound, not a summand: the exporter drops such a small addition
 
 
 class Lower(nn.Module):
-    """Item ids to the hidden state at the hook. Below the last block, the other positions' states go along as context."""
+    """Item ids to the hidden state at the hook; below the last block, also to the other positions' states, as context."""
 
     def __init__(self, model: Recommender) -> None:
         super().__init__()
@@ -58,52 +52,50 @@ class Upper(nn.Module):
         return self.model.finish(x_BPD, lengths_B, self.model.config.hook_block)
 
 
-class Found(NamedTuple):
+class TopItems(NamedTuple):
     """The best items, best first; equal scores by row."""
 
     rows_BK: Tensor
-    scores_BK: Tensor  # minus infinity where nothing eligible is left
+    scores_BK: Tensor  # minus infinity if no eligible item is left
 
 
 class Search(nn.Module):
-    """Exact top-k of query . item + bias + tilt over the eligible items."""
+    """Exact top-k of query . item + bias + tilt over the eligible items.
+
+    Ties are broken by row, which torch.topk does not do: the k-th score is certain, and so are the items above it.
+    """
 
     def forward(
         self, query_BD: Tensor, items_ND: Tensor, biases_N: Tensor, eligible_BN: Tensor, tilts_BN: Tensor, k: Tensor
-    ) -> Found:
+    ) -> TopItems:
         scores_BN = _eligible_scores(query_BD, items_ND, biases_N, eligible_BN, tilts_BN)
-        return _top(scores_BN, int(k))
+        threshold_B1 = torch.topk(scores_BN, int(k), dim=1)[0][:, -1:]
+        backwards_BN = torch.ones_like(scores_BN, dtype=torch.int64).cumsum(1).flip(1)
+        above_BN, equal_BN = scores_BN > threshold_B1, scores_BN == threshold_B1
+        preference_BN = backwards_BN * (above_BN | equal_BN) + scores_BN.shape[1] * above_BN
+        rows_BK = torch.sort(torch.topk(preference_BN, int(k), dim=1)[1], dim=1)[0]
+        scores_BK, order_BK = torch.sort(scores_BN.gather(1, rows_BK), dim=1, descending=True, stable=True)
+        return TopItems(rows_BK.gather(1, order_BK), scores_BK)
 
 
 class OnnxSearch(nn.Module):
-    """The same for ONNX, whose TopK breaks ties by index already, as torch's does not."""
+    """The same for ONNX, whose TopK breaks ties by index."""
 
     def forward(
         self, query_BD: Tensor, items_ND: Tensor, biases_N: Tensor, eligible_BN: Tensor, tilts_BN: Tensor, k: Tensor
-    ) -> Found:
+    ) -> TopItems:
         scores_BN = _eligible_scores(query_BD, items_ND, biases_N, eligible_BN, tilts_BN)
         count = cast(int, k.item())
         torch._check(count >= 1)
         torch._check(count <= scores_BN.shape[1])
         scores_BK, rows_BK = torch.topk(scores_BN, count, dim=1)
-        return Found(rows_BK, scores_BK)
+        return TopItems(rows_BK, scores_BK)
 
 
 def _eligible_scores(
     query_BD: Tensor, items_ND: Tensor, biases_N: Tensor, eligible_BN: Tensor, tilts_BN: Tensor
 ) -> Tensor:
     return (F.linear(query_BD, items_ND, biases_N) + tilts_BN).masked_fill(~eligible_BN, float("-inf"))
-
-
-def _top(scores_BN: Tensor, k: int) -> Found:
-    """Top k with ties broken by row, which torch.topk leaves open: the k-th score is certain, and so is who is above it."""
-    threshold_B1 = torch.topk(scores_BN, k, dim=1)[0][:, -1:]
-    backwards_BN = torch.ones_like(scores_BN, dtype=torch.int64).cumsum(1).flip(1)
-    above_BN, equal_BN = scores_BN > threshold_B1, scores_BN == threshold_B1
-    preference_BN = backwards_BN * (above_BN | equal_BN) + scores_BN.shape[1] * above_BN
-    rows_BK = torch.sort(torch.topk(preference_BN, k, dim=1)[1], dim=1)[0]
-    scores_BK, order_BK = torch.sort(scores_BN.gather(1, rows_BK), dim=1, descending=True, stable=True)
-    return Found(rows_BK.gather(1, order_BK), scores_BK)
 
 
 class ConceptEdits(NamedTuple):
@@ -117,25 +109,25 @@ class ConceptEdits(NamedTuple):
 class Solver(NamedTuple):
     """How concepts are solved."""
 
-    candidates: int = 256
-    """Best items of a user on which they are, at most MOST_CANDIDATES."""
-    ridge: float = 0.05
-    """Relative to a feature's own curvature: what keeps weights small where features do much the same."""
+    candidates: int = 256  # best items of a user on which they are solved, at most MOST_CANDIDATES
+    ridge: float = (
+        0.05  # relative to a feature's own curvature; keeps weights small where features have similar effects
+    )
 
 
 class SolvedConcepts(nn.Module):
     """A concept is solved for the state at hand: its features move the scores as a tilt by its attribute value would.
 
-    With s the scores of the user's best items, lean what the concept raises (1 for items with an attribute value, or a standard score),
-    and J the change of s by each feature's strength,
+    With s the scores of the user's best items, lean the direction of the concept (1 for items with an attribute value, or a standard
+    score), and J the change of s by each feature's strength,
 
         minimise over w:  KL( softmax(s + strength * tilt * lean) || softmax(s + J w) )
 
-    by a few Newton steps with a ridge. Scores are linear in a state that is the query, so J is exact. Tilting is the target since it is the
+    by a few Newton steps with a ridge. Scores are linear in a state that is the query, so J is exact. A tilt is the target since it is the
     cheapest way to raise a known attribute: of all distributions with that share it is the closest to the user's own. The solution
-    is in double precision (J need not be): what rounding does to it grows with the condition, and backends must agree.
+    is in double precision (J need not be): its rounding error grows with the condition, and backends must agree.
 
-    Which item is the last candidate may be a matter of rounding, so it must not matter: where there are more items than candidates, each
+    Rounding may decide which item is the last candidate, so it must not matter: if there are more items than candidates, each
     candidate counts by its taper t, which falls to 0 there. s is s + log t, lean is t * lean, and J is t * J.
     """
 
@@ -149,10 +141,9 @@ class SolvedConcepts(nn.Module):
     def __init__(self, edit: Edit, features_XM: Tensor, leans_XN: Tensor, tilts_X: Tensor, solver: Solver) -> None:
         super().__init__()
         self.candidates, self.ridge = solver
+        directions_XMD = edit.scale_F[features_XM].unsqueeze(-1) * edit.sae.decoder_FD[features_XM]
         self.register_buffer("features_XM", features_XM)
-        self.register_buffer(
-            "directions_XMD", edit.scale_F[features_XM].unsqueeze(-1) * edit.sae.decoder_FD[features_XM]
-        )
+        self.register_buffer("directions_XMD", directions_XMD)
         self.register_buffer("leans_XN", leans_XN)
         self.register_buffer("tilts_X", tilts_X)
 
@@ -183,26 +174,22 @@ class SolvedConcepts(nn.Module):
             wanted_BCK = (scores_B1K + tilts_BCK * (step / NEWTON_STEPS)).softmax(-1)
             weights_BCM = weights_BCM + _newton_step(jacobian_BCKM, now_BCK, wanted_BCK, self.ridge)
             now_BCK = (scores_B1K + (jacobian_BCKM @ weights_BCM.unsqueeze(-1)).squeeze(-1)).softmax(-1)
-        edits_BE = _or_none(weights_BCM).flatten(1).float()
+        moved_BC1 = weights_BCM.abs().amax(-1, keepdim=True) >= LEAST_EDIT
+        edits_BE = weights_BCM.masked_fill(~moved_BC1, 0.0).flatten(1).float()
         return ConceptEdits(self.features_XM[concepts_BC].flatten(1), torch.ones_like(edits_BE), edits_BE)
 
 
 def _taper(scores_BK: Tensor) -> Tensor:
-    """By how much each candidate counts: 0 for the last one, 1 from TAPER_NATS above it."""
+    """The weight of each candidate: 0 for the last one, 1 from TAPER_NATS above it."""
     return ((scores_BK - scores_BK.amin(-1, keepdim=True)) / TAPER_NATS).clamp_max(1.0)
-
-
-def _or_none(weights_BCM: Tensor) -> Tensor:
-    """The same, but all zero for a concept that moves next to nothing: one at strength 0, or one that no candidate has."""
-    moved_BC1 = weights_BCM.abs().amax(-1, keepdim=True) >= LEAST_EDIT
-    return weights_BCM.masked_fill(~moved_BC1, 0.0)
 
 
 def _newton_step(jacobian_BCKM: Tensor, now_BCK: Tensor, wanted_BCK: Tensor, ridge: float) -> Tensor:
     """The change of weights that brings one distribution to another, in the Fisher metric half way between them. (B, C, M)
 
-    With F the Fisher matrix, (F + ridge diag(c)) w = slope. The ridge of a feature is relative to what it does: c is its curvature, F's
-    diagonal, and `ridge` of the mean one, since it may do next to nothing. Beside that scale the condition is at most 1 + M / ridge.
+    With F the Fisher matrix, (F + ridge diag(c)) w = slope. The ridge is relative to a feature's effect: c is its curvature, F's
+    diagonal, and `ridge` of the mean one, since it may be next to nothing. Beside that scale the condition is at most 1 + M / ridge.
+    ONNX has neither an inverse nor a linear solve, so a graph of ONNX uses ONNX Runtime's own.
     """
     count = jacobian_BCKM.shape[-1]
     identity_MM = torch.eye(count, dtype=jacobian_BCKM.dtype, device=jacobian_BCKM.device)
@@ -213,19 +200,13 @@ def _newton_step(jacobian_BCKM: Tensor, now_BCK: Tensor, wanted_BCK: Tensor, rid
     floor_BC11 = (fisher_BCMM * (identity_MM * (ridge * ridge / count))).sum((-1, -2), keepdim=True).clamp_min(TINY)
     ridged_BCMM = fisher_BCMM * (1 + ridge * identity_MM) + floor_BC11 * identity_MM
     slope_BC1M = (wanted_BCK - now_BCK).unsqueeze(-2) @ jacobian_BCKM
-    return (slope_BC1M @ _inverse(ridged_BCMM)).squeeze(-2)
-
-
-def _inverse(a_BCMM: Tensor) -> Tensor:
-    """Of each matrix. ONNX has neither this nor a linear solve, so a graph of ONNX takes ONNX Runtime's own."""
-    inverse_BCMM: Tensor
     if torch.compiler.is_exporting():
-        inverse_BCMM = torch.onnx.ops.symbolic(
-            "com.microsoft::Inverse", (a_BCMM,), dtype=a_BCMM.dtype, shape=a_BCMM.shape, version=1
+        inverse_BCMM: Tensor = torch.onnx.ops.symbolic(
+            "com.microsoft::Inverse", (ridged_BCMM,), dtype=ridged_BCMM.dtype, shape=ridged_BCMM.shape, version=1
         )
     else:  # unlike `inv`, it does not wait for a GPU
-        inverse_BCMM = torch.linalg.inv_ex(a_BCMM).inverse
-    return inverse_BCMM
+        inverse_BCMM = torch.linalg.inv_ex(ridged_BCMM).inverse
+    return (slope_BC1M @ inverse_BCMM).squeeze(-2)
 
 
 class FixedConcepts(nn.Module):

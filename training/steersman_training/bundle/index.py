@@ -22,110 +22,117 @@ Rows = npt.NDArray[np.int64]
 
 SCAN, SCAN_DATA, LISTS = "scan.onnx", "scan.data", "index.faiss"
 OPSET = 20
-LEVELS = 127
-"""A rounded number is one of 2 * 127 + 1."""
-MOST_BLOCK = 128
-"""Numbers that share a step, at most."""
-ROUNDING = 1e-5
-"""What arithmetic in float32 may add to errors, relative to the largest score that there can be."""
-PROBED_RECALL, FOUND_RECALL = 0.996, 0.993
-"""Of the lists alone, and of all that is done: 0.99 is promised, and other queries than those that were measured will come."""
-DEPTHS = (20, 200, 600, 2000, 10_000)
-"""How deep the lists are measured. The best 20 of the tenth that a filter leaves lie about as deep as the best 200 of all."""
-CODED = 2
-"""Numbers that share a code of four bits."""
-DEEP_QUERIES = 64
-"""Of a kind, at all depths but the first: each of them has so many items to be found."""
-LISTS_PER_ROOT = 4.096
-"""Lists for each square root of the items: 4,096 of a million. More would take longer to choose from than they save."""
-POINTS_PER_LIST = 24
-"""Items that each list is learnt from."""
-CANDIDATES = (2, 5, 10, 20, 30, 40, 60, 100)
-"""Codes are coarse: so many items for each that is wanted may have to be scored."""
+LEVELS = 127  # a rounded number is one of 2 * 127 + 1
+MOST_BLOCK = 128  # numbers that share a step, at most
+ROUNDING = 1e-5  # error of arithmetic in float32, relative to the largest possible score
+PROBED_RECALL, FOUND_RECALL = (
+    0.996,
+    0.993,
+)  # of the lists, and of the whole search: 0.99 is promised, and queries will differ
+DEPTHS = (
+    20,
+    200,
+    600,
+    2000,
+    10_000,
+)  # measured; the best 20 of the tenth that a filter leaves lie about as deep as the best 200
+CODED = 2  # numbers that share a code of four bits
+DEEP_QUERIES = 64  # of a kind, at all depths but the first: each of them has so many items to be found
+LISTS_PER_ROOT = (
+    4.096  # lists for each square root of the items: 4,096 of a million; more cost more to choose from than they save
+)
+POINTS_PER_LIST = 24  # items from which each list is learnt
+CANDIDATES = (2, 5, 10, 20, 30, 40, 60, 100)  # items scored for each that is wanted, since codes are coarse
 
 
-class Catalogue(NamedTuple):
+class ItemVectors(NamedTuple):
     """What is indexed."""
 
     items_ND: Array
     biases_N: Array
 
 
-def write_scan(catalogue: Catalogue, folder: Path) -> None:
-    """Writes `scan.onnx` and `scan.data`: from a query, an estimate of every score, and by how much any may be wrong at most.
+def write_scan(items: ItemVectors, folder: Path) -> None:
+    """Writes `scan.onnx` and `scan.data`: from a query, an estimate of every score, and a bound of the estimates' error.
 
     Items are rounded to x' and the query to q', in blocks whose largest number is 127 steps. Since
     q.x - q'.x' = q'.(x - x') + (q - q').x, no estimate is further from its score than |q'| max|x - x'| + |q - q'| max|x|.
     """
-    size, hidden = catalogue.items_ND.shape
+    size, hidden = items.items_ND.shape
     block = min(MOST_BLOCK, max(16, 1 << (hidden - 1).bit_length()))
     blocks = -(-hidden // block)
-    rounded = _rounded(catalogue.items_ND, block, blocks)
-    longest = np.sqrt(np.square(catalogue.items_ND, dtype=np.float64).sum(1).max())
-    largest_bias = np.abs(catalogue.biases_N).max()
+    value = helper.make_tensor_value_info
+    graph = helper.make_graph(
+        _scan_nodes(size, blocks, block),
+        "scan",
+        [value("query_BD", TensorProto.FLOAT, ["B", hidden])],
+        [value("estimates_BN", TensorProto.FLOAT, ["B", size]), value("errors_B", TensorProto.FLOAT, ["B"])],
+        [numpy_helper.from_array(tensor, name) for name, tensor in _scan_tensors(items, blocks, block).items()],
+    )
+    set_external_data(graph.initializer[0], SCAN_DATA)  # a message of protobuf holds 2 GB at most
+    opsets = [helper.make_opsetid("", OPSET), helper.make_opsetid("com.microsoft", 1)]
+    onnx.save(helper.make_model(graph, opset_imports=opsets, ir_version=10), folder / SCAN)
+    # onnx makes this file readable by its owner only; a server may run as another user.
+    (folder / SCAN_DATA).chmod((folder / SCAN).stat().st_mode)
+
+
+def _scan_tensors(items: ItemVectors, blocks: int, block: int) -> dict[str, npt.NDArray[Any]]:
+    """The weights of the scan, the codes of the items first."""
+    size, hidden = items.items_ND.shape
+    rounded = _rounded(items.items_ND, block, blocks)
+    longest = np.sqrt(np.square(items.items_ND, dtype=np.float64).sum(1).max())
+    tiny = np.finfo(np.float32).tiny
     numbers = {
         "levels": LEVELS,
-        "least_step": np.finfo(np.float32).tiny,
+        "least_step": tiny,
         "missed": rounded.missed + ROUNDING * longest,
         "longest": longest,
-        "arithmetic": ROUNDING * (largest_bias + np.finfo(np.float32).tiny),
+        "arithmetic": ROUNDING * (np.abs(items.biases_N).max() + tiny),
     }
-    tensors: dict[str, npt.NDArray[Any]] = {
+    return {
         "codes": rounded.codes.reshape(size, blocks, block),
         "steps": rounded.steps.reshape(-1),
-        "biases_N": catalogue.biases_N,
+        "biases_N": items.biases_N,
         **{name: np.array(value, np.float32) for name, value in numbers.items()},
         "in_blocks": np.array([-1, blocks, block]),
         "in_one": np.array([-1, blocks * block]),
         "padding": np.array([0, 0, 0, blocks * block - hidden]),
         "last": np.array([-1]),
     }
-    nodes = [
-        _node("Pad", "query_BD padding", "query_BP"),
-        _node("Reshape", "query_BP in_blocks", "blocks"),
-        _node("Abs", "blocks", "sizes"),
-        _node("ReduceMax", "sizes last", "largest", keepdims=1),
-        _node("Div", "largest levels", "step_or_0"),
-        _node("Max", "step_or_0 least_step", "step"),
-        _node("Div", "blocks step", "in_steps"),
-        _node("Round", "in_steps", "whole"),
-        _node("Mul", "whole step", "rounded_blocks"),
-        _node("Reshape", "rounded_blocks in_one", "rounded_BP"),
+
+
+def _scan_nodes(size: int, blocks: int, block: int) -> list[onnx.NodeProto]:
+    def node(kind: str, inputs: str, output: str, **attributes: Any) -> onnx.NodeProto:
+        return helper.make_node(kind, inputs.split(), [output], **attributes)
+
+    return [
+        node("Pad", "query_BD padding", "query_BP"),
+        node("Reshape", "query_BP in_blocks", "blocks"),
+        node("Abs", "blocks", "sizes"),
+        node("ReduceMax", "sizes last", "largest", keepdims=1),
+        node("Div", "largest levels", "step_or_0"),
+        node("Max", "step_or_0 least_step", "step"),
+        node("Div", "blocks step", "in_steps"),
+        node("Round", "in_steps", "whole"),
+        node("Mul", "whole step", "rounded_blocks"),
+        node("Reshape", "rounded_blocks in_one", "rounded_BP"),
         helper.make_node(
             "MatMulNBits", ["rounded_BP", "codes", "steps", "", "", "biases_N"], ["estimates_BN"], domain="com.microsoft",
             K=blocks * block, N=size, bits=8, block_size=block, accuracy_level=4,
         ),
-        _node("ReduceL2", "rounded_BP last", "length_B", keepdims=0),
-        _node("Sub", "query_BP rounded_BP", "difference_BP"),
-        _node("ReduceL2", "difference_BP last", "distance_B", keepdims=0),
-        _node("Mul", "length_B missed", "of_items_B"),
-        _node("Mul", "distance_B longest", "of_query_B"),
-        _node("Sum", "of_items_B of_query_B arithmetic", "errors_B"),
+        node("ReduceL2", "rounded_BP last", "length_B", keepdims=0),
+        node("Sub", "query_BP rounded_BP", "difference_BP"),
+        node("ReduceL2", "difference_BP last", "distance_B", keepdims=0),
+        node("Mul", "length_B missed", "of_items_B"),
+        node("Mul", "distance_B longest", "of_query_B"),
+        node("Sum", "of_items_B of_query_B arithmetic", "errors_B"),
     ]  # fmt: skip
-    graph = helper.make_graph(
-        nodes,
-        "scan",
-        [helper.make_tensor_value_info("query_BD", TensorProto.FLOAT, ["B", hidden])],
-        [
-            helper.make_tensor_value_info("estimates_BN", TensorProto.FLOAT, ["B", size]),
-            helper.make_tensor_value_info("errors_B", TensorProto.FLOAT, ["B"]),
-        ],
-        [numpy_helper.from_array(value, name) for name, value in tensors.items()],
-    )
-    # A message of protobuf holds 2 GB at most.
-    set_external_data(graph.initializer[0], SCAN_DATA)
-    opsets = [helper.make_opsetid("", OPSET), helper.make_opsetid("com.microsoft", 1)]
-    model = helper.make_model(graph, opset_imports=opsets, ir_version=10)
-    onnx.save(model, folder / SCAN)
-    # onnx lets nobody else read such a file; a server may be another user.
-    (folder / SCAN_DATA).chmod((folder / SCAN).stat().st_mode)
 
 
 class _Rounded(NamedTuple):
     codes: npt.NDArray[np.uint8]
     steps: Array
-    missed: float
-    """Of the item that is furthest from itself, rounded: how far."""
+    missed: float  # largest distance of an item from itself, rounded
 
 
 def _rounded(items_ND: Array, block: int, blocks: int, rows: int = 65_536) -> _Rounded:
@@ -144,21 +151,16 @@ def _rounded(items_ND: Array, block: int, blocks: int, rows: int = 65_536) -> _R
     return _Rounded(codes, steps_of, float(np.sqrt(missed)))
 
 
-def _node(kind: str, inputs: str, output: str, **attributes: Any) -> onnx.NodeProto:
-    return helper.make_node(kind, inputs.split(), [output], **attributes)
-
-
-def write_lists(catalogue: Catalogue, queries: Mapping[str, Array], folder: Path, seed: int = 0) -> bundle_pb2.Index:
-    """Writes `index.faiss`, and says how many of its lists have to be looked at.
+def write_lists(items: ItemVectors, queries: Mapping[str, Array], folder: Path, seed: int = 0) -> bundle_pb2.Index:
+    """Writes `index.faiss`, and measures how many of its lists must be searched.
 
     `queries` are held-out ones by kind ("plain"), (Q, D): for each depth, the worst kind decides.
     """
-    points_NP = _extended(catalogue.items_ND, catalogue.biases_N)
+    points_NP = _extended(items.items_ND, items.biases_N)
     lists = max(1, round(LISTS_PER_ROOT * len(points_NP) ** 0.5))
     _build(points_NP, min(lists, len(points_NP)), folder / LISTS, seed)
-    # What is measured is what was written.
-    index: Any = faiss.read_index(str(folder / LISTS))
-    return bundle_pb2.Index(lists=index.nlist, efforts=_efforts(index, catalogue, queries))
+    index: Any = faiss.read_index(str(folder / LISTS))  # measures what was written
+    return bundle_pb2.Index(lists=index.nlist, efforts=_efforts(index, items, queries))
 
 
 def _extended(vectors: Array, last: Array | float) -> Array:
@@ -190,13 +192,13 @@ def _build(points_NP: Array, lists: int, path: Path, seed: int) -> None:
     faiss.write_index(index, str(path))
 
 
-def _efforts(index: Any, catalogue: Catalogue, queries: Mapping[str, Array]) -> list[bundle_pb2.Effort]:
+def _efforts(index: Any, items: ItemVectors, queries: Mapping[str, Array]) -> list[bundle_pb2.Effort]:
     """For each depth the fewest lists, and then the fewest candidates, that find enough for every kind of query."""
     lists_N = _lists_of_items(index)
     order = {
         kind: index.quantizer.search(_extended(query_QD, 1.0), index.nlist)[1] for kind, query_QD in queries.items()
     }
-    best = {kind: _best(query_QD, catalogue, DEPTHS[-1]) for kind, query_QD in queries.items()}
+    best = {kind: _best(query_QD, items, DEPTHS[-1]) for kind, query_QD in queries.items()}
     efforts = []
     for depth in (depth for depth in DEPTHS if depth == DEPTHS[0] or 2 * depth <= len(lists_N)):
         most = None if depth == DEPTHS[0] else DEEP_QUERIES
@@ -204,7 +206,7 @@ def _efforts(index: Any, catalogue: Catalogue, queries: Mapping[str, Array]) -> 
         wanted = {kind: rows_QK[:most, :depth] for kind, rows_QK in best.items()}
         probes = max(_probes(lists_N[wanted[kind]], order[kind][:most]) for kind in queries)
         for count in CANDIDATES:
-            recall = _recall(index, catalogue, asked, wanted, probes, count)
+            recall = _recall(index, items, asked, wanted, probes, count)
             if min(recall.values()) >= FOUND_RECALL:
                 break
         efforts.append(bundle_pb2.Effort(depth=depth, probes=probes, candidates_per_item=count, recall=recall))
@@ -228,12 +230,7 @@ def _probes(wanted_QK: Rows, order_QL: Rows) -> int:
 
 
 def _recall(
-    index: Any,
-    catalogue: Catalogue,
-    queries: Mapping[str, Array],
-    wanted: Mapping[str, Rows],
-    probes: int,
-    count: int,
+    index: Any, items: ItemVectors, queries: Mapping[str, Array], wanted: Mapping[str, Rows], probes: int, count: int
 ) -> dict[str, float]:
     """Share of the wanted items that are among the best of the candidates for their query, by kind."""
     parameters = faiss.SearchParametersIVF()
@@ -241,23 +238,23 @@ def _recall(
     recall = {}
     for kind, query_QD in queries.items():
         depth = wanted[kind].shape[1]
-        most = min(count * depth, len(catalogue.items_ND))
+        most = min(count * depth, len(items.items_ND))
         found = index.search(_extended(query_QD, 1.0), most, params=parameters)[1]
         hits = 0
         for query_D, wanted_K, rows in zip(query_QD, wanted[kind], found, strict=True):
             rows = rows[rows >= 0]
-            scores = catalogue.items_ND[rows] @ query_D + catalogue.biases_N[rows]
+            scores = items.items_ND[rows] @ query_D + items.biases_N[rows]
             hits += np.isin(wanted_K, rows[np.lexsort((rows, -scores))[:depth]]).sum()
         recall[kind] = float(hits / wanted[kind].size)
     return recall
 
 
-def _best(query_QD: Array, catalogue: Catalogue, depth: int) -> Rows:
+def _best(query_QD: Array, items: ItemVectors, depth: int) -> Rows:
     """The best items of all by the whole table, best first, as many as there are. (Q, K)"""
-    depth = min(depth, len(catalogue.items_ND))
+    depth = min(depth, len(items.items_ND))
     best = []
     for query_D in query_QD:
-        scores_N = catalogue.items_ND @ query_D + catalogue.biases_N
+        scores_N = items.items_ND @ query_D + items.biases_N
         rows_K = np.argpartition(scores_N, -depth)[-depth:]
         best.append(rows_K[np.lexsort((rows_K, -scores_N[rows_K]))])
     return np.stack(best)

@@ -9,14 +9,12 @@ from torch import Tensor
 
 from steersman_training.catalogue.attributes import AttributeValues
 
-FARTHEST = 3.0
-"""Standard deviations from the mean beyond which a numeric attribute leans no more."""
-NUMERIC = ""
-"""In place of a value: the concept of a numeric attribute raises large values and, turned down, small ones."""
+FARTHEST = 3.0  # standard deviations from the mean beyond which a numeric attribute leans no more
+NUMERIC = ""  # in place of a value: the concept of a numeric attribute raises large values and, turned down, small ones
 
 
 class Aim(NamedTuple):
-    """One concept to be: `lean_N` is what a tilt adds to the scores, `member_N` whose share of the lists it is measured by."""
+    """A concept to be fitted: `lean_N` is its direction on scores, `member_N` the items whose share of the lists measures it."""
 
     attribute: str
     value: str
@@ -35,9 +33,9 @@ def with_popularity(items: pl.DataFrame, events_N: np.ndarray) -> pl.DataFrame:
 
 
 def with_exposure(items: pl.DataFrame, best_BK: np.ndarray) -> pl.DataFrame:
-    """The item table with a numeric attribute `exposure`, ln(1 + users whose best K items it is among), unless it has one.
+    """The item table with a numeric attribute `exposure`, ln(1 + users with the item in their best K), unless it has one.
 
-    Popularity is what people chose, exposure what the recommender shows: to bring what is overlooked, it is the exposure to turn down.
+    Popularity counts choices, exposure recommendations: turning exposure down brings overlooked items.
     """
     shown_N = np.bincount(best_BK.flatten(), minlength=items.height)
     return items if "exposure" in items.columns else items.with_columns(exposure=np.log1p(shown_N))
@@ -46,20 +44,20 @@ def with_exposure(items: pl.DataFrame, best_BK: np.ndarray) -> pl.DataFrame:
 def all_aims(values: AttributeValues, items: pl.DataFrame, events_N: np.ndarray) -> list[Aim]:
     """One for each value, then one for each numeric attribute of the item table. `events_N`: training events of each item.
 
-    A numeric attribute leans by its standard score over items, as a tilt does, and is measured by the items above its median over events,
-    so that half of what people chose lies above; unknown values lean by 0.
+    A numeric attribute leans by its standard score over items, as a tilt does, and is measured by the items above its median over
+    events; unknown values lean by 0.
     """
     categorical = [
         Aim(attribute, value, member_N.float(), member_N)
         for (attribute, value), member_N in zip(values.names, values.member_VN, strict=True)
     ]
-    numbers = [name for name, kind in items.schema.items() if kind == pl.Float64]
+    numbers = (name for name, kind in items.schema.items() if kind == pl.Float64)
     numeric = (_two_sided(name, items[name].to_numpy(), events_N) for name in numbers)
     return [*categorical, *(aim for aim in numeric if aim is not None)]
 
 
 def _two_sided(name: str, values_N: np.ndarray, events_N: np.ndarray) -> Aim | None:
-    """None where the attribute says nothing: too few values known, or all the same."""
+    """None if too few values are known, or all are the same."""
     known_N = np.isfinite(values_N)
     events_N = events_N * known_N
     if events_N.sum() == 0:

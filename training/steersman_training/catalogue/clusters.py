@@ -1,7 +1,7 @@
-"""Co-consumption clusters: items that people take up one soon after the other. Dimensions: N items, P pairs, R rank, C clusters.
+"""Co-consumption clusters: items often found close together in histories. Dimensions: N items, P pairs, R rank, C clusters.
 
-They come from the training events alone, not from the recommender: so they are the same after every retraining on the same data, and what
-they say of its features is evidence from outside.
+They depend on the training events alone, not on the recommender: they are the same after every retraining on the same data, and
+independent evidence of the meaning of its features.
 """
 
 from math import sqrt
@@ -17,30 +17,25 @@ from steersman_training.catalogue.attributes import AttributeValues
 from steersman_training.data.sequences import Split
 from steersman_training.data.titles import readable_title
 
-ATTRIBUTE = "co_consumption"
-"""What clusters are values of, where they are told like attribute values."""
-WINDOW = 5
-"""Events after an event that count as taken up together with it."""
-MIN_EVENTS = 5
-"""Training events that an item needs to belong to a cluster: of fewer, chance decides."""
-RANK = 32
-"""Dimensions of the space that items are clustered in."""
+ATTRIBUTE = "co_consumption"  # what clusters are values of, where they are told like attribute values
+WINDOW = 5  # events after an event that count as taken up together with it
+MIN_EVENTS = 5  # training events that an item needs to belong to a cluster: of fewer, chance decides
+RANK = 32  # dimensions of the space that items are clustered in
 SUBSPACE_STEPS = 6
 LLOYD_STEPS = 25
 
 
 class Clusters(NamedTuple):
-    """Disjoint sets of items, each shown by its most typical ones."""
+    """Disjoint sets of items."""
 
-    cluster_N: Tensor
-    """Cluster of each item, from 0; -1 for items with too few events."""
-    space_NR: Tensor
-    """Where each item lies, at length 1; zeros for items with too few events."""
-    typical: list[list[int]]
-    """Rows of each cluster's items, those that lie nearest its centre and are met most often first."""
+    cluster_N: Tensor  # cluster of each item, from 0; -1 for items with too few events
+    space_NR: Tensor  # where each item lies, at length 1; zeros for items with too few events
+    typical: list[
+        list[int]
+    ]  # rows of each cluster's items, the most typical first: near its centre, and with many events
 
     def likeness(self, member_N: Tensor) -> float:
-        """Mean cosine of the pairs of a set's items, as far as they have events enough; 0 where no two have."""
+        """Mean cosine of the pairs of a set's items with enough events; 0 without a pair."""
         members_MR = self.space_NR[member_N & (self.cluster_N >= 0)]
         count = len(members_MR)
         return (float(members_MR.sum(0).square().sum()) - count) / (count * (count - 1)) if count > 1 else 0.0
@@ -51,7 +46,7 @@ class Clusters(NamedTuple):
 
 
 def cluster_items(split: Split, min_items: int, seed: int = 0) -> Clusters:
-    """About sqrt(N) / 2 clusters of at least `min_items` items each: spherical k-means of what events say of items."""
+    """About sqrt(N) / 2 clusters of at least `min_items` items each: spherical k-means of items embedded by co-occurrence."""
     popularity_N = torch.from_numpy(split.popularity())
     met = torch.nonzero(popularity_N >= min(MIN_EVENTS, float(popularity_N.max())))[:, 0]
     generator = torch.Generator().manual_seed(seed)
@@ -70,9 +65,9 @@ def cluster_items(split: Split, min_items: int, seed: int = 0) -> Clusters:
 
 
 def with_values(items: pl.DataFrame, clusters: Clusters, min_items: int) -> pl.DataFrame:
-    """The item table, with the clusters as an attribute where it has none of its own that `min_items` items share a value of.
+    """The item table, with the clusters as an attribute if no categorical attribute of its own has a value that `min_items` items share.
 
-    So that there are values to filter by, to tilt by and to steer by, whatever the data.
+    So there are values to filter by, to tilt by and to steer by, for any data.
     """
     if AttributeValues.of(items, min_items).names:
         return items
@@ -105,7 +100,7 @@ def _ppmi(split: Split) -> Tensor:
     codes_P, counts_P = np.unique(np.concatenate([firsts * n + seconds, seconds * n + firsts]), return_counts=True)
     rows_P, columns_P = codes_P // n, codes_P % n
     margin_N = np.bincount(rows_P, weights=counts_P, minlength=n)
-    # A context's share is smoothed, or rare items would be everything's neighbours (Levy et al., TACL 2015).
+    # Contexts are smoothed, or rare items would be neighbours of all (Levy et al., TACL 2015).
     context_N = margin_N**0.75
     pmi_P = np.log(counts_P * context_N.sum() / (margin_N[rows_P] * context_N[columns_P]))
     indices_2P = torch.from_numpy(np.stack([rows_P, columns_P]))
@@ -114,7 +109,7 @@ def _ppmi(split: Split) -> Tensor:
 
 
 def _k_means(space_NR: Tensor, count: int, min_items: int, generator: torch.Generator) -> Tensor:
-    """Centres of spherical k-means (Dhillon & Modha 2001), begun by k-means++; clusters that stay too small are given up. (C, R)"""
+    """Centres of spherical k-means (Dhillon & Modha 2001), initialised by k-means++; clusters that stay too small are dropped. (C, R)"""
     centres_CR = space_NR[torch.randint(len(space_NR), (1,), generator=generator)]
     for _ in range(count - 1):
         distance_N = (1 - (space_NR @ centres_CR.T).amax(1)).clamp_min(1e-9)
@@ -126,5 +121,6 @@ def _k_means(space_NR: Tensor, count: int, min_items: int, generator: torch.Gene
         if step >= LLOYD_STEPS:
             if int(sizes_C.min()) >= min_items or len(centres_CR) == 1:
                 break
-            centres_CR = torch.cat([centres_CR[: int(sizes_C.argmin())], centres_CR[int(sizes_C.argmin()) + 1 :]])
+            least = int(sizes_C.argmin())
+            centres_CR = torch.cat([centres_CR[:least], centres_CR[least + 1 :]])
     return centres_CR

@@ -14,20 +14,22 @@ from torch import Tensor
 from steersman_training.autoencoder.edit import Edit
 from steersman_training.bundle.graphs import FixedConcepts, SolvedConcepts, Solver
 from steersman_training.catalogue.aims import Aim
-from steersman_training.catalogue.steering import Audience, boost_to_share
+from steersman_training.catalogue.steering import Audience
 
 Concepts = SolvedConcepts | FixedConcepts
 
-FIRST_TILT = 2.0
-"""Features are chosen for a tilt by this many nats: members of the value seven times as likely."""
-CALIBRATED_USERS = 60
-"""Users on whom it is found what strength 1 shall be: solving for many takes long."""
-MEASURED_USERS = 150
-"""Users on whom it is measured what a concept does."""
-LEAST_RIDGE = 1e-12
-"""Where one item has all the probability, nothing changes the scores: a system of zeros must be soluble."""
-FACTORS = (0.25, 0.5, 1.0, 1.5, 2.0)
-"""Multiples of the first guess that are tried for what strength 1 shall be."""
+FIRST_TILT = 2.0  # nats of the tilt for which features are chosen: members of the value become seven times as likely
+CALIBRATED_USERS = 60  # on whom strength 1 is calibrated: solving for many takes long
+MEASURED_USERS = 150  # on whom the effect of a concept is measured
+LEAST_RIDGE = 1e-12  # keeps a system of zeros soluble: if one item has all the probability, nothing changes the scores
+FACTORS = (0.25, 0.5, 1.0, 1.5, 2.0)  # tried for strength 1, as multiples of the first guess
+MOST_BOOST, BISECTIONS = 20.0, 14
+SCHEMA: dict[str, pl.DataType | type[pl.DataType]] = {
+    **dict.fromkeys(("name", "attribute", "value"), pl.String),
+    "features": pl.List(pl.Int32),
+    "weights": pl.List(pl.Float32),
+    **dict.fromkeys(("share_before", "share_after", "ndcg_kept"), pl.Float32),
+}
 
 
 @dataclass(frozen=True)
@@ -69,12 +71,12 @@ def fit_concepts(
 ) -> tuple[Concepts, pl.DataFrame]:
     """The concept graph, and concepts.parquet: one row an aim, in their order.
 
-    Features are chosen on `learners`; what strength 1 shall be, and the effect that the table states, are measured on `people`. Where the
-    state is the query, a concept is solved for the state at hand; below the last block its weights are fixed. `report` is called with the
-    concepts that are done, and all.
+    Features are chosen on `learners`; strength 1 is calibrated, and the effect measured, on `people`. If the state is the query, a
+    concept is solved for the state at hand; below the last block its weights are fixed. `report` is called with the number of
+    concepts done, and of all.
     """
     if not aims:
-        return FixedConcepts(torch.zeros(1, 1, dtype=torch.int64), torch.zeros(1, 1)), pl.DataFrame(schema=_SCHEMA)
+        return FixedConcepts(torch.zeros(1, 1, dtype=torch.int64), torch.zeros(1, 1)), pl.DataFrame(schema=SCHEMA)
     device = edit.scale_F.device
     aims = [aim._replace(lean_N=aim.lean_N.to(device), member_N=aim.member_N.to(device)) for aim in aims]
     concepts = (_fixed if people.context else _solved)(edit, aims, learners, people, config)
@@ -89,11 +91,11 @@ def fit_concepts(
         effect = _measure(edit, concepts, row, aim.member_N, measured)
         rows.append({"name": aim.name, "attribute": aim.attribute, "value": aim.value, **effect})
         report(row + 1, len(aims))
-    return concepts, pl.DataFrame(rows, schema=_SCHEMA)
+    return concepts, pl.DataFrame(rows, schema=SCHEMA)
 
 
 def _measure(edit: Edit, concepts: Concepts, concept: int, member_N: Tensor, people: Audience) -> dict[str, Any]:
-    """The mean weights of the concept's features at strength 1, and what it does to the lists."""
+    """The mean weights of the concept's features at strength 1, and its effect on the lists."""
     resolved = people.resolve(concepts, concept, 1.0)
     weights_M = resolved.concept_edits_BE.mean(0)
     kept_M = weights_M != 0
@@ -108,13 +110,12 @@ def _measure(edit: Edit, concepts: Concepts, concept: int, member_N: Tensor, peo
 
 
 def _calibrate(edit: Edit, concepts: Concepts, concept: int, member_N: Tensor, people: Audience, goal: float) -> float:
-    """The least strength that reaches the goal, between those that are tried, or the one that comes closest.
+    """The least strength that reaches the goal, interpolated between those that are tried, or the one that comes closest.
 
-    Shares may fall again where strength is beyond what the features can do, so this is no bisection. Never zero: a value that is everywhere
-    already can still be turned down.
+    No bisection, since shares may fall again at strengths beyond the features' reach. Never zero: a value of all items can still be
+    turned down.
     """
-    below = (0.0, people.plain.share(member_N))
-    best = below
+    best = below = (0.0, people.plain.share(member_N))
     for strength in FACTORS:
         share = people.edited(edit, *people.resolve(concepts, concept, strength)).share(member_N)
         if share >= goal:
@@ -170,31 +171,27 @@ def _pursue(edit: Edit, people: Audience, lean_N: Tensor, config: ConceptConfig)
 
 
 def _fixed(edit: Edit, aims: list[Aim], learners: Audience, people: Audience, config: ConceptConfig) -> FixedConcepts:
-    goals = [target_share(people.plain.share(aim.member_N), config.rise) for aim in aims]
-    boosts = [boost_to_share(people, aim.member_N, goal, aim.lean_N)[0] for aim, goal in zip(aims, goals, strict=True)]
-    bias_XN = torch.stack([boost * aim.lean_N for boost, aim in zip(boosts, aims, strict=True)])
+    bias_XN = torch.stack([_boost(people, aim, config.rise) * aim.lean_N for aim in aims])
     weights_XF = _fit_weights(edit, bias_XN, learners, config)
     features_XM = weights_XF.abs().topk(min(config.terms, weights_XF.shape[1]), dim=1).indices
     return FixedConcepts(features_XM, weights_XF.gather(1, features_XM))
 
 
-_SCHEMA: dict[str, pl.DataType | type[pl.DataType]] = {
-    "name": pl.String,
-    "attribute": pl.String,
-    "value": pl.String,
-    "features": pl.List(pl.Int32),
-    "weights": pl.List(pl.Float32),
-    "share_before": pl.Float32,
-    "share_after": pl.Float32,
-    "ndcg_kept": pl.Float32,
-}
+def _boost(people: Audience, aim: Aim, rise: float) -> float:
+    """The least multiple of the aim's lean, added to the scores, with which the lists reach its goal; by bisection."""
+    goal, low, high = target_share(people.plain.share(aim.member_N), rise), 0.0, MOST_BOOST
+    for _ in range(BISECTIONS):
+        middle = (low + high) / 2
+        reached = people.lists(tilts_N=middle * aim.lean_N).share(aim.member_N)
+        low, high = (middle, high) if reached < goal else (low, middle)
+    return high
 
 
 def _fit_weights(edit: Edit, bias_XN: Tensor, learners: Audience, config: ConceptConfig) -> Tensor:
-    """Weights (X, F) that bring the steered distribution over items closest to the one that score boosting gives.
+    """Weights (X, F) that bring the steered distribution over items closest to that of score boosting.
 
     Minimises the mean over users of KL(softmax(s + bias) || softmax(s steered)): boosting is the cheapest way to raise a known
-    attribute, so its distribution is what the edit should imitate. Iterative hard thresholding keeps the largest weights.
+    attribute. Iterative hard thresholding keeps the largest weights.
     """
     generator = torch.Generator().manual_seed(config.seed)
     directions_FD = edit.scale_F[:, None] * edit.sae.decoder_FD
@@ -203,7 +200,8 @@ def _fit_weights(edit: Edit, bias_XN: Tensor, learners: Audience, config: Concep
     kept_XF = (edit.scale_F > 0).expand_as(weights_XF)
     for step in range(config.steps):
         if step == config.steps // 2:
-            kept_XF = _largest(weights_XF.detach(), config.terms)
+            rows_XM = weights_XF.detach().abs().topk(min(config.terms, weights_XF.shape[1]), dim=1).indices
+            kept_XF = torch.zeros_like(weights_XF, dtype=torch.bool).scatter(1, rows_XM, True)
         drawn = torch.randint(len(learners.h_BD), (config.users,), generator=generator)
         loss = _divergence(learners.take(drawn.to(bias_XN.device)), (weights_XF * kept_XF) @ directions_FD, bias_XN)
         optimiser.zero_grad(set_to_none=True)
@@ -220,8 +218,3 @@ def _divergence(people: Audience, direction_XD: Tensor, bias_XN: Tensor) -> Tens
             wanted_BN = people.log_probabilities(people.h_BD, bias_N).exp()
         total = total - (wanted_BN * people.log_probabilities(people.h_BD + direction_D)).sum(-1).mean()
     return total
-
-
-def _largest(weights_XF: Tensor, count: int) -> Tensor:
-    rows_XM = weights_XF.abs().topk(min(count, weights_XF.shape[1]), dim=1).indices
-    return torch.zeros_like(weights_XF, dtype=torch.bool).scatter(1, rows_XM, True)

@@ -1,4 +1,4 @@
-"""Labels: for each feature, the term of the vocabulary that best says at which items it fires.
+"""Labels: for each feature, the term of the vocabulary that best describes the items at which it fires.
 
 Dimensions: S states, F features, V terms, N items.
 """
@@ -13,45 +13,36 @@ from steersman_training.catalogue.vocabulary import DECADE, TITLE, Part, Vocabul
 from steersman_training.data.items import YEAR
 from steersman_training.data.titles import readable_title
 
-CHOSEN_SHARE = 0.75
-"""Part of the items that labels are chosen on. On the others it can be seen what they are worth."""
-MIN_FIT = 0.25
-"""Below this, no term is said to describe a feature."""
-DOUBT_ITEMS = 3
-"""A term of n items counts n / (n + this): of few items, the best fit is soon a chance one."""
-PAIR_WORTH = 0.9
-"""Of the fit of a pair: it must clearly beat its parts."""
-CLUSTER_WORTH = 0.8
-"""Of the fit of a term with a cluster: a cluster says what goes with what, a value says why."""
-SHOWN_ITEMS = 3
-"""Items that a feature is told by where words fail."""
-STANDING_ITEMS = 10
-"""Items that it is then taken to be about."""
+CHOSEN_SHARE = 0.75  # Part of the items that labels are chosen on. On the others it can be seen what they are worth.
+MIN_FIT = 0.25  # below this, no term is said to describe a feature
+DOUBT_ITEMS = 3  # a term of n items counts n / (n + this): of few items, the best fit is soon a chance one
+PAIR_WORTH = 0.9  # of the fit of a pair: it must clearly beat its parts
+CLUSTER_WORTH = 0.8  # of the fit of a term with a cluster: a cluster says what goes with what, a value says why
+SHOWN_ITEMS = 3  # items that a feature is told by where words fail
+STANDING_ITEMS = 10  # items that it is then taken to be about
 
 
 @dataclass(frozen=True)
 class Labels:
-    """What is said of each feature, and what follows from it."""
+    """The label of each feature, and the items that it predicts."""
 
-    label: list[str]
-    """As a person would write it: "1970s Sci-Fi, as in Alien (1979)"."""
-    description: list[tuple[Part, ...]]
-    """The attributes and values that it says; none where no term fits."""
-    predicted_FN: Tensor
-    """The items that the label covers (bool). Where no term fits, the ten items where the feature is strongest."""
-    chosen_N: Tensor
-    """The items that labels were chosen on (bool): a test of what they predict leaves these out."""
+    label: list[str]  # in words: "1970s Sci-Fi, as in Alien (1979)"
+    description: list[tuple[Part, ...]]  # its attributes and values; none if no term fits
+    predicted_FN: (
+        Tensor  # The items that the label covers (bool). If no term fits, the ten items where the feature is strongest.
+    )
+    chosen_N: Tensor  # the items that labels were chosen on (bool): tests of their predictions leave these out
 
 
 def label_features(
     means_FN: Tensor, events_N: Tensor, vocabulary: Vocabulary, titles: list[str], seed: int = 0
 ) -> Labels:
-    """From each feature's mean activation at each item, and how many states it is the mean of (0: not known)."""
+    """From each feature's mean activation at each item, and the number of states of that mean (0: unknown)."""
     drawn_N = torch.rand(len(titles), generator=torch.Generator().manual_seed(seed)).to(means_FN.device)
     chosen_N = (drawn_N < CHOSEN_SHARE) & (events_N > 0)
     member_VN = vocabulary.member_VN.to(means_FN.device)
     fit_FV = _fit(means_FN, events_N * chosen_N, member_VN) * _worth(vocabulary.terms, (member_VN & chosen_N).sum(1))
-    strength_FN = means_FN * (events_N * chosen_N).log1p()  # an item that hardly anybody met explains nothing
+    strength_FN = means_FN * (events_N * chosen_N).log1p()  # an item of few events explains nothing
     texts, descriptions, predicted = [], [], []
     for strength_N, fit_V in zip(strength_FN, fit_FV, strict=True):
         term = int(fit_V.argmax()) if len(fit_V) else 0
@@ -65,7 +56,7 @@ def label_features(
 
 
 def _fit(means_FN: Tensor, weights_N: Tensor, member_VN: Tensor) -> Tensor:
-    """Pearson correlation, over weighted items, of mean activation and membership; 0 where either does not vary. (F, V)"""
+    """Pearson correlation, over weighted items, of mean activation and membership; 0 if either does not vary. (F, V)"""
     weights_N = weights_N / weights_N.sum().clamp_min(1)
     x_FN = means_FN - (means_FN @ weights_N)[:, None]
     y_VN = member_VN.float() - (member_VN.float() @ weights_N)[:, None]
@@ -74,7 +65,7 @@ def _fit(means_FN: Tensor, weights_N: Tensor, member_VN: Tensor) -> Tensor:
 
 
 def _worth(terms: list[tuple[Part, ...]], items_V: Tensor) -> Tensor:
-    """What a fit of 1 is worth in a label, by how simple a term is and how many items speak for it. (V,)"""
+    """The weight of a term's fit, by its simplicity and its number of items. (V,)"""
     simple = [
         PAIR_WORTH ** (len(parts) - 1) * (CLUSTER_WORTH if any(part[0] == CLUSTER for part in parts) else 1.0)
         for parts in terms
@@ -83,20 +74,20 @@ def _worth(terms: list[tuple[Part, ...]], items_V: Tensor) -> Tensor:
 
 
 def _strongest(strength_N: Tensor, count: int) -> list[int]:
-    """Rows of the largest, none of them zero."""
+    """Rows of the largest values above zero."""
     best = strength_N.topk(min(count, len(strength_N)))
     return [row for row, value in zip(best.indices.tolist(), best.values.tolist(), strict=True) if value > 0]
 
 
 def _among(strength_N: Tensor, count: int) -> Tensor:
-    """Which items are among the strongest. (N,)"""
+    """Which items are among the strongest, (N,)."""
     among_N = torch.zeros_like(strength_N, dtype=torch.bool)
     among_N[_strongest(strength_N, count)] = True
     return among_N
 
 
 def _text(parts: tuple[Part, ...], shown: list[str]) -> str:
-    """Times first, as in "1970s Sci-Fi"; a cluster is told by the feature's own items in it."""
+    """Times first, as in "1970s Sci-Fi"; a cluster is described by the feature's own items in it."""
     order = (DECADE, YEAR)
     said = sorted((part for part in parts if part[0] != CLUSTER), key=lambda part: part[0] not in order)
     words = [f"“{value}” titles" if attribute == TITLE else value for attribute, value in said]

@@ -1,4 +1,4 @@
-"""Measures what steering does to the lists of real users. Dimensions: B users, D hidden, E edits, N items, K = 10."""
+"""The effect of steering on the lists of real users. Dimensions: B users, D hidden, E edits, N items, K = 10."""
 
 import math
 from dataclasses import dataclass
@@ -13,24 +13,22 @@ from steersman_training.bundle.graphs import (
     MOST_CANDIDATES,
     ConceptEdits,
     FixedConcepts,
-    Found,
     Lower,
     Search,
     SolvedConcepts,
+    TopItems,
     Upper,
 )
 from steersman_training.data.sequences import Split, Targets, evaluation_batches
 from steersman_training.recommender.model import Recommender
 from steersman_training.recommender.ranking import TOP, ndcg, ranks
 
-RESOLVED_TOGETHER = 256
-"""Users whose concepts are solved in one go: each takes K x M numbers for its Jacobian."""
-READ_TOGETHER = 512
-"""Users whose histories are read in one go: each takes P x D numbers several times over."""
+RESOLVED_TOGETHER = 256  # users whose concepts are solved at once: each takes K x M numbers for its Jacobian
+READ_TOGETHER = 512  # users whose histories are read at once: each takes P x D numbers several times over
 
 
 class Lists(NamedTuple):
-    """Ten items for each user (all, where there are fewer), and how well they predict what the user did next."""
+    """Ten items for each user (all, if there are fewer), and the NDCG of the user's next event."""
 
     rows_BK: Tensor
     ndcg_B: Tensor
@@ -49,11 +47,11 @@ class Lists(NamedTuple):
 
 @dataclass(frozen=True)
 class Audience:
-    """Users at one held-out event each, with their hidden states computed once. Items already seen are not eligible."""
+    """Users at one held-out event each, with their hidden states. Items already seen are not eligible."""
 
     model: Recommender
     h_BD: Tensor
-    context: tuple[Tensor, ...]  # what upper needs besides the state
+    context: tuple[Tensor, ...]  # inputs of upper besides the state
     eligible_BN: Tensor
     targets_B: Tensor
 
@@ -64,19 +62,14 @@ class Audience:
 
     @property
     def candidates_BK(self) -> Tensor:
-        """The best eligible items of each user without any control, on which concepts are solved."""
-        return self._candidates.rows_BK
-
-    @property
-    def candidate_scores_BK(self) -> Tensor:
-        """Their scores."""
-        return self._candidates.scores_BK
+        return self.candidates.rows_BK
 
     @cached_property
-    def _candidates(self) -> Found:
+    def candidates(self) -> TopItems:
+        """The best eligible items of each user without any control, on which concepts are solved."""
         items_ND, biases_N = self.model.items.weight, self.model.biases
         query_BD, k = Upper(self.model)(self.h_BD, *self.context), torch.tensor(min(MOST_CANDIDATES, len(biases_N)))
-        found: Found = Search()(query_BD, items_ND, biases_N, self.eligible_BN, torch.zeros_like(biases_N)[None], k)
+        found: TopItems = Search()(query_BD, items_ND, biases_N, self.eligible_BN, torch.zeros_like(biases_N)[None], k)
         return found
 
     def take(self, rows: Tensor) -> "Audience":
@@ -101,27 +94,27 @@ class Audience:
 
     @torch.no_grad()
     def edited(self, edit: Edit, features_BE: Tensor, gains_BE: Tensor, strengths_BE: Tensor) -> Lists:
-        """The lists when each user has edits of their own."""
+        """The lists with edits, a row for each user."""
         return self.lists(edit(self.h_BD, features_BE, gains_BE, strengths_BE).edited_BD)
 
     def steered(self, edit: Edit, feature: int, strength: float) -> Lists:
-        """The lists when one feature is turned up for everybody."""
-        features_B1 = torch.full_like(self.targets_B, feature)[:, None]
-        return self.edited(
-            edit, features_B1, torch.ones_like(self.h_BD[:, :1]), torch.full_like(self.h_BD[:, :1], strength)
-        )
+        """The lists with one feature turned up for all users."""
+        features_B1, some_B1 = torch.full_like(self.targets_B, feature)[:, None], self.h_BD[:, :1]
+        return self.edited(edit, features_B1, torch.ones_like(some_B1), torch.full_like(some_B1, strength))
 
     @torch.no_grad()
     def resolve(self, concepts: SolvedConcepts | FixedConcepts, concept: int, strength: float) -> ConceptEdits:
-        """What a concept comes down to for each user."""
+        """The edits of a concept for each user."""
         pool = {
             "concepts_BC": torch.full_like(self.targets_B, concept)[:, None],
             "concept_strengths_BC": torch.full_like(self.h_BD[:, :1], strength),
         }
         shared = {"items_ND": self.model.items.weight}
         if isinstance(concepts, SolvedConcepts):
-            pool["candidates_BK"] = self.candidates_BK[:, : concepts.candidates]
-            pool["candidate_scores_BK"] = self.candidate_scores_BK[:, : concepts.candidates]
+            names = ("candidates_BK", "candidate_scores_BK")
+            pool |= {
+                name: best_BK[:, : concepts.candidates] for name, best_BK in zip(names, self.candidates, strict=True)
+            }
         parts = [
             concepts(*(part[name] for name in concepts.INPUTS))
             for begin in range(0, len(self.h_BD), RESOLVED_TOGETHER)
@@ -145,19 +138,3 @@ def audience(model: Recommender, split: Split, targets: Targets) -> Audience:
     parts = [lower(model.items.weight, *some) for some in zip(*whole, strict=True)]
     h_BD, *context = (torch.cat(column) for column in zip(*parts, strict=True))
     return Audience(model, h_BD, (*context, lengths_B) if context else (), eligible_BN, targets_B)
-
-
-def boost_to_share(
-    people: Audience, member_N: Tensor, share: float, lean_N: Tensor | None = None
-) -> tuple[float, Lists]:
-    """Score boosting: the least multiple of `lean_N` on the scores whose lists reach `share` of `member_N`, by bisection.
-
-    By default it leans by 1 for members.
-    """
-    lean_N = member_N.float() if lean_N is None else lean_N
-    low, high = 0.0, 20.0
-    for _ in range(14):
-        middle = (low + high) / 2
-        reached = people.lists(tilts_N=middle * lean_N).share(member_N)
-        low, high = (middle, high) if reached < share else (low, middle)
-    return high, people.lists(tilts_N=high * lean_N)

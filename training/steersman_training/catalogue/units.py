@@ -1,7 +1,4 @@
-"""Units: what is looked at in a state, features of an autoencoder or neurons, and how well each goes with what is true of states.
-
-Dimensions: S states, D hidden, F features, U units, V attribute values, N items.
-"""
+"""How well units of a state, features or neurons, agree with attribute values. Dimensions: S states, U units, V values, N items."""
 
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -9,24 +6,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from steersman_training.autoencoder.sae import SparseAutoencoder
-
-BLOCK = 64
-"""Units that are dense in memory at a time."""
-MIN_ITEM_EVENTS = 5
-"""States that an item needs before a unit's mean at it counts."""
-
-
-@torch.no_grad()
-def features(sae: SparseAutoencoder, h_SD: Tensor) -> Tensor:
-    """Activations as a sparse matrix, (S, F): 50,000 states by 4,096 features would be 0.8 GB."""
-    return torch.cat([sae.encode(part).to_sparse() for part in h_SD.split(4096)]).coalesce()
-
-
-def neurons(h_SD: Tensor, mean_D: Tensor) -> Tensor:
-    """Neurons as 2 D units: above their mean first, then below it, since a neuron may speak with either sign. (S, 2 D)"""
-    deviation_SD = h_SD - mean_D
-    return torch.cat([deviation_SD, -deviation_SD], dim=1)
+BLOCK = 64  # units that are dense in memory at a time
+MIN_ITEM_EVENTS = 5  # states that an item needs before a unit's mean at it counts
 
 
 def take(units_SU: Tensor, which: Tensor) -> Tensor:
@@ -36,7 +17,7 @@ def take(units_SU: Tensor, which: Tensor) -> Tensor:
 
 
 def _blocks(units_SU: Tensor) -> Iterator[tuple[slice, Tensor]]:
-    """All columns, dense, some at a time, with their indices."""
+    """All columns, dense, in blocks, with their indices."""
     for begin in range(0, units_SU.shape[1], BLOCK):
         which = slice(begin, min(begin + BLOCK, units_SU.shape[1]))
         yield which, take(units_SU, torch.arange(which.start, which.stop, device=units_SU.device))
@@ -56,32 +37,28 @@ def correlations(units_SU: Tensor, truth_SV: Tensor) -> Tensor:
 
 
 class Separation(NamedTuple):
-    """How well a unit's height tells the states of a value from the others."""
+    """How well a unit's activation separates the states of a value from the others."""
 
-    roc_auc_UV: Tensor  # area under the ROC curve, ties counted half; 0.5 where a side is empty
-    average_precision_UV: (
-        Tensor  # sum over thresholds of the recall gained times the precision there; 0 without positives
-    )
+    roc_auc_UV: Tensor  # area under the ROC curve, ties counted half; 0.5 if a side is empty
+    average_precision_UV: Tensor  # sum over thresholds of gained recall times precision; 0 without positives
 
 
 def separation(units_SU: Tensor, member_SV: Tensor) -> Separation:
-    """Of each unit and each column of `member_SV` (bool). Equal heights are one threshold."""
+    """Of each unit and each column of `member_SV` (bool). Equal activations are one threshold."""
     member_VS = member_SV.T.contiguous()
-    order_U = _activity(units_SU).argsort(stable=True)  # a block costs what its most active unit does
+    activity_U = torch.full(
+        (units_SU.shape[1],), len(units_SU), device=units_SU.device
+    )  # states where a unit may be above 0
+    if units_SU.is_sparse:
+        activity_U = torch.bincount(units_SU.indices()[1], minlength=units_SU.shape[1])
+    order_U = activity_U.argsort(stable=True)  # a block costs as much as its most active unit
     parts = [_separate(take(units_SU, which).T.contiguous(), member_VS) for which in order_U.split(BLOCK)]
     back_U = order_U.argsort()
     return Separation(*(torch.cat(column)[back_U] for column in zip(*parts, strict=True)))
 
 
-def _activity(units_SU: Tensor) -> Tensor:
-    """States in which each unit is known not to be silent, (U,)."""
-    if units_SU.is_sparse:
-        return torch.bincount(units_SU.indices()[1], minlength=units_SU.shape[1])
-    return torch.full((units_SU.shape[1],), len(units_SU), device=units_SU.device)
-
-
 def _separate(x_US: Tensor, member_VS: Tensor) -> tuple[Tensor, Tensor]:
-    """States at a unit's minimum (where a feature is silent) are one tie, reckoned in closed form: only the others are sorted."""
+    """States at a unit's minimum (where a feature is silent) are one tie, computed in closed form: only the others are sorted."""
     states = x_US.shape[1]
     above_U = (x_US > x_US.amin(1, keepdim=True)).sum(1)
     sorted_Us = x_US.topk(max(1, int(above_U.max())), dim=1)
@@ -104,7 +81,7 @@ def _separate(x_US: Tensor, member_VS: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _ties(sorted_Us: Tensor) -> tuple[Tensor, Tensor]:
-    """First and last place of the run of equal entries that each entry stands in."""
+    """First and last place of the run of equal entries of each entry."""
     place_Us = torch.arange(sorted_Us.shape[1], device=sorted_Us.device).expand_as(sorted_Us)
     changes_Us = sorted_Us[:, 1:] != sorted_Us[:, :-1]
     edge_U1 = torch.ones_like(changes_Us[:, :1]) if changes_Us.shape[1] else changes_Us.new_ones(len(sorted_Us), 1)
@@ -115,7 +92,7 @@ def _ties(sorted_Us: Tensor) -> tuple[Tensor, Tensor]:
 
 
 class ItemMeans(NamedTuple):
-    """What units do at items, over the states that have just read them."""
+    """Mean activations of units at items, over the states that have just read them."""
 
     means_UN: Tensor  # 0 at items without enough states
     known_N: Tensor  # which items had enough

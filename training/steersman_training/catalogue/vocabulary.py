@@ -1,6 +1,6 @@
 """The vocabulary of labels: attribute values, times, words of titles, co-consumption clusters, and pairs. Dimensions: V terms, N items.
 
-Concepts are made of attribute values alone (attributes.py): a control needs a name that lasts. A label may say whatever fits.
+Concepts use attribute values alone (attributes.py): a control needs a name that lasts. A label may use any term.
 """
 
 from collections import Counter, defaultdict
@@ -21,17 +21,13 @@ from steersman_training.data.titles import title_words
 DECADE = "decade"
 TITLE = "title"
 
-Part = tuple[str, str]
-"""An attribute and a value of it, as in ("decade", "1970s")."""
+Part = tuple[str, str]  # an attribute and a value of it, as in ("decade", "1970s")
 
-MIN_TITLES = 4
-"""Titles that a phrase must be part of."""
+MIN_TITLES = 4  # titles that a phrase must be part of
 MIN_LIKENESS = 0.4
 """Mean cosine of the items that share a phrase, by what is taken up together: a series has it, a chance word does not."""
-LONGEST_PHRASE = 4
-"""Words of a phrase at most."""
-PAIRED = 64
-"""Values and clusters that pairs are made of: the most common ones."""
+LONGEST_PHRASE = 4  # words of a phrase at most
+PAIRED = 64  # values and clusters that pairs are made of: the most common ones
 SAYS_NOTHING = (
     "a an and are as at be by for from he her his i in into is it its me my no not of off on or our out she so that the their this to up "
     "us was we what when where who will with you your some about do were thing things nothing one two three ii iii iv vi vol part episode "
@@ -43,7 +39,7 @@ STOP_WORDS = frozenset(SAYS_NOTHING.split())
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """What a label may say: terms of one or two parts, each true of some items."""
+    """Terms of one or two parts, each true of some items."""
 
     terms: list[tuple[Part, ...]]
     member_VN: Tensor  # bool
@@ -82,19 +78,19 @@ def _years(items: pl.DataFrame, min_items: int) -> Iterator[Term]:
 
 
 def _pairs(single: list[Term], min_items: int) -> Iterator[Term]:
-    """What two values have in common, where it is less than each of them."""
+    """The intersections of two values that are smaller than both."""
     order = sorted(range(len(single)), key=lambda index: -int(single[index][1].sum()))
     common = [single[index] for index in sorted(order[:PAIRED])]
     for (one, first_N), (other, second_N) in combinations(common, 2):
         if {one[0][0], other[0][0]} <= {CLUSTER, DECADE, YEAR}:
-            continue  # a cluster is of a time already, mostly
+            continue  # most clusters are of one time
         both_N = first_N & second_N
         if min_items <= int(both_N.sum()) < min(int(first_N.sum()), int(second_N.sum())):
             yield (*one, *other), both_N
 
 
 def _phrases(titles: list[str]) -> Iterator[Term]:
-    """Runs of words that enough titles share; of those in the same titles, the longest."""
+    """Phrases that enough titles share; of those in the same titles, the longest."""
     rows_of: dict[tuple[str, ...], set[int]] = defaultdict(set)
     written: dict[tuple[str, ...], Counter[str]] = defaultdict(Counter)
     for row, title in enumerate(titles):
@@ -114,7 +110,7 @@ def _phrases(titles: list[str]) -> Iterator[Term]:
 
 
 def _runs(words: list[str]) -> Iterable[list[str]]:
-    """Phrases that neither begin nor end with a word that says nothing: a stop word, a number, a letter."""
+    """Phrases that neither begin nor end with a stop word, a number or a letter."""
     says = [len(word) > 1 and not word.isdigit() and word.casefold() not in STOP_WORDS for word in words]
     for begin in range(len(words)):
         for end in range(begin + 1, min(begin + LONGEST_PHRASE, len(words)) + 1):

@@ -1,4 +1,4 @@
-"""Which columns of an item table become attributes, as what, and why others do not."""
+"""Which columns of an item table become attributes, of which kind, and why others do not."""
 
 import re
 from typing import NamedTuple
@@ -13,56 +13,53 @@ INDEX = re.compile(
     r"|(unnamed)?_duplicated_\d+",
     re.IGNORECASE,
 )
-"""Names under which row numbers are written: by pandas, polars, R and Spark."""
-COUNTED_FROM = 10
-"""Rows from which 0, 1, 2, ... or 1, 2, 3, ... is a row number whatever its name."""
-IDENTIFIER = re.compile(r"(^|[\s_-])(id|ids|ID|Id)$|[a-z](Id|ID)$")
-"""Names of columns whose numbers name something."""
+"""Names of row numbers written by pandas, polars, R and Spark."""
+COUNTED_FROM = 10  # Rows from which 0, 1, 2, ... or 1, 2, 3, ... is a row number under any name.
+IDENTIFIER = re.compile(r"(^|[\s_-])(id|ids|ID|Id)$|[a-z](Id|ID)$")  # names of columns whose numbers are identifiers
 NEARLY_ALL = 0.95
-FEW = 10
-"""Items too few to learn from what a value is."""
+FEW = 10  # items too few to judge a value by
 
 
-class Read(NamedTuple):
+class AttributeColumn(NamedTuple):
     """A column of an item table, read."""
 
-    values: pl.Series | None
-    """Lists of distinct text, or finite f64 with null for what is unknown; None if it is no attribute."""
-    why: str = ""
-    """Why it is none."""
+    values: (
+        pl.Series | None
+    )  # lists of distinct text, or finite f64 with null if unknown; None if the column is no attribute
+    why: str = ""  # why it is none
     warning: str = ""
 
 
-def read_attribute(column: pl.Series, is_text: bool) -> Read:
+def read_attribute(column: pl.Series, is_text: bool) -> AttributeColumn:
     """A column as an attribute. In text, a column of (nearly) nothing but numbers is numeric."""
     dtype, identifies = column.dtype, bool(IDENTIFIER.search(column.name))
-    if dtype.is_numeric() and not (identifies and (dtype.is_integer() or dtype.is_float())):
-        number = column.cast(pl.Float64)
-        return Read(number.set(~number.is_finite(), None))
-    if isinstance(dtype, pl.List) and not dtype.inner.is_nested():
-        return Read(_lists(column.cast(CATEGORICAL)))
     if dtype.is_numeric():
-        return Read(_one_each(read_ids(column)))
+        if identifies and (dtype.is_integer() or dtype.is_float()):
+            return AttributeColumn(_one_each(read_ids(column)))
+        number = column.cast(pl.Float64)
+        return AttributeColumn(number.set(~number.is_finite(), None))
+    if isinstance(dtype, pl.List) and not dtype.inner.is_nested():
+        return AttributeColumn(_lists(column.cast(CATEGORICAL)))
     if dtype not in (pl.String, pl.Categorical, pl.Enum, pl.Boolean):
-        return Read(None, f"of type {dtype}, neither text nor numbers")
+        return AttributeColumn(None, f"of type {dtype}, neither text nor numbers")
     text = present(column)
     if is_text and not identifies:
         return _numbers_or_text(text)
-    return Read(_one_each(read_ids(column) if identifies else text), warning=_packed(text))
+    return AttributeColumn(_one_each(read_ids(column) if identifies else text), warning=_packed(text))
 
 
 def is_row_number(column: pl.Series) -> bool:
-    """By name (none at all, "Unnamed: 0", "__index_level_0__", ...), or as it counts the rows of the file."""
+    """By name (empty, "Unnamed: 0", "__index_level_0__", ...), or because it counts the rows of the file."""
     if INDEX.fullmatch(column.name):
         return True
-    numbers = column.cast(pl.Int64, strict=False) if column.dtype == pl.String or column.dtype.is_integer() else None
-    if numbers is None or numbers.null_count() or len(numbers) < COUNTED_FROM:
+    if not (column.dtype == pl.String or column.dtype.is_integer()) or len(column) < COUNTED_FROM:
         return False
-    return numbers[0] in (0, 1) and bool((numbers.diff().drop_nulls() == 1).all())
+    numbers = column.cast(pl.Int64, strict=False)
+    return not numbers.null_count() and numbers[0] in (0, 1) and bool((numbers.diff().drop_nulls() == 1).all())
 
 
 def says_nothing(column: pl.Series) -> str:
-    """Why the values of an attribute tell no items apart; "" if they do."""
+    """Why the values of an attribute distinguish no items; "" if they do."""
     numeric = column.dtype == pl.Float64
     values = column.drop_nulls() if numeric else column.filter(column.list.len() > 0).list.sort().list.join("\x1f")
     known = len(values)
@@ -73,36 +70,35 @@ def says_nothing(column: pl.Series) -> str:
         return f"one value for all items: {_shown(values[0])}"
     if most >= NEARLY_ALL * len(column) and len(column) - most < FEW and known > 1:
         return f"one value for {most / len(column):.0%} of the items: {_shown(values.mode()[0])}"
-    if numeric or known < FEW:
-        return ""
-    single = column.explode().drop_nulls()
-    if single.n_unique() >= 0.9 * len(single) and single.value_counts()["count"].max() < FEW:  # type: ignore[operator]
-        return "a different value for (nearly) every item"
+    if not numeric and known >= FEW:
+        single = column.explode().drop_nulls()
+        if single.n_unique() >= 0.9 * len(single) and single.value_counts()["count"].max() < FEW:  # type: ignore[operator]
+            return "a different value for (nearly) every item"
     return ""
 
 
 def common_values(column: pl.Series) -> list[tuple[str, float]]:
-    """Values that (nearly) all items have, and their share: no concept can be made of them."""
+    """Values that (nearly) all items have, and their share: they make no concepts."""
     if column.dtype != CATEGORICAL:
         return []
     counts = column.explode().drop_nulls().value_counts(sort=True).rows()
     return [(value, count / len(column)) for value, count in counts if count > NEARLY_ALL * len(column)]
 
 
-def _numbers_or_text(text: pl.Series) -> Read:
+def _numbers_or_text(text: pl.Series) -> AttributeColumn:
     numbers = text.cast(pl.Float64, strict=False)
     numbers = numbers.set(~numbers.is_finite(), None)
     odd = text.filter(text.is_not_null() & numbers.is_null())
     known, example = text.count(), repr(odd[0]) if len(odd) else ""
     if known and (10 * len(odd) <= known or (len(odd) == 1 and known >= 5)):
         warning = f"{len(odd)} of {known} values are no numbers, as {example}: taken for unknown" if len(odd) else ""
-        return Read(numbers, warning=warning)
+        return AttributeColumn(numbers, warning=warning)
     mixed = f"{known - len(odd)} of {known} values are numbers, others are not, as {example}: all are read as text"
-    return Read(_one_each(text), warning=mixed if 2 * len(odd) < known else _packed(text))
+    return AttributeColumn(_one_each(text), warning=mixed if 2 * len(odd) < known else _packed(text))
 
 
 def _packed(text: pl.Series) -> str:
-    """A warning where many values hold a bar, as if they were several."""
+    """A warning if many values hold a bar, as if they were several values."""
     barred = text.filter(text.str.contains("|", literal=True).fill_null(False))
     if 10 * len(barred) <= text.count():
         return ""
@@ -117,7 +113,7 @@ def _one_each(text: pl.Series) -> pl.Series:
 
 
 def _lists(lists: pl.Series) -> pl.Series:
-    """Without repetitions, whitespace around values, and values that are missing."""
+    """Without repetitions, surrounding whitespace and missing values."""
     stripped = pl.element().str.strip_chars()
     return lists.list.eval(stripped.filter(~stripped.is_in(MISSING))).list.unique(maintain_order=True)
 

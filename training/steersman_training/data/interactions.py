@@ -1,38 +1,33 @@
-"""Interactions: the columns that count, read, and what of them could not be."""
+"""Interactions: the columns that are used, read, and what could not be read."""
 
 from typing import NamedTuple
 
 import polars as pl
 
-from steersman_training.data.columns import FLAGS, Columns, DataError, listed
+from steersman_training.data.columns import ROLES, Columns, DataError, listed
 from steersman_training.data.tables import Tables, readable
 from steersman_training.data.times import Times, read_times
 from steersman_training.data.values import missing_words, present, read_ids, read_numbers
 
-SUSPICIOUS = 0.05
-"""Share of the rows left out beyond which there is a warning."""
-ABSURD = 2 / 3
-"""Share of the rows that cannot be understood beyond which the data is refused."""
-SHORTENED = r"^\d(\.\d+)?[eE]\+?\d{2,}$"
-"""Long numbers as a spreadsheet writes them: 7.65612E+16."""
+SUSPICIOUS = 0.05  # share of the rows left out beyond which there is a warning
+ABSURD = 2 / 3  # share of unreadable rows beyond which the data is refused
+SHORTENED = r"^\d(\.\d+)?[eE]\+?\d{2,}$"  # long numbers as a spreadsheet writes them: 7.65612E+16
+FLAGS = [ROLES[role][0] for role in ("user", "item", "timestamp", "rating")]
 
 
 class Interactions(NamedTuple):
     """Rows as they were read."""
 
-    rows: pl.DataFrame
-    """user, item (text), time (number) and, if asked for, rating; null for what cannot be understood."""
+    rows: pl.DataFrame  # user, item (text), time (number) and, if asked for, rating; null for what cannot be read
     times: Times
     has_clock: bool
-    chosen: dict[str, str]
-    """The column of each role: user, item, time and, if asked for, rating."""
+    chosen: dict[str, str]  # the column of each role: user, item, time and, if asked for, rating
     ignored: tuple[str, ...]
-    malformed: tuple[str, ...]
-    """What is wrong with rows, and how often: "no user: 3 (NULL)"."""
+    malformed: tuple[str, ...]  # what is wrong with rows, and how often: "no user: 3 (NULL)"
     warnings: tuple[str, ...]
 
-    def told(self) -> tuple[str, ...]:
-        """What columns were taken for: "user: user_id"."""
+    def roles(self) -> tuple[str, ...]:
+        """Which column was read as what: "user: user_id"."""
         return tuple(f"{role}: {listed([name])}" for role, name in self.chosen.items())
 
 
@@ -49,23 +44,16 @@ def read_interactions(tables: Tables, columns: Columns, rated: bool) -> Interact
         if rated:
             read["rating"] = _ratings(raw["rating"], f"{where}: column {chosen['rating']!r}")
     rows = pl.DataFrame(read)
-    malformed = _malformed(raw, rows, times, chosen)
-    warnings = [*times.warnings, *_doubtful_ids(raw, chosen, where), *_lost(rows, malformed, where)]
-    return Interactions(
-        rows,
-        times,
-        has_clock,
-        chosen,
-        tuple(name for name in names if name not in chosen.values()),
-        tuple(malformed),
-        tuple(warnings),
-    )
+    malformed = _malformed(raw, rows, times)
+    warnings = (*times.warnings, *_rounded_ids(raw, chosen, where), *_lost(rows, malformed, where))
+    ignored = tuple(name for name in names if name not in chosen.values())
+    return Interactions(rows, times, has_clock, chosen, ignored, tuple(malformed), warnings)
 
 
 def _choose(columns: Columns, names: list[str], where: str, rated: bool) -> tuple[dict[str, str], bool]:
     """The column of each role, and whether that of the time is a clock."""
     chosen = {role: columns.need(role, names, where) for role in ("user", "item")}
-    # A position that was named goes before a timestamp that was only guessed.
+    # A named position is preferred to a guessed timestamp.
     named_position = columns.position if not columns.timestamp else None
     clock = None if named_position else columns.find("timestamp", names, where)
     chosen["time"] = clock or columns.find("position", names, where) or columns.need("timestamp", names, where)
@@ -75,16 +63,11 @@ def _choose(columns: Columns, names: list[str], where: str, rated: bool) -> tupl
         raise DataError("--rating-column: ratings are read with --min-rating only")
     roles: dict[str, str] = {}
     for role, name in chosen.items():
-        if name in roles:
+        if roles.setdefault(name, role) != role:
             raise DataError(
-                f"{where}: column {name!r} cannot be both {roles[name]} and {role}; name them with {', '.join(_flags())}"
+                f"{where}: column {name!r} cannot be both {roles[name]} and {role}; name them with {', '.join(FLAGS)}"
             )
-        roles[name] = role
     return chosen, clock is not None
-
-
-def _flags() -> list[str]:
-    return [FLAGS[role] for role in ("user", "item", "timestamp", "rating")]
 
 
 def _ratings(column: pl.Series, where: str) -> pl.Series:
@@ -98,30 +81,28 @@ def _ratings(column: pl.Series, where: str) -> pl.Series:
     return numbers
 
 
-def _malformed(raw: pl.DataFrame, rows: pl.DataFrame, times: Times, chosen: dict[str, str]) -> list[str]:
-    told = []
-    for role in chosen:
+def _malformed(raw: pl.DataFrame, rows: pl.DataFrame, times: Times) -> list[str]:
+    malformed = []
+    for role in rows.columns:
         unreadable = times.unreadable if role == "time" else 0
         if missing := rows[role].null_count() - unreadable:
             words = missing_words(raw[role])
-            told.append(f"no {role}: {missing:,}" + (f" (as {words})" if words else ""))
+            malformed.append(f"no {role}: {missing:,}" + (f" (as {words})" if words else ""))
     if times.unreadable:
-        told.append(f"no readable time: {times.unreadable:,} (as {times.example!r})")
-    return told
+        malformed.append(f"no readable time: {times.unreadable:,} (as {times.example!r})")
+    return malformed
 
 
 def _lost(rows: pl.DataFrame, malformed: list[str], where: str) -> list[str]:
-    lost = rows.height - rows.drop_nulls().height
-    told = (
-        f"{where}: {lost:,} of {rows.height:,} rows ({lost / rows.height:.0%}) cannot be used: {'; '.join(malformed)}"
-    )
-    if lost >= ABSURD * rows.height:
-        raise DataError(f"{told}. Mend them, or name other columns: {', '.join(_flags()[:3])}")
-    return [f"{told}. Mend them, or leave them out of the file"] if lost > SUSPICIOUS * rows.height else []
+    height, lost = rows.height, rows.height - rows.drop_nulls().height
+    message = f"{where}: {lost:,} of {height:,} rows ({lost / height:.0%}) cannot be used: {'; '.join(malformed)}"
+    if lost >= ABSURD * height:
+        raise DataError(f"{message}. Mend them, or name other columns: {', '.join(FLAGS[:3])}")
+    return [f"{message}. Mend them, or leave them out of the file"] if lost > SUSPICIOUS * height else []
 
 
-def _doubtful_ids(raw: pl.DataFrame, chosen: dict[str, str], where: str) -> list[str]:
-    """Ids that have lost digits on their way."""
+def _rounded_ids(raw: pl.DataFrame, chosen: dict[str, str], where: str) -> list[str]:
+    """Warnings about ids that have lost digits."""
     warnings = []
     for role in ("user", "item"):
         column = raw[role]

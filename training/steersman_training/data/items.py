@@ -16,46 +16,37 @@ from steersman_training.data.tables import Tables, readable
 from steersman_training.data.titles import YEAR as TITLE_YEAR
 from steersman_training.data.values import missing_words, read_ids, read_titles
 
-YEAR = "year"
-"""Name of the numeric attribute that says when an item is from."""
-SUSPICIOUS = 0.05
-"""Share of the rows left out beyond which there is a warning."""
+YEAR = "year"  # name of the numeric attribute with the year of an item
+SUSPICIOUS = 0.05  # share of the rows left out beyond which there is a warning
 
 
 class ItemTable(NamedTuple):
     """The items that have events, in the order of their ids, and what was left out."""
 
-    items: pl.DataFrame
-    """`item_id`, `title` (text), then the attributes: lists of text or f64."""
-    known: pl.Series | None = None
-    """Whether each has a row in the item table; None without one."""
-    without_events: int = 0
-    """Rows of the item table that were left out because no event names them."""
-    malformed_rows: int = 0
-    """Rows without an id, or with that of an earlier row."""
-    columns: tuple[str, ...] = ()
-    """What columns were taken for: "id: item_id"."""
-    ignored_columns: tuple[str, ...] = ()
-    """Columns that are no attribute."""
-    left_out: tuple[str, ...] = ()
-    """The same with the reasons."""
+    items: pl.DataFrame  # `item_id`, `title` (text), then the attributes: lists of text or f64
+    known: pl.Series | None = None  # whether each item has a row in the item table; None without one
+    without_events: int = 0  # rows of the item table that were left out because no event names them
+    malformed_rows: int = 0  # rows without an id, or with that of an earlier row
+    columns: tuple[str, ...] = ()  # which column was read as what: "id: item_id"
+    left_out: dict[str, str] = {}  # noqa: RUF012  (never changed)
+    """Columns that are no attribute, and why."""
     warnings: tuple[str, ...] = ()
-    examples: str = ""
-    """An id of the table, for messages."""
+    examples: str = ""  # ids of the table, for messages
 
 
 def read_items(tables: Tables, columns: Columns, ids: pl.Series) -> ItemTable:
-    """A row for each of `ids`, filled from the item table as far as that goes. Raises DataError if it cannot be used."""
+    """A row for each of `ids`, filled from the item table. Raises DataError if it cannot be used."""
     wanted, where = pl.DataFrame({"item_id": ids}), tables.items_where
     if tables.items is None:
-        _check_no_table_needed(columns)
+        for flag, given in (("--title-column", columns.title), ("--attribute-columns", columns.attributes)):
+            if given:
+                raise DataError(f"{flag}: there is no item table; give one with --items")
         return ItemTable(wanted.with_columns(title="item_id"))
     with readable(where):
         raw = tables.items.collect()
         id_column, title_column = (columns.find(role, raw.columns, where) for role in ("item of the table", "title"))
         id_column = id_column or columns.need("item of the table", raw.columns, where)
-        if title_column == id_column:
-            title_column = None
+        title_column = title_column if title_column != id_column else None
         named = {"item_id": read_ids(raw[id_column])}
         named["title"] = read_titles(raw[title_column]) if title_column else named["item_id"]
         found, left_out, warnings = _attributes(raw, [id_column, title_column], columns, tables)
@@ -78,17 +69,10 @@ def read_items(tables: Tables, columns: Columns, ids: pl.Series) -> ItemTable:
         )
     if words := missing_words(raw[id_column]):
         warnings.append(f"{where}: column {id_column!r}: {words} is taken for a missing id")
-    return ItemTable(
-        items=items,
-        known=has_row,
-        without_events=known.height - int(has_row.sum()),
-        malformed_rows=malformed,
-        columns=_told(raw, id_column, title_column, items.filter(has_row)),
-        ignored_columns=tuple(left_out),
-        left_out=tuple(f"{listed([name])} ({why})" for name, why in left_out.items()),
-        warnings=tuple(warnings),
-        examples=", ".join(map(repr, known["item_id"].head(2))),
-    )
+    roles = _roles(raw, id_column, title_column, items.filter(has_row))
+    examples = ", ".join(map(repr, known["item_id"].head(2)))
+    unused = known.height - int(has_row.sum())
+    return ItemTable(items, has_row, unused, malformed, roles, left_out, tuple(warnings), examples)
 
 
 def _attributes(
@@ -103,9 +87,7 @@ def _attributes(
         )
     found: dict[str, pl.Series] = {}
     left_out, warnings = {}, []
-    for name in raw.columns:
-        if name in taken:
-            continue
+    for name in (name for name in raw.columns if name not in taken):
         if chosen and name not in chosen:
             left_out[name] = "not among --attribute-columns"
         elif name in ("item_id", "title"):
@@ -116,54 +98,39 @@ def _attributes(
             values, why, warning = read_attribute(raw[name], tables.items_are_text)
             if values is None:
                 left_out[name] = why
-                continue
-            found[name] = values
+            else:
+                found[name] = values
             if warning:
                 warnings.append(f"{tables.items_where}: column {name!r}: {warning}")
     return found, left_out, warnings
 
 
-def _check_no_table_needed(columns: Columns) -> None:
-    for flag, given in (("--title-column", columns.title), ("--attribute-columns", columns.attributes)):
-        if given:
-            raise DataError(f"{flag}: there is no item table; give one with --items")
+def _roles(raw: pl.DataFrame, id_column: str, title_column: str | None, items: pl.DataFrame) -> tuple[str, ...]:
+    """Which column of an item table was read as what. `items`: those that have a row."""
+    attributes, common = [], []
+    for name in items.columns[2:]:
+        kind = "numbers, from the titles"
+        if name in raw.columns:
+            numeric = items.schema[name] == pl.Float64
+            values = items[name] if numeric else items[name].list.first()
+            kind = ("numbers" if numeric else "values") + _unknown(values, raw[name])
+        attributes.append(f"{name} ({kind})")
+        common += [f"{name}:{value} ({share:.0%})" for value, share in common_values(items[name])]
+    title = "title: none, the ids instead (--title-column names one)"
+    if title_column:
+        title = f"title: {listed([title_column])}{_unknown(read_titles(raw[title_column]), raw[title_column])}"
+    attributed = f"attributes: {', '.join(attributes) or 'none'}"
+    shared = [f"of (nearly) all items, so no concept: {', '.join(common)}"] if common else []
+    return f"id: {listed([id_column])}", title, attributed, *shared
 
 
-def _told(raw: pl.DataFrame, id_column: str, title_column: str | None, items: pl.DataFrame) -> tuple[str, ...]:
-    """What the columns of an item table were taken for, for people. `items`: those that have a row."""
-    attributes = [
-        f"{name} ({_kind(raw[name], items[name]) if name in raw.columns else 'numbers, from the titles'})"
-        for name in items.columns[2:]
-    ]
-    nearly_all = [
-        f"{name}:{value} ({share:.0%})" for name in items.columns[2:] for value, share in common_values(items[name])
-    ]
-    titled = (
-        f"title: {listed([title_column or ''])}{_missing(read_titles(raw[title_column]), raw[title_column])}"
-        if title_column
-        else ""
-    )
-    return (
-        f"id: {listed([id_column])}",
-        titled or "title: none, the ids instead (--title-column names one)",
-        f"attributes: {', '.join(attributes) or 'none'}",
-        *([f"of (nearly) all items, so no concept: {', '.join(nearly_all)}"] if nearly_all else []),
-    )
-
-
-def _kind(raw: pl.Series, values: pl.Series) -> str:
-    numeric = values.dtype == pl.Float64
-    known = values if numeric else values.list.first()
-    return ("numbers" if numeric else "values") + _missing(known, raw)
-
-
-def _missing(values: pl.Series, raw: pl.Series) -> str:
+def _unknown(values: pl.Series, raw: pl.Series) -> str:
     count, words = values.null_count(), missing_words(raw)
     return (f", {count:,} unknown" + (f" (as {words})" if words else "")) if count else ""
 
 
 def _with_years(items: pl.DataFrame) -> pl.DataFrame:
-    """With the years that stand at the end of titles as a numeric attribute, where most titles have one and no column says it."""
+    """With the years at the end of titles as a numeric attribute, if most titles have one and no column gives it."""
     years = items["title"].str.extract(TITLE_YEAR).cast(pl.Float64)
-    said = YEAR in map(str.lower, items.columns) or 2 * years.count() <= items.height
-    return items if said else items.with_columns(years.alias(YEAR))
+    given = YEAR in map(str.lower, items.columns) or 2 * years.count() <= items.height
+    return items if given else items.with_columns(years.alias(YEAR))

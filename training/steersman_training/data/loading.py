@@ -1,7 +1,8 @@
-"""Data, cleaned: every event counts once, users and items are numbers, and whatever was left out is counted."""
+"""Loads data and cleans it: every event counts once, users and items are numbers, and what was left out is counted."""
 
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -11,17 +12,15 @@ from steersman_training.data import movielens
 from steersman_training.data.columns import GUESSED, Columns, DataError
 from steersman_training.data.doubts import check_match, share_doubts, time_doubts
 from steersman_training.data.interactions import Interactions, read_interactions
-from steersman_training.data.items import read_items
+from steersman_training.data.items import ItemTable, read_items
 from steersman_training.data.report import DataReport
 from steersman_training.data.tables import Tables, open_tables
 from steersman_training.data.times import show_time
 
-__all__ = ["Columns", "DataError", "DataReport", "Dataset", "load"]
-
 
 @dataclass(frozen=True)
 class Dataset:
-    """Cleaned data of U users and N items. The same data gives the same Dataset, whatever order its users came in."""
+    """Cleaned data of U users and N items. The order of the rows of a source makes no difference, but for ties in time."""
 
     name: str
     events: pl.DataFrame
@@ -34,11 +33,9 @@ class Dataset:
 
     Sorted by `item_id` as UTF-8 bytes.
     """
-    has_clock: bool
-    """Whether `time` is a timestamp, comparable between users, rather than a position."""
+    has_clock: bool  # whether `time` is a timestamp, comparable between users, rather than a position
     report: DataReport
-    sha256: str
-    """Of events and items, in lower-case hex."""
+    sha256: str  # of events and items, in lower-case hex
 
 
 def load(
@@ -54,82 +51,77 @@ def load(
     """Reads and cleans data.
 
     `source` is `movielens-100k` (fetched into `cache`), a MovieLens folder or zip, a file of interactions, or a folder
-    with `interactions` and `items`, as Parquet, CSV or TSV. `items` is an item table that goes before the source's
-    own. Feedback is implicit: every interaction counts, or every one rated at least `min_rating`. Users and items with
-    fewer events than the minimum are left out, again and again until both minima hold.
+    with `interactions` and `items`, as Parquet, CSV or TSV. `items` is an item table that replaces the source's own.
+    Feedback is implicit: every interaction counts, or every one rated at least `min_rating`. Users and items with
+    fewer events than the minimum are left out, repeatedly, until both minima hold.
 
     Raises DataError if the data cannot be used.
     """
     tables = movielens.open_tables(source, cache) or open_tables(Path(source))
-    if items:
-        tables = tables.with_items(items)
+    tables = tables.with_items(items) if items else tables
     _check_item_column(columns, tables)
     read = read_interactions(tables, columns, min_rating is not None)
-    rows = read.rows
-    whole, item_ids = _coded(rows.drop_nulls())
+    whole, item_ids = _coded(read.rows.drop_nulls())
     liked = whole if min_rating is None else whole.filter(pl.col("rating") >= min_rating)
     distinct = liked.unique(["user", "item", "time"], keep="first", maintain_order=True)
     events = _frequent(distinct, min_user_events, min_item_events)
     if events.is_empty():
         raise DataError(
-            f"{tables.where}: no event is left of {rows.height} rows: {rows.height - whole.height} malformed, "
+            f"{tables.where}: no event is left of {read.rows.height} rows: {read.rows.height - whole.height} malformed, "
             f"{whole.height - liked.height} rated too low, {distinct.height} of users or items with too few events "
-            f"(a user needs {min_user_events}; {'; '.join(read.told())})"
+            f"(a user needs {min_user_events}; {'; '.join(read.roles())})"
         )
     item_ids = item_ids.gather(events["item"].unique().sort())
     table = read_items(tables, columns, item_ids)
-    rare_users, rare_items = (distinct[name].n_unique() - events[name].n_unique() for name in ("user", "item"))
+    report = _report(tables, read, table, (whole, liked, distinct, events))
     events = _numbered(events)
-    matched = (
-        None if table.known is None else float(table.known.gather(events["item"]).cast(pl.UInt32).sum()) / events.height
-    )
-    check_match(table, tables, matched, item_ids)
-    report = DataReport(
-        rows=rows.height,
-        malformed_rows=rows.height - whole.height,
-        low_ratings=whole.height - liked.height,
-        duplicate_events=liked.height - distinct.height,
-        rare_events=distinct.height - events.height,
-        rare_users=rare_users,
-        rare_items=rare_items,
-        items_without_events=table.without_events,
-        items_without_row=table.items.height if table.known is None else int((~table.known).sum()),
-        malformed_item_rows=table.malformed_rows,
-        ignored_columns=(*read.ignored, *table.ignored_columns),
-        name=tables.name,
-        users=events["user"].n_unique(),
-        items=table.items.height,
-        events=events.height,
-        matched_events=matched,
-        span=_span(events, read),
-        malformed=read.malformed,
-        columns=read.told(),
-        not_read=read.ignored,
-        item_columns=table.columns,
-        item_columns_left_out=table.left_out,
-        warnings=(*read.warnings, *time_doubts(events, read, tables.where), *table.warnings),
-    )
-    report = replace(report, warnings=(*report.warnings, *share_doubts(report, _most(events), tables)))
+    check_match(table, tables, report.matched_events, item_ids)
+    warnings = (*read.warnings, *time_doubts(events, read, tables.where), *table.warnings)
+    most = int(events["user"].value_counts()["count"].max())  # type: ignore[arg-type]
+    report = replace(report, warnings=(*warnings, *share_doubts(report, most, tables)))
     return Dataset(tables.name, events, table.items, read.has_clock, report, _sha256(events, table.items))
 
 
 def _check_item_column(columns: Columns, tables: Tables) -> None:
-    names = tables.interactions.collect_schema().names()
-    of_items = tables.items.collect_schema().names() if tables.items is not None else []
-    columns.check_item(
-        [*names, *of_items], tables.where if tables.items is None else f"{tables.where} and {tables.items_where}"
-    )
+    names, where = tables.interactions.collect_schema().names(), tables.where
+    if tables.items is not None:
+        names, where = [*names, *tables.items.collect_schema().names()], f"{where} and {tables.items_where}"
+    columns.check_item(names, where)
 
 
-def _most(events: pl.DataFrame) -> int:
-    """Events of the user who has most."""
-    return int(events["user"].value_counts()["count"].max())  # type: ignore[arg-type]
-
-
-def _span(events: pl.DataFrame, read: Interactions) -> str:
+def _report(tables: Tables, read: Interactions, table: ItemTable, steps: Sequence[pl.DataFrame]) -> DataReport:
+    """`steps` are the events that are whole, of those liked, of those distinct, and of those frequent."""
+    whole, liked, distinct, events = steps
     unit = read.times.unit if read.has_clock else None
     first, last = (show_time(value, unit) for value in (events["time"].min(), events["time"].max()))  # type: ignore[arg-type]
-    return f"{first} to {last} ({read.times.reading if read.has_clock else 'places in the history, no clock'})"
+    without_row, matched = table.items.height, None
+    if table.known is not None:
+        without_row = int((~table.known).sum())
+        rows = (events["item"].rank("dense") - 1).cast(pl.UInt32)
+        matched = float(table.known.gather(rows).cast(pl.UInt32).sum()) / events.height
+    return DataReport(
+        name=tables.name,
+        rows=read.rows.height,
+        malformed_rows=read.rows.height - whole.height,
+        low_ratings=whole.height - liked.height,
+        duplicate_events=liked.height - distinct.height,
+        rare_events=distinct.height - events.height,
+        rare_users=distinct["user"].n_unique() - events["user"].n_unique(),
+        rare_items=distinct["item"].n_unique() - events["item"].n_unique(),
+        items_without_events=table.without_events,
+        items_without_row=without_row,
+        malformed_item_rows=table.malformed_rows,
+        users=events["user"].n_unique(),
+        items=table.items.height,
+        events=events.height,
+        matched_events=matched,
+        span=f"{first} to {last} ({read.times.reading if read.has_clock else 'places in the history, no clock'})",
+        malformed=read.malformed,
+        columns=read.roles(),
+        not_read=read.ignored,
+        item_columns=table.columns,
+        item_columns_left_out=table.left_out,
+    )
 
 
 def _frequent(events: pl.DataFrame, min_user_events: int, min_item_events: int) -> pl.DataFrame:
@@ -149,7 +141,7 @@ def _coded(rows: pl.DataFrame) -> tuple[pl.DataFrame, pl.Series]:
 
 
 def _numbered(events: pl.DataFrame) -> pl.DataFrame:
-    """Numbers without gaps, once some are left out, and the order of a Dataset."""
+    """Renumbered without gaps, in the order of a Dataset."""
     numbers = [(pl.col(name).rank("dense") - 1).cast(pl.UInt32) for name in ("user", "item")]
     return events.select(*numbers, "time").sort("user", "time", maintain_order=True)
 

@@ -13,8 +13,9 @@ from pathlib import Path
 
 import polars as pl
 
+from steersman_training.data.columns import DataError
 from steersman_training.data.package_index import DownloadError, download
-from steersman_training.data.tables import DataError, Tables, readable
+from steersman_training.data.tables import Tables, readable
 
 NAME_100K = "movielens-100k"
 PROJECT, VERSION = "recbole", "1.2.1"

@@ -20,8 +20,7 @@ PYPI = "https://pypi.org/simple"
 VARIABLES = ("PIP_INDEX_URL", "UV_DEFAULT_INDEX", "UV_INDEX_URL")
 ACCEPT = "application/vnd.pypi.simple.v1+html, text/html;q=0.9"
 TIMEOUT_SECONDS = 10.0
-PAUSES_SECONDS = (1.0, 3.0)
-"""Before the second try, and the third."""
+PAUSES_SECONDS = (1.0, 3.0)  # before the second try, and the third
 
 
 class DownloadError(Exception):

@@ -8,9 +8,11 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from steersman_training.data.loading import DataError, Dataset
+from steersman_training.data.columns import DataError
+from steersman_training.data.loading import Dataset
 
 IntArray = npt.NDArray[np.int64]
+FEWEST = 2  # items to choose from; users: one to learn features from, one to measure them on
 
 
 def window_start(events: int, length: int, stride: int) -> int:
@@ -107,6 +109,35 @@ def _flatten(data: Dataset) -> tuple[IntArray, IntArray]:
     users = data.events["user"].to_numpy()
     offsets = np.searchsorted(users, np.arange(int(users[-1]) + 2)).astype(np.int64)
     return data.events["item"].to_numpy().astype(np.int64), offsets
+
+
+def hold_out_users(split: Split, share: float, seed: int) -> tuple[list[int], list[int]]:
+    """Users to learn features from, and users to measure them on; both of those that have training events."""
+    order = np.random.default_rng(seed).permutation(np.flatnonzero(split.train_ends_U))
+    held_out = max(1, round(share * len(order)))
+    return sorted(order[held_out:].tolist()), sorted(order[:held_out].tolist())
+
+
+def check_enough(split: Split, held_out_users: float, seed: int) -> None:
+    """Raises DataError if there is too little to train on, saying how much is needed."""
+    if split.item_count < FEWEST:
+        raise DataError(f"data: {split.item_count} item is left; at least {FEWEST} are needed")
+    for name, targets in (("validate", split.valid), ("test", split.test)):
+        if not len(targets.users):
+            raise DataError(
+                f"split: no event is held out to {name} on; at least 1 is needed: users with 3 events or more "
+                "(leave-one-out), or events in the last tenths of the time (global-time)"
+            )
+    users = int((split.train_ends_U > 0).sum())
+    if users < FEWEST:
+        raise DataError(f"split: {users} users have events to train on; at least {FEWEST} are needed")
+    learners, _ = hold_out_users(split, held_out_users, seed)
+    items = len(np.unique(np.concatenate([split.train_history(user) for user in learners])))
+    if items < FEWEST:
+        raise DataError(
+            f"split: the events to train on are of {items} item; at least {FEWEST} are needed. What is held out "
+            "for tests (of each user the last two events, or all after a moment) is not trained on: bring more events"
+        )
 
 
 class Batch(NamedTuple):

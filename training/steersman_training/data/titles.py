@@ -4,8 +4,7 @@ import re
 
 import polars as pl
 
-YEAR = r"\((\d{4})\)\s*$"
-"""A year at the end of a title, as in "Toy Story (1995)"."""
+YEAR = r"\((\d{4})\)\s*$"  # a year at the end of a title, as in "Toy Story (1995)"
 ARTICLES = "The|A|An|Le|La|Les|L'|Un|Une|Il|Lo|Gli|Una|El|Los|Las|Das|Der|Die|Ein|Eine|Den|Det|Het"
 ARTICLE = re.compile(rf"^(.+), ({ARTICLES})(?=\s*(?:\(|$))")
 IN_BRACKETS = re.compile(rf"\(([^()]+), ({ARTICLES})\)")

@@ -15,13 +15,13 @@ import torch
 from torch import Tensor
 
 from steersman_training.autoencoder.sae import train_sae
-from steersman_training.autoencoder.states import collect_states, hold_out_users, prediction_metric
+from steersman_training.autoencoder.states import collect_states
 from steersman_training.catalogue.clusters import cluster_items
 from steersman_training.catalogue.labels import Labels
 from steersman_training.catalogue.steering import Audience, audience
-from steersman_training.catalogue.units import ItemMeans, features, mean_by_item
-from steersman_training.data.loading import Dataset
-from steersman_training.enough import check_enough
+from steersman_training.catalogue.units import ItemMeans, mean_by_item
+from steersman_training.data import Dataset
+from steersman_training.data.sequences import check_enough, hold_out_users
 from steersman_training.evaluation.control.popsteer import EffectSizes, effect_sizes, head_and_tail, synthetic_states
 from steersman_training.evaluation.control.study import (
     ControlReport,
@@ -35,10 +35,12 @@ from steersman_training.evaluation.meaning.moments import Moments, collect_momen
 from steersman_training.evaluation.meaning.monosemanticity import Monosemanticity, facets_of, measure_monosemanticity
 from steersman_training.evaluation.meaning.probes import Probes, measure_probes
 from steersman_training.evaluation.meaning.stability import Stability, measure_stability
+from steersman_training.evaluation.meaning.units import features
+from steersman_training.evaluation.overlap import rbo
 from steersman_training.pipeline import Display, TrainConfig, Trained, split_by, train
 from steersman_training.recommender import checkpoint as checkpoints
 from steersman_training.recommender.fit import Fit
-from steersman_training.recommender.ranking import evaluate, rbo
+from steersman_training.recommender.ranking import evaluate
 
 MOMENTS = 40_000
 """Events on which units are chosen, and as many of held-out users on which they are measured."""
@@ -49,7 +51,7 @@ SYNTHETIC_USERS = 1_000
 
 
 @dataclass(frozen=True)
-class Measured:
+class RunResult:
     """What one run is worth."""
 
     seed: int
@@ -75,7 +77,7 @@ class Evaluation:
     took: dict[str, Any]
     """Machine, threads, seeds, seconds, code version."""
     settings: dict[str, Any]
-    runs: list[Measured] = field(default_factory=list)
+    runs: list[RunResult] = field(default_factory=list)
 
 
 def run_evaluation(
@@ -93,9 +95,9 @@ def run_evaluation(
     began, split = time.monotonic(), split_by(config.split, data)
     for seed in range(seeds):
         check_enough(split, config.held_out_users, seed)
-        fit = asdict(_seeded(config, seed).fit)
+        fit = asdict(config.seeded(seed).fit)
         checkpoints.check(_recommender(work, seed), checkpoints.identity(split, config.recommender, fit))
-    runs = [_measure(data, _seeded(config, seed), device, display, work) for seed in range(seeds)]
+    runs = [_measure(data, config.seeded(seed), device, display, work) for seed in range(seeds)]
     figures = _means([run.figures for run in runs])
     took = {
         "machine": f"{platform.machine()}, {_processor()}",
@@ -111,15 +113,6 @@ def run_evaluation(
 
 def _recommender(work: Path, seed: int) -> Path:
     return work / f"recommender-{seed}.pt"
-
-
-def _seeded(config: TrainConfig, seed: int) -> TrainConfig:
-    return replace(
-        config,
-        fit=replace(config.fit, seed=seed),
-        sae=replace(config.sae, seed=seed),
-        concepts=replace(config.concepts, seed=seed),
-    )
 
 
 def time_to_quality(data: Dataset, config: TrainConfig, quality: float, device: torch.device) -> dict[str, Any]:
@@ -140,7 +133,7 @@ def time_to_quality(data: Dataset, config: TrainConfig, quality: float, device: 
     return {}
 
 
-def _measure(data: Dataset, config: TrainConfig, device: torch.device, display: Display, work: Path) -> Measured:
+def _measure(data: Dataset, config: TrainConfig, device: torch.device, display: Display, work: Path) -> RunResult:
     seed, seconds = config.fit.seed, dict[str, float]()
 
     @contextmanager
@@ -167,8 +160,7 @@ def _measure(data: Dataset, config: TrainConfig, device: torch.device, display: 
         scores_F = _detection(trained, measured)
     with part("stability"):
         states = collect_states(model, split, learners)
-        metric_DD = prediction_metric(model, split, learners) if config.sae.prediction_weight else None
-        other = train_sae(states.h_SD, replace(config.sae, seed=seed + 1), display.sae, metric_DD)
+        other = train_sae(states.h_SD, replace(config.sae, seed=seed + 1), display.sae)
         stability = measure_stability(sae, other, measured, split.item_count)
     with part("control"):
         people = audience(model, split, split.test)
@@ -198,7 +190,7 @@ def _measure(data: Dataset, config: TrainConfig, device: torch.device, display: 
         {**row, "detection": None if score != score else score}
         for row, score in zip(trained.features.iter_rows(named=True), scores_F.tolist(), strict=True)
     ]
-    return Measured(seed, figures, meaning, probes, monosemanticity, stability, control, catalogue, seconds)
+    return RunResult(seed, figures, meaning, probes, monosemanticity, stability, control, catalogue, seconds)
 
 
 def _agreement(people: Audience, reconstructed_BD: Tensor) -> float:

@@ -17,21 +17,19 @@ import torch
 from torch import Tensor
 
 from steersman_training.autoencoder.sae import Kind, SaeConfig, SparseAutoencoder, measure_sae, train_sae
-from steersman_training.autoencoder.states import at_hook, collect_states, hold_out_users, prediction_metric
+from steersman_training.autoencoder.states import at_hook, collect_states
 from steersman_training.catalogue.attributes import AttributeValues
 from steersman_training.catalogue.steering import Audience, audience
 from steersman_training.catalogue.units import correlations, take
-from steersman_training.data.sequences import Split
-from steersman_training.enough import check_enough
+from steersman_training.data.sequences import Split, check_enough, hold_out_users
 from steersman_training.evaluation.meaning.meaning import Sides, feature_sides, item_truth, list_truth, neuron_sides
 from steersman_training.evaluation.meaning.moments import Moments, collect_moments
 from steersman_training.evaluation.meaning.stability import ALIKE, best_match
-from steersman_training.pipeline import Display as FitDisplay
-from steersman_training.pipeline import TrainConfig, sample_targets, so_far
+from steersman_training.evaluation.overlap import rbo
+from steersman_training.pipeline import Display, TrainConfig, sample_targets, so_far
 from steersman_training.recommender import checkpoint as checkpoints
 from steersman_training.recommender.fit import Fit
 from steersman_training.recommender.model import Recommender, RecommenderConfig
-from steersman_training.recommender.ranking import rbo
 
 MOMENTS = 20_000
 """Events on which the best feature of each attribute value is chosen, and as many of held-out users on which it is measured."""
@@ -53,7 +51,6 @@ class Grid:
     features: tuple[int, ...]
     active: tuple[int, ...]
     epochs: tuple[int, ...]
-    prediction_weights: tuple[float, ...]
     states: tuple[int | None, ...] = (None,)
     """Hidden states to learn from; None: all."""
     seeds: int = 2
@@ -76,7 +73,7 @@ class Cell:
 
 
 @dataclass(frozen=True)
-class Figures:
+class CellFigures:
     """What a cell comes to. Means over its seeds."""
 
     variance_explained: float
@@ -88,7 +85,7 @@ class Figures:
     kept: float
     """NDCG@10 of validation users when the reconstruction replaces the state, as a share of what it was."""
     rbo: float
-    """Agreement of their lists before and after (`ranking.rbo`, p = 0.9)."""
+    """Agreement of their lists before and after (`overlap.rbo`, p = 0.9)."""
     corr_item: float
     """Correlation of the best feature with the item at hand, mean over attribute values, held-out users."""
     corr_item_x_neuron: float
@@ -110,10 +107,10 @@ class Row(NamedTuple):
     """A finished cell."""
 
     cell: dict[str, Any]
-    figures: Figures
+    figures: CellFigures
 
 
-class Display(Protocol):
+class SweepDisplay(Protocol):
     """What a sweep tells while it goes on."""
 
     def stage(self, name: str) -> None: ...
@@ -127,17 +124,10 @@ def cells(grid: Grid, base: SaeConfig, blocks: int | None = None) -> list[Cell]:
     """
     if blocks is not None and max(grid.hooks) > blocks:
         raise ValueError(f"hook: {max(grid.hooks)} is not between 0 and blocks, {blocks}")
-    combinations = itertools.product(
-        grid.hooks, grid.states, grid.kinds, grid.features, grid.active, grid.epochs, grid.prediction_weights
-    )
+    combinations = itertools.product(grid.hooks, grid.states, grid.kinds, grid.features, grid.active, grid.epochs)
     return [
-        Cell(
-            hook,
-            states,
-            grid.seeds,
-            replace(base, kind=kind, features=features, active=active, epochs=epochs, prediction_weight=weight),
-        )
-        for hook, states, kind, features, active, epochs, weight in combinations
+        Cell(hook, states, grid.seeds, replace(base, kind=kind, features=features, active=active, epochs=epochs))
+        for hook, states, kind, features, active, epochs in combinations
     ]
 
 
@@ -157,7 +147,7 @@ def load_recommender(checkpoint: Path, split: Split, device: torch.device) -> Re
 
 
 def recommender(
-    checkpoint: Path, split: Split, config: TrainConfig, device: torch.device, display: FitDisplay
+    checkpoint: Path, split: Split, config: TrainConfig, device: torch.device, display: Display
 ) -> Recommender:
     """The one of the checkpoint, whatever settings it was trained with. Trained with `config` if there is none, or it is not finished.
 
@@ -186,7 +176,7 @@ def recommender(
 
 
 def sweep(
-    model: Recommender, split: Split, values: AttributeValues, todo: list[Cell], out: Path, display: Display
+    model: Recommender, split: Split, values: AttributeValues, todo: list[Cell], out: Path, display: SweepDisplay
 ) -> list[Row]:
     """Computes the cells that the file `out` lacks, and appends each as a line of JSON once it is finished. All rows, in order.
 
@@ -198,11 +188,11 @@ def sweep(
     out.parent.mkdir(parents=True, exist_ok=True)
     for hook, group in itertools.groupby(missing, key=lambda cell: cell.hook):
         display.stage(f"states after block {hook}")
-        ground = _Ground.of(at_hook(model, hook), split)
+        data = _HookData.of(at_hook(model, hook), split)
         for cell in group:
             display.stage(", ".join(f"{name} {value}" for name, value in _short(cell).items()))
             try:
-                row = Row(cell.as_dict(), ground.measure(cell, values, display))
+                row = Row(cell.as_dict(), data.measure(cell, values, display))
             except BaseException as error:
                 error.add_note(f"{len(done)} finished cells are kept in {out}: the same command goes on from there")
                 raise
@@ -213,7 +203,7 @@ def sweep(
 
 
 def _short(cell: Cell) -> dict[str, Any]:
-    names = ("kind", "features", "active", "epochs", "prediction_weight")
+    names = ("kind", "features", "active", "epochs")
     return {name: getattr(cell.sae, name) for name in names}
 
 
@@ -241,10 +231,15 @@ def finished_cells(out: Path) -> list[tuple[str, Row]]:
         for line in lines:
             if line.endswith("\n"):
                 entry = json.loads(line)
-                rows.append((entry["recommender"], Row(entry["cell"], Figures(**entry["figures"]))))
+                rows.append((entry["recommender"], Row(_present(entry["cell"]), CellFigures(**entry["figures"]))))
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{out}: not a file of sweeps of this version: {error!r}; name another place") from error
     return rows
+
+
+def _present(cell: dict[str, Any]) -> dict[str, Any]:
+    """Without a setting of earlier versions, if it was off."""
+    return {name: value for name, value in cell.items() if (name, value) != ("prediction_weight", 0)}
 
 
 def _fingerprint(model: Recommender) -> str:
@@ -255,24 +250,22 @@ def _fingerprint(model: Recommender) -> str:
 
 
 @dataclass(frozen=True)
-class _Ground:
+class _HookData:
     """What all cells of one hook share."""
 
     h_SD: Tensor  # states to learn from
     held_out_SD: Tensor
-    metric_DD: Tensor
     chosen: Moments
     measured: Moments
     people: list[Audience]
 
     @staticmethod
-    def of(model: Recommender, split: Split) -> "_Ground":
+    def of(model: Recommender, split: Split) -> "_HookData":
         learners, held_out = hold_out_users(split, HELD_OUT, seed=0)
         targets = sample_targets(split.valid, USERS, seed=0)
-        return _Ground(
+        return _HookData(
             collect_states(model, split, learners).h_SD,
             collect_states(model, split, held_out).h_SD,
-            prediction_metric(model, split, learners),
             collect_moments(model, split, learners, MOMENTS, seed=0),
             collect_moments(model, split, held_out, MOMENTS, seed=1),
             [
@@ -281,18 +274,18 @@ class _Ground:
             ],
         )
 
-    def measure(self, cell: Cell, values: AttributeValues, display: Display) -> Figures:
+    def measure(self, cell: Cell, values: AttributeValues, display: SweepDisplay) -> CellFigures:
         """Trains the autoencoders of a cell, one for each seed, and measures them."""
         order_S = torch.randperm(len(self.h_SD), generator=torch.Generator().manual_seed(0))[: cell.states]
         h_SD = self.h_SD if cell.states is None else self.h_SD[order_S.to(self.h_SD.device)]
         saes, seconds = [], []
         for seed in range(cell.seeds):
             began = time.perf_counter()
-            saes.append(train_sae(h_SD, replace(cell.sae, seed=seed), display.sae, self.metric_DD))
+            saes.append(train_sae(h_SD, replace(cell.sae, seed=seed), display.sae))
             seconds.append(time.perf_counter() - began)
         parts = [self._figures(sae, values) for sae in saes]
         means = {name: mean(part[name] for part in parts) for name in parts[0]}
-        return Figures(**means, stable=self._stable(saes), seconds=mean(seconds))
+        return CellFigures(**means, stable=self._stable(saes), seconds=mean(seconds))
 
     @torch.no_grad()
     def _figures(self, sae: SparseAutoencoder, values: AttributeValues) -> dict[str, float]:

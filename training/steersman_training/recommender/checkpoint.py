@@ -10,8 +10,7 @@ import torch
 from steersman_training.data.sequences import Split
 from steersman_training.recommender.model import RecommenderConfig
 
-FORMAT = 2
-"""Raised with every change of the recommender or of what a checkpoint holds."""
+FORMAT = 2  # raised with every change of the recommender or of what a checkpoint holds
 REMEDY = "delete it, or name another place"
 
 State = dict[str, Any]
@@ -23,12 +22,12 @@ class CheckpointError(ValueError):
 
 
 def identity(split: Split, shape: RecommenderConfig, fit: dict[str, Any]) -> Identity:
-    """What a run must have in common with a checkpoint to go on from it: contents by their SHA-256, settings by name."""
+    """What a checkpoint and a run that resumes from it have in common: contents by their SHA-256, settings by name."""
     return {"format": FORMAT, "data": split.data_sha256, "split": split.sha256(), "settings": {**asdict(shape), **fit}}
 
 
 def write(path: Path, belongs_to: Identity, state: State) -> None:
-    """Replaces the file in one step: what was there stays there if writing fails. Raises CheckpointError."""
+    """Replaces the file in one step: the earlier content stays if writing fails. Raises CheckpointError."""
     temporary = path.with_name(f"{path.name}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -37,16 +36,15 @@ def write(path: Path, belongs_to: Identity, state: State) -> None:
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
-    except (OSError, RuntimeError) as error:  # torch hides why a write failed behind a RuntimeError
+    except (OSError, RuntimeError) as error:  # torch hides the reason of a failed write behind a RuntimeError
         reason = error if isinstance(error, OSError) else error.__context__
         temporary.unlink(missing_ok=True)
-        raise CheckpointError(
-            f"{path}: the checkpoint cannot be written: {getattr(reason, 'strerror', None) or reason or error}"
-        ) from error
+        reason = getattr(reason, "strerror", None) or reason or error
+        raise CheckpointError(f"{path}: the checkpoint cannot be written: {reason}") from error
 
 
 def read(path: Path, device: torch.device | None = None) -> State:
-    """The state; without a device, tensors stay in the file until they are used. Runs no code that a file may hold.
+    """The state; without a device, tensors stay in the file until they are used. Runs no code of the file.
 
     Raises CheckpointError if it is no checkpoint.
     """
@@ -56,30 +54,29 @@ def read(path: Path, device: torch.device | None = None) -> State:
         state = torch.load(path, map_location=device or "cpu", weights_only=True, mmap=device is None)
     except OSError as error:
         raise CheckpointError(f"{path}: the checkpoint cannot be read: {error.strerror}; name another place") from error
-    except Exception as error:  # torch raises whatever the bytes lead it to
+    except Exception as error:  # torch raises errors of any kind for broken content
         raise broken(path) from error
     if not isinstance(state, dict) or not isinstance(state.get("identity", {}), dict):
         raise broken(path)
-    if state.get("identity", {}).get("format") != FORMAT:
-        if {"settings", "identity"} & state.keys():
-            raise CheckpointError(f"{path}: a checkpoint of another version of Steersman; {REMEDY}")
-        raise broken(path)
-    return state
+    if state.get("identity", {}).get("format") == FORMAT:
+        return state
+    if {"settings", "identity"} & state.keys():
+        raise CheckpointError(f"{path}: a checkpoint of another version of Steersman; {REMEDY}")
+    raise broken(path)
 
 
 def broken(path: Path) -> CheckpointError:
-    """The error for a file that no run wrote, or not to its end."""
     return CheckpointError(f"{path}: is no checkpoint (empty, cut off, or another kind of file); {REMEDY}")
 
 
 def readable(path: Path) -> None:
-    """Raises CheckpointError if there is such a file, and it is no checkpoint."""
+    """Raises CheckpointError if the file exists and is no checkpoint."""
     if path.exists():
         read(path)
 
 
 def check(path: Path, wanted: Identity) -> None:
-    """Raises CheckpointError if there is such a file and a run with this identity cannot go on from it."""
+    """Raises CheckpointError if the file exists and a run with this identity cannot resume from it."""
     if path.exists():
         match(path, read(path)["identity"], wanted)
 
@@ -87,7 +84,7 @@ def check(path: Path, wanted: Identity) -> None:
 def match(
     path: Path, found: Identity, wanted: Identity, parts: tuple[str, ...] = ("data", "split", "settings")
 ) -> None:
-    """Raises CheckpointError naming what differs in these parts of two identities."""
+    """Raises CheckpointError naming the difference if two identities differ in one of these parts."""
     names = {"data": "other data", "split": "another split of the data", "settings": "other settings"}
     for part in parts:
         if found.get(part) != wanted[part]:

@@ -19,10 +19,8 @@ from steersman_training.recommender.model import Dropout, Recommender, Recommend
 from steersman_training.recommender.ranking import Metrics, evaluate
 from steersman_training.recommender.workers import Workers
 
-MEASURED_STEPS = 10
-"""Steps in each precision of which the shortest counts: what else runs on the machine must not decide."""
-WORTH_IT = 0.7
-"""Part of float32's time that bfloat16 may take at most to be chosen."""
+MEASURED_STEPS = 10  # in each precision; the shortest counts, so that other programs on the machine do not decide
+WORTH_IT = 0.7  # part of float32's time that bfloat16 may take at most to be chosen
 
 
 @dataclass(frozen=True)
@@ -54,7 +52,7 @@ class FitConfig:
 
 
 class Progress(NamedTuple):
-    """What a progress display shows after an epoch."""
+    """The state after an epoch, for a progress display."""
 
     epoch: int
     epochs: int
@@ -63,10 +61,7 @@ class Progress(NamedTuple):
     seconds_left: float
 
 
-Report = Callable[[Progress], None]
-
-
-class Fitted(NamedTuple):
+class FittedRecommender(NamedTuple):
     """The recommender with the best validation NDCG@10, in evaluation mode."""
 
     model: Recommender
@@ -76,10 +71,7 @@ class Fitted(NamedTuple):
 
 
 class Fit:
-    """One training run, of one process or of several that torchrun started.
-
-    Its state is what a checkpoint holds, so that an interrupted run goes on where it was.
-    """
+    """One training run, of one process or of several that torchrun started. A checkpoint holds its state."""
 
     def __init__(self, split: Split, shape: RecommenderConfig, config: FitConfig, device: torch.device) -> None:
         torch.manual_seed(config.seed)
@@ -87,7 +79,8 @@ class Fit:
         self.identity = checkpoints.identity(split, shape, asdict(config))
         self.workers = Workers.join(device)
         self.model = Recommender(shape, split.item_count).to(device)
-        self.negatives = _negatives(config, split.item_count)
+        negatives = config.negatives or (None if split.item_count <= 20_000 else 1_024)
+        self.negatives = negatives and min(negatives, split.item_count)
         popularity = torch.from_numpy(split.popularity()).to(device) + 1.0
         self.proposal_N = (popularity / popularity.sum()).float()
         self.dtype = self._pick_dtype() if config.precision == "auto" else getattr(torch, config.precision)
@@ -123,7 +116,7 @@ class Fit:
             return (step + 1) / warmup
         return 0.5 * (1 + math.cos(math.pi * min(1.0, (step - warmup) / max(1, total - warmup))))
 
-    def run(self, report: Report, checkpoint: Path | None = None) -> Fitted:
+    def run(self, report: Callable[[Progress], None], checkpoint: Path | None = None) -> FittedRecommender:
         """Trains to the end. With a checkpoint path, resumes from it and keeps it up to date.
 
         Raises CheckpointError if it is broken, cannot be written, or belongs to other data, another split or other settings.
@@ -134,24 +127,24 @@ class Fit:
             began = time.monotonic()
             loss = self._train_epoch()
             self.epoch += 1
-            if self.epoch % self.config.evaluate_every == 0 or self.epoch == self.config.epochs:
+            validates = self.epoch % self.config.evaluate_every == 0 or self.epoch == self.config.epochs
+            if validates:
                 valid_ndcg = self._validate()
-                self.seconds += time.monotonic() - began
-                if checkpoint is not None:
-                    self.save(checkpoint)
-            else:
-                self.seconds += time.monotonic() - began
+            self.seconds += time.monotonic() - began
+            if validates and checkpoint is not None:
+                self.save(checkpoint)
             left = self.seconds / self.epoch * (self.config.epochs - self.epoch)
             report(Progress(self.epoch, self.config.epochs, loss, valid_ndcg, left))
         self.average.load_state_dict(self.best)
         valid = evaluate(self.average, self.split, self.split.valid)
-        return Fitted(self.average.eval(), valid, self.epoch, self.seconds)
+        return FittedRecommender(self.average.eval(), valid, self.epoch, self.seconds)
 
     def _train_epoch(self) -> float:
         self.model.train()
         seeds = [self.config.seed, self.epoch, self.workers.rank]
         torch.manual_seed(int(np.random.SeedSequence(seeds).generate_state(1)[0]))
-        for index, dropout in enumerate(_dropouts(self.model)):
+        dropouts = (module for module in self.model.modules() if isinstance(module, Dropout))
+        for index, dropout in enumerate(dropouts):
             dropout.generator = np.random.Generator(np.random.SFC64([*seeds, index]))
         groups = self._groups(np.random.default_rng(seeds))
         steps = self.workers.most(len(groups), self.device)
@@ -159,7 +152,7 @@ class Fit:
         return float(torch.stack(losses).mean())
 
     def _groups(self, rng: np.random.Generator) -> list[list[IntArray]]:
-        """This worker's share of an epoch: every so many-th user, and as small a part of each batch."""
+        """This worker's share of an epoch: every `size`-th user, and as small a part of each batch."""
         rank, size = self.workers
         events, length = max(1, self.config.events_per_batch // size), self.model.config.window_length
         return training_groups(self.split, length, events, rng, range(rank, self.split.users, size))
@@ -169,7 +162,7 @@ class Fit:
             return self._loss(*(torch.from_numpy(part).to(self.device) for part in batch))
 
     def _step(self, batch: Batch | None) -> Tensor:
-        """None: this worker's events are all done, those of others are not."""
+        """None: this worker has no events left, others have."""
         self.model.zero_grad(set_to_none=True)
         loss = torch.zeros((), device=self.device) if batch is None else self._forward(batch)
         if batch is not None:
@@ -245,23 +238,11 @@ class Fit:
         return [self.model, self.average, *self.optimisers, *self.schedules]
 
 
-def _dropouts(model: nn.Module) -> list[Dropout]:
-    return [module for module in model.modules() if isinstance(module, Dropout)]
-
-
-def _negatives(config: FitConfig, item_count: int) -> int | None:
-    if config.negatives is not None:
-        return min(config.negatives, item_count)
-    return None if item_count <= 20_000 else 1_024
-
-
 def _optimisers(model: Recommender, config: FitConfig) -> list[torch.optim.Optimizer]:
-    """Muon (Jordan et al. 2024) for the matrices of the blocks, AdamW for the rest: of what was tried, by far the quickest to quality."""
-    matrices = [
-        weight for name, weight in model.blocks.named_parameters() if name.endswith(".weight") and weight.ndim == 2
-    ]
-    known = {id(weight) for weight in matrices}
-    others = [weight for weight in model.parameters() if id(weight) not in known]
+    """Muon (Jordan et al. 2024) for the matrices of the blocks, AdamW for the rest: by far the fastest combination that was tried."""
+    named = model.blocks.named_parameters()
+    matrices = [weight for name, weight in named if name.endswith(".weight") and weight.ndim == 2]
+    others = [weight for weight in model.parameters() if all(weight is not matrix for matrix in matrices)]
     groups = [
         {"params": [weight for weight in others if weight.ndim > 1], "weight_decay": config.weight_decay},
         {"params": [weight for weight in others if weight.ndim <= 1], "weight_decay": 0.0},

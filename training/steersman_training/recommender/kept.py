@@ -1,4 +1,4 @@
-"""What is kept of a history, so that an event more costs that event alone: keys, values, and the states that a convolution reads back.
+"""Kept tensors of a history, so that one more event costs that event alone: keys, values, and the inputs of the convolution.
 
 Dimensions: B batch, T time, P = T + 1 positions, S = P + 1 that the new event sees, R = REACH - 1 that its convolution reads back,
 D hidden, H heads, C = D / H, L = 3 tensors a block, N items.
@@ -10,11 +10,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from steersman_training.recommender.model import Block, Read, RecentEvents, Recommender, last_position
+from steersman_training.recommender.model import Block, BlockOutput, RecentEvents, Recommender, last_position
 
 
 class Kept(NamedTuple):
-    """Of one block. Attention and convolution are causal, so none of it changes as the history grows."""
+    """Kept tensors of one block. Attention and convolution are causal, so they do not change as the history grows."""
 
     keys_BPD: Tensor  # turned to their positions
     values_BPD: Tensor
@@ -22,7 +22,7 @@ class Kept(NamedTuple):
 
 
 class Keep(nn.Module):
-    """The state after the last block, as `Lower` has it, and what is kept of each block."""
+    """The state after the last block, as `Lower` gives it, and the kept tensors of each block."""
 
     def __init__(self, model: Recommender) -> None:
         super().__init__()
@@ -42,9 +42,9 @@ class Keep(nn.Module):
 
 
 class Append(nn.Module):
-    """The state after the last block at one more event, and the rows that it adds to what is kept.
+    """The state after the last block at one more event, and its new rows of the kept tensors.
 
-    Rather few operations than few multiplications: at one event, what an operation costs is that it is one.
+    Few operations matter more than few multiplications: at one event, the cost is that of calling them.
     """
 
     cosine_P1C: Tensor
@@ -69,7 +69,7 @@ class Append(nn.Module):
     def forward(
         self, items_ND: Tensor, new_ids_B: Tensor, kept_lengths_B: Tensor, *kept: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """`kept` is that of `kept_lengths_B` events, L tensors in the order of `Keep`. (B, D), and (B, L, D): a row for each of them."""
+        """`kept` are the L tensors of `kept_lengths_B` events, in the order of `Keep`. (B, D), and (B, L, D): a row for each tensor."""
         turn = self.cosine_P1C[kept_lengths_B + 1], self.sine_P1C[kept_lengths_B + 1]
         unseen_BP = self.places_P[: kept[0].shape[1]] > kept_lengths_B.unsqueeze(1)
         unseen_B1S = F.pad(unseen_BP, (0, 1)).unsqueeze(1)
@@ -84,10 +84,10 @@ class Append(nn.Module):
     def _append(
         self, block: Block, x_BD: Tensor, turn: tuple[Tensor, Tensor], unseen_B1S: Tensor, kept: Kept
     ) -> tuple[Tensor, list[Tensor]]:
-        """What the block gives, and keys, values and normed state of the event, (B, D) each.
+        """The block's output, and keys, values and normed state of the event, (B, D) each.
 
-        Kept keys and values go into products as they lie: to part their heads, or to join the new ones to them, would copy them. So a query
-        stands in its own head's dimensions, with zeros in the others, and of its answer those dimensions count.
+        Kept keys and values are multiplied as stored: splitting their heads, or concatenating the new ones, would copy them. So a query
+        has values in its own head's dimensions and zeros elsewhere, and only those dimensions of the result are used.
         """
         heads, width = self.own_HD.shape[0], self.swapped_C.shape[0]
         normed_BD = block.attention_norm(x_BD)
@@ -109,7 +109,7 @@ def blocks_of(model: Recommender) -> list[Block]:
     return list(model.blocks)  # type: ignore[arg-type]  # a ModuleList holds Modules
 
 
-def _kept(block: Block, read: Read, lengths_B: Tensor) -> Kept:
+def _kept(block: Block, read: BlockOutput, lengths_B: Tensor) -> Kept:
     reach = RecentEvents.REACH - 1
     padded_BXD = F.pad(read.normed_BPD, (0, 0, reach, 0))
     recent_BRD = torch.stack([last_position(padded_BXD, lengths_B + 1 + row) for row in range(reach)], dim=1)

@@ -65,7 +65,7 @@ class Dropout(nn.Module):
 
 
 class Rotary(nn.Module):
-    """Rotary positions (Su et al., arXiv 2104.09864): attention sees how far apart two events are, not where they stand."""
+    """Rotary positions (Su et al., arXiv 2104.09864): attention depends on the distance of two events, not on their positions."""
 
     cosine_PC: Tensor
     sine_PC: Tensor
@@ -97,7 +97,7 @@ def _turn(x_BHPC: Tensor, cosine: Tensor, sine: Tensor) -> Tensor:
 class RecentEvents(nn.Module):
     """x_p + sum_{j < REACH} kernel_j * x_{p-j}: a causal convolution, one kernel a dimension.
 
-    What was done last matters most, and attention alone is slow to learn so: "Canon layers" (Allen-Zhu, arXiv 2512.17351).
+    The last events matter most, and attention alone is slow to learn it: "Canon layers" (Allen-Zhu, arXiv 2512.17351).
     """
 
     REACH = 3
@@ -113,8 +113,8 @@ class RecentEvents(nn.Module):
         return mixed_BPD
 
 
-class Read(NamedTuple):
-    """A block's states after the positions that were asked for, and what it read to get there."""
+class BlockOutput(NamedTuple):
+    """A block's states at the wanted positions, and its inputs to attention."""
 
     x: Tensor  # (B, P, D), or (B, D)
     normed_BPD: Tensor
@@ -142,16 +142,16 @@ class Block(nn.Module):
     def forward(self, x_BPD: Tensor) -> Tensor:
         return self.read(x_BPD).x
 
-    def read(self, x_BPD: Tensor) -> Read:
+    def read(self, x_BPD: Tensor) -> BlockOutput:
         """At every position."""
         normed_BPD = self.attention_norm(x_BPD)
         q, k, v = map(self.split, self.qkv(self.recent(normed_BPD)).chunk(3, dim=-1))
         k = self.rotary(k)
         attended_BHPC = F.scaled_dot_product_attention(self.rotary(q), k, v, is_causal=True)
-        return Read(self.mix(x_BPD, self.joined(attended_BHPC)), normed_BPD, k, v)
+        return BlockOutput(self.mix(x_BPD, self.joined(attended_BHPC)), normed_BPD, k, v)
 
-    def read_to_last(self, x_BPD: Tensor, lengths_B: Tensor) -> Read:
-        """The state at position `lengths_B` of each row, and no other one: keys and values alone need every position."""
+    def read_to_last(self, x_BPD: Tensor, lengths_B: Tensor) -> BlockOutput:
+        """The state at position `lengths_B` of each row only: keys and values alone need every position."""
         normed_BPD = self.attention_norm(x_BPD)
         mixed_BPD = self.recent(normed_BPD)
         q_weight, kv_weight = self.qkv.weight.split([x_BPD.shape[2], 2 * x_BPD.shape[2]])
@@ -164,19 +164,19 @@ class Block(nn.Module):
             self.rotary.at(q_BH1C, lengths_B.unsqueeze(1)), k, v, attn_mask=read_BP.unsqueeze(1).unsqueeze(1)
         )
         mixed_B1D = self.mix(last_position(x_BPD, lengths_B).unsqueeze(1), self.joined(attended_BH1C))
-        return Read(mixed_B1D.squeeze(1), normed_BPD, k, v)
+        return BlockOutput(mixed_B1D.squeeze(1), normed_BPD, k, v)
 
     def split(self, x_BPD: Tensor) -> Tensor:
-        """A row's heads, (B, H, P, C)."""
+        """(B, P, D) -> heads, (B, H, P, C)."""
         x_BHPC: Tensor = x_BPD.unflatten(-1, (self.heads, -1)).transpose(1, 2)
         return x_BHPC
 
     def joined(self, x_BHPC: Tensor) -> Tensor:
-        """Heads as one row, (B, P, D)."""
+        """Heads -> (B, P, D)."""
         return x_BHPC.transpose(1, 2).flatten(2)
 
     def mix(self, x_BPD: Tensor, attended_BPD: Tensor) -> Tensor:
-        """What follows attention."""
+        """The block after attention."""
         x_BPD = x_BPD + self.dropout(self.out(attended_BPD))
         gate, up = self.gate_up(self.mlp_norm(x_BPD)).chunk(2, dim=-1)
         mixed_BPD: Tensor = x_BPD + self.dropout(self.down(F.silu(gate) * up))
@@ -218,7 +218,7 @@ class Recommender(nn.Module):
         return self.run_blocks(self.embed(self.items(ids_BT)), 0, self.config.hook_block)
 
     def finish(self, x_BPD: Tensor, lengths_B: Tensor, begin: int) -> Tensor:
-        """Queries at each history's last event, given the states after block `begin`, (B, D): the last block computes no other position."""
+        """Queries at the last events, given the states after block `begin`, (B, D). The last block computes no other position."""
         x_BPD = self.run_blocks(x_BPD, begin, self.config.blocks - 1)
         query_BD: Tensor = self.norm(self.blocks[-1].read_to_last(x_BPD, lengths_B).x)  # type: ignore[operator]  # a ModuleList holds Modules
         return query_BD

@@ -1,7 +1,7 @@
 """Whole-catalogue ranking metrics: no sampled candidates (Krichene & Rendle, KDD 2020)."""
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 
 import torch
@@ -11,27 +11,20 @@ from steersman_training.data.sequences import EvaluationBatch, Split, Targets, e
 from steersman_training.recommender.model import Recommender
 
 TOP = 10
-Score = Callable[[Tensor, Tensor], Tensor]
 
 
 @dataclass(frozen=True)
 class Metrics:
     """Means over targets, with the ten best items of each history taken as its list."""
 
-    ndcg: float
-    """NDCG@10: 1 / log2(1 + rank) of the target, 0 beyond rank 10."""
-    hr: float
-    """Hit rate @10."""
-    mrr: float
-    """Mean reciprocal rank over the whole catalogue."""
-    coverage: float
-    """Share of the catalogue that appears in any list."""
+    ndcg: float  # NDCG@10: 1 / log2(1 + rank) of the target, 0 beyond rank 10
+    hr: float  # hit rate @10
+    mrr: float  # mean reciprocal rank over the whole catalogue
+    coverage: float  # share of the catalogue that appears in any list
 
     def named(self, prefix: str) -> dict[str, float]:
-        return {
-            f"{prefix}.{name}_at_{TOP}" if name != "mrr" else f"{prefix}.mrr": value
-            for name, value in asdict(self).items()
-        }
+        ending = {"mrr": ""}
+        return {f"{prefix}.{name}{ending.get(name, f'_at_{TOP}')}": value for name, value in asdict(self).items()}
 
 
 def ranks(scores_BN: Tensor, targets_B: Tensor) -> Tensor:
@@ -48,21 +41,8 @@ def ndcg(ranks_B: Tensor) -> Tensor:
     return (ranks_B <= TOP) / torch.log2(1.0 + ranks_B)
 
 
-def rbo(one_BK: Tensor, other_BK: Tensor, p: float = 0.9) -> Tensor:
-    """Rank-biased overlap of two lists (Webber et al., ACM TOIS 2010), from 0 to 1. (B,)
-
-    With A_d the share that the first d items of both have in common: (1 - p) sum_{d=1..K} p^(d-1) A_d + p^K A_K. That is their extrapolated
-    RBO (equation 32 for lists of one length): what lies beyond the K items is taken to agree as the K items do, so that equal lists give 1.
-    Items of a list must be distinct.
-    """
-    depth_K = torch.arange(1, one_BK.shape[1] + 1, device=one_BK.device)
-    same_BKK = one_BK[:, :, None] == other_BK[:, None, :]
-    agreement_BK = same_BKK.long().cumsum(1).cumsum(2).diagonal(dim1=1, dim2=2) / depth_K
-    return (1 - p) * (agreement_BK @ p ** (depth_K - 1.0)) + p ** one_BK.shape[1] * agreement_BK[:, -1]
-
-
 def mask_seen(scores_BN: Tensor, batch: EvaluationBatch) -> Tensor:
-    """Minus infinity for everything in the history but the target, which may be met again."""
+    """Minus infinity for all items of the history but the target, which may occur again."""
     rows, items = (torch.from_numpy(index).to(scores_BN.device) for index in batch.seen)
     targets_B = torch.from_numpy(batch.targets_B).to(scores_BN.device)
     target_B1 = scores_BN.gather(1, targets_B[:, None])
@@ -101,10 +81,7 @@ def evaluate(model: Recommender, split: Split, targets: Targets, *, filter_seen:
 
 
 def evaluate_most_popular(split: Split, targets: Targets, *, filter_seen: bool = True) -> Metrics:
-    """The same metrics of recommending the items with the most training events to everybody."""
-    popularity_N = torch.from_numpy(split.popularity())
-    scored = (
-        (batch, popularity_N.expand(len(batch.targets_B), -1))
-        for batch in evaluation_batches(split, targets, length=1, stride=1)
-    )
+    """The same metrics of recommending the items with the most training events to all users."""
+    popularity_N, batches = torch.from_numpy(split.popularity()), evaluation_batches(split, targets, length=1, stride=1)
+    scored = ((batch, popularity_N.expand(len(batch.targets_B), -1)) for batch in batches)
     return measure(scored, filter_seen=filter_seen)

@@ -1,4 +1,4 @@
-"""Processes that train together: each has its share of the users, and gradients are means over the events of all. torchrun starts them."""
+"""Data parallelism over processes that torchrun started: each has a share of the users, and gradients are means over the events of all."""
 
 from typing import NamedTuple
 
@@ -8,14 +8,14 @@ from torch import nn
 
 
 class Workers(NamedTuple):
-    """This process among those that train. Every one of them must make the same calls in the same order."""
+    """This process among those that train. All must make the same calls in the same order."""
 
     rank: int = 0
     size: int = 1
 
     @staticmethod
     def join(device: torch.device) -> "Workers":
-        """The processes that torchrun started, on this machine or several; this one alone where it did not."""
+        """The processes that torchrun started, on one machine or several; without it, this one alone."""
         if not dist.is_torchelastic_launched():
             return Workers()
         if not dist.is_initialized():
@@ -23,7 +23,7 @@ class Workers(NamedTuple):
         return Workers(dist.get_rank(), dist.get_world_size())
 
     def most(self, number: int, device: torch.device) -> int:
-        """The largest of the numbers that the workers have."""
+        """The largest of the workers' numbers."""
         if self.size == 1:
             return number
         largest = torch.tensor(number, device=device)
@@ -39,7 +39,7 @@ class Workers(NamedTuple):
         return float(agreed)
 
     def share_gradients(self, model: nn.Module, events: int) -> None:
-        """Makes gradients of the mean loss over a worker's own events those of the mean over everybody's. None counts as zero."""
+        """Replaces gradients of the mean loss over a worker's events by those over all workers' events. None counts as zero."""
         if self.size == 1:
             return
         weights = list(model.parameters())
@@ -51,7 +51,7 @@ class Workers(NamedTuple):
             weight.grad = part.view_as(weight)
 
     def part(self) -> None:
-        """Ends the common work: the first worker goes on alone, the other processes exit."""
+        """Ends data parallelism: the first worker goes on alone, the other processes exit."""
         if self.size > 1:
             dist.destroy_process_group()
         if self.rank:

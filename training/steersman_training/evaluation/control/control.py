@@ -14,7 +14,7 @@ from torch import Tensor
 from steersman_training.catalogue.steering import Audience, Lists
 from steersman_training.evaluation.bootstrap import Interval, bootstrap, ratio
 from steersman_training.evaluation.control.baselines import Steer, by_boost
-from steersman_training.recommender.ranking import rbo
+from steersman_training.evaluation.overlap import rbo
 
 TILTS = (-8.0, -6.0, -4.5, -3.5, -2.5, -1.75, -1.0, -0.5, 0.0, 0.5, 1.0, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 6.5, 8.0)
 """Nats by which an attribute is boosted to learn what else its share draws along."""
@@ -27,7 +27,7 @@ TOLERANCE = 0.004
 
 
 @dataclass(frozen=True)
-class Path:
+class SteeringPath:
     """The lists of some users under one control, each strength computed once."""
 
     people: Audience
@@ -98,7 +98,7 @@ class Matched:
 
 
 def matched(
-    method: str, path: Path, member_N: Tensor, goal: float, first: float, boosted: Lists | None
+    method: str, path: SteeringPath, member_N: Tensor, goal: float, first: float, boosted: Lists | None
 ) -> tuple[Matched, Lists]:
     """Searches a path for a goal. `boosted`: score boosting's lists at that goal; None if it does not reach it or if this is it."""
     strength = reach(lambda at: path.at(at).share(member_N), goal, first)
@@ -125,7 +125,7 @@ class AtLoss:
         return self.share / max(self.base_share, 1e-9)
 
 
-def at_loss(path: Path, member_N: Tensor, first: float, loss: float) -> AtLoss:
+def at_loss(path: SteeringPath, member_N: Tensor, first: float, loss: float) -> AtLoss:
     """Searches a path for a loss."""
     found = reach(lambda at: 1 - path.kept(at), loss, first)
     strength = max(path.cache) if found is None else found
@@ -177,7 +177,7 @@ class Point:
     overlap: float
     """Share of the top ten that was in it before."""
     rbo: float
-    """Rank-biased overlap with the list before (`ranking.rbo`)."""
+    """Rank-biased overlap with the list before (`overlap.rbo`)."""
     drift: float
     """Off target: see CoOccurrence.drift."""
     log_popularity: float
@@ -203,7 +203,7 @@ class Curve:
 
 
 def measure_curve(
-    name: str, path: Path, strengths: list[float], co_occurrence: CoOccurrence, log_popularity_N: Tensor
+    name: str, path: SteeringPath, strengths: list[float], co_occurrence: CoOccurrence, log_popularity_N: Tensor
 ) -> Curve:
     """Follows a control over strengths, in ascending order."""
     member_N = co_occurrence.member_VN[co_occurrence.own]
@@ -214,7 +214,7 @@ def measure_curve(
     return Curve(name, points, together, float(spearman(shares_BP, strengths_P).mean()))
 
 
-def _point(path: Path, strength: float, co_occurrence: CoOccurrence, log_popularity_N: Tensor) -> Point:
+def _point(path: SteeringPath, strength: float, co_occurrence: CoOccurrence, log_popularity_N: Tensor) -> Point:
     member_N = co_occurrence.member_VN[co_occurrence.own]
     before, after = path.people.plain, path.at(strength)
     share_B = after.share_B(member_N)

@@ -41,7 +41,7 @@ from steersman_training.evaluation.control.control import (
     CoOccurrence,
     Curve,
     Matched,
-    Path,
+    SteeringPath,
     at_loss,
     matched,
     measure_curve,
@@ -272,13 +272,13 @@ class _Comparison:
         one = None
         if lift is not None:
             steer, first = self._single(lift)
-            one = OneFeature(lift, at_loss(Path(people, steer), member_N, first, LOSS))
+            one = OneFeature(lift, at_loss(SteeringPath(people, steer), member_N, first, LOSS))
         others = {"boost": headline["boost"]} | self._others(aim, row)
         beside, _, more = _match(self.some, others, member_N, goals)
         measured += [result for result in beside if result.method != "boost"]
         curve = measure_curve(
             aim.name,
-            Path(self.some, concept),
+            SteeringPath(self.some, concept),
             list(self.config.concept_strengths),
             co_occurrence,
             self.log_popularity_N,
@@ -287,7 +287,7 @@ class _Comparison:
         return control, _Compared(found, people.plain)
 
     def feature(self, labelled: Labelled, co_occurrence: CoOccurrence) -> FeatureControl:
-        path = Path(self.some, by_feature(self.subject.edit, labelled.feature))
+        path = SteeringPath(self.some, by_feature(self.subject.edit, labelled.feature))
         strengths = list(self.config.feature_strengths)
         curve = measure_curve(labelled.aim.name, path, strengths, co_occurrence, self.log_popularity_N)
         return FeatureControl(labelled.feature, labelled.aim.name, curve)
@@ -316,17 +316,17 @@ class _Comparison:
             lifted, key=lambda unit: lifted[unit], default=None
         )
 
-    def _candidates(self, aim: Aim, units: range, count: int) -> dict[int, tuple[Path, float]]:
+    def _candidates(self, aim: Aim, units: range, count: int) -> dict[int, tuple[SteeringPath, float]]:
         pull_D = pull(self.choosers, self._member(aim))
         directions_UD = self.directions_UD[units.start : units.stop]
         found = strongest(directions_UD, pull_D, self.fisher_DD, count)
         steers = {unit + units.start: self._single(unit + units.start) for unit, _ in found}
-        return {unit: (Path(self.choosers, steer), first) for unit, (steer, first) in steers.items()}
+        return {unit: (SteeringPath(self.choosers, steer), first) for unit, (steer, first) in steers.items()}
 
     def _others(self, aim: Aim, row: int) -> dict[str, tuple[Steer, float]]:
         """The baselines other than score boosting, each with the first strength to try."""
         learners, member_N, count = self.subject.learners, self._member(aim), len(self.subject.edit.scale_F)
-        boost = Path(self.choosers, by_boost(aim.lean_N.to(member_N.device)))
+        boost = SteeringPath(self.choosers, by_boost(aim.lean_N.to(member_N.device)))
         tilt = reach(
             lambda at: boost.at(at).share(member_N), target_share(boost.at(0).share(member_N), RISES[0]), FIRST
         )
@@ -352,7 +352,7 @@ def _sample(people: Audience, count: int, seed: int) -> Audience:
     return people.take(drawn.to(people.h_BD.device))
 
 
-def _worth(path: Path, member_N: Tensor, goal: float, first: float) -> float:
+def _worth(path: SteeringPath, member_N: Tensor, goal: float, first: float) -> float:
     """NDCG@10 kept at a goal; below zero where it is not reached, less so the nearer."""
     strength = reach(lambda at: path.at(at).share(member_N), goal, first)
     if strength is None:
@@ -368,7 +368,7 @@ def _match(
     found: dict[tuple[str, float], Lists] = {}
     traces: dict[str, list[tuple[float, float]]] = {}
     for method, (steer, first) in methods.items():
-        path = Path(people, steer)
+        path = SteeringPath(people, steer)
         for rise, goal in zip(RISES, goals, strict=True):
             boosted = None if method == "boost" else found.get(("boost", rise))
             result, lists = matched(method, path, member_N, goal, first, boosted)
@@ -483,9 +483,9 @@ def _covers_most(people: Audience, variants: dict[str, Steer], tail_N: Tensor) -
     return max(affordable, key=lambda name: _coverage(affordable[name][0].at(affordable[name][1]), tail_N))
 
 
-def _tail_path(people: Audience, steer: Steer) -> tuple[Path, float]:
+def _tail_path(people: Audience, steer: Steer) -> tuple[SteeringPath, float]:
     """Where a control has cost LOSS: the largest strength found below it."""
-    path = Path(people, steer)
+    path = SteeringPath(people, steer)
     reach(lambda at: 1 - path.kept(at), LOSS, FIRST_TAIL, tolerance=0.0)
     crossed = min((at for at in path.cache if path.kept(at) < 1 - LOSS), default=float("inf"))
     return path, max((at for at in path.cache if at < crossed), default=0.0)

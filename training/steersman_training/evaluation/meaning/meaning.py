@@ -11,8 +11,9 @@ from torch import Tensor
 
 from steersman_training.autoencoder.sae import SparseAutoencoder
 from steersman_training.catalogue.attributes import AttributeValues
-from steersman_training.catalogue.units import correlations, features, neurons, separation, take
+from steersman_training.catalogue.units import correlations, separation, take
 from steersman_training.evaluation.meaning.moments import Moments
+from steersman_training.evaluation.meaning.units import features, neurons
 
 UnitKind = Literal["feature", "neuron"]
 Measure = Literal[

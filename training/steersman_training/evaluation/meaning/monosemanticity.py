@@ -12,9 +12,10 @@ from torch import Tensor
 
 from steersman_training.autoencoder.sae import SparseAutoencoder
 from steersman_training.catalogue.attributes import AttributeValues
-from steersman_training.catalogue.units import features, mean_by_item, neurons
+from steersman_training.catalogue.units import mean_by_item
 from steersman_training.data.titles import YEAR
 from steersman_training.evaluation.meaning.moments import Moments
+from steersman_training.evaluation.meaning.units import features, neurons
 
 TOP_ITEMS = 10
 """Items that show what a unit stands for."""

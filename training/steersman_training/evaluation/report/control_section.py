@@ -5,14 +5,14 @@ from typing import Any
 
 from steersman_training.evaluation.control.control import Matched, Point
 from steersman_training.evaluation.control.study import LOSS, RISES, AttributeControl
-from steersman_training.evaluation.evaluation import Measured
+from steersman_training.evaluation.evaluation import RunResult
 from steersman_training.evaluation.report.markdown import mean_of, picture_text, table_text, value_text
 
 METHODS = ("boost", "concept", "feature", "direction", "means", "neuron", "random")
 """Ways to control an attribute, in the order of the tables."""
 
 
-def control_section(runs: list[Measured], pareto: str | None, strengths: str | None) -> Iterator[str]:
+def control_section(runs: list[RunResult], pareto: str | None, strengths: str | None) -> Iterator[str]:
     """Of attributes, at shares that every way of control is brought to, and over strengths."""
     yield "## Control"
     yield (
@@ -94,7 +94,7 @@ def _results(control: AttributeControl, method: str, rise: int) -> list[Matched]
     return [results[rise] for results in by_name.values()]
 
 
-def _lift_rows(runs: list[Measured], by_attribute: list[tuple[AttributeControl, ...]]) -> Iterator[tuple[Any, ...]]:
+def _lift_rows(runs: list[RunResult], by_attribute: list[tuple[AttributeControl, ...]]) -> Iterator[tuple[Any, ...]]:
     for same in by_attribute:
         effects = [each.one_feature.effect for each in same if each.one_feature is not None]
         first = same[0].one_feature
@@ -108,7 +108,7 @@ def _lift_rows(runs: list[Measured], by_attribute: list[tuple[AttributeControl, 
         )
 
 
-def _label(run: Measured, feature: int) -> str:
+def _label(run: RunResult, feature: int) -> str:
     return next((str(row["label"]) for row in run.features if row["feature"] == feature), "-")
 
 
@@ -123,7 +123,7 @@ POINT: tuple[Callable[[Point], float | None], ...] = (
 )
 
 
-def _strength_rows(runs: list[Measured]) -> Iterator[tuple[Any, ...]]:
+def _strength_rows(runs: list[RunResult]) -> Iterator[tuple[Any, ...]]:
     curves = [control.curve for run in runs for control in run.control.attributes]
     for points in zip(*(curve.points for curve in curves), strict=True):
         yield (f"{points[0].strength:+g}", *(mean_of(of(point) for point in points) for of in POINT))
@@ -140,7 +140,7 @@ def _curve_row(same: Sequence[AttributeControl]) -> tuple[Any, ...]:
     )
 
 
-def popularity_section(runs: list[Measured], picture: str | None) -> Iterator[str]:
+def popularity_section(runs: list[RunResult], picture: str | None) -> Iterator[str]:
     """Of the tail, beside PopSteer; nothing where there is no concept of popularity."""
     rows = [
         (
@@ -180,7 +180,7 @@ def popularity_section(runs: list[Measured], picture: str | None) -> Iterator[st
     )
 
 
-def monotone_section(runs: list[Measured]) -> Iterator[str]:
+def monotone_section(runs: list[RunResult]) -> Iterator[str]:
     """By single features; nothing where none has a label."""
     features = [(run, control) for run in runs for control in run.control.features]
     if not features:

@@ -3,13 +3,13 @@
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from steersman_training.evaluation.evaluation import Measured
+from steersman_training.evaluation.evaluation import RunResult
 from steersman_training.evaluation.meaning.meaning import Association, UnitFit
 from steersman_training.evaluation.meaning.monosemanticity import Spread
 from steersman_training.evaluation.report.markdown import mean_of, picture_text, table_text, value_text
 
 
-def meaning_section(runs: list[Measured], picture: str | None) -> Iterator[str]:
+def meaning_section(runs: list[RunResult], picture: str | None) -> Iterator[str]:
     """Single units, probes, top items, and what labels tell."""
     yield "## Meaning"
     yield (
@@ -54,11 +54,11 @@ def meaning_section(runs: list[Measured], picture: str | None) -> Iterator[str]:
     )
 
 
-def _detections(runs: list[Measured]) -> list[float]:
+def _detections(runs: list[RunResult]) -> list[float]:
     return [row["detection"] for run in runs for row in run.features if row["detection"] is not None]
 
 
-def _share_above(runs: list[Measured], least: float) -> str:
+def _share_above(runs: list[RunResult], least: float) -> str:
     found = _detections(runs)
     return f"{sum(score >= least for score in found) / max(len(found), 1):.0%}"
 
@@ -93,7 +93,7 @@ def _association(runs: list[Association]) -> str:
     return table_text(head, [total, *rows])
 
 
-def _probe_rows(runs: list[Measured]) -> Iterator[tuple[Any, ...]]:
+def _probe_rows(runs: list[RunResult]) -> Iterator[tuple[Any, ...]]:
     measures = [f"{unit}_{told}" for told in ("roc_auc", "average_precision") for unit in ("feature", "neuron")]
     for at, probe in enumerate(runs[0].probes.item if runs else ()):
         both = [[run.probes.item[at] for run in runs], [run.probes.lists[at] for run in runs]]
@@ -103,7 +103,7 @@ def _probe_rows(runs: list[Measured]) -> Iterator[tuple[Any, ...]]:
         )
 
 
-def _spread_rows(runs: list[Measured], kinds: tuple[str, ...]) -> Iterator[tuple[Any, ...]]:
+def _spread_rows(runs: list[RunResult], kinds: tuple[str, ...]) -> Iterator[tuple[Any, ...]]:
     measures: list[Callable[[Spread], float]] = [
         lambda spread: spread.purity,
         lambda spread: spread.lift,

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from steersman_training.evaluation.control.control import Curve
 from steersman_training.evaluation.control.study import AttributeControl, TailCoverage
-from steersman_training.evaluation.evaluation import Evaluation, Measured
+from steersman_training.evaluation.evaluation import Evaluation, RunResult
 from steersman_training.evaluation.meaning.meaning import Association
 from steersman_training.evaluation.report.sections import Pictures
 
@@ -82,7 +82,7 @@ def _rising(trace: list[tuple[float, float]]) -> list[tuple[float, float]]:
     return trace[: shares.index(max(shares)) + 1] if trace else []
 
 
-def _separation(run: Measured) -> Figure:
+def _separation(run: RunResult) -> Figure:
     picture = Figure(figsize=(8, 4.2), layout="constrained")
     for axes, told, title in zip(
         picture.subplots(1, 2),

@@ -13,7 +13,7 @@ from steersman_training.data.titles import readable_title
 from steersman_training.evaluation.evaluation import Evaluation
 from steersman_training.evaluation.report.plots import draw
 from steersman_training.evaluation.report.sections import markdown
-from steersman_training.evaluation.sweep import Figures, Row
+from steersman_training.evaluation.sweep import CellFigures, Row
 
 DIGITS = 6
 """Significant digits of a number in JSON."""
@@ -175,6 +175,6 @@ def read_sweep(file: Path) -> list[Row]:
         entries = [
             json.loads(line) for line in lines if line.endswith("\n")
         ]  # an interruption may have cut the last one short
-        return [Row(entry["cell"], Figures(**entry["figures"])) for entry in entries]
+        return [Row(entry["cell"], CellFigures(**entry["figures"])) for entry in entries]
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{file}: not a sweep of this version: {error!r}") from error

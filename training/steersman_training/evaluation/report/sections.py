@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
-from steersman_training.evaluation.evaluation import Evaluation, Measured
+from steersman_training.evaluation.evaluation import Evaluation, RunResult
 from steersman_training.evaluation.report.control_section import control_section, monotone_section, popularity_section
 from steersman_training.evaluation.report.headlines import HEADLINES, MOVIELENS_1M
 from steersman_training.evaluation.report.markdown import mean_of, table_text, value_text
@@ -150,7 +150,7 @@ def _autoencoder(evaluation: Evaluation) -> Iterator[str]:
         ("the same, validation", figures.get("sae.valid_ndcg_kept")),
         ("agreement of the lists (RBO, p = 0.9)", figures.get("rbo_reconstructed")),
     ]
-    stability: dict[str, Callable[[Measured], float]] = {
+    stability: dict[str, Callable[[RunResult], float]] = {
         "live features": lambda run: run.stability.live,
         "found again: decoder cosine of at least 0.7": lambda run: run.stability.stable,
         "found again, each the best match of its match": lambda run: run.stability.stable_one_to_one,
@@ -176,7 +176,7 @@ def _sweeps(sweeps: dict[str, list[Row]]) -> Iterator[str]:
             yield table_text(list(lines[0]), [list(line.values()) for line in lines])
 
 
-def _features(runs: list[Measured]) -> Iterator[str]:
+def _features(runs: list[RunResult]) -> Iterator[str]:
     if not runs:
         return
     live = [row for row in runs[0].features if row["scale"] > 0]
