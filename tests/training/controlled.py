@@ -5,8 +5,7 @@ from typing import NamedTuple
 
 from steersman_training.autoencoder.edit import Edit
 from steersman_training.catalogue.aims import Aim
-from steersman_training.catalogue.concepts import Concepts
-from steersman_training.catalogue.steering import Audience
+from steersman_training.catalogue.steering import Audience, Concepts
 from steersman_training.data.sequences import Split
 
 

@@ -7,29 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from steersman_training import options as opt
 from steersman_training.evaluation.commands import evaluate, sweep
 from steersman_training.failures import flag, interruptible, plainly
-from steersman_training.options import (
-    AttributeColumns,
-    CacheOption,
-    DataOption,
-    DeviceOption,
-    ItemColumn,
-    ItemsOption,
-    JsonOption,
-    Preset,
-    PresetOption,
-    RatingColumn,
-    SplitName,
-    SplitOption,
-    TimeColumn,
-    TitleColumn,
-    UserColumn,
-    check_finite,
-    columns_of,
-    load_data,
-    pick_device,
-)
 from steersman_training.places import check_bundles, check_cache, check_file
 from steersman_training.printing import print_table, say
 
@@ -45,36 +25,34 @@ HookOption = Annotated[
 ]
 RatingOption = Annotated[float | None, typer.Option(help="Leave out events rated below.")]
 SeedOption = Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Of everything random.")]
-CheckpointOption = Annotated[
-    Path | None, typer.Option(help="Resume from this file if it exists, and keep it up to date.")
-]
+CheckpointOption = Annotated[Path | None, typer.Option(help="Resume from this file if it exists; keep it up to date.")]
 
 
 @interruptible
 def train(
-    data: DataOption = "movielens-100k",
-    items: ItemsOption = None,
-    preset: PresetOption = "quick",
-    split: SplitOption = "leave-one-out",
+    data: opt.DataOption = "movielens-100k",
+    items: opt.ItemsOption = None,
+    preset: opt.PresetOption = "quick",
+    split: opt.SplitOption = "leave-one-out",
     out: OutOption = Path("data/bundles"),
-    cache: CacheOption = Path("data/cache"),
+    cache: opt.CacheOption = Path("data/cache"),
     epochs: EpochsOption = None,
     hook: HookOption = None,
     min_rating: RatingOption = None,
     seed: SeedOption = 0,
-    device: DeviceOption = "auto",
+    device: opt.DeviceOption = "auto",
     checkpoint: CheckpointOption = None,
-    user_column: UserColumn = None,
-    item_column: ItemColumn = None,
-    time_column: TimeColumn = None,
-    rating_column: RatingColumn = None,
-    title_column: TitleColumn = None,
-    attribute_columns: AttributeColumns = None,
-    as_json: JsonOption = False,
+    user_column: opt.UserColumn = None,
+    item_column: opt.ItemColumn = None,
+    time_column: opt.TimeColumn = None,
+    rating_column: opt.RatingColumn = None,
+    title_column: opt.TitleColumn = None,
+    attribute_columns: opt.AttributeColumns = None,
+    as_json: opt.JsonOption = False,
 ) -> None:
     """Train a recommender and its features, and write a bundle."""
     with plainly():  # before torch is imported, which takes seconds
-        check_finite(min_rating, "--min-rating")
+        opt.check_finite(min_rating, "--min-rating")
         check_bundles(out, "--out")
         check_cache(cache, data)
         if checkpoint is not None:
@@ -85,11 +63,11 @@ def train(
 
     with plainly():
         config = _config(preset, split, hook, epochs, seed)
-        columns = columns_of(user_column, item_column, time_column, title_column, attribute_columns, rating_column)
-        place = pick_device(device)
+        columns = opt.columns_of(user_column, item_column, time_column, title_column, attribute_columns, rating_column)
+        place = opt.pick_device(device)
         if checkpoint is not None:
             readable(checkpoint)
-        dataset = load_data(data, items, cache, columns, min_rating=min_rating)
+        dataset = opt.load_data(data, items, cache, columns, min_rating=min_rating)
         with RichDisplay() as display:
             trained = run(dataset, config, out, place, display, checkpoint)
     if as_json:
@@ -100,7 +78,7 @@ def train(
     say(f"Next: serve it with steersman serve --bundle {shlex.quote(str(out / 'current'))}")
 
 
-def _config(preset: Preset, split: SplitName, hook: int | None, epochs: int | None, seed: int) -> "TrainConfig":
+def _config(preset: opt.Preset, split: opt.SplitName, hook: int | None, epochs: int | None, seed: int) -> "TrainConfig":
     from dataclasses import replace
 
     from steersman_training.presets import PRESETS

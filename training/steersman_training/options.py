@@ -81,9 +81,8 @@ def columns_of(
     from steersman_training.data.columns import ROLES, Columns
 
     place = {"position" if time in ROLES["position"][1] else "timestamp": time}
-    return Columns(
-        user=user, item=tuple(item or ()), rating=rating, title=title, attributes=tuple(attributes or ()), **place
-    )
+    chosen = tuple(attributes or ())
+    return Columns(user=user, item=tuple(item or ()), rating=rating, title=title, attributes=chosen, **place)
 
 
 def load_data(

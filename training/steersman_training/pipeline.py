@@ -25,9 +25,9 @@ from steersman_training.catalogue.aims import Aim, all_aims, with_exposure, with
 from steersman_training.catalogue.attributes import AttributeValues
 from steersman_training.catalogue.catalogue import Evidence, build_catalogue
 from steersman_training.catalogue.clusters import cluster_items, with_values
-from steersman_training.catalogue.concepts import ConceptConfig, Concepts, fit_concepts
+from steersman_training.catalogue.concepts import ConceptConfig, fit_concepts
 from steersman_training.catalogue.labels import Labels
-from steersman_training.catalogue.steering import audience
+from steersman_training.catalogue.steering import Concepts, audience
 from steersman_training.catalogue.vocabulary import Vocabulary
 from steersman_training.data import Dataset
 from steersman_training.data.sequences import (
@@ -52,10 +52,7 @@ MEASURED_STATES = 20_000  # from which labels are chosen, and as many held-out o
 EXPOSED_USERS = 10_000  # validation users from whose lists the exposure of items is counted
 EXPOSED = 50  # items of such a list
 GOLDEN_USERS = 256  # validation users among whose histories golden rows are chosen
-RANDOM_HISTORIES, RANDOM_EVENTS = (
-    32,
-    8,
-)  # added to them: of small data, too few may lie away from ties, or all have one event
+RANDOM_HISTORIES, RANDOM_EVENTS = 32, 8  # added to them, since small data may have too few away from ties
 
 
 @dataclass(frozen=True)
@@ -242,7 +239,7 @@ def _histories(split: Split, shape: RecommenderConfig) -> Batch:
 
 @torch.no_grad()
 def _figures(
-    model: Recommender, split: Split, sae: SparseAutoencoder, h_SD: Tensor, held_out_SD: Tensor
+    model: Recommender, split: Split, sae: SparseAutoencoder, h_SD: Tensor, new_SD: Tensor
 ) -> dict[str, float]:
     """The figures of the manifest: ranking, and the autoencoder's variance explained, dead features and NDCG kept."""
     figures: dict[str, float] = {}
@@ -253,7 +250,7 @@ def _figures(
         people = audience(model, split, targets)
         reconstructed = people.lists(sae.reconstruct(people.h_BD))
         figures[f"sae.{name}_ndcg_kept"] = reconstructed.ndcg / max(people.plain.ndcg, 1e-9)
-    figures["sae.variance_explained"] = measure_sae(sae, held_out_SD)["variance_explained"]
+    figures["sae.variance_explained"] = measure_sae(sae, new_SD)["variance_explained"]
     trained = measure_sae(sae, h_SD)
     return figures | {"sae.active": trained["active"], "sae.dead": trained["dead"]}
 

@@ -7,7 +7,7 @@ from steersman_training.recommender.fit import FitConfig
 from steersman_training.recommender.model import RecommenderConfig
 
 SMALL = ConceptConfig(terms=128, candidates=512, ridge=0.02, learners=100)
-"""What little data says of rare values takes as many features as there are dimensions, and lies far down the lists."""
+"""For small data: concepts of rare values need as many features as dimensions, and candidates far down the lists."""
 
 PRESETS = {
     "quick": TrainConfig(

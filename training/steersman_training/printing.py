@@ -1,4 +1,4 @@
-"""What commands print: tables and lines in which names are text, never markup; nothing is cut, and without a terminal nothing wrapped."""
+"""Tables and lines that commands print. Names are text, never markup; nothing is truncated, and without a terminal nothing is wrapped."""
 
 from collections.abc import Sequence
 

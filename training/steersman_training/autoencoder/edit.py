@@ -13,8 +13,6 @@ from steersman_training.autoencoder.sae import SparseAutoencoder
 
 
 class Edited(NamedTuple):
-    """What the edit gives back."""
-
     edited_BD: Tensor  # the edited hidden state
     z_BF: Tensor  # activations before the edit
 
@@ -22,7 +20,7 @@ class Edited(NamedTuple):
 class Edit(nn.Module):
     """z'_f = (prod gain) z_f + (sum strength) scale_f over the edits of f;  h' = h + sum_f (z'_f - z_f) W_dec[f].
 
-    The delta form keeps what the autoencoder cannot reconstruct, and gives back h, value for value, when there is no edit.
+    The delta form keeps the reconstruction error, and gives back h, value for value, without an edit.
     """
 
     scale_F: Tensor
@@ -38,7 +36,7 @@ class Edit(nn.Module):
         gain_BF = torch.ones_like(z_BF).scatter_reduce(1, features_BE, gains_BE, "prod")
         strength_BF = torch.zeros_like(z_BF).scatter_add(1, features_BE, strengths_BE)
         delta_BF = (gain_BF - 1) * z_BF + strength_BF * self.scale_F
-        # Rows of those features alone are read; a feature that several edits name has its change shared between them.
+        # Only rows of edited features are read; edits of one feature share its change.
         edits_BF = torch.zeros_like(z_BF).scatter_add(1, features_BE, torch.ones_like(strengths_BE))
         share_BE = delta_BF.gather(1, features_BE) / edits_BF.gather(1, features_BE)
         change_BD = (share_BE.unsqueeze(1) @ F.embedding(features_BE, self.sae.decoder_FD)).squeeze(1)
@@ -46,7 +44,7 @@ class Edit(nn.Module):
 
 
 class Add(nn.Module):
-    """h' = h + sum_e strength_e scale_f W_dec[f]: what Edit gives where every gain is 1. No activation is asked for."""
+    """h' = h + sum_e strength_e scale_f W_dec[f]: the same as Edit if every gain is 1, without encoding."""
 
     directions_FD: Tensor
 
@@ -61,6 +59,6 @@ class Add(nn.Module):
 @torch.no_grad()
 def natural_scale(sae: SparseAutoencoder, states_SD: Tensor) -> Tensor:
     """The 0.99 quantile of each feature's active values over hidden states (S, D); 0 for a feature that never fires. (F,)"""
-    z_SF = torch.cat([sae.encode(h_BD) for h_BD in states_SD.split(4096)])
+    z_SF = sae.encode_all(states_SD)
     z_SF[z_SF == 0] = torch.nan
     return torch.stack([column.nanquantile(0.99) for column in z_SF.T]).nan_to_num(0.0)

@@ -11,13 +11,7 @@ from torch.nn import functional as F
 
 Kind = Literal["topk", "matryoshka"]
 
-PREFIXES = (
-    16,
-    8,
-    4,
-    2,
-    1,
-)  # a Matryoshka autoencoder reconstructs from its first sixteenth of features, its first eighth, ..., all
+PREFIXES = (16, 8, 4, 2, 1)  # a Matryoshka reconstructs from its first sixteenth of features, its first eighth, ...
 THRESHOLD_DECAY = 0.99  # of the running mean of batch thresholds, which becomes the fixed threshold
 CLUSTERED_STATES = 60_000  # states whose clusters features are initialised with
 CLUSTERED_ROUNDS = 12  # of k-means on them
@@ -176,9 +170,7 @@ class _Training:
             with torch.no_grad():
                 some_BF = self.sae.preactivations(states_SD[: config.batch_size])
                 self.sae.threshold_F.fill_(_batch_threshold(some_BF, config.active))
-        self.optimiser = torch.optim.Adam(
-            self.sae.parameters(), lr=config.learning_rate, betas=(0.9, 0.999), fused=True
-        )
+        self.optimiser = torch.optim.Adam(self.sae.parameters(), lr=config.learning_rate, fused=True)
         steps = config.epochs * math.ceil(len(states_SD) / config.batch_size)
         self.schedule = torch.optim.lr_scheduler.CosineAnnealingLR(self.optimiser, steps)
 

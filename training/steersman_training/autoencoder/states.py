@@ -1,7 +1,5 @@
 """Hidden states at the hook, collected from a trained recommender. Dimensions: S states, B windows, T time, D hidden."""
 
-import copy
-from dataclasses import replace
 from typing import NamedTuple
 
 import torch
@@ -23,19 +21,10 @@ class States(NamedTuple):
         return States(self.h_SD[rows.to(self.h_SD.device)], self.items_S[rows.to(self.h_SD.device)])
 
 
-def at_hook(model: Recommender, hook: int | None) -> Recommender:
-    """The same recommender, weights shared, with its hook after `hook` blocks (None: after the last)."""
-    moved = copy.copy(model)
-    moved.config = replace(model.config, hook=hook)
-    return moved
-
-
 @torch.no_grad()
-def collect_states(
-    model: Recommender, split: Split, users: list[int], batch_size: int = 64, hook: int | None = None
-) -> States:
-    """States of all training events of `users`, in consecutive windows. `hook`: instead of the model's own."""
-    model = (at_hook(model, hook) if hook is not None else model).eval()
+def collect_states(model: Recommender, split: Split, users: list[int], batch_size: int = 64) -> States:
+    """States of all training events of `users`, in consecutive windows."""
+    model.eval()
     device, length = model.biases.device, model.config.window_length
     histories = [split.train_history(user) for user in users]
     windows = [history[at : at + length] for history in histories for at in range(0, len(history), length)]

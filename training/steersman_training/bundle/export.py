@@ -73,9 +73,8 @@ class Graphs:
     @staticmethod
     def of(model: Recommender, edit: Edit, concepts: SolvedConcepts | FixedConcepts) -> "Graphs":
         """Copies everything to the CPU; the item table is an input of the graphs, not part of them."""
-        tables = dict(
-            zip(TABLES, (table.detach().cpu().float() for table in (model.items.weight, model.biases)), strict=True)
-        )
+        weights = (model.items.weight, model.biases)
+        tables = dict(zip(TABLES, (table.detach().cpu().float() for table in weights), strict=True))
         stripped = copy.deepcopy(model).cpu().float().eval().requires_grad_(False)
         del stripped.items, stripped.biases
         edit, concepts = copy.deepcopy(edit).cpu(), copy.deepcopy(concepts).cpu()

@@ -25,15 +25,11 @@ LENGTHS = (1.0, 1.3, 0.8, 1.7)  # of states tried for the same features, until o
 MOST_ALONE = 512  # features tried one by one, if no row of several makes them active
 CONCEPTS_A_ROW = 4
 SOLVED_A_SET = 128  # solutions of concepts in one set, which is replayed at once
-MOST_SOLVED = (
-    256  # in all sets, some milliseconds each, unless there are more concepts; a large catalogue is sampled evenly
-)
+MOST_SOLVED = 256  # in all sets, unless there are more concepts; a large catalogue is sampled evenly
 ITEM_GAP = 2e-3  # between the scores of the items when all of them are searched
 MOST_ITEMS = 1 << 20  # up to which all of them are searched: 16 bytes each
 SIGNS = 8.0  # size of each number of the query then; a 20th of a usual number of an item is far above the gap
-ROUNDING = (
-    1e-6  # relative noise in inputs; rows are dropped if it changes outputs by half the tolerance, as backends may
-)
+ROUNDING = 1e-6  # relative noise in inputs that may change outputs by half the tolerance, no more
 
 NamedInputs = Iterator[tuple[str, Tensors]]
 
@@ -54,7 +50,7 @@ def golden_rows(graphs: Graphs, batch: Batch, concept_count: int, seed: int = 0)
     chosen = (clear_B & _apart(graphs["search"](more)["scores_BK"])).nonzero().flatten()[:GOLDEN_ROWS]
     if len(chosen) < 2:
         raise ExportError(
-            f"golden rows: fewer than two of {len(batch.lengths_B)} histories lie away from ties; try another --seed"
+            f"golden rows: of {len(batch.lengths_B)} histories fewer than two lie away from ties; try another --seed"
         )
     whole = (*TABLES, "k")
     return _run(graphs, {name: value if name in whole else value[chosen].clone() for name, value in given.items()})
@@ -122,14 +118,14 @@ def _run(graphs: Graphs, pool: Tensors, names: Container[str] | None = None) -> 
         if spec.name == "upper":
             given = {**pool, "h_BD": pool["edited_BD"]}
         elif spec.name in ("keep", "append"):
-            given = pool | _begins(graphs, pool)
+            given = pool | _first_events(graphs, pool)
         answers = spec(given)
         golden[spec.name] = {name: given[name] for name in spec.inputs if name not in TABLES} | answers
         pool |= answers
     return golden
 
 
-def _begins(graphs: Graphs, pool: Tensors) -> Tensors:
+def _first_events(graphs: Graphs, pool: Tensors) -> Tensors:
     """The first events of each history, and the kept tensors before the last of them. An empty history is appended any item."""
     begin = {"ids_BT": pool["ids_BT"][:, :GOLDEN_EVENTS], "lengths_B": pool["lengths_B"].clamp_max(GOLDEN_EVENTS)}
     before_B = (begin["lengths_B"] - 1).clamp_min(0)

@@ -110,9 +110,7 @@ class Solver(NamedTuple):
     """How concepts are solved."""
 
     candidates: int = 256  # best items of a user on which they are solved, at most MOST_CANDIDATES
-    ridge: float = (
-        0.05  # relative to a feature's own curvature; keeps weights small where features have similar effects
-    )
+    ridge: float = 0.05  # relative to a feature's own curvature; keeps weights of similar features small
 
 
 class SolvedConcepts(nn.Module):
@@ -210,7 +208,7 @@ def _newton_step(jacobian_BCKM: Tensor, now_BCK: Tensor, wanted_BCK: Tensor, rid
 
 
 class FixedConcepts(nn.Module):
-    """A concept adds the same weighted features whatever the state: strength_f = strength * weight_f."""
+    """A concept adds the same weighted features in every state: strength_f = strength * weight_f."""
 
     INPUTS = ("concepts_BC", "concept_strengths_BC")
 

@@ -25,28 +25,17 @@ OPSET = 20
 LEVELS = 127  # a rounded number is one of 2 * 127 + 1
 MOST_BLOCK = 128  # numbers that share a step, at most
 ROUNDING = 1e-5  # error of arithmetic in float32, relative to the largest possible score
-PROBED_RECALL, FOUND_RECALL = (
-    0.996,
-    0.993,
-)  # of the lists, and of the whole search: 0.99 is promised, and queries will differ
-DEPTHS = (
-    20,
-    200,
-    600,
-    2000,
-    10_000,
-)  # measured; the best 20 of the tenth that a filter leaves lie about as deep as the best 200
+PROBED_RECALL, FOUND_RECALL = 0.996, 0.993  # of the lists, and of the whole search; 0.99 is promised
+DEPTHS = (20, 200, 600, 2000, 10_000)  # a filter that leaves a tenth makes the best 20 as deep as 200
 CODED = 2  # numbers that share a code of four bits
 DEEP_QUERIES = 64  # of a kind, at all depths but the first: each of them has so many items to be found
-LISTS_PER_ROOT = (
-    4.096  # lists for each square root of the items: 4,096 of a million; more cost more to choose from than they save
-)
+LISTS_PER_ROOT = 4.096  # lists for each square root of the items: 4,096 of a million
 POINTS_PER_LIST = 24  # items from which each list is learnt
 CANDIDATES = (2, 5, 10, 20, 30, 40, 60, 100)  # items scored for each that is wanted, since codes are coarse
 
 
 class ItemVectors(NamedTuple):
-    """What is indexed."""
+    """The vectors that are indexed."""
 
     items_ND: Array
     biases_N: Array
@@ -176,9 +165,8 @@ def _build(points_NP: Array, lists: int, path: Path, seed: int) -> None:
     """Items go to the list whose centre is closest; queries look where the product with the centre is largest."""
     rng, size = np.random.default_rng(seed), points_NP.shape[1]
     learners = points_NP[np.sort(rng.permutation(len(points_NP))[: POINTS_PER_LIST * lists])]
-    means = faiss.Kmeans(
-        size, lists, niter=8, seed=seed, max_points_per_centroid=POINTS_PER_LIST, min_points_per_centroid=1
-    )
+    points = {"max_points_per_centroid": POINTS_PER_LIST, "min_points_per_centroid": 1}
+    means = faiss.Kmeans(size, lists, niter=8, seed=seed, **points)
     means.train(learners)
     closest, largest = faiss.IndexFlatL2(size), faiss.IndexFlatIP(size)
     for quantizer in (closest, largest):
@@ -195,9 +183,8 @@ def _build(points_NP: Array, lists: int, path: Path, seed: int) -> None:
 def _efforts(index: Any, items: ItemVectors, queries: Mapping[str, Array]) -> list[bundle_pb2.Effort]:
     """For each depth the fewest lists, and then the fewest candidates, that find enough for every kind of query."""
     lists_N = _lists_of_items(index)
-    order = {
-        kind: index.quantizer.search(_extended(query_QD, 1.0), index.nlist)[1] for kind, query_QD in queries.items()
-    }
+    extended = {kind: _extended(query_QD, 1.0) for kind, query_QD in queries.items()}
+    order = {kind: index.quantizer.search(points, index.nlist)[1] for kind, points in extended.items()}
     best = {kind: _best(query_QD, items, DEPTHS[-1]) for kind, query_QD in queries.items()}
     efforts = []
     for depth in (depth for depth in DEPTHS if depth == DEPTHS[0] or 2 * depth <= len(lists_N)):

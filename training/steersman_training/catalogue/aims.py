@@ -1,4 +1,4 @@
-"""What concepts raise: an attribute value, or the large values of a numeric attribute. Dimensions: N items."""
+"""Aims of concepts: to raise an attribute value, or large values of a numeric attribute. Dimensions: N items."""
 
 from typing import NamedTuple
 

@@ -22,11 +22,8 @@ class AttributeValues:
         """From an item table whose categorical attributes are lists of strings."""
         names, members = [], []
         for attribute in (name for name, kind in items.schema.items() if kind == pl.List(pl.String)):
-            exploded = (
-                items.select(row=pl.int_range(pl.len()), value=pl.col(attribute).list.unique())
-                .explode("value")
-                .drop_nulls()
-            )
+            values = items.select(row=pl.int_range(pl.len()), value=pl.col(attribute).list.unique())
+            exploded = values.explode("value").drop_nulls()
             for (value,), group in sorted(exploded.group_by("value"), key=lambda pair: str(pair[0][0])):
                 if min_items <= group.height <= NEARLY_ALL * items.height:
                     member_N = np.zeros(items.height, dtype=np.bool_)

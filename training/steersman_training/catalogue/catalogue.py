@@ -28,7 +28,7 @@ EFFECTS = ("share_before", "share_after", "ndcg_kept")
 
 @dataclass(frozen=True)
 class Evidence:
-    """What labels are made from: states to choose on, and others, of held-out users, to measure on."""
+    """Input of the labels: states to choose on, and others, of held-out users, to measure on."""
 
     chosen_on: States
     measured_on: States

@@ -17,7 +17,7 @@ from steersman_training.catalogue.attributes import AttributeValues
 from steersman_training.data.sequences import Split
 from steersman_training.data.titles import readable_title
 
-ATTRIBUTE = "co_consumption"  # what clusters are values of, where they are told like attribute values
+ATTRIBUTE = "co_consumption"  # the attribute whose values are clusters
 WINDOW = 5  # events after an event that count as taken up together with it
 MIN_EVENTS = 5  # training events that an item needs to belong to a cluster: of fewer, chance decides
 RANK = 32  # dimensions of the space that items are clustered in

@@ -14,9 +14,7 @@ from torch import Tensor
 from steersman_training.autoencoder.edit import Edit
 from steersman_training.bundle.graphs import FixedConcepts, SolvedConcepts, Solver
 from steersman_training.catalogue.aims import Aim
-from steersman_training.catalogue.steering import Audience
-
-Concepts = SolvedConcepts | FixedConcepts
+from steersman_training.catalogue.steering import Audience, Concepts
 
 FIRST_TILT = 2.0  # nats of the tilt for which features are chosen: members of the value become seven times as likely
 CALIBRATED_USERS = 60  # on whom strength 1 is calibrated: solving for many takes long

@@ -17,8 +17,8 @@ CHOSEN_SHARE = 0.75  # Part of the items that labels are chosen on. On the other
 MIN_FIT = 0.25  # below this, no term is said to describe a feature
 DOUBT_ITEMS = 3  # a term of n items counts n / (n + this): of few items, the best fit is soon a chance one
 PAIR_WORTH = 0.9  # of the fit of a pair: it must clearly beat its parts
-CLUSTER_WORTH = 0.8  # of the fit of a term with a cluster: a cluster says what goes with what, a value says why
-SHOWN_ITEMS = 3  # items that a feature is told by where words fail
+CLUSTER_WORTH = 0.8  # of the fit of a term with a cluster: a cluster describes, a value explains
+SHOWN_ITEMS = 3  # items in the label of a feature without a term
 STANDING_ITEMS = 10  # items that it is then taken to be about
 
 
@@ -28,17 +28,13 @@ class Labels:
 
     label: list[str]  # in words: "1970s Sci-Fi, as in Alien (1979)"
     description: list[tuple[Part, ...]]  # its attributes and values; none if no term fits
-    predicted_FN: (
-        Tensor  # The items that the label covers (bool). If no term fits, the ten items where the feature is strongest.
-    )
+    predicted_FN: Tensor  # bool: the items that it covers; without a term, those where the feature is strongest
     chosen_N: Tensor  # the items that labels were chosen on (bool): tests of their predictions leave these out
 
 
-def label_features(
-    means_FN: Tensor, events_N: Tensor, vocabulary: Vocabulary, titles: list[str], seed: int = 0
-) -> Labels:
+def label_features(means_FN: Tensor, events_N: Tensor, vocabulary: Vocabulary, titles: list[str]) -> Labels:
     """From each feature's mean activation at each item, and the number of states of that mean (0: unknown)."""
-    drawn_N = torch.rand(len(titles), generator=torch.Generator().manual_seed(seed)).to(means_FN.device)
+    drawn_N = torch.rand(len(titles), generator=torch.Generator().manual_seed(0)).to(means_FN.device)
     chosen_N = (drawn_N < CHOSEN_SHARE) & (events_N > 0)
     member_VN = vocabulary.member_VN.to(means_FN.device)
     fit_FV = _fit(means_FN, events_N * chosen_N, member_VN) * _worth(vocabulary.terms, (member_VN & chosen_N).sum(1))
@@ -47,7 +43,9 @@ def label_features(
     for strength_N, fit_V in zip(strength_FN, fit_FV, strict=True):
         term = int(fit_V.argmax()) if len(fit_V) else 0
         parts = vocabulary.terms[term] if len(fit_V) and float(fit_V[term]) >= MIN_FIT else ()
-        covered_N = member_VN[term] if parts else _among(strength_N, STANDING_ITEMS)
+        covered_N = member_VN[term] if parts else torch.zeros_like(chosen_N)
+        if not parts:
+            covered_N[_strongest(strength_N, STANDING_ITEMS)] = True
         shown = _strongest(strength_N * covered_N, SHOWN_ITEMS)
         texts.append(_text(parts, [readable_title(titles[row]) for row in shown]))
         descriptions.append(parts)
@@ -77,13 +75,6 @@ def _strongest(strength_N: Tensor, count: int) -> list[int]:
     """Rows of the largest values above zero."""
     best = strength_N.topk(min(count, len(strength_N)))
     return [row for row, value in zip(best.indices.tolist(), best.values.tolist(), strict=True) if value > 0]
-
-
-def _among(strength_N: Tensor, count: int) -> Tensor:
-    """Which items are among the strongest, (N,)."""
-    among_N = torch.zeros_like(strength_N, dtype=torch.bool)
-    among_N[_strongest(strength_N, count)] = True
-    return among_N
 
 
 def _text(parts: tuple[Part, ...], shown: list[str]) -> str:

@@ -9,19 +9,12 @@ import torch
 from torch import Tensor
 
 from steersman_training.autoencoder.edit import Edit
-from steersman_training.bundle.graphs import (
-    MOST_CANDIDATES,
-    ConceptEdits,
-    FixedConcepts,
-    Lower,
-    Search,
-    SolvedConcepts,
-    TopItems,
-    Upper,
-)
+from steersman_training.bundle import graphs
 from steersman_training.data.sequences import Split, Targets, evaluation_batches
 from steersman_training.recommender.model import Recommender
 from steersman_training.recommender.ranking import TOP, ndcg, ranks
+
+Concepts = graphs.SolvedConcepts | graphs.FixedConcepts
 
 RESOLVED_TOGETHER = 256  # users whose concepts are solved at once: each takes K x M numbers for its Jacobian
 READ_TOGETHER = 512  # users whose histories are read at once: each takes P x D numbers several times over
@@ -65,11 +58,13 @@ class Audience:
         return self.candidates.rows_BK
 
     @cached_property
-    def candidates(self) -> TopItems:
+    def candidates(self) -> graphs.TopItems:
         """The best eligible items of each user without any control, on which concepts are solved."""
         items_ND, biases_N = self.model.items.weight, self.model.biases
-        query_BD, k = Upper(self.model)(self.h_BD, *self.context), torch.tensor(min(MOST_CANDIDATES, len(biases_N)))
-        found: TopItems = Search()(query_BD, items_ND, biases_N, self.eligible_BN, torch.zeros_like(biases_N)[None], k)
+        query_BD = graphs.Upper(self.model)(self.h_BD, *self.context)
+        k = torch.tensor(min(graphs.MOST_CANDIDATES, len(biases_N)))
+        none_BN = torch.zeros_like(biases_N)[None]
+        found: graphs.TopItems = graphs.Search()(query_BD, items_ND, biases_N, self.eligible_BN, none_BN, k)
         return found
 
     def take(self, rows: Tensor) -> "Audience":
@@ -79,13 +74,13 @@ class Audience:
 
     def log_probabilities(self, h_BD: Tensor, tilts_N: Tensor | float = 0.0) -> Tensor:
         """Log-softmax over the eligible items from these states (the others at about -10,000). (B, N)"""
-        scores_BN = self.model.score(Upper(self.model)(h_BD, *self.context)) + tilts_N
+        scores_BN = self.model.score(graphs.Upper(self.model)(h_BD, *self.context)) + tilts_N
         return (scores_BN - 1e4 * ~self.eligible_BN).log_softmax(-1)
 
     @torch.no_grad()
     def lists(self, h_BD: Tensor | None = None, tilts_N: Tensor | None = None) -> Lists:
         """The lists from these states (by default the users' own), with a bias on the scores of items."""
-        query_BD = Upper(self.model)(self.h_BD if h_BD is None else h_BD, *self.context)
+        query_BD = graphs.Upper(self.model)(self.h_BD if h_BD is None else h_BD, *self.context)
         scores_BN = self.model.score(query_BD)
         if tilts_N is not None:
             scores_BN = scores_BN + tilts_N
@@ -103,24 +98,22 @@ class Audience:
         return self.edited(edit, features_B1, torch.ones_like(some_B1), torch.full_like(some_B1, strength))
 
     @torch.no_grad()
-    def resolve(self, concepts: SolvedConcepts | FixedConcepts, concept: int, strength: float) -> ConceptEdits:
+    def resolve(self, concepts: Concepts, concept: int, strength: float) -> graphs.ConceptEdits:
         """The edits of a concept for each user."""
         pool = {
             "concepts_BC": torch.full_like(self.targets_B, concept)[:, None],
             "concept_strengths_BC": torch.full_like(self.h_BD[:, :1], strength),
         }
         shared = {"items_ND": self.model.items.weight}
-        if isinstance(concepts, SolvedConcepts):
+        if isinstance(concepts, graphs.SolvedConcepts):
             names = ("candidates_BK", "candidate_scores_BK")
-            pool |= {
-                name: best_BK[:, : concepts.candidates] for name, best_BK in zip(names, self.candidates, strict=True)
-            }
+            pool |= dict(zip(names, (best_BK[:, : concepts.candidates] for best_BK in self.candidates), strict=True))
         parts = [
             concepts(*(part[name] for name in concepts.INPUTS))
             for begin in range(0, len(self.h_BD), RESOLVED_TOGETHER)
             for part in [{name: value[begin : begin + RESOLVED_TOGETHER] for name, value in pool.items()} | shared]
         ]
-        return ConceptEdits(*(torch.cat(column) for column in zip(*parts, strict=True)))
+        return graphs.ConceptEdits(*(torch.cat(column) for column in zip(*parts, strict=True)))
 
 
 @torch.no_grad()
@@ -134,7 +127,7 @@ def audience(model: Recommender, split: Split, targets: Targets) -> Audience:
     eligible_BN[tuple(torch.from_numpy(index).to(device) for index in batch.seen)] = False
     eligible_BN.scatter_(1, targets_B[:, None], True)
     ids_BT, lengths_B = (torch.from_numpy(part).to(device) for part in batch.batch)
-    lower, whole = Lower(model), [part.split(READ_TOGETHER) for part in (ids_BT, lengths_B)]
+    lower, whole = graphs.Lower(model), [part.split(READ_TOGETHER) for part in (ids_BT, lengths_B)]
     parts = [lower(model.items.weight, *some) for some in zip(*whole, strict=True)]
     h_BD, *context = (torch.cat(column) for column in zip(*parts, strict=True))
     return Audience(model, h_BD, (*context, lengths_B) if context else (), eligible_BN, targets_B)

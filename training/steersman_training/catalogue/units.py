@@ -46,9 +46,7 @@ class Separation(NamedTuple):
 def separation(units_SU: Tensor, member_SV: Tensor) -> Separation:
     """Of each unit and each column of `member_SV` (bool). Equal activations are one threshold."""
     member_VS = member_SV.T.contiguous()
-    activity_U = torch.full(
-        (units_SU.shape[1],), len(units_SU), device=units_SU.device
-    )  # states where a unit may be above 0
+    activity_U = torch.full((units_SU.shape[1],), len(units_SU), device=units_SU.device)
     if units_SU.is_sparse:
         activity_U = torch.bincount(units_SU.indices()[1], minlength=units_SU.shape[1])
     order_U = activity_U.argsort(stable=True)  # a block costs as much as its most active unit

@@ -48,9 +48,8 @@ class Vocabulary:
     def of(items: pl.DataFrame, values: AttributeValues, clusters: Clusters, min_items: int) -> "Vocabulary":
         """Terms that hold of `min_items` items or more (phrases of titles: MIN_TITLES)."""
         titles = items["title"].to_list()
-        single: list[Term] = [
-            ((name,), member_N) for name, member_N in zip(values.names, values.member_VN, strict=True)
-        ]
+        named = zip(values.names, values.member_VN, strict=True)
+        single: list[Term] = [((name,), member_N) for name, member_N in named]
         single += _years(items, min_items)
         if CLUSTER not in items.columns:  # else they are among the values
             names = clusters.named(titles)

@@ -23,9 +23,7 @@ FEW = 10  # items too few to judge a value by
 class AttributeColumn(NamedTuple):
     """A column of an item table, read."""
 
-    values: (
-        pl.Series | None
-    )  # lists of distinct text, or finite f64 with null if unknown; None if the column is no attribute
+    values: pl.Series | None  # lists of distinct text, or finite f64 with null if unknown; None: no attribute
     why: str = ""  # why it is none
     warning: str = ""
 

@@ -11,9 +11,7 @@ from steersman_training.data.report import DataReport, percent
 from steersman_training.data.tables import Tables
 from steersman_training.data.times import implausible, show_time
 
-ABSURD_MATCH = (
-    0.05  # share of the events with an item in the item table below which the two tables do not belong together
-)
+ABSURD_MATCH = 0.05  # share of the events with an item in the item table, below which data is refused
 # Shares of the events beyond which there is a warning.
 FEW_MATCH = 0.9
 MANY_DUPLICATES = 0.1

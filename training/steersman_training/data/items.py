@@ -4,13 +4,7 @@ from typing import NamedTuple
 
 import polars as pl
 
-from steersman_training.data.attribute_columns import (
-    CATEGORICAL,
-    common_values,
-    is_row_number,
-    read_attribute,
-    says_nothing,
-)
+from steersman_training.data import attribute_columns as attributes
 from steersman_training.data.columns import Columns, DataError, listed
 from steersman_training.data.tables import Tables, readable
 from steersman_training.data.titles import YEAR as TITLE_YEAR
@@ -54,12 +48,12 @@ def read_items(tables: Tables, columns: Columns, ids: pl.Series) -> ItemTable:
     known = rows.filter(pl.col("item_id").is_not_null()).unique("item_id", keep="first", maintain_order=True)
     items = wanted.join(known, on="item_id", how="left", maintain_order="left").with_columns(
         pl.col("title").fill_null(pl.col("item_id")),
-        pl.col(CATEGORICAL).fill_null(pl.lit([], dtype=CATEGORICAL)),
+        pl.col(attributes.CATEGORICAL).fill_null(pl.lit([], dtype=attributes.CATEGORICAL)),
     )
     items = _with_years(items)
     has_row = ids.is_in(known["item_id"].implode())
     if not columns.attributes:
-        silent = {name: why for name in found if (why := says_nothing(items.filter(has_row)[name]))}
+        silent = {name: why for name in found if (why := attributes.says_nothing(items.filter(has_row)[name]))}
         items, left_out = items.drop(silent), left_out | silent
     malformed = rows.height - known.height
     if malformed > SUSPICIOUS * rows.height:
@@ -92,10 +86,10 @@ def _attributes(
             left_out[name] = "not among --attribute-columns"
         elif name in ("item_id", "title"):
             left_out[name] = "another column has its part"
-        elif not chosen and is_row_number(raw[name]):
+        elif not chosen and attributes.is_row_number(raw[name]):
             left_out[name] = "row numbers" + (f"; if not: --attribute-columns {name!r}" if name else "")
         else:
-            values, why, warning = read_attribute(raw[name], tables.items_are_text)
+            values, why, warning = attributes.read_attribute(raw[name], tables.items_are_text)
             if values is None:
                 left_out[name] = why
             else:
@@ -107,19 +101,19 @@ def _attributes(
 
 def _roles(raw: pl.DataFrame, id_column: str, title_column: str | None, items: pl.DataFrame) -> tuple[str, ...]:
     """Which column of an item table was read as what. `items`: those that have a row."""
-    attributes, common = [], []
+    described, common = [], []
     for name in items.columns[2:]:
         kind = "numbers, from the titles"
         if name in raw.columns:
             numeric = items.schema[name] == pl.Float64
             values = items[name] if numeric else items[name].list.first()
             kind = ("numbers" if numeric else "values") + _unknown(values, raw[name])
-        attributes.append(f"{name} ({kind})")
-        common += [f"{name}:{value} ({share:.0%})" for value, share in common_values(items[name])]
+        described.append(f"{name} ({kind})")
+        common += [f"{name}:{value} ({share:.0%})" for value, share in attributes.common_values(items[name])]
     title = "title: none, the ids instead (--title-column names one)"
     if title_column:
         title = f"title: {listed([title_column])}{_unknown(read_titles(raw[title_column]), raw[title_column])}"
-    attributed = f"attributes: {', '.join(attributes) or 'none'}"
+    attributed = f"attributes: {', '.join(described) or 'none'}"
     shared = [f"of (nearly) all items, so no concept: {', '.join(common)}"] if common else []
     return f"id: {listed([id_column])}", title, attributed, *shared
 

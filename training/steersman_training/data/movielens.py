@@ -1,4 +1,4 @@
-"""The MovieLens data sets, in each of the formats in which they are given out.
+"""The MovieLens data sets, in their original formats.
 
 The original ones are on https://grouplens.org/datasets/movielens/; MovieLens-100K also comes inside a Python package.
 """
@@ -61,7 +61,12 @@ def _original(path: Path, folder: Folder) -> Tables | None:
         if ratings.is_file() and movies.is_file():
             with readable(str(path)):
                 interactions = scanned(ratings, ["userId", "movieId", "rating", "timestamp"])
-                items = _movies(scanned(movies, ["movieId", "title", "genres"]))
+                items = scanned(movies, ["movieId", "title", "genres"]).select(
+                    item_id="movieId",
+                    title="title",
+                    year=pl.col("title").str.extract(r"\((\d{4})[^()]*\)\s*$").cast(pl.Float64),
+                    genres=_genres(pl.col("genres"), "|"),
+                )
                 for table in (interactions, items):
                     table.collect_schema()  # A missing column shows here.
                 return Tables(path.stem, interactions, items, str(path))
@@ -83,15 +88,6 @@ def _colon_separated(file: Folder, columns: list[str]) -> pl.LazyFrame:
         text = content.decode("latin-1")
     tabs = text.replace("::", "\t").encode()
     return pl.scan_csv(tabs, separator="\t", has_header=False, quote_char=None, infer_schema=False, new_columns=columns)
-
-
-def _movies(movies: pl.LazyFrame) -> pl.LazyFrame:
-    return movies.select(
-        item_id="movieId",
-        title="title",
-        year=pl.col("title").str.extract(r"\((\d{4})[^()]*\)\s*$").cast(pl.Float64),
-        genres=_genres(pl.col("genres"), "|"),
-    )
 
 
 def _genres(column: pl.Expr, separator: str) -> pl.Expr:
@@ -116,7 +112,7 @@ def _packaged_100k(wheel: Path) -> Tables:
 
 
 def _fetched(cache: Path) -> Path:
-    """The package in the cache, fetched if it is not there. A part of it never stands under its name."""
+    """The package in the cache, fetched if it is missing. An incomplete file never has its name."""
     wheel = cache / WHEEL
     if wheel.exists():
         if (found := _sha256(wheel)) != WHEEL_SHA256:
@@ -131,11 +127,11 @@ def _fetched(cache: Path) -> Path:
 
 
 def _fetch(wheel: Path, cache: Path) -> None:
-    """From the package index; where that fails, by pip, which knows more of how this machine reaches one."""
+    """From the package index; if that fails, by pip, which has settings of its own."""
     failures = []
-    for way in (_download, _download_by_pip):
+    for way in (lambda: wheel.write_bytes(download(PROJECT, WHEEL)), lambda: _download_by_pip(wheel)):
         try:
-            way(wheel)
+            way()
             if (found := _sha256(wheel)) == WHEEL_SHA256:
                 return
             failures.append(f"wrong checksum: {found} for {WHEEL_SHA256}")
@@ -145,10 +141,6 @@ def _fetch(wheel: Path, cache: Path) -> None:
         f"{NAME_100K}: {WHEEL} cannot be fetched: {'; '.join(failures)}. Name an index that answers in PIP_INDEX_URL; "
         f"or fetch {WHEEL_URL} by hand, and put it into {cache.absolute()}; or use data of your own."
     )
-
-
-def _download(wheel: Path) -> None:
-    wheel.write_bytes(download(PROJECT, WHEEL))
 
 
 def _download_by_pip(wheel: Path) -> None:

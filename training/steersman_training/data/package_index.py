@@ -3,28 +3,23 @@
 import os
 import re
 import time
-from html.parser import HTMLParser
+from html import unescape
 from http.client import HTTPException
 from urllib.error import HTTPError, URLError
-from urllib.parse import unquote, urldefrag, urljoin, urlsplit
-from urllib.request import (
-    HTTPBasicAuthHandler,
-    HTTPPasswordMgrWithPriorAuth,
-    OpenerDirector,
-    Request,
-    build_opener,
-)
+from urllib.parse import unquote, urljoin, urlsplit
+from urllib.request import HTTPBasicAuthHandler, HTTPPasswordMgrWithPriorAuth, OpenerDirector, Request, build_opener
 
 PYPI = "https://pypi.org/simple"
 # As pip and uv read them. uv lets a name stand before the URL: NAME=URL.
 VARIABLES = ("PIP_INDEX_URL", "UV_DEFAULT_INDEX", "UV_INDEX_URL")
 ACCEPT = "application/vnd.pypi.simple.v1+html, text/html;q=0.9"
+HREF = re.compile(r"""<a\b[^>]*?\bhref\s*=\s*["']([^"'#]+)""", re.IGNORECASE)
 TIMEOUT_SECONDS = 10.0
 PAUSES_SECONDS = (1.0, 3.0)  # before the second try, and the third
 
 
 class DownloadError(Exception):
-    """A file that the index does not give. The message says why, in one line, without a password of the index."""
+    """A failed download. The message says why, in one line, without a password of the index."""
 
 
 def download(project: str, file: str) -> bytes:
@@ -35,7 +30,9 @@ def download(project: str, file: str) -> bytes:
     opener, index = _index()
     try:
         page, url = _get(opener, f"{index}/{project}/")
-        found = (urljoin(url, link) for link in _links(page) if _name(link) == file)
+        # Without the fragment, which a proxy would be sent.
+        links = (urljoin(url, unescape(link)) for link in HREF.findall(page.decode(errors="replace")))
+        found = (link for link in links if unquote(urlsplit(link).path).rpartition("/")[2] == file)
         content = next((_get(opener, link)[0] for link in found), None)
     except (OSError, HTTPException, ValueError) as error:
         raise DownloadError(f"{index}: {_why(error)}") from None
@@ -45,7 +42,7 @@ def download(project: str, file: str) -> bytes:
 
 
 def _index() -> tuple[OpenerDirector, str]:
-    """What opens the URLs of the index, and its URL without a user's name and password, which go to its host alone."""
+    """An opener that sends the index's user name and password to its host only, and the URL of the index without them."""
     variable = next(filter(os.environ.get, VARIABLES), None)
     named = re.sub(r"^[\w.-]+=", "", os.environ[variable]) if variable else PYPI
     try:
@@ -64,7 +61,7 @@ def _index() -> tuple[OpenerDirector, str]:
 
 
 def _get(opener: OpenerDirector, url: str) -> tuple[bytes, str]:
-    """The content, and the URL that it came from in the end. Tries again, unless the answer is a plain no."""
+    """The content, and its final URL. Retries, unless the server refuses."""
     for pause in (*PAUSES_SECONDS, None):
         try:
             with opener.open(Request(url, headers={"Accept": f"{ACCEPT}, */*;q=0.1"}), timeout=TIMEOUT_SECONDS) as got:
@@ -78,30 +75,7 @@ def _get(opener: OpenerDirector, url: str) -> tuple[bytes, str]:
     raise AssertionError("the last try returns or raises")
 
 
-class _Anchors(HTMLParser):
-    """Collects the targets of a page's links."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.links: list[str] = []
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.links += [value for name, value in attrs if (tag, name) == ("a", "href") and value]
-
-
-def _links(page: bytes) -> list[str]:
-    anchors = _Anchors()
-    anchors.feed(page.decode(errors="replace"))
-    return [urldefrag(link).url for link in anchors.links]  # a proxy would be sent the fragment
-
-
-def _name(link: str) -> str:
-    return unquote(urlsplit(link).path).rpartition("/")[2]
-
-
 def _why(error: Exception) -> str:
     if isinstance(error, HTTPError):
         return f"{error.code} {error.reason}"
-    if isinstance(error, URLError):
-        return str(error.reason)
-    return str(error) or type(error).__name__
+    return str(error.reason) if isinstance(error, URLError) else str(error) or type(error).__name__

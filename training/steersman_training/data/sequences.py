@@ -21,7 +21,7 @@ def window_start(events: int, length: int, stride: int) -> int:
 
 
 class Targets(NamedTuple):
-    """Events to be predicted, each from everything its user did before it."""
+    """Events to be predicted, each from all earlier events of its user."""
 
     users: IntArray
     positions: IntArray  # index of the event within its user's history
@@ -32,7 +32,7 @@ class Targets(NamedTuple):
 
 @dataclass(frozen=True)
 class Split:
-    """Every user's events in order, what of them may be trained on, and what is held out."""
+    """Every user's events in order, and which of them are trained on or held out."""
 
     items: IntArray  # item rows, users one after the other
     offsets_U: IntArray  # where each user's events begin; one more entry than users
@@ -90,9 +90,7 @@ def split_global_time(data: Dataset, valid_from: float = 0.8, test_from: float =
     The moments are quantiles of the events' times. Raises DataError if times cannot be compared across users.
     """
     if not data.has_clock:
-        raise DataError(
-            "split: a global time split needs timestamps, and this data has positions only; use leave-one-out"
-        )
+        raise DataError("split: global-time needs timestamps, and this data has positions only; use leave-one-out")
     items, offsets = _flatten(data)
     time = data.events["time"].to_numpy()
     moments = np.quantile(time, [valid_from, test_from])
@@ -185,7 +183,7 @@ def _cut(history: IntArray, length: int, rng: np.random.Generator) -> list[IntAr
 
 
 class EvaluationBatch(NamedTuple):
-    """Windows of histories, what comes next, and everything that was seen before."""
+    """Windows of histories, the next events, and all events before them."""
 
     batch: Batch
     targets_B: IntArray

@@ -1,4 +1,4 @@
-"""Titles: how they read in a sentence, the year at their end, and the words in them."""
+"""Titles: in readable order, their year, and their words."""
 
 import re
 
@@ -24,10 +24,10 @@ def _in_front(found: re.Match[str]) -> str:
 
 
 def title_words(title: str) -> list[str]:
-    """The words of a title as they stand there, without what is in brackets."""
+    """The words of a title, without those in brackets."""
     return WORD.findall(re.sub(r"\([^()]*\)", " ", readable_title(title)))
 
 
 def with_readable_titles(items: pl.DataFrame) -> pl.DataFrame:
-    """An item table as a bundle holds it: titles as people write them, whatever order the data has."""
+    """An item table as a bundle holds it, with readable titles."""
     return items.with_columns(title=pl.Series(map(readable_title, items["title"]), dtype=pl.String))

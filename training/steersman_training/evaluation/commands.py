@@ -9,25 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from steersman_training import options as opt
 from steersman_training.failures import flag, interruptible, plainly
-from steersman_training.options import (
-    AttributeColumns,
-    CacheOption,
-    DataOption,
-    DeviceOption,
-    ItemColumn,
-    ItemsOption,
-    JsonOption,
-    PresetOption,
-    SplitOption,
-    TimeColumn,
-    TitleColumn,
-    UserColumn,
-    check_finite,
-    columns_of,
-    load_data,
-    pick_device,
-)
 from steersman_training.places import check_bundles, check_cache, check_file, check_folder
 from steersman_training.printing import print_table, say
 
@@ -89,9 +72,9 @@ SaesOption = Annotated[int, typer.Option(min=1, help="Autoencoders of a cell; st
 
 @interruptible
 def evaluate(
-    data: DataOption = "movielens-100k",
-    items: ItemsOption = None,
-    preset: PresetOption = "quick",
+    data: opt.DataOption = "movielens-100k",
+    items: opt.ItemsOption = None,
+    preset: opt.PresetOption = "quick",
     seeds: SeedsOption = 3,
     quality: QualityOption = None,
     out: ReportOption = Path("data/evaluation/report"),
@@ -99,18 +82,18 @@ def evaluate(
     merge: MergeOption = None,
     sweeps: SweepsOption = None,
     again: AgainOption = False,
-    cache: CacheOption = Path("data/cache"),
-    device: DeviceOption = "auto",
-    user_column: UserColumn = None,
-    item_column: ItemColumn = None,
-    time_column: TimeColumn = None,
-    title_column: TitleColumn = None,
-    attribute_columns: AttributeColumns = None,
-    as_json: JsonOption = False,
+    cache: opt.CacheOption = Path("data/cache"),
+    device: opt.DeviceOption = "auto",
+    user_column: opt.UserColumn = None,
+    item_column: opt.ItemColumn = None,
+    time_column: opt.TimeColumn = None,
+    title_column: opt.TitleColumn = None,
+    attribute_columns: opt.AttributeColumns = None,
+    as_json: opt.JsonOption = False,
 ) -> None:
     """Train with several seeds and measure: accuracy, the autoencoder, what features mean, what controls do. Writes a report."""
     with plainly():
-        check_finite(quality, "--quality")
+        opt.check_finite(quality, "--quality")
         _check_report(out)
         if not again:
             check_folder(work, "--work")
@@ -124,10 +107,10 @@ def evaluate(
     from steersman_training.presets import PRESETS
 
     with plainly():
-        columns = columns_of(user_column, item_column, time_column, title_column, attribute_columns)
-        place = pick_device(device)
+        columns = opt.columns_of(user_column, item_column, time_column, title_column, attribute_columns)
+        place = opt.pick_device(device)
         reports.check_inputs(merge or [], sweeps or [])
-        dataset = load_data(data, items, cache, columns) if not again or quality is not None else None
+        dataset = opt.load_data(data, items, cache, columns) if not again or quality is not None else None
         evaluation = reports.read_report(out) if again else None
         if evaluation is None:
             assert dataset is not None
@@ -181,10 +164,10 @@ def _show(evaluation: "Evaluation", out: Path, *, as_json: bool) -> None:
 
 @interruptible
 def sweep(
-    data: DataOption = "movielens-100k",
-    items: ItemsOption = None,
-    preset: PresetOption = "quick",
-    split: SplitOption = "leave-one-out",
+    data: opt.DataOption = "movielens-100k",
+    items: opt.ItemsOption = None,
+    preset: opt.PresetOption = "quick",
+    split: opt.SplitOption = "leave-one-out",
     checkpoint: CheckpointOption = Path("data/sweep.pt"),
     out: CellsOption = Path("data/sweep.jsonl"),
     hook: HooksOption = None,
@@ -194,14 +177,14 @@ def sweep(
     epochs: EpochsOption = None,
     states: StatesOption = None,
     seeds: SaesOption = 2,
-    cache: CacheOption = Path("data/cache"),
-    device: DeviceOption = "auto",
-    user_column: UserColumn = None,
-    item_column: ItemColumn = None,
-    time_column: TimeColumn = None,
-    title_column: TitleColumn = None,
-    attribute_columns: AttributeColumns = None,
-    as_json: JsonOption = False,
+    cache: opt.CacheOption = Path("data/cache"),
+    device: opt.DeviceOption = "auto",
+    user_column: opt.UserColumn = None,
+    item_column: opt.ItemColumn = None,
+    time_column: opt.TimeColumn = None,
+    title_column: opt.TitleColumn = None,
+    attribute_columns: opt.AttributeColumns = None,
+    as_json: opt.JsonOption = False,
 ) -> None:
     """Train autoencoders of many settings on one recommender and compare them. An option given several times is a list."""
     with plainly():
@@ -218,8 +201,8 @@ def sweep(
     config = PRESETS[preset]
     sae, blocks = config.sae, config.recommender.blocks
     with plainly():
-        columns = columns_of(user_column, item_column, time_column, title_column, attribute_columns)
-        place = pick_device(device)
+        columns = opt.columns_of(user_column, item_column, time_column, title_column, attribute_columns)
+        place = opt.pick_device(device)
         grid = sweeps.Grid(
             tuple(hook or range(blocks + 1)),
             tuple(one.value for one in kind) if kind else (sae.kind,),
@@ -233,7 +216,7 @@ def sweep(
             cells = sweeps.cells(grid, sae, blocks)
         sweeps.finished_cells(out)
         readable(checkpoint)
-        dataset = load_data(data, items, cache, columns)
+        dataset = opt.load_data(data, items, cache, columns)
         parts = split_by(split, dataset)
         with RichDisplay() as display:
             model = sweeps.recommender(checkpoint, parts, config, place, display)

@@ -3,6 +3,7 @@
 Dimensions: S states, D hidden, F features, V attribute values, B users, K = 10.
 """
 
+import copy
 import hashlib
 import itertools
 import json
@@ -17,7 +18,7 @@ import torch
 from torch import Tensor
 
 from steersman_training.autoencoder.sae import Kind, SaeConfig, SparseAutoencoder, measure_sae, train_sae
-from steersman_training.autoencoder.states import at_hook, collect_states
+from steersman_training.autoencoder.states import collect_states
 from steersman_training.catalogue.attributes import AttributeValues
 from steersman_training.catalogue.steering import Audience, audience
 from steersman_training.catalogue.units import correlations, take
@@ -129,6 +130,13 @@ def cells(grid: Grid, base: SaeConfig, blocks: int | None = None) -> list[Cell]:
         Cell(hook, states, grid.seeds, replace(base, kind=kind, features=features, active=active, epochs=epochs))
         for hook, states, kind, features, active, epochs in combinations
     ]
+
+
+def at_hook(model: Recommender, hook: int | None) -> Recommender:
+    """The same recommender, weights shared, with its hook after `hook` blocks (None: after the last)."""
+    moved = copy.copy(model)
+    moved.config = replace(model.config, hook=hook)
+    return moved
 
 
 def load_recommender(checkpoint: Path, split: Split, device: torch.device) -> Recommender:

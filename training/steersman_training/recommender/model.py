@@ -36,9 +36,8 @@ class RecommenderConfig:
         if self.hidden % (2 * self.heads):
             raise ValueError(f"hidden: {self.hidden} is not a multiple of twice the heads, {self.heads}")
         if not 1 <= self.window_stride <= self.window_length:
-            raise ValueError(
-                f"window_stride: {self.window_stride} is not between 1 and window_length, {self.window_length}"
-            )
+            length = self.window_length
+            raise ValueError(f"window_stride: {self.window_stride} is not between 1 and window_length, {length}")
         if not 0 <= self.hook_block <= self.blocks:
             raise ValueError(f"hook: {self.hook} is not between 0 and blocks, {self.blocks}")
 

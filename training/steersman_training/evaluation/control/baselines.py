@@ -9,8 +9,7 @@ import torch
 from torch import Tensor
 
 from steersman_training.autoencoder.edit import Edit
-from steersman_training.catalogue.concepts import Concepts
-from steersman_training.catalogue.steering import Audience, Lists
+from steersman_training.catalogue.steering import Audience, Concepts, Lists
 
 DRAWS = 8
 """Items drawn for each user to estimate the Fisher information."""

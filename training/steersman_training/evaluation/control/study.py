@@ -16,9 +16,9 @@ from torch import Tensor
 
 from steersman_training.autoencoder.edit import Edit
 from steersman_training.catalogue.aims import Aim
-from steersman_training.catalogue.concepts import Concepts, target_share
+from steersman_training.catalogue.concepts import target_share
 from steersman_training.catalogue.labels import Labels
-from steersman_training.catalogue.steering import Audience, Lists
+from steersman_training.catalogue.steering import Audience, Concepts, Lists
 from steersman_training.evaluation.bootstrap import LEVEL, RESAMPLES, Interval, bootstrap, weights
 from steersman_training.evaluation.control.baselines import (
     Steer,
