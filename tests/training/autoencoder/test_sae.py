@@ -101,8 +101,8 @@ def test_settings_that_make_no_sense_are_refused(wrong: dict[str, int], name: st
 def split() -> Split:
     """Forty histories of twelve events."""
     items = torch.randint(30, (480,), generator=torch.Generator().manual_seed(0)).numpy()
-    nobody = torch.zeros(0, dtype=torch.int64).numpy()
-    empty = Targets(nobody, nobody)
+    none = torch.zeros(0, dtype=torch.int64).numpy()
+    empty = Targets(none, none)
     return Split(items, torch.arange(0, 481, 12).numpy(), torch.full((40,), 12).numpy(), empty, empty, 30)
 
 

@@ -34,7 +34,7 @@ def bootstrap(
 ) -> Interval:
     """The interval of a statistic of means over users: of the mean itself, of a ratio of means, of a mean of such ratios.
 
-    Every column holds one number for each of the same users (B,), who are drawn together: methods compared are compared in pairs.
+    Every column holds one number for each of the same users (B,), drawn together: methods are compared in pairs.
     `statistic` takes the columns' means (..., C) and gives (...). Resamples where it is not a number are left out.
     """
     columns_BC = torch.stack([column.double() for column in columns], dim=1)

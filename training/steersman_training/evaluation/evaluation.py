@@ -1,4 +1,4 @@
-"""The evaluation: a training run for each seed, and what is measured of it: accuracy, the autoencoder, meaning, control."""
+"""The evaluation: a training run for each seed, and its measurements: accuracy, the autoencoder, meaning, control."""
 
 import os
 import platform
@@ -52,7 +52,7 @@ SYNTHETIC_USERS = 1_000
 
 @dataclass(frozen=True)
 class RunResult:
-    """What one run is worth."""
+    """The measurements of one run."""
 
     seed: int
     figures: dict[str, Any]
@@ -65,7 +65,7 @@ class RunResult:
     features: list[dict[str, Any]]
     """The catalogue, with each label's detection score."""
     seconds: dict[str, float]
-    """What each part took."""
+    """Seconds of each part."""
 
 
 @dataclass(frozen=True)
@@ -122,7 +122,7 @@ def time_to_quality(data: Dataset, config: TrainConfig, quality: float, device: 
     """
     split = split_by(config.split, data)
     for epochs in range(max(1, config.fit.epochs // 5), config.fit.epochs + 1):
-        # A schedule is validated at its end alone: what is timed is training.
+        # A schedule is validated at its end alone: only training is timed.
         fit = replace(config.fit, epochs=epochs, evaluate_every=epochs)
         fitted = Fit(split, config.recommender, fit, device).run(lambda progress: None)
         ndcg = evaluate(fitted.model, split, split.test).ndcg
@@ -209,7 +209,7 @@ def _detection(trained: Trained, measured: Moments) -> Tensor:
 
 
 def _popularity_effects(trained: Trained, seed: int) -> EffectSizes:
-    """How features tell users who met nothing but the head from users who met nothing but the tail."""
+    """How features separate users of head items only from users of tail items only."""
     split = trained.split
     lengths_S = split.train_ends_U[:SYNTHETIC_USERS]
     head_SD, tail_SD = (
@@ -220,7 +220,7 @@ def _popularity_effects(trained: Trained, seed: int) -> EffectSizes:
 
 
 def _means(figures: list[dict[str, Any]]) -> dict[str, Any]:
-    """Numbers are averaged over the runs that have them; names (of what was not reached) are joined."""
+    """Numbers are averaged over the runs that have them; names (of methods that did not reach a goal) are joined."""
     joined: dict[str, Any] = {}
     for name in dict.fromkeys(name for run in figures for name in run):
         found = [run[name] for run in figures if name in run]

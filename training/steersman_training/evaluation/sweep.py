@@ -1,4 +1,4 @@
-"""Sweeps what decides how good features are: one cell of settings after the other, on one trained recommender; resumes.
+"""Sweeps settings of autoencoders on one trained recommender, cell by cell; resumes.
 
 Dimensions: S states, D hidden, F features, V attribute values, B users, K = 10.
 """
@@ -75,7 +75,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class CellFigures:
-    """What a cell comes to. Means over its seeds."""
+    """The figures of a cell: means over its seeds."""
 
     variance_explained: float
     """Of the states of held-out users."""
@@ -84,7 +84,7 @@ class CellFigures:
     dead: float
     """Share of features that are never above zero in them."""
     kept: float
-    """NDCG@10 of validation users when the reconstruction replaces the state, as a share of what it was."""
+    """NDCG@10 of validation users when the reconstruction replaces the state, as a share of that with the state."""
     rbo: float
     """Agreement of their lists before and after (`overlap.rbo`, p = 0.9)."""
     corr_item: float
@@ -100,7 +100,7 @@ class CellFigures:
     seconds: float
     """Of training one autoencoder."""
     corr_item_linear: float | None = None
-    """What `corr_item` is of the best weighted sum of all neurons (least squares): what the state tells linearly, whatever its features.
+    """`corr_item` of the best weighted sum of all neurons (least squares): an upper bound for linear features.
     None: a row of a version that did not measure it."""
 
 
@@ -112,14 +112,14 @@ class Row(NamedTuple):
 
 
 class SweepDisplay(Protocol):
-    """What a sweep tells while it goes on."""
+    """Shows the progress of a sweep."""
 
     def stage(self, name: str) -> None: ...
     def sae(self, epoch: int, epochs: int, variance_explained: float) -> None: ...
 
 
 def cells(grid: Grid, base: SaeConfig, blocks: int | None = None) -> list[Cell]:
-    """Every combination, those of one hook together; what the grid does not name is as in `base`.
+    """Every combination, those of one hook together; other settings are those of `base`.
 
     Raises ValueError naming the setting if one makes no sense, or a hook lies beyond `blocks`.
     """
@@ -157,7 +157,7 @@ def load_recommender(checkpoint: Path, split: Split, device: torch.device) -> Re
 def recommender(
     checkpoint: Path, split: Split, config: TrainConfig, device: torch.device, display: Display
 ) -> Recommender:
-    """The one of the checkpoint, whatever settings it was trained with. Trained with `config` if there is none, or it is not finished.
+    """The recommender of the checkpoint, with any settings. Trained with `config` if there is none, or it is not finished.
 
     Raises DataError if the data is not enough, CheckpointError if the checkpoint is of other data, or of an unfinished run with other
     settings.
@@ -259,7 +259,7 @@ def _fingerprint(model: Recommender) -> str:
 
 @dataclass(frozen=True)
 class _HookData:
-    """What all cells of one hook share."""
+    """Shared by all cells of one hook."""
 
     h_SD: Tensor  # states to learn from
     held_out_SD: Tensor
@@ -346,8 +346,8 @@ def linear_correlation(states: Sides, amount: Sides) -> float:
     mean_D = x_SD.mean(0)
     x_SD = x_SD - mean_D
     weights_DV = torch.linalg.pinv(x_SD.T @ x_SD, hermitian=True) @ (x_SD.T @ (y_SV - y_SV.mean(0)))
-    told_SV = (states.measured.double() - mean_D) @ weights_DV
-    return float(correlations(told_SV, amount.measured).diagonal().mean())
+    read_SV = (states.measured.double() - mean_D) @ weights_DV
+    return float(correlations(read_SV, amount.measured).diagonal().mean())
 
 
 def table(rows: list[Row]) -> Iterator[dict[str, str]]:

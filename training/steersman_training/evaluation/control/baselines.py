@@ -16,7 +16,7 @@ DRAWS = 8
 
 
 class Steer(Protocol):
-    """What a strength does to the lists of some users. Strength 0 leaves them as they are, unless an implementation says otherwise."""
+    """The lists of some users at a strength. Strength 0 does not change them, unless an implementation says otherwise."""
 
     def __call__(self, people: Audience, strength: float, /) -> Lists: ...
 

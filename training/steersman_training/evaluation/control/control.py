@@ -1,4 +1,4 @@
-"""What a control does to the lists, strength by strength, and what it costs at a share that every method reaches.
+"""The effect of a control on the lists, by strength, and its cost at a share that every method reaches.
 
 Dimensions: B users, P strengths, V attribute values, N items, K = 10 items of a list.
 """
@@ -17,13 +17,13 @@ from steersman_training.evaluation.control.baselines import Steer, by_boost
 from steersman_training.evaluation.overlap import rbo
 
 TILTS = (-8.0, -6.0, -4.5, -3.5, -2.5, -1.75, -1.0, -0.5, 0.0, 0.5, 1.0, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 6.5, 8.0)
-"""Nats by which an attribute is boosted to learn what else its share draws along."""
+"""Nats by which an attribute is boosted to measure which others rise with it."""
 GROWTH = 1.6
-"""Of the strengths tried one after the other."""
+"""Ratio of consecutive strengths tried."""
 TRIES = 10
-"""How many of them, so that the last is 69 times the first."""
+"""Number of strengths: the last is 69 times the first."""
 TOLERANCE = 0.004
-"""How far above its goal a share may be: as far for every method, so that ratios feel less of it than a figure does."""
+"""How far above its goal a share may be; the same for all methods, so that it affects ratios less than figures."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class SteeringPath:
         return self.cache[strength]
 
     def kept(self, strength: float) -> float:
-        """NDCG@10 as a multiple of what it is without control."""
+        """NDCG@10 as a multiple of that without control."""
         return self.at(strength).ndcg / max(self.people.plain.ndcg, 1e-9)
 
 
@@ -79,7 +79,7 @@ def reach(
 
 @dataclass(frozen=True)
 class Matched:
-    """What a method costs where it has brought an attribute's share to a goal."""
+    """The cost of a method when it has brought an attribute's share to a goal."""
 
     method: str
     goal: float
@@ -88,7 +88,7 @@ class Matched:
     """The least that reaches it. None: none of those tried does, and the figures are those of the largest share met."""
     share: float
     kept: Interval
-    """NDCG@10 as a multiple of what it is without control."""
+    """NDCG@10 as a multiple of that without control."""
     to_boost: Interval | None
     """NDCG@10 as a multiple of score boosting's at the same goal, over the same users. None where one of them does not reach it."""
 
@@ -111,7 +111,7 @@ def matched(
 
 @dataclass(frozen=True)
 class AtLoss:
-    """What a control has brought an attribute's share to where it has cost a given part of NDCG@10."""
+    """An attribute's share when a control has cost a given part of NDCG@10."""
 
     strength: float | None
     """The least that costs as much. None: none of those tried does, and the figures are those of the largest."""
@@ -121,7 +121,7 @@ class AtLoss:
 
     @property
     def multiplied(self) -> float:
-        """The share as a multiple of what it is without control."""
+        """The share as a multiple of that without control."""
         return self.share / max(self.base_share, 1e-9)
 
 
@@ -134,7 +134,7 @@ def at_loss(path: SteeringPath, member_N: Tensor, first: float, loss: float) -> 
 
 @dataclass(frozen=True)
 class CoOccurrence:
-    """What other attributes do as one of them is boosted: what its items have in common with theirs explains."""
+    """Shares of other attributes as one is boosted, to be explained by the items that they have in common."""
 
     member_VN: Tensor
     own: int
@@ -171,7 +171,7 @@ class Point:
     share_sd: float
     """Standard deviation over users of the change of their share."""
     kept: Interval
-    """NDCG@10 as a multiple of what it was."""
+    """NDCG@10 as a multiple of that without control."""
     kept_takers: Interval | None
     """The same among users whose held-out item has the attribute: it should rise with the strength. None where there are none."""
     overlap: float

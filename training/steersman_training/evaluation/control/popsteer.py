@@ -35,7 +35,7 @@ def head_and_tail(popularity_N: npt.NDArray[np.float64]) -> tuple[npt.NDArray[np
 def synthetic_states(
     model: Recommender, pool: npt.NDArray[np.int64], lengths_S: npt.NDArray[np.int64], seed: int, batch_size: int = 128
 ) -> Tensor:
-    """States of users who met nothing but items of `pool`, drawn with replacement; histories as long as those of real users. (S, D)"""
+    """States of users of `pool` items only, drawn with replacement; histories as long as those of real users. (S, D)"""
     rng = np.random.default_rng(seed)
     device, longest = model.biases.device, model.config.window_length
     histories = [rng.choice(pool, min(int(length), longest)) for length in np.sort(lengths_S)]
@@ -47,7 +47,7 @@ def synthetic_states(
 
 
 class EffectSizes(NamedTuple):
-    """How features tell users of the head from users of the tail, before the autoencoder's threshold."""
+    """How features separate users of the head from users of the tail, before the autoencoder's threshold."""
 
     d_F: Tensor  # Cohen's d, positive where the head's users excite the feature more
     head_sd_F: Tensor
@@ -82,14 +82,14 @@ def shifts(effects: EffectSizes, features: int) -> Tensor:
 def popsteer(sae: SparseAutoencoder, effects: EffectSizes, features: int, *, keep_error: bool) -> Steer:
     """Steering towards the tail by the `features` largest effects.
 
-    As published, the reconstruction takes the state's place, so that strength 0 costs what the reconstruction costs. With `keep_error`,
-    what the autoencoder cannot reconstruct stays, as in edit.py, and strength 0 changes nothing.
+    As published, the reconstruction takes the state's place, so that strength 0 has the cost of the reconstruction. With `keep_error`,
+    the reconstruction error stays, as in edit.py, and strength 0 changes nothing.
     """
     shift_F = shifts(effects, features)
 
     @torch.no_grad()
     def steer(people: Audience, strength: float) -> Lists:
-        # A shift of what comes before the threshold is a shift of the encoder's bias.
+        # A shift of pre-activations is a shift of the encoder's bias.
         shifted = deepcopy(sae)
         shifted.encoder_bias_F.copy_(sae.encoder_bias_F + strength * shift_F)
         steered_BD = shifted.reconstruct(people.h_BD)

@@ -86,7 +86,7 @@ class StudyConfig:
 
 
 class Subject(NamedTuple):
-    """What is steered: a recommender's users, its features and its concepts."""
+    """The subject of a study: a recommender's users, its features and its concepts."""
 
     edit: Edit
     concepts: Concepts
@@ -97,7 +97,7 @@ class Subject(NamedTuple):
 
 
 class Labelled(NamedTuple):
-    """A feature, and what its label says that it raises."""
+    """A feature, and the items that its label covers."""
 
     feature: int
     aim: Aim
@@ -129,7 +129,7 @@ class AttributeControl:
 
 @dataclass(frozen=True)
 class FeatureControl:
-    """What a labelled feature does to its label."""
+    """The effect of a labelled feature on its label's share."""
 
     feature: int
     label: str
@@ -150,7 +150,7 @@ class TailCoverage:
     times_popsteer: Interval | None
     """Coverage as a multiple of that of PopSteer as published, users resampled in pairs. None of itself."""
     times_error_kept: Interval | None
-    """The same of PopSteer where what the autoencoder cannot reconstruct is kept."""
+    """The same of PopSteer with the reconstruction error kept."""
     best_concept: bool
     """Whether it is the concept that covers most on validation users."""
 
@@ -229,7 +229,7 @@ class _Compared(NamedTuple):
 
 @dataclass(frozen=True)
 class _Comparison:
-    """What the attributes have in common."""
+    """Shared by all attributes."""
 
     subject: Subject
     config: StudyConfig
@@ -363,7 +363,7 @@ def _worth(path: SteeringPath, member_N: Tensor, goal: float, first: float) -> f
 def _match(
     people: Audience, methods: dict[str, tuple[Steer, float]], member_N: Tensor, goals: list[float]
 ) -> tuple[list[Matched], dict[tuple[str, float], Lists], dict[str, list[tuple[float, float]]]]:
-    """All methods at all goals ("boost" comes first), the lists of those that reach them, and what was met on the way."""
+    """All methods at all goals ("boost" comes first), the lists of those that reach them, and the points on the way."""
     results: list[Matched] = []
     found: dict[tuple[str, float], Lists] = {}
     traces: dict[str, list[tuple[float, float]]] = {}

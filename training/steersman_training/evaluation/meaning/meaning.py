@@ -23,16 +23,16 @@ Measure = Literal[
 
 @dataclass(frozen=True)
 class UnitFit:
-    """The unit that correlates best with a value on the states it was chosen on, and what it does on the others."""
+    """The unit that correlates best with a value on the states it was chosen on, and its figures on the others."""
 
     unit: int
     """Index of the feature or of the neuron."""
     sign: int
-    """-1 for a neuron that speaks by being low, else 1."""
+    """-1 for a neuron that represents the value by being low, else 1."""
     correlation: float
     """Pearson."""
     roc_auc: float
-    """Area under the ROC curve; 0.5 says nothing."""
+    """Area under the ROC curve; 0.5 is chance."""
     average_precision: float
     """Area under the precision-recall curve, to be compared with `base_rate`."""
     density: float
@@ -52,7 +52,7 @@ class ValueFit:
     attribute: str
     value: str
     mean: float
-    """Mean of what is told: share of states whose item has the value, or mean share of the lists."""
+    """Mean of the truth: share of states whose item has the value, or mean share of the lists."""
     base_rate: float
     """Share of states that count as having the value where a yes or no is needed."""
     feature: UnitFit
@@ -61,7 +61,7 @@ class ValueFit:
 
 @dataclass(frozen=True)
 class Association:
-    """How well units tell one thing about states, over attribute values."""
+    """How well units predict one truth about states, over attribute values."""
 
     values: tuple[ValueFit, ...]
 
@@ -77,7 +77,7 @@ class Association:
 
 @dataclass(frozen=True)
 class Meaning:
-    """What single units tell."""
+    """How well single units predict."""
 
     item: Association
     """Whether the item just read has the value."""
@@ -106,7 +106,7 @@ class Sides(NamedTuple):
 
 
 class Truth(NamedTuple):
-    """What is to be told about states."""
+    """The truth about states that units are to predict."""
 
     amount: Sides  # (S, V) numbers or bool
     member: Sides  # (S, V) bool
@@ -184,7 +184,7 @@ def _of(measures: dict[str, Tensor], v: int) -> dict[str, float]:
 def _best_units(units: Sides, truth: Truth) -> tuple[Tensor, dict[str, Tensor]]:
     """The unit of each value that correlates best with it, (V,), and the measures of `UnitFit`, each (V,)."""
     best_V = correlations(units.chosen, truth.amount.chosen).argmax(0)
-    told = separation(units.chosen, truth.member.chosen)
+    separated = separation(units.chosen, truth.member.chosen)
     member_SV = truth.member.measured
     x_SV = take(units.measured, best_V)
     plain = separation(x_SV, member_SV)
@@ -196,14 +196,14 @@ def _best_units(units: Sides, truth: Truth) -> tuple[Tensor, dict[str, Tensor]]:
         "density": (x_SV > 0).double().mean(0),
         "precision": (fires_SV & member_SV).sum(0) / fires_SV.sum(0).clamp_min(1),
     }
-    for name, chosen_UV in zip(("roc_auc", "average_precision"), told, strict=True):
+    for name, chosen_UV in zip(("roc_auc", "average_precision"), separated, strict=True):
         rival = separation(take(units.measured, chosen_UV.argmax(0)), member_SV)
         measures[f"best_{name}"] = getattr(rival, f"{name}_UV").diagonal()
     return best_V, measures
 
 
 def detection(means_FN: Tensor, predicted_FN: Tensor, excluded_FN: Tensor) -> Tensor:
-    """Whether a label tells, on items it was not made from, where its feature fires: the detection score, an ROC AUC. (F,)
+    """How well a label predicts, on items it was not made from, where its feature fires: the detection score, an ROC AUC. (F,)
 
     `means_FN` are mean activations at items over held-out states; `predicted_FN` says of each item whether the label covers it (bool, or
     the probability of that); items of `excluded_FN` are left out: those that the label was made from, and those without enough states.

@@ -22,7 +22,7 @@ class Moments(NamedTuple):
 
     h_SD: Tensor  # the state at the hook after the event
     items_S: Tensor  # the item just read
-    lists_SK: Tensor  # the ten best items from that state; what the user had seen until then is not eligible
+    lists_SK: Tensor  # the ten best items from that state; items already seen are not eligible
 
     def list_shares(self, member_VN: Tensor) -> Tensor:
         """Share of each list that has each value, (S, V)."""

@@ -18,11 +18,11 @@ from steersman_training.evaluation.meaning.moments import Moments
 from steersman_training.evaluation.meaning.units import features, neurons
 
 TOP_ITEMS = 10
-"""Items that show what a unit stands for."""
+"""Top items of a unit."""
 
 
 class Facet(NamedTuple):
-    """One way to tell items apart."""
+    """One partition of the items."""
 
     name: str
     member_VN: Tensor  # bool

@@ -1,4 +1,4 @@
-"""k-sparse probes (Gurnee et al., arXiv 2305.01610): how well the best few units together tell an attribute value, for growing k.
+"""k-sparse probes (Gurnee et al., arXiv 2305.01610): how well the best k units together predict an attribute value, for growing k.
 
 Dimensions: S states, U units, V attribute values, k units of a probe.
 """
@@ -65,19 +65,19 @@ def _probes(features: Sides, neurons: Sides, member: Sides, sizes: tuple[int, ..
     # Of a neuron's two signs one is enough here: coefficients have signs of their own.
     hidden = neurons.chosen.shape[1] // 2
     neurons = Sides(neurons.chosen[:, :hidden], neurons.measured[:, :hidden])
-    (feature_auc, feature_ap), (neuron_auc, neuron_ap) = (_told(kind, member, sizes) for kind in (features, neurons))
+    (feature_auc, feature_ap), (neuron_auc, neuron_ap) = (_scores(kind, member, sizes) for kind in (features, neurons))
     return tuple(Probe(*row) for row in zip(sizes, feature_auc, neuron_auc, feature_ap, neuron_ap, strict=True))
 
 
-def _told(units: Sides, member: Sides, sizes: tuple[int, ...]) -> tuple[list[float], list[float]]:
+def _scores(units: Sides, member: Sides, sizes: tuple[int, ...]) -> tuple[list[float], list[float]]:
     """ROC AUC and average precision for each size."""
     strongest_UV = correlations(units.chosen, member.chosen).abs().argsort(dim=0, descending=True, stable=True)
-    told = []
+    scores = []
     for v, best_U in enumerate(strongest_UV[: max(sizes)].T):
         chosen_SU, measured_SU = take(units.chosen, best_U), take(units.measured, best_U)
         logits = [_fit_and_apply(chosen_SU[:, :k], member.chosen[:, v], measured_SU[:, :k]) for k in sizes]
-        told.append(separation(torch.stack(logits, dim=1), member.measured[:, v : v + 1]))
-    auc, average_precision = (torch.cat(column, dim=1).mean(1).tolist() for column in zip(*told, strict=True))
+        scores.append(separation(torch.stack(logits, dim=1), member.measured[:, v : v + 1]))
+    auc, average_precision = (torch.cat(column, dim=1).mean(1).tolist() for column in zip(*scores, strict=True))
     return auc, average_precision
 
 

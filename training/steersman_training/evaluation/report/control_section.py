@@ -38,17 +38,9 @@ def control_section(runs: list[RunResult], pareto: str | None, strengths: str | 
         )
     yield f"### One feature, at {LOSS:.0%} of NDCG@10 lost"
     yield "The feature that multiplies the share most, chosen on validation users. Where it never costs as much, what it does at most."
-    yield table_text(
-        [
-            "attribute",
-            "share before",
-            "share",
-            "multiplied by",
-            "NDCG@10 kept",
-            f"feature of seed {runs[0].seed}" if runs else "",
-        ],
-        _lift_rows(runs, by_attribute),
-    )
+    feature = f"feature of seed {runs[0].seed}" if runs else ""
+    columns = ["attribute", "share before", "share", "multiplied by", "NDCG@10 kept", feature]
+    yield table_text(columns, _lift_rows(runs, by_attribute))
     yield "### Concepts, turned up and down"
     yield (
         "Strength 1 is what raised the share by 0.30 on validation users, or the most that was reached. Takers: users whose held-out "
@@ -76,7 +68,7 @@ def control_section(runs: list[RunResult], pareto: str | None, strengths: str | 
 
 
 def _kept(same: Sequence[AttributeControl], method: str, rise: int) -> str:
-    """Mean over runs of what a method keeps at a rise: where it reaches it, if it does anywhere."""
+    """Mean over runs of NDCG kept by a method at a rise, over the values for which it reaches the rise."""
     found = [result for each in same for result in _results(each, method, rise)]
     reached = [result.kept.value for result in found if result.reached]
     share = f"[{value_text(mean_of(result.share for result in found))}]" if found else "-"

@@ -1,4 +1,4 @@
-"""The figures that a report begins with: what each says, and what has been published of it on MovieLens-1M."""
+"""The first figures of a report: their explanations, and published values on MovieLens-1M."""
 
 from typing import NamedTuple
 

@@ -1,4 +1,4 @@
-"""The section of a report on what features mean, beside neurons."""
+"""The section of a report on the meaning of features, beside neurons."""
 
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -10,7 +10,7 @@ from steersman_training.evaluation.report.markdown import mean_of, picture_text,
 
 
 def meaning_section(runs: list[RunResult], picture: str | None) -> Iterator[str]:
-    """Single units, probes, top items, and what labels tell."""
+    """Single units, probes, top items, and the detection scores of labels."""
     yield "## Meaning"
     yield (
         "For each attribute value, the feature and the neuron (of either sign) that correlate best with it on some users, measured "

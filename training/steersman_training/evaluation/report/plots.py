@@ -1,4 +1,4 @@
-"""The pictures of a report. Colours are those of Okabe and Ito, which people with any colour vision tell apart."""
+"""The pictures of a report. Colours are those of Okabe and Ito, distinct with any colour vision."""
 
 from math import ceil
 from pathlib import Path
@@ -20,13 +20,13 @@ LINES = {
     "feature": ("best feature", ORANGE, "-"),
     "direction": ("best direction", GREEN, ":"),
 }
-"""Ways of control in the picture of shares against what is kept: name, colour, line."""
+"""Ways of control in the picture of shares against NDCG kept: name, colour, line."""
 COLUMNS = 5
 """Small pictures in a row."""
 LEAST_KEPT = 0.5
 """Of NDCG@10, below which nothing is shown."""
 NAMED = 2
-"""Attribute values named at either end of what features gain on neurons."""
+"""Attribute values named where features gain most, and least, on neurons."""
 DPI = 90
 
 
@@ -84,19 +84,19 @@ def _rising(trace: list[tuple[float, float]]) -> list[tuple[float, float]]:
 
 def _separation(run: RunResult) -> Figure:
     picture = Figure(figsize=(8, 4.2), layout="constrained")
-    for axes, told, title in zip(
+    for axes, association, title in zip(
         picture.subplots(1, 2),
         (run.meaning.item, run.meaning.lists),
         ("the item just read", "the ten items to come"),
         strict=True,
     ):
-        _scatter(_plainly(axes), told)
+        _scatter(_plainly(axes), association)
         axes.set(title=title, xlabel="AUC of the best neuron", ylabel="AUC of the best feature")
     return picture
 
 
-def _scatter(axes: Axes, told: Association) -> None:
-    points = [(value.neuron.best_roc_auc, value.feature.best_roc_auc, value.value) for value in told.values]
+def _scatter(axes: Axes, association: Association) -> None:
+    points = [(value.neuron.best_roc_auc, value.feature.best_roc_auc, value.value) for value in association.values]
     ends = min(min(x, y) for x, y, _ in points) - 0.05, 1.02
     axes.plot(ends, ends, color=GREY, linewidth=1)
     axes.scatter([x for x, _, _ in points], [y for _, y, _ in points], color=BLUE, s=18)

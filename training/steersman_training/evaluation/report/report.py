@@ -18,7 +18,7 @@ from steersman_training.evaluation.sweep import CellFigures, Row
 DIGITS = 6
 """Significant digits of a number in JSON."""
 OTHERS = "measured_by_other_commands"
-"""Among what an evaluation took: the files whose figures were added, each with their keys."""
+"""Key, in `Evaluation.took`, of the files whose figures were added, each with their keys."""
 
 
 def write_report(evaluation: Evaluation, out: Path, sweeps: Iterable[Path] = ()) -> None:
@@ -75,7 +75,7 @@ def check_inputs(merged: Iterable[str], sweeps: Iterable[Path]) -> None:
 
 
 def merge(evaluation: Evaluation, files: Iterable[str]) -> Evaluation:
-    """Adds what other commands measured: numbers of JSON files, at their top level or, in another report, under `figures`.
+    """Adds measurements of other commands: numbers of JSON files, at their top level or, in another report, under `figures`.
 
     `SUFFIX=FILE` adds `_SUFFIX` to each key, so that a report of other data can be added. Raises ValueError if a file is no such
     file, or measures again what this evaluation did.
@@ -114,7 +114,7 @@ def _numbers(path: Path) -> dict[str, float]:
 
 
 def as_json(evaluation: Evaluation) -> str:
-    """Every figure, the intervals of each run, what it took, the settings, and each run. Numbers that are none are null."""
+    """Every figure, the intervals of each run, time and machine, the settings, and each run. NaN and infinity are null."""
     runs = evaluation.runs
     intervals = {
         key: [{"seed": run.seed, **asdict(run.control.intervals[key])} for run in runs if key in run.control.intervals]

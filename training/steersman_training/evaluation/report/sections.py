@@ -68,7 +68,7 @@ def _head(evaluation: Evaluation) -> Iterator[str]:
 
 
 def headline_rows(evaluation: Evaluation) -> Iterator[tuple[str, str, str, str]]:
-    """Key, value with its interval where there is one run, explanation, and what was published of the figure on these data."""
+    """Key, value (with its interval if there is one run), explanation, and the published figure on these data."""
     for headline in HEADLINES:
         if headline.key in evaluation.figures:
             published = headline.published if evaluation.data == MOVIELENS_1M else ""
