@@ -17,13 +17,14 @@ import numpy as np
 
 from steersman_service.bundle.bundle import Bundle, load_bundle
 from steersman_service.engine.backends.onnx import OnnxBackend
-from steersman_service.engine.engine import Edits, Engine, Work
+from steersman_service.engine.engine import Engine
+from steersman_service.engine.graphs import Graphs
 from steersman_service.engine.groups import one_group
-from steersman_service.engine.state_cache import StateCache
+from steersman_service.engine.history import HistoryReader
+from steersman_service.engine.request import Edits, EngineRequest
 
 REQUESTS = 64
 FEATURES = 8
-NO_EDITS = Edits(np.zeros(0, np.int64), np.zeros(0, np.float32), np.zeros(0, np.float32))
 
 
 def main() -> None:
@@ -33,7 +34,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=20)
     arguments = parser.parse_args()
     bundle = load_bundle(arguments.bundle, "onnx")
-    engine = Engine(bundle, OnnxBackend(bundle, threads=1))
+    engine = Engine(Graphs(bundle, OnnxBackend(bundle, threads=1)))
     rng = np.random.default_rng(0)
     plain = _plain(bundle, rng)
     edited = [work._replace(edits=_edits(bundle, rng)) for work in plain]
@@ -57,11 +58,11 @@ def main() -> None:
     print(f"a call of lower costs {_call_positions(engine, arguments.rounds):.0f} positions")
 
 
-def _plain(bundle: Bundle, rng: np.random.Generator) -> list[Work]:
+def _plain(bundle: Bundle, rng: np.random.Generator) -> list[EngineRequest]:
     items, window = len(bundle.items_ND), bundle.manifest.window.length
-    nothing, everything = NO_EDITS.features_E, np.ones(items, np.bool_)
+    everything = np.ones(items, np.bool_)
     return [
-        Work(rng.integers(items, size=length), NO_EDITS, nothing, NO_EDITS.strengths_E, everything, min(10, items))
+        EngineRequest(rng.integers(items, size=length), eligible_N=everything, k=min(10, items))
         for length in rng.integers(1, window + 1, size=REQUESTS)
     ]
 
@@ -71,25 +72,23 @@ def _edits(bundle: Bundle, rng: np.random.Generator) -> Edits:
     return Edits(features_E, np.ones(FEATURES, np.float32), np.full(FEATURES, 0.5, np.float32))
 
 
-def _knowing(engine: Engine, works: Sequence[Work]) -> Engine:
+def _knowing(engine: Engine, works: Sequence[EngineRequest]) -> Engine:
     """An engine that has kept the states of these requests."""
-    other = Engine(engine.bundle, engine.backend)
-    other.states = StateCache(1 << 30)
+    other = Engine(engine.graphs, history=HistoryReader(engine.graphs, state_bytes=1 << 30))
     other.run(works)
     return other
 
 
-def _each(engine: Engine, works: Sequence[Work]) -> Callable[[], object]:
+def _each(engine: Engine, works: Sequence[EngineRequest]) -> Callable[[], object]:
     return lambda: [engine.run([work]) for work in works]
 
 
-def _batch(engine: Engine, works: Sequence[Work]) -> Callable[[], object]:
+def _batch(engine: Engine, works: Sequence[EngineRequest]) -> Callable[[], object]:
     return lambda: engine.run(works)
 
 
-def _in_one_group(engine: Engine, works: Sequence[Work]) -> Callable[[], object]:
-    other = Engine(engine.bundle, engine.backend)
-    other.groups = one_group
+def _in_one_group(engine: Engine, works: Sequence[EngineRequest]) -> Callable[[], object]:
+    other = Engine(engine.graphs, history=HistoryReader(engine.graphs, groups=one_group))
     return lambda: other.run(works)
 
 
@@ -107,7 +106,7 @@ def _call_positions(engine: Engine, rounds: int) -> float:
     seconds = []
     for length in (1, window):
         feeds = {"ids_BT": np.zeros((1, length), np.int64), "lengths_B": np.array([length])}
-        run = partial(engine.replay, "lower", feeds)
+        run = partial(engine.graphs.replay, "lower", feeds)
         seconds.append(min(_seconds(run, time.thread_time) for _ in range(20 * rounds)))
     short, full = seconds
     # One event stands at two positions: the start token has one of its own.

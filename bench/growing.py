@@ -20,15 +20,15 @@ from steersman_service.bundle.bundle import Array, Bundle, load_bundle
 from steersman_service.bundle.items import Items
 from steersman_service.bundle.window import in_window
 from steersman_service.engine.backends.onnx import OnnxBackend
-from steersman_service.engine.engine import Edits, Engine, Work
-from steersman_service.engine.kv_cache import KeyValueCache
-from steersman_service.engine.state_cache import StateCache
+from steersman_service.engine.engine import Engine
+from steersman_service.engine.graphs import Graphs
+from steersman_service.engine.history import HistoryReader
+from steersman_service.engine.request import Edits, EngineRequest
 
 CONVERSATIONS = 32
 SIZES = (1, 8)
 WAYS = ("whole", "appended", "again", "steered")
 """After the first round, in which there is nothing to append to: "appended" is then the whole and what it costs to keep it."""
-NO_EDITS = Edits(np.zeros(0, np.int64), np.zeros(0, np.float32), np.zeros(0, np.float32))
 
 
 def main() -> None:
@@ -39,7 +39,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=12)
     arguments = parser.parse_args()
     bundle = load_bundle(arguments.bundle, "onnx")
-    backend = OnnxBackend(bundle, threads=1)
+    graphs = Graphs(bundle, OnnxBackend(bundle, threads=1))
     windows = _windows(bundle, arguments.histories, arguments.rounds)
     shape, lengths = bundle.manifest.shape, [len(ids_T) for ids_T in windows]
     print(
@@ -50,13 +50,13 @@ def main() -> None:
         f"{'ms a batch':14} {' '.join(f'{way:>9}' for way in WAYS)}   whole / appended, of the history, whole / steered"
     )
     for size in SIZES:
-        first, cost = _measure(bundle, backend, windows, size, arguments.rounds)
+        first, cost = _measure(graphs, windows, size, arguments.rounds)
         # What is left again is the search, which all of them have.
         history = (cost["whole"] - cost["again"]) / (cost["appended"] - cost["again"])
         ratios = f"{cost['whole'] / cost['appended']:.1f}, {history:.1f}, {cost['whole'] / cost['steered']:.1f}"
         ratios += f", {first['appended'] / first['whole']:.2f}"
         print(f"{f'batches of {size}':14} {' '.join(f'{cost[way]:9.3f}' for way in WAYS)}   {ratios}")
-    _print_memory(bundle, backend, windows)
+    _print_memory(graphs, windows)
 
 
 def _windows(bundle: Bundle, file: Path | None, rounds: int) -> list[Array]:
@@ -73,10 +73,10 @@ def _windows(bundle: Bundle, file: Path | None, rounds: int) -> list[Array]:
 
 
 def _measure(
-    bundle: Bundle, backend: OnnxBackend, windows: Sequence[Array], size: int, rounds: int
+    graphs: Graphs, windows: Sequence[Array], size: int, rounds: int
 ) -> tuple[dict[str, float], dict[str, float]]:
     """Median milliseconds of a batch, by way: in the first round, and in the others."""
-    plain, keeping = Engine(bundle, backend), _keeping(bundle, backend)
+    bundle, plain, keeping = graphs.bundle, Engine(graphs), _keeping(graphs)
     costs: dict[str, list[float]] = {way: [] for way in WAYS}
     for engine in (plain, keeping):  # in other shapes than before, the first run allocates
         engine.run([_work(bundle, ids_T[::-1]) for ids_T in windows])
@@ -91,26 +91,23 @@ def _measure(
     return first, {way: statistics.median(figures[one_round:]) for way, figures in costs.items()}
 
 
-def _milliseconds(engine: Engine, works: Sequence[Work]) -> float:
+def _milliseconds(engine: Engine, works: Sequence[EngineRequest]) -> float:
     began = time.thread_time()
     engine.run(works)
     return 1e3 * (time.thread_time() - began)
 
 
-def _keeping(bundle: Bundle, backend: OnnxBackend) -> Engine:
-    engine = Engine(bundle, backend)
-    if not engine.keeps_histories:
+def _keeping(graphs: Graphs) -> Engine:
+    history = HistoryReader(graphs, state_bytes=1 << 30, kv_bytes=1 << 30)
+    if not history.can_keep:
         raise SystemExit(
             "this bundle has no graphs `keep` and `append`: train it anew, with the hook after the last block"
         )
-    engine.states, engine.key_values = StateCache(1 << 30), KeyValueCache(1 << 30)
-    return engine
+    return Engine(graphs, history=history)
 
 
-def _work(bundle: Bundle, ids_T: Array) -> Work:
-    return Work(
-        ids_T, NO_EDITS, NO_EDITS.features_E, NO_EDITS.strengths_E, None, min(20, len(bundle.items_ND)), grows=True
-    )
+def _work(bundle: Bundle, ids_T: Array) -> EngineRequest:
+    return EngineRequest(ids_T, k=min(20, len(bundle.items_ND)), grows=True)
 
 
 def _edits(bundle: Bundle) -> Edits:
@@ -118,9 +115,9 @@ def _edits(bundle: Bundle) -> Edits:
     return Edits(np.arange(features), np.ones(features, np.float32), np.full(features, 0.5, np.float32))
 
 
-def _print_memory(bundle: Bundle, backend: OnnxBackend, windows: Sequence[Array]) -> None:
-    engine = _keeping(bundle, backend)
-    engine.run([_work(bundle, ids_T) for ids_T in windows])
+def _print_memory(graphs: Graphs, windows: Sequence[Array]) -> None:
+    engine = _keeping(graphs)
+    engine.run([_work(graphs.bundle, ids_T) for ids_T in windows])
     print(f"{engine.key_values.held_bytes / CONVERSATIONS / 1024:.0f} KiB are kept of a conversation, on average")
 
 

@@ -3,6 +3,7 @@
 Dimensions: D hidden, E edits, N items, T time, X excluded items.
 """
 
+import dataclasses
 import statistics
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -14,10 +15,11 @@ import numpy as np
 from bench.curves.curve import Curve, Point
 from steersman_service.bundle.bundle import Bundle
 from steersman_service.engine.backends.onnx import OnnxBackend
-from steersman_service.engine.engine import Edits, Engine, Work
-from steersman_service.engine.index.exact import NO_ROWS, GraphIndex, Terms
-from steersman_service.engine.kv_cache import KeyValueCache
-from steersman_service.engine.state_cache import StateCache
+from steersman_service.engine.engine import Engine
+from steersman_service.engine.graphs import Graphs
+from steersman_service.engine.history import HistoryReader
+from steersman_service.engine.index.exact import GraphIndex, Terms
+from steersman_service.engine.request import Edits, EngineRequest
 
 K = 20
 FEATURES = 8
@@ -32,7 +34,6 @@ BATCHES = (1, 2, 4, 8, 16, 32, 64)
 BATCH_ROUNDS = 4
 """Rounds for each one of a batch, of which a sample is all requests of the largest batch."""
 KEPT_BYTES = 1 << 30
-NO_EDITS = Edits(NO_ROWS, np.zeros(0, np.float32), np.zeros(0, np.float32))
 
 
 class Sample(NamedTuple):
@@ -83,8 +84,10 @@ class Bench:
         self._bundle = bundle
         self._backend = backend
         self._rng = np.random.default_rng(0)
-        self._plain, self._keeping = Engine(bundle, backend), Engine(bundle, backend)
-        if not self._keeping.keeps_histories:
+        graphs = Graphs(bundle, backend)
+        history = HistoryReader(graphs, state_bytes=KEPT_BYTES, kv_bytes=KEPT_BYTES)
+        self._plain, self._keeping = Engine(graphs), Engine(graphs, history=history)
+        if not history.can_keep:
             raise SystemExit(
                 "this bundle has no graphs `keep` and `append`: train it anew, with the hook after the last block"
             )
@@ -116,8 +119,9 @@ class Bench:
         query_BD = self._backend.put(self._bundle.golden["search"]["query_BD"][:1])
         for size in CATALOGUES:
             rows_N = self._rng.integers(len(self._bundle.items_ND), size=size)
-            tables = {"items_ND": self._bundle.items_ND[rows_N], "biases_N": self._bundle.biases_N[rows_N]}
-            index = GraphIndex(self._backend, tables, partial(self._backend.run, "search"), size)
+            items_ND, biases_N = self._bundle.items_ND[rows_N], self._bundle.biases_N[rows_N]
+            larger = dataclasses.replace(self._bundle, items_ND=items_ND, biases_N=biases_N)
+            index = GraphIndex(Graphs(larger, self._backend))
             seen_X = self._rng.choice(size, SEEN, replace=False)
             for line, terms in (("search", Terms()), ("search, seen items excluded", Terms(excluded_X=seen_X))):
                 search = partial(index.search, query_BD, [terms], [K])
@@ -134,17 +138,17 @@ class Bench:
             yield sample("computed whole", prepare=lambda: None, run=whole)
             yield sample("one event appended", prepare=before, run=kept)
 
-    def _in_both_ways(self, panel: str, number: int, work: Work) -> Iterator[Sample]:
+    def _in_both_ways(self, panel: str, number: int, work: EngineRequest) -> Iterator[Sample]:
         once, kept = partial(self._plain.run, [work]), partial(self._keeping.run, [work])
         yield Sample(panel, f"history of {len(work.ids_T)} computed", number, once, once)
         yield Sample(panel, "state kept", number, kept, kept)
 
-    def _work(self, length: int) -> Work:
+    def _work(self, length: int) -> EngineRequest:
         items = len(self._bundle.items_ND)
         ids_T = self._rng.integers(items, size=length)
-        return Work(ids_T, NO_EDITS, NO_ROWS, NO_EDITS.strengths_E, None, min(K, items), grows=True)
+        return EngineRequest(ids_T, k=min(K, items), grows=True)
 
-    def _steered(self, work: Work, number: int) -> Work:
+    def _steered(self, work: EngineRequest, number: int) -> EngineRequest:
         number = min(number, self._bundle.manifest.shape.features)
         return work._replace(
             edits=Edits(np.arange(number), np.ones(number, np.float32), np.full(number, 0.5, np.float32))
@@ -152,9 +156,10 @@ class Bench:
 
     def _forget(self, after: Callable[[], object] = lambda: None) -> None:
         after()
-        self._keeping.states, self._keeping.key_values = StateCache(KEPT_BYTES), KeyValueCache(KEPT_BYTES)
+        self._keeping.states.clear()
+        self._keeping.key_values.clear()
 
-    def _read_before(self, works: Sequence[Work], then: Callable[[], object]) -> None:
+    def _read_before(self, works: Sequence[EngineRequest], then: Callable[[], object]) -> None:
         """Everything but the last events, twice: in between, `then` appends these once, to warm what appends."""
         before = [work._replace(ids_T=work.ids_T[:-1]) for work in works]
         for warm in (then, lambda: None):
@@ -163,6 +168,6 @@ class Bench:
             warm()
 
 
-def _each(engine: Engine, parts: Iterable[Sequence[Work]]) -> None:
+def _each(engine: Engine, parts: Iterable[Sequence[EngineRequest]]) -> None:
     for part in parts:
         engine.run(part)

@@ -15,15 +15,16 @@ from typing import Any, NamedTuple
 import numpy as np
 from redis import Redis
 
-from bench.curves.costs import KEPT_BYTES, NO_EDITS, K
+from bench.curves.costs import KEPT_BYTES, K
 from bench.curves.curve import Curve, Point
 from steersman_service.bundle.bundle import Array, Bundle
 from steersman_service.bundle.items import Items
 from steersman_service.bundle.window import in_window
 from steersman_service.engine.backends.onnx import OnnxBackend
-from steersman_service.engine.engine import Engine, Work
-from steersman_service.engine.kv_cache import KeyValueCache
-from steersman_service.engine.state_cache import StateCache
+from steersman_service.engine.engine import Engine
+from steersman_service.engine.graphs import Graphs
+from steersman_service.engine.history import HistoryReader
+from steersman_service.engine.request import EngineRequest
 from steersman_service.sessions.reader import SessionReader
 from steersman_service.sessions.store import SessionStore
 from steersman_service.sessions.valkey import EmbeddedValkey
@@ -156,14 +157,14 @@ async def _visits(bundle: Bundle, store: SessionStore, sessions: int) -> tuple[f
 async def _caches(bundle: Bundle, store: SessionStore, numbers: range, most: int) -> dict[str, float]:
     """Bytes of an entry of each cache, after all of these sessions have asked for recommendations."""
     reader = SessionReader(store, Items(bundle.items), max_events=most, limit_bytes=KEPT_BYTES)
-    engine = Engine(bundle, OnnxBackend(bundle, threads=1))
-    engine.states, engine.key_values = StateCache(KEPT_BYTES), KeyValueCache(KEPT_BYTES)
+    graphs = Graphs(bundle, OnnxBackend(bundle, threads=1))
+    engine = Engine(graphs, history=HistoryReader(graphs, state_bytes=KEPT_BYTES, kv_bytes=KEPT_BYTES))
     window = bundle.manifest.window
     for number in numbers:
         session = await reader.visit(_name(number), [])
         assert session is not None, "a session that was written is there"
         ids_T = in_window(session.places, session.total_events, window.length, window.stride)
-        engine.run([Work(ids_T, NO_EDITS, NO_EDITS.features_E, NO_EDITS.strengths_E, None, K, grows=True)])
+        engine.run([EngineRequest(ids_T, k=K, grows=True)])
     bytes_held = (reader.held_bytes, engine.states.held_bytes, engine.key_values.held_bytes)
     return {name: held / len(numbers) for name, held in zip(CACHES, bytes_held, strict=True)}
 

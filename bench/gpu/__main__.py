@@ -25,8 +25,9 @@ from bench.gpu import report
 from bench.gpu.made import made
 from bench.gpu.ways import LARGEST, K, Way, agreement, mixed, requests, steered, wanted, ways, with_concept
 from steersman_service.bundle.bundle import Bundle, load_bundle
-from steersman_service.engine.engine import Answer, Engine, Work
+from steersman_service.engine.engine import Engine
 from steersman_service.engine.index.exact import Terms
+from steersman_service.engine.request import EngineRequest, EngineResult
 
 ITEMS = 3416
 """As MovieLens-1M has in the field's benchmark."""
@@ -114,8 +115,8 @@ def _with_items(bundle: Bundle, items: int) -> Bundle:
 def _row(
     way: Way,
     bundle: Bundle,
-    works: Sequence[Work],
-    answers: Sequence[Answer],
+    works: Sequence[EngineRequest],
+    answers: Sequence[EngineResult],
     bandwidth: float,
     arguments: argparse.Namespace,
 ) -> dict[str, Any]:
@@ -155,7 +156,7 @@ def _row(
     }
 
 
-def _latency(engine: Engine, works: Sequence[Work], rounds: int) -> dict[str, float]:
+def _latency(engine: Engine, works: Sequence[EngineRequest], rounds: int) -> dict[str, float]:
     """Of one request at a time, from the engine's call to its answer on the host."""
     for work in works[:5]:
         engine.run([work])
@@ -168,7 +169,7 @@ def _latency(engine: Engine, works: Sequence[Work], rounds: int) -> dict[str, fl
     return {"p50_ms": float(p50), "p99_ms": float(p99)}
 
 
-def _per_second(engine: Engine, works: Sequence[Work], size: int, seconds: float) -> float:
+def _per_second(engine: Engine, works: Sequence[EngineRequest], size: int, seconds: float) -> float:
     engine.run(works[:size])
     done, began = 0, time.perf_counter()
     while (passed := time.perf_counter() - began) < seconds:

@@ -11,9 +11,12 @@ from steersman_service.engine.backends.onnx import PROVIDERS, OnnxBackend, OnnxD
 from steersman_service.engine.backends.protocol import Backend
 from steersman_service.engine.backends.recordings import batches, record
 from steersman_service.engine.backends.torchscript import TorchBackend
-from steersman_service.engine.engine import Answer, Edits, Engine, Work
+from steersman_service.engine.engine import Engine
 from steersman_service.engine.golden import replay_golden, replay_search
-from steersman_service.engine.index.on_torch import Precision, TorchIndex
+from steersman_service.engine.graphs import Graphs
+from steersman_service.engine.index.on_torch import TorchIndex
+from steersman_service.engine.options import Precision
+from steersman_service.engine.request import Edits, EngineRequest, EngineResult
 from steersman_service.errors import BundleError
 
 K, FEATURES = 20, 8
@@ -21,7 +24,6 @@ LARGEST = 64
 """Batch."""
 CAPTURED = ", CUDA graphs"
 """Ends the names of ways with them."""
-NO_EDITS = Edits(np.zeros(0, np.int64), np.zeros(0, np.float32), np.zeros(0, np.float32))
 
 
 class Way(NamedTuple):
@@ -36,12 +38,11 @@ class Way(NamedTuple):
 
     def engine(self, bundle: Bundle) -> Engine:
         """Of a catalogue, which may be another one than the bundle's. It keeps no states: every request is computed."""
-        engine = Engine(bundle, self.backend)
-        if self.precision is not None:
-            engine.index = TorchIndex(self.backend, engine.tables, self.precision)
-        if self.captured:
-            record(engine, LARGEST)
-        return engine
+        graphs = Graphs(bundle, self.backend)
+        index = None if self.precision is None else TorchIndex(graphs, self.precision)
+        if self.captured and index is not None:
+            record(graphs, index, LARGEST)
+        return Engine(graphs, index=index)
 
 
 def ways(bundle: Bundle, device: str, failed: list[str]) -> Iterator[Way]:
@@ -55,8 +56,8 @@ def ways(bundle: Bundle, device: str, failed: list[str]) -> Iterator[Way]:
         try:
             engine = way.engine(bundle)
             for size in batches(LARGEST) if way.captured else [None]:
-                replay_golden(engine, size)
-                replay_search(engine, way.name, size)
+                replay_golden(engine.graphs, size)
+                replay_search(engine.graphs, engine.index, way.name, size)
         except (BundleError, RuntimeError) as error:
             failed.append(f"{way.name}: {error}")
             if way.captured:
@@ -66,18 +67,14 @@ def ways(bundle: Bundle, device: str, failed: list[str]) -> Iterator[Way]:
             yield way
 
 
-def requests(bundle: Bundle, count: int, rng: np.random.Generator) -> list[Work]:
+def requests(bundle: Bundle, count: int, rng: np.random.Generator) -> list[EngineRequest]:
     """Whole windows of random items, which may not be recommended again; no controls."""
     size, window = len(bundle.items_ND), bundle.manifest.window.length
     rows = [rng.integers(size, size=window) for _ in range(count)]
-    nothing = NO_EDITS.features_E
-    return [
-        Work(ids_T, NO_EDITS, nothing, NO_EDITS.strengths_E, None, min(K, size), excluded_X=np.unique(ids_T))
-        for ids_T in rows
-    ]
+    return [EngineRequest(ids_T, k=min(K, size), excluded_X=np.unique(ids_T)) for ids_T in rows]
 
 
-def steered(works: Sequence[Work], bundle: Bundle, rng: np.random.Generator) -> list[Work]:
+def steered(works: Sequence[EngineRequest], bundle: Bundle, rng: np.random.Generator) -> list[EngineRequest]:
     """The same with controls on some features each."""
     features, gains = bundle.manifest.shape.features, np.ones(FEATURES, np.float32)
     return [
@@ -90,13 +87,13 @@ def steered(works: Sequence[Work], bundle: Bundle, rng: np.random.Generator) -> 
     ]
 
 
-def with_concept(works: Sequence[Work]) -> list[Work]:
+def with_concept(works: Sequence[EngineRequest]) -> list[EngineRequest]:
     return [
         work._replace(concepts_C=np.zeros(1, np.int64), concept_strengths_C=np.ones(1, np.float32)) for work in works
     ]
 
 
-def mixed(bundle: Bundle, rng: np.random.Generator) -> list[Work]:
+def mixed(bundle: Bundle, rng: np.random.Generator) -> list[EngineRequest]:
     """Of every kind: plain, steered, filtered to a tenth, and tilted."""
     size = len(bundle.items_ND)
     plain, edited, filtered, tilted = (requests(bundle, 2, rng) for _ in range(4))
@@ -108,9 +105,9 @@ def mixed(bundle: Bundle, rng: np.random.Generator) -> list[Work]:
     ]
 
 
-def wanted(bundle: Bundle, works: Sequence[Work]) -> list[Answer]:
+def wanted(bundle: Bundle, works: Sequence[EngineRequest]) -> list[EngineResult]:
     """What ONNX Runtime answers on the CPU."""
-    return Engine(bundle, OnnxBackend(bundle, 0)).run(works)
+    return Engine(Graphs(bundle, OnnxBackend(bundle, 0))).run(works)
 
 
 class Agreement(NamedTuple):
@@ -124,7 +121,7 @@ class Agreement(NamedTuple):
     """Scores within the tolerance, and the same items, but for those closer to the last one than that."""
 
 
-def agreement(answers: Sequence[Answer], others: Sequence[Answer], bundle: Bundle) -> Agreement:
+def agreement(answers: Sequence[EngineResult], others: Sequence[EngineResult], bundle: Bundle) -> Agreement:
     """By the manifest's tolerance for float32: in half precision items are found, and scored in float32 all the same."""
     tolerance = next(one for one in bundle.manifest.tolerances if (one.backend, one.dtype) == ("torch", "float32"))
     errors, recalls, within = [0.0], [], True
@@ -138,7 +135,7 @@ def agreement(answers: Sequence[Answer], others: Sequence[Answer], bundle: Bundl
     return Agreement(max(errors), float(np.mean(recalls)), within)
 
 
-def _same(got: Answer, other: Answer, allowed_K: Array) -> bool:
+def _same(got: EngineResult, other: EngineResult, allowed_K: Array) -> bool:
     """Whether each item has its score on the other side, or lost the last place there to one that is as good."""
     scores = dict(zip(other.rows_K.tolist(), other.scores_K.tolist(), strict=True))
     pairs = zip(got.rows_K.tolist(), got.scores_K.tolist(), allowed_K.tolist(), strict=True)

@@ -34,6 +34,7 @@ from steersman.v1.bundle_pb2 import Manifest
 from steersman_service.bundle.bundle import Array, Bundle, load_bundle
 from steersman_service.bundle.items import Items
 from steersman_service.engine.backends.onnx import OnnxBackend
+from steersman_service.engine.graphs import Graphs
 from steersman_service.engine.index.exact import GraphIndex, Index, Terms
 from steersman_service.engine.index.large import LargeIndex
 from steersman_training.bundle.bundle import name_files
@@ -150,8 +151,7 @@ class Measured(NamedTuple):
 def _measured(place: Place, queries: Mapping[str, Array], trained: Bundle, timed: int) -> Iterator[Measured]:
     bundle = place.bundle
     backend = OnnxBackend(trained, 1)
-    constants = {"items_ND": backend.put(bundle.items_ND), "biases_N": backend.put(bundle.biases_N)}
-    graph = GraphIndex(backend, constants, partial(backend.run, "search"), len(bundle.items_ND))
+    graph = GraphIndex(Graphs(bundle, backend))
     exact, approximate = (LargeIndex(bundle, backend, 1, approximate=way) for way in (False, True))
     for name, mask_N in _filters(place, trained):
         left = 1.0 if mask_N is None else float(mask_N.mean())

@@ -12,29 +12,32 @@ from steersman_loadtest.histories import read_histories
 from steersman_service.bundle.bundle import Array, Bundle
 from steersman_service.bundle.items import Items
 from steersman_service.engine.backends.onnx import OnnxBackend
-from steersman_service.engine.engine import Edits, Engine, Work
+from steersman_service.engine.engine import Engine
+from steersman_service.engine.graphs import Graphs
+from steersman_service.engine.index.exact import GraphIndex
+from steersman_service.engine.request import Edits, EngineRequest
 
 FEATURES = 8
-NO_EDITS = Edits(np.zeros(0, np.int64), np.zeros(0, np.float32), np.zeros(0, np.float32))
 
 
 class NotesQueries:
     """An index that notes what is asked, and finds what another one finds."""
 
-    def __init__(self, engine: Engine) -> None:
-        self._engine, self._index = engine, engine.index
+    def __init__(self, graphs: Graphs) -> None:
+        self._backend, self._index = graphs.backend, GraphIndex(graphs)
         self.last: Array = np.zeros(0)
 
     def search(self, query_BD, terms, ks):  # type: ignore[no-untyped-def]
         """Of all searches of a batch the last one is for the answer."""
-        self.last = self._engine.backend.get(query_BD)
+        self.last = self._backend.get(query_BD)
         return self._index.search(query_BD, terms, ks)
 
 
 def read_queries(bundle: Bundle, histories: Path, count: int, rng: np.random.Generator) -> dict[str, Array]:
     """By kind, (Q, D): of `count` users, whose histories end at a random event."""
-    engine = Engine(bundle, OnnxBackend(bundle, 1))
-    notes = engine.index = NotesQueries(engine)
+    graphs = Graphs(bundle, OnnxBackend(bundle, 1))
+    notes = NotesQueries(graphs)
+    engine = Engine(graphs, index=notes)
     works = list(_works(bundle, histories, count, rng))
     shape = bundle.manifest.shape
     alive = np.flatnonzero(bundle.features["scale"].to_numpy() > 0)
@@ -52,9 +55,9 @@ def read_queries(bundle: Bundle, histories: Path, count: int, rng: np.random.Gen
     return {kind: np.array(queries) for kind, queries in kinds.items()}
 
 
-def _works(bundle: Bundle, path: Path, count: int, rng: np.random.Generator) -> Iterator[Work]:
+def _works(bundle: Bundle, path: Path, count: int, rng: np.random.Generator) -> Iterator[EngineRequest]:
     items, length = Items(bundle.items), bundle.manifest.window.length
     known = [rows for ids in read_histories(path, seed=0).item_ids if len(rows := items.rows(ids)) > 1]
     for user in rng.permutation(len(known))[:count]:
         rows = known[user][: rng.integers(1, len(known[user]))][-length:]
-        yield Work(rows, NO_EDITS, NO_EDITS.features_E, NO_EDITS.strengths_E, None, 10)
+        yield EngineRequest(rows, k=10)

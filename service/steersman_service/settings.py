@@ -9,6 +9,7 @@ from loky import cpu_count
 from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from steersman_service.engine.options import EngineOptions
 from steersman_service.errors import StartupError
 from steersman_service.sessions.redis_url import check_redis_url
 
@@ -162,6 +163,20 @@ class Settings(BaseSettings):
         if not self.engine_count:
             return max(1, cores() // self.workers)
         return max(1, (cores() - self.workers) // self.engine_count)
+
+    @property
+    def engine_options(self) -> EngineOptions:
+        return EngineOptions(
+            self.backend,
+            self.device,
+            self.threads,
+            self.search,
+            self.precision,
+            self.cuda_graphs,
+            self.max_batch,
+            self.state_cache_mb,
+            self.kv_cache_mb,
+        )
 
     @property
     def _on_gpu(self) -> bool:

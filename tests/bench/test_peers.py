@@ -17,11 +17,13 @@ from bench.peers.client import Message, grpc_generator, http_generator
 from bench.peers.graphs import K, write_graphs
 from bench.peers.report import figures, write_report
 from bench.peers.served.ranker import Ranker, Request, pack, unpack
-from bench.peers.traffic import FEATURES, NO_EDITS, TURNS, Traffic
+from bench.peers.traffic import FEATURES, TURNS, Traffic
 from steersman_service.bundle.bundle import Bundle, load_bundle
 from steersman_service.bundle.window import window_start
 from steersman_service.engine.backends.onnx import OnnxBackend
-from steersman_service.engine.engine import Edits, Engine, Work
+from steersman_service.engine.engine import Engine
+from steersman_service.engine.graphs import Graphs
+from steersman_service.engine.request import Edits, EngineRequest
 
 FACTS = {
     "machine": "x86_64, 2 cores, a processor",
@@ -117,7 +119,7 @@ def test_the_one_graph_answers_as_the_engine_does(bundle: Bundle, histories: lis
     rows_BK, scores_BK = Ranker(tmp_path).rank(requests)
     alone_BK, _ = Ranker(tmp_path, alone=True).rank(requests)
     np.testing.assert_array_equal(rows_BK, alone_BK)
-    engine = Engine(bundle, OnnxBackend(bundle, threads=1))
+    engine = Engine(Graphs(bundle, OnnxBackend(bundle, threads=1)))
     for request, rows_K, scores_K in zip(requests, rows_BK, scores_BK, strict=True):
         (answer,) = engine.run([_work(bundle, request)])
         count = len(answer.rows_K)
@@ -125,14 +127,14 @@ def test_the_one_graph_answers_as_the_engine_does(bundle: Bundle, histories: lis
         np.testing.assert_allclose(scores_K[:count], answer.scores_K, atol=1e-4)
 
 
-def _work(bundle: Bundle, request: Request) -> Work:
-    window, none = bundle.manifest.window, np.zeros(0, np.int64)
+def _work(bundle: Bundle, request: Request) -> EngineRequest:
+    window = bundle.manifest.window
     start = window_start(len(request.history), window.length, window.stride)
     eligible_N = np.ones(len(bundle.items_ND), np.bool_)
     eligible_N[request.history] = False
     features_E, gains_E, strengths_E = request.edits_3E
     edits = Edits(features_E.astype(np.int64), gains_E, strengths_E)
-    return Work(request.history[start:].astype(np.int64), edits, none, NO_EDITS[0], eligible_N, K)
+    return EngineRequest(request.history[start:].astype(np.int64), edits, eligible_N=eligible_N, k=K)
 
 
 def test_stateless_requests_do_not_repeat_and_half_are_steered(bundle: Bundle, histories: list[Any]) -> None:

@@ -10,8 +10,10 @@ import torch
 
 from steersman_service.bundle.bundle import load_bundle
 from steersman_service.engine.backends.protocol import load_backend
-from steersman_service.engine.engine import Edits, Engine, Work
+from steersman_service.engine.engine import Engine
 from steersman_service.engine.golden import replay_golden
+from steersman_service.engine.graphs import Graphs
+from steersman_service.engine.request import EngineRequest
 from steersman_training import pipeline
 from steersman_training.autoencoder.sae import SaeConfig, SparseAutoencoder, centroids
 from steersman_training.catalogue.concepts import ConceptConfig
@@ -95,12 +97,11 @@ def eight(tmp_path_factory: pytest.TempPathFactory) -> Trained:
 @pytest.mark.parametrize("backend", ["onnx", "torch"])
 def test_the_bundle_of_a_small_shop_is_loaded_and_answers_with_all_that_there_is(eight: Trained, backend: str) -> None:
     bundle = load_bundle(eight.folder, backend)
-    engine = Engine(bundle, load_backend(bundle, backend, "cpu", 1))
-    replay_golden(engine)
-    no_edits = Edits(np.zeros(0, np.int64), np.zeros(0, np.float32), np.zeros(0, np.float32))
+    graphs = Graphs(bundle, load_backend(bundle, backend, "cpu", 1))
+    replay_golden(graphs)
+    engine = Engine(graphs)
     for history in ([], [0], [0, 3, 2, 1]):  # longer than any in the data, too
-        work = Work(np.array(history, np.int64), no_edits, np.zeros(0, np.int64), np.zeros(0, np.float32), None, 20)
-        (answer,) = engine.run([work])
+        (answer,) = engine.run([EngineRequest(np.array(history, np.int64), k=20)])
         assert sorted(answer.rows_K.tolist()) == list(range(8))
 
 

@@ -7,7 +7,8 @@ from collections.abc import Callable
 import numpy as np
 
 from steersman_service.bundle.bundle import Array
-from steersman_service.engine.engine import Edits, Work
+from steersman_service.engine.request import Edits
+from steersman_service.engine.request import EngineRequest as Work
 from steersman_service.rpc.calls import Context
 from steersman_service.scheduling.client import Engines
 

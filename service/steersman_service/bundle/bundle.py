@@ -28,11 +28,9 @@ from steersman_service.errors import BundleError
 GRAPHS = ("lower", "concept", "edit", "upper", "search")
 # A bundle may lack these: then every history is computed from its first event on,
 KEEPING_GRAPHS = ("keep", "append")
-# activations are computed for edits that do not ask for them,
+# and activations are computed for edits that do not ask for them.
 ADD = "add"
-# and what this one says in one call takes four.
-STEER = "steer"
-OPTIONAL_GRAPHS = (*KEEPING_GRAPHS, ADD, STEER)
+OPTIONAL_GRAPHS = (*KEEPING_GRAPHS, ADD)
 SUFFIXES = {"onnx": ".onnx", "torch": ".ts"}
 # Of large catalogues only: a scan of all items that misses none of the best (with SCAN_DATA beside it), and lists that are quick.
 SCAN, SCAN_DATA, LISTS = "scan.onnx", "scan.data", "index.faiss"

@@ -6,69 +6,67 @@ import numpy as np
 
 from steersman.v1.bundle_pb2 import Graph, Tolerance
 from steersman_service.bundle.bundle import SUFFIXES, Array
-from steersman_service.engine.engine import Engine
-from steersman_service.engine.index.exact import Found, Terms
+from steersman_service.engine.graphs import Graphs, per_request
+from steersman_service.engine.index.exact import Index, SearchResult, Terms
 from steersman_service.errors import BundleError
 
-FROM_FILES = ("items_ND", "biases_N")
 
-
-def replay_golden(engine: Engine, batch: int | None = None) -> None:
-    """Runs each graph on all its sets of golden inputs, or on its first one, on as many rows of it as `batch` says.
+def replay_golden(graphs: Graphs, batch: int | None = None) -> None:
+    """Runs each graph on all its sets of golden inputs; with `batch`, on that many rows of its first set.
 
     Raises BundleError naming the file, the tensor and the difference.
     """
-    for name in engine.bundle.graphs:
-        parts = sorted(rows for rows in engine.bundle.golden if rows.startswith(f"{name}/"))
+    for name in graphs.bundle.graphs:
+        parts = sorted(rows for rows in graphs.bundle.golden if rows.startswith(f"{name}/"))
         for rows in (name, *(parts if batch is None else ())):
-            _replay(engine, name, rows, batch)
+            _replay(graphs, name, rows, batch)
 
 
-def _replay(engine: Engine, name: str, rows: str, batch: int | None) -> None:
-    graph = engine.bundle.graphs[name]
-    golden = _rows(engine.bundle.golden.get(rows, {}), batch)
-    inputs = [tensor.name for tensor in graph.inputs if tensor.name not in FROM_FILES]
+def _replay(graphs: Graphs, name: str, rows: str, batch: int | None) -> None:
+    graph = graphs.bundle.graphs[name]
+    golden = _resized(graphs.bundle.golden.get(rows, {}), batch)
+    inputs = [tensor for tensor in graphs.inputs[name] if tensor not in graphs.tables]
     for tensor in (*inputs, *(output.name for output in graph.outputs)):
         if tensor not in golden:
             raise BundleError("golden.npz", f"has no {rows}.{tensor}")
-    file = f"{name}{SUFFIXES[engine.backend.name]}"
+    file = f"{name}{SUFFIXES[graphs.backend.name]}"
     try:
-        outputs = engine.replay(name, {tensor: golden[tensor] for tensor in inputs})
+        outputs = graphs.replay(name, {tensor: golden[tensor] for tensor in inputs})
     except Exception as error:
         raise BundleError(file, f"does not run on its golden rows: {error}") from error
-    _compare(file, graph, golden, outputs, _tolerance(engine))
+    _compare(file, graph, golden, outputs, _tolerance(graphs))
 
 
-def replay_search(engine: Engine, what: str, batch: int | None = None) -> None:
-    """Has the engine's exact index, which `what` names, find what the graph `search` found on its golden rows, by the same tolerance.
+def replay_search(graphs: Graphs, index: Index, what: str, batch: int | None = None) -> None:
+    """Has an exact index, which `what` names, find the golden rows of the graph `search`, within the same tolerance.
 
     Raises BundleError with the difference.
     """
-    golden = _rows(engine.bundle.golden["search"], batch)
+    golden = _resized(graphs.bundle.golden["search"], batch)
     terms = [
         Terms(eligible_N, tilts_N=tilts_N)
         for eligible_N, tilts_N in zip(golden["eligible_BN"], golden["tilts_BN"], strict=True)
     ]
-    found = engine.index.search(engine.backend.put(golden["query_BD"]), terms, [int(golden["k"])] * len(terms))
-    outputs = dict(zip(Found._fields, engine.backend.fetch(found), strict=True))
-    _compare(f"search, {what}", engine.bundle.graphs["search"], golden, outputs, _tolerance(engine))
+    found = index.search(graphs.backend.put(golden["query_BD"]), terms, [int(golden["k"])] * len(terms))
+    outputs = dict(zip(SearchResult._fields, graphs.backend.fetch(found), strict=True))
+    _compare(f"search, {what}", graphs.bundle.graphs["search"], golden, outputs, _tolerance(graphs))
 
 
-def _rows(golden: Mapping[str, Array], batch: int | None) -> Mapping[str, Array]:
-    """So many rows of what has one for each request: the first ones, or all of them again and again. None: as they are."""
+def _resized(golden: Mapping[str, Array], batch: int | None) -> Mapping[str, Array]:
+    """With `batch` rows in what has one for each request: the first ones, or all of them repeated. None: as they are."""
     if batch is None:
         return golden
     return {
-        name: np.resize(array, (batch, *array.shape[1:])) if name.rpartition("_")[2].startswith("B") else array
+        name: np.resize(array, (batch, *array.shape[1:])) if per_request(name) else array
         for name, array in golden.items()
     }
 
 
-def _tolerance(engine: Engine) -> Tolerance:
-    for tolerance in engine.bundle.manifest.tolerances:
-        if (tolerance.backend, tolerance.dtype) == (engine.backend.name, "float32"):
+def _tolerance(graphs: Graphs) -> Tolerance:
+    for tolerance in graphs.bundle.manifest.tolerances:
+        if (tolerance.backend, tolerance.dtype) == (graphs.backend.name, "float32"):
             return tolerance
-    raise BundleError("manifest.json", f"gives no tolerance for backend {engine.backend.name}, float32")
+    raise BundleError("manifest.json", f"gives no tolerance for backend {graphs.backend.name}, float32")
 
 
 def _compare(

@@ -1,7 +1,77 @@
-"""What the engine takes and gives (placeholder until merge)."""
+"""What the engine takes and gives.
 
-from steersman_service.engine.engine import Answer as EngineResult
-from steersman_service.engine.engine import Edits
-from steersman_service.engine.engine import Work as EngineRequest
+Dimensions: T events, E edits, C concepts, N items, X excluded items, K top-k.
+"""
 
-__all__ = ["Edits", "EngineRequest", "EngineResult"]
+from collections.abc import Sequence
+from typing import NamedTuple, Self
+
+import numpy as np
+
+from steersman_service.bundle.bundle import Array
+
+NO_ROWS = np.zeros(0, np.int64)
+NO_STRENGTHS = np.zeros(0, np.float32)
+
+
+class Edits(NamedTuple):
+    """z' = gain * z + strength * scale for each of E features."""
+
+    features_E: Array
+    gains_E: Array
+    strengths_E: Array
+
+    @classmethod
+    def joined(cls, edits: Sequence["Edits"]) -> Self:
+        return cls(*(np.concatenate(parts) for parts in zip(*edits, strict=True)))
+
+    def without_padding(self) -> "Edits":
+        real_E = (self.gains_E != 1) | (self.strengths_E != 0)
+        return Edits(self.features_E[real_E], self.gains_E[real_E], self.strengths_E[real_E])
+
+
+NO_EDITS = Edits(NO_ROWS, NO_STRENGTHS, NO_STRENGTHS)
+
+
+class EngineRequest(NamedTuple):
+    """A history, controls and filters, in rows of the bundle's tables."""
+
+    ids_T: Array
+    """Item rows of the window, oldest first."""
+    edits: Edits = NO_EDITS
+    """Without those of the concepts."""
+    concepts_C: Array = NO_ROWS
+    """Concept rows."""
+    concept_strengths_C: Array = NO_STRENGTHS
+    eligible_N: Array | None = None
+    """Which items may be returned. None: all."""
+    k: int = 10
+    """Items wanted, from 1. It may exceed N."""
+    tilts_N: Array | None = None
+    """Added to the scores, float32. None adds nothing."""
+    excluded_X: Array = NO_ROWS
+    """Rows that may not be returned, whatever `eligible_N` says. Few, and each once."""
+    grows: bool = False
+    """The history is a session's, which will be read again with more events."""
+
+
+class EngineResult(NamedTuple):
+    """The answer to one request."""
+
+    rows_K: Array
+    """Item rows, best first, equal scores by row. Fewer than k only if fewer are eligible."""
+    scores_K: Array
+    concept_edits: list[Edits]
+    """The edits that each concept came down to."""
+
+
+class Cost(NamedTuple):
+    """What a request asks of the engine, for the queue's latency model. Costs add up."""
+
+    requests: int
+    positions: int
+    """Events that have to be read: those of the history that no cache holds."""
+    concepts: int
+    """Each is solved for the request's own candidates."""
+    item_vectors: int
+    """Arrays of N items beside the scores: a mask, a tilt; with concepts, the scores of their candidates and the mask once more."""

@@ -8,7 +8,7 @@ import numpy as np
 
 from steersman.v1.recommendation_service_pb2 import AttributeFilter, Filters
 from steersman_service.bundle.items import Items, Mask, Rows
-from steersman_service.engine.index.exact import NO_ROWS
+from steersman_service.engine.request import NO_ROWS
 from steersman_service.errors import ENOUGH_VIOLATIONS, Violation
 from steersman_service.steering.tilts import unknown_attribute
 

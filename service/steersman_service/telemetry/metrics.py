@@ -22,7 +22,7 @@ from steersman.v1.control_pb2 import (
     Operation,
 )
 from steersman.v1.recommendation_service_pb2 import DEGRADATION_UNSPECIFIED, Degradation
-from steersman_service.bundle.bundle import GRAPHS, STEER
+from steersman_service.bundle.bundle import GRAPHS
 from steersman_service.errors import RequestError, reasons
 from steersman_service.sessions.reasons import REASONS
 from steersman_service.telemetry.port import exposed
@@ -222,7 +222,7 @@ class Metrics:
             ("stage",),
             buckets=SECONDS,
         )
-        self._inference = {stage: inference.labels(stage) for stage in (*GRAPHS, "append", STEER)}
+        self._inference = {stage: inference.labels(stage) for stage in (*GRAPHS, "append")}
         self._state_hits = self._made(
             Counter,
             "steersman_state_cache_hits_total",

@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 
 from steersman_service.api.list_change import ListChange
-from steersman_service.engine.engine import Answer, Edits, Work
+from steersman_service.engine.request import Edits
+from steersman_service.engine.request import EngineRequest as Work
+from steersman_service.engine.request import EngineResult as Answer
 from steersman_service.rpc.calls import Context
 from steersman_service.scheduling.batcher import Batcher
 

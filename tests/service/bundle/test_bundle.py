@@ -15,8 +15,8 @@ from steersman_service.bundle.bundle import load_bundle
 from steersman_service.bundle.catalogue import Catalogue
 from steersman_service.bundle.items import Items
 from steersman_service.engine.backends.protocol import load_backend
-from steersman_service.engine.engine import Engine
 from steersman_service.engine.golden import replay_golden
+from steersman_service.engine.graphs import Graphs
 from steersman_service.errors import BundleError
 
 Change = Callable[[dict[str, Any]], object]
@@ -44,7 +44,7 @@ def resign(folder: Path, change: Change = lambda manifest: None) -> None:
 
 def load(folder: Path, backend: str = "onnx") -> None:
     bundle = load_bundle(folder, backend)
-    replay_golden(Engine(bundle, load_backend(bundle, backend, "cpu", 1)))
+    replay_golden(Graphs(bundle, load_backend(bundle, backend, "cpu", 1)))
     Catalogue(bundle, Items(bundle.items))
 
 

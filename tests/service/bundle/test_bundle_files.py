@@ -19,8 +19,8 @@ from onnx.external_data_helper import convert_model_to_external_data
 from steersman_service.bundle.bundle import Bundle, load_bundle
 from steersman_service.engine.backends.onnx_external import ExternalDataError, external_files
 from steersman_service.engine.backends.protocol import load_backend
-from steersman_service.engine.engine import Engine
 from steersman_service.engine.golden import replay_golden
+from steersman_service.engine.graphs import Graphs
 from steersman_service.engine.index.lists import Lists
 from steersman_service.errors import BundleError
 from tests.service.bundle.test_bundle import copy, load, refused, resign
@@ -299,5 +299,5 @@ def test_every_item_is_in_golden_rows(copy: Path) -> None:
         np.save(copy / name, plain)
     resign(copy)
     bundle = load_bundle(copy, "onnx")
-    replay_golden(Engine(bundle, load_backend(bundle, "onnx", "cpu", 1)))
+    replay_golden(Graphs(bundle, load_backend(bundle, "onnx", "cpu", 1)))
     assert json.loads((copy / "manifest.json").read_text())["format_minor"] == 3

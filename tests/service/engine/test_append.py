@@ -1,6 +1,7 @@
 """A history that grew is answered as one computed anew, whoever asks, beside whatever else, and whatever had to make room."""
 
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +16,13 @@ from steersman_service.bundle.bundle import OPTIONAL_GRAPHS, SUFFIXES, Array, Bu
 from steersman_service.bundle.items import Items
 from steersman_service.bundle.window import in_window
 from steersman_service.engine.backends.protocol import load_backend
-from steersman_service.engine.engine import Engine, Work
+from steersman_service.engine.caches import MOST_APPENDED
+from steersman_service.engine.engine import Engine
+from steersman_service.engine.graphs import Graphs
 from steersman_service.engine.groups import one_group
-from steersman_service.engine.kv_cache import MOST_APPENDED, KeyValueCache
-from steersman_service.engine.state_cache import StateCache
+from steersman_service.engine.history import HistoryReader
+from steersman_service.engine.observer import Silent
+from steersman_service.engine.request import EngineRequest
 from steersman_service.errors import BundleError
 from tests.service.bundle.test_bundle import resign
 from tests.service.engine.test_engine import (
@@ -39,7 +43,7 @@ CACHES = [0, 30_000, 1 << 24]
 
 @pytest.fixture(scope="module")
 def engines(bundle: Bundle) -> dict[str, Engine]:
-    return {name: Engine(bundle, backend_of(bundle, name)) for name in BACKENDS}
+    return {name: Engine(Graphs(bundle, backend_of(bundle, name))) for name in BACKENDS}
 
 
 @pytest.fixture(scope="module", params=BACKENDS)
@@ -47,24 +51,30 @@ def engine(request: pytest.FixtureRequest, engines: dict[str, Engine]) -> Engine
     return engines[request.param]
 
 
-class Counts:
+class Counts(Silent):
     """How many histories an engine appended to, how many it computed whole, and how many made room."""
 
     def __init__(self) -> None:
         self.hits = self.misses = self.evicted = 0
 
-    def observe(self, hits: int, misses: int) -> None:
+    def kv_cache(self, hits: int, misses: int) -> None:
         self.hits, self.misses = self.hits + hits, self.misses + misses
 
-    def evict(self) -> None:
+    def kv_evicted(self) -> None:
         self.evicted += 1
 
 
-def caching(engine: Engine, kv_bytes: int = 1 << 24, state_bytes: int = 1 << 20) -> tuple[Engine, Counts]:
-    counts, other = Counts(), Engine(engine.bundle, engine.backend)
-    other.states = StateCache(state_bytes)
-    other.key_values = KeyValueCache(kv_bytes, counts.observe, counts.evict)
-    return other, counts
+def caching(
+    graphs: Graphs,
+    kv_bytes: int = 1 << 24,
+    state_bytes: int = 1 << 20,
+    groups: Callable[[Array], list[Array]] | None = None,
+) -> tuple[Engine, Counts]:
+    counts = Counts()
+    history = HistoryReader(
+        graphs, state_bytes=state_bytes, kv_bytes=kv_bytes, groups=groups, append_groups=groups, observer=counts
+    )
+    return Engine(graphs, history=history), counts
 
 
 class Conversations:
@@ -74,7 +84,7 @@ class Conversations:
         self.bundle, self.rng = bundle, rng
         self.events: list[list[int]] = [[] for _ in range(count)]
 
-    def batch(self) -> list[Work]:
+    def batch(self) -> list[EngineRequest]:
         """From some of them, those that say nothing new among them."""
         window = self.bundle.manifest.window
         works = []
@@ -100,8 +110,7 @@ def test_appended_equals_computed_anew(
 ) -> None:
     """Over the window's length, several times; every batch mixes histories that are known, that grew, and that are new."""
     conversations = Conversations(engine.bundle, np.random.default_rng(seed), count)
-    growing, counts = caching(engine, kv_bytes, state_bytes)
-    growing.groups = growing.append_groups = GROUPS[groups]
+    growing, counts = caching(engine.graphs, kv_bytes, state_bytes, GROUPS[groups])
     for _ in range(30):
         batch = conversations.batch()
         for work, answer in zip(batch, growing.run(batch), strict=True):
@@ -114,7 +123,7 @@ def test_appended_equals_computed_anew(
 def test_it_stays_exact_however_often_it_grows(engine: Engine) -> None:
     """Event by event through the whole window: rounding does not add up."""
     bundle = engine.bundle
-    growing, counts = caching(engine)
+    growing, counts = caching(engine.graphs)
     ids_T = np.random.default_rng(1).integers(len(bundle.items_ND), size=bundle.manifest.window.length)
     work = without_controls(random_work(bundle, np.random.default_rng(2)))._replace(grows=True)
     for events in range(len(ids_T) + 1):
@@ -123,43 +132,42 @@ def test_it_stays_exact_however_often_it_grows(engine: Engine) -> None:
     assert (counts.hits, counts.misses) == (len(ids_T), 1)
 
 
-def plain(bundle: Bundle, *histories: Array, grows: bool = True) -> list[Work]:
+def plain(bundle: Bundle, *histories: Array, grows: bool = True) -> list[EngineRequest]:
     work = without_controls(random_work(bundle, np.random.default_rng(3)))
     return [work._replace(ids_T=ids_T, grows=grows) for ids_T in histories]
 
 
 def test_what_is_computed(engine: Engine) -> None:
     bundle, backend = engine.bundle, Counting(engine.backend)
-    growing, _ = caching(Engine(bundle, backend))
-    growing.groups = growing.append_groups = one_group
-    ids_T = np.arange(20)
+    graphs, ids_T = Graphs(bundle, backend), np.arange(20)
+    growing, _ = caching(graphs, groups=one_group)
 
-    def graphs(*histories: Array, grows: bool = True) -> dict[str, list[int]]:
+    def calls(*histories: Array, grows: bool = True) -> dict[str, list[int]]:
         backend.calls.clear()
         growing.run(plain(bundle, *histories, grows=grows))
         rows = backend.rows()
         del rows["search"]
         return rows
 
-    assert graphs(ids_T[:3], ids_T[5:9]) == {"keep": [2]}
-    assert graphs(ids_T[:3]) == {}, "its state is known"
-    assert graphs(ids_T[:4], ids_T[5:10], ids_T[7:]) == {"append": [2], "keep": [1]}
-    assert graphs(ids_T[:6], ids_T[5:11]) == {"append": [1, 1, 1]}, "two events of one, one of the other"
-    assert graphs(ids_T[: 6 + MOST_APPENDED]) == {"append": [1] * MOST_APPENDED}
-    assert graphs(ids_T[5 : 11 + MOST_APPENDED + 1]) == {"keep": [1]}, "as many as that are computed whole"
-    growing.key_values = KeyValueCache(1 << 24)
+    assert calls(ids_T[:3], ids_T[5:9]) == {"keep": [2]}
+    assert calls(ids_T[:3]) == {}, "its state is known"
+    assert calls(ids_T[:4], ids_T[5:10], ids_T[7:]) == {"append": [2], "keep": [1]}
+    assert calls(ids_T[:6], ids_T[5:11]) == {"append": [1, 1, 1]}, "two events of one, one of the other"
+    assert calls(ids_T[: 6 + MOST_APPENDED]) == {"append": [1] * MOST_APPENDED}
+    assert calls(ids_T[5 : 11 + MOST_APPENDED + 1]) == {"keep": [1]}, "as many as that are computed whole"
+    growing.key_values.clear()
     explicit = [ids_T[7 : 10 + events] for events in (0, 2, 3)]
-    assert graphs(explicit[0], grows=False) == {"lower": [1]}, "it may never come again"
-    assert graphs(explicit[1], ids_T[1:9], grows=False) == {"lower": [1], "keep": [1]}, "one of them has grown"
-    assert graphs(explicit[2], grows=False) == {"append": [1]}
-    growing.key_values = KeyValueCache(0)
-    assert graphs(ids_T[:15]) == {"lower": [1]}, "nothing is kept where nothing is to be"
+    assert calls(explicit[0], grows=False) == {"lower": [1]}, "it may never come again"
+    assert calls(explicit[1], ids_T[1:9], grows=False) == {"lower": [1], "keep": [1]}, "one of them has grown"
+    assert calls(explicit[2], grows=False) == {"append": [1]}
+    growing, _ = caching(graphs, kv_bytes=0)
+    assert calls(ids_T[:15]) == {"lower": [1]}, "nothing is kept where nothing is to be"
 
 
 def test_two_that_go_on_from_the_same_history(engine: Engine) -> None:
     """One of them takes what is kept over; the other is computed whole."""
     bundle = engine.bundle
-    growing, counts = caching(engine)
+    growing, counts = caching(engine.graphs)
     growing.run(plain(bundle, np.arange(5)))
     batch = plain(bundle, np.array([0, 1, 2, 3, 4, 7]), np.array([0, 1, 2, 3, 4, 9, 9]), np.arange(5))
     for work, answer in zip(batch, growing.run(batch), strict=True):
@@ -170,7 +178,7 @@ def test_two_that_go_on_from_the_same_history(engine: Engine) -> None:
 def test_a_batch_that_fails_leaves_nothing_wrong_behind(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     """Half of a batch may have grown when another part of it fails."""
     bundle = engine.bundle
-    growing, _ = caching(engine)
+    growing, _ = caching(engine.graphs)
     growing.run(plain(bundle, np.arange(5)))
 
     def fail(*arguments: object) -> None:
@@ -216,7 +224,7 @@ def test_a_bundle_that_names_a_graph_has_its_file(without_append: Path) -> None:
 
 def test_below_the_last_block_nothing_is_kept(below_the_last_block: Path) -> None:
     bundle = load_bundle(below_the_last_block, "onnx")
-    growing, counts = caching(Engine(bundle, load_backend(bundle, "onnx", "cpu", 1)))
+    growing, counts = caching(Graphs(bundle, load_backend(bundle, "onnx", "cpu", 1)))
     for events in (3, 4):
         growing.run(plain(bundle, np.arange(events)))
     assert (counts.hits, counts.misses, growing.key_values.held_bytes) == (0, 0, 0)

@@ -3,6 +3,7 @@
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,18 +12,22 @@ from hypothesis import strategies as st
 
 from steersman.v1.bundle_pb2 import Manifest
 from steersman.v1.bundle_pb2 import Tensor as TensorSpec
-from steersman_service.bundle.bundle import ADD, STEER, Array, Bundle, load_bundle
+from steersman_service.bundle.bundle import ADD, Array, Bundle, load_bundle
 from steersman_service.engine.backends.onnx import OnnxDeviceBackend
 from steersman_service.engine.backends.protocol import Backend, Tensor, load_backend
-from steersman_service.engine.engine import SOLVED_BYTES, Answer, Edits, Engine, Work
+from steersman_service.engine.engine import Engine
+from steersman_service.engine.graphs import Graphs
 from steersman_service.engine.groups import length_groups, one_group
+from steersman_service.engine.history import HistoryReader
+from steersman_service.engine.index import exact as index_exact
 from steersman_service.engine.index.large import LargeIndex
-from steersman_service.engine.state_cache import StateCache
+from steersman_service.engine.observer import Silent
+from steersman_service.engine.request import NO_EDITS, Cost, Edits, EngineRequest, EngineResult
+from steersman_service.engine.steering import SOLVED_BYTES
 
 # The code for GPUs, on a CPU.
 ON_DEVICE = "onnx on a device"
 BACKENDS = ["onnx", "torch", ON_DEVICE]
-NO_EDITS = Edits(np.zeros(0, np.int64), np.zeros(0, np.float32), np.zeros(0, np.float32))
 # Where an autoencoder's k-th activation and the next one are closer than this, backends may keep either.
 THRESHOLD_GAP = 1e-4
 GROUPS: dict[str, Callable[[Array], list[Array]]] = {
@@ -36,7 +41,11 @@ CACHES = [0, 1000, 1 << 20]
 
 @pytest.fixture(scope="module")
 def engines(bundle: Bundle) -> dict[str, Engine]:
-    return {name: Engine(bundle, backend_of(bundle, name)) for name in BACKENDS}
+    return {name: engine_of(bundle, backend_of(bundle, name)) for name in BACKENDS}
+
+
+def engine_of(bundle: Bundle, backend: Backend, **options: Any) -> Engine:
+    return Engine(Graphs(bundle, backend), **options)
 
 
 def backend_of(bundle: Bundle, name: str) -> Backend:
@@ -72,18 +81,17 @@ class Counting:
 
 
 def with_options(engine: Engine, groups: str, cache_bytes: int) -> Engine:
-    other = Engine(engine.bundle, engine.backend)
-    other.groups, other.states = GROUPS[groups], StateCache(cache_bytes)
-    return other
+    history = HistoryReader(engine.graphs, state_bytes=cache_bytes, groups=GROUPS[groups])
+    return Engine(engine.graphs, history=history)
 
 
-def random_work(bundle: Bundle, rng: np.random.Generator, *, jumps: bool = True) -> Work:
+def random_work(bundle: Bundle, rng: np.random.Generator, *, jumps: bool = True) -> EngineRequest:
     """A request of any kind; without `jumps`, only edits of gain 1."""
     shape = bundle.manifest.shape
     edits, concepts = int(rng.integers(4)), int(rng.integers(3))
     gains = rng.choice([1.0, 0.0, 2.0], edits) if jumps else np.ones(edits)
     filtered, excluded = rng.random() < 0.7, int(rng.integers(4))
-    return Work(
+    return EngineRequest(
         rng.integers(shape.items, size=rng.integers(bundle.manifest.window.length + 1)),
         Edits(
             rng.integers(shape.features, size=edits),
@@ -99,19 +107,19 @@ def random_work(bundle: Bundle, rng: np.random.Generator, *, jumps: bool = True)
     )
 
 
-def eligible(work: Work, size: int) -> Array:
+def eligible(work: EngineRequest, size: int) -> Array:
     """Which of the `size` items may be returned."""
     mask_N = np.ones(size, bool) if work.eligible_N is None else work.eligible_N.copy()
     mask_N[work.excluded_X] = False
     return mask_N
 
 
-def works(bundle: Bundle, count: int, seed: int, *, jumps: bool = True) -> list[Work]:
+def works(bundle: Bundle, count: int, seed: int, *, jumps: bool = True) -> list[EngineRequest]:
     rng = np.random.default_rng(seed)
     return [random_work(bundle, rng, jumps=jumps) for _ in range(count)]
 
 
-def with_repeats(batch: list[Work], rng: np.random.Generator) -> list[Work]:
+def with_repeats(batch: list[EngineRequest], rng: np.random.Generator) -> list[EngineRequest]:
     """Some of them with the history of another one."""
     return [
         work._replace(ids_T=batch[rng.integers(len(batch))].ids_T.copy()) if rng.random() < 0.4 else work
@@ -119,7 +127,7 @@ def with_repeats(batch: list[Work], rng: np.random.Generator) -> list[Work]:
     ]
 
 
-def assert_same(one: Answer, other: Answer, tolerance: float) -> None:
+def assert_same(one: EngineResult, other: EngineResult, tolerance: float) -> None:
     """The same items with the same scores; only items closer than the tolerance may change places."""
     scores = dict(zip(other.rows_K.tolist(), other.scores_K.tolist(), strict=True))
     scale = max(1.0, float(np.abs(one.scores_K).max(initial=0)))
@@ -146,7 +154,7 @@ def without(bundle: Bundle, *names: str) -> Bundle:
     return dataclasses.replace(bundle, manifest=manifest)
 
 
-def without_controls(work: Work) -> Work:
+def without_controls(work: EngineRequest) -> EngineRequest:
     nothing, no_strengths = NO_EDITS.features_E, NO_EDITS.strengths_E
     return work._replace(edits=NO_EDITS, concepts_C=nothing, concept_strengths_C=no_strengths, tilts_N=None)
 
@@ -184,8 +192,8 @@ def test_alone_equals_batched_equals_cached(
 def test_alone_equals_batched_where_the_hook_is_below_the_last_block(below_the_last_block: Path, backend: str) -> None:
     """States alone are not enough there: nothing is grouped or kept, whatever is set."""
     bundle = load_bundle(below_the_last_block, "torch" if backend == "torch" else "onnx")
-    engine = Engine(bundle, backend_of(bundle, backend))
-    engine.states = StateCache(1 << 20)
+    graphs = Graphs(bundle, backend_of(bundle, backend))
+    engine = Engine(graphs, history=HistoryReader(graphs, state_bytes=1 << 20))
     batch = with_repeats(works(bundle, 32, seed=9, jumps=False), np.random.default_rng(9))
     for _ in range(2):
         for work, answer in zip(batch, engine.run(batch), strict=True):
@@ -197,8 +205,8 @@ def test_alone_equals_batched_where_the_hook_is_below_the_last_block(below_the_l
 def test_the_index_that_export_built_answers_as_the_graph(below_the_last_block: Path, approximate: bool) -> None:
     bundle = load_bundle(below_the_last_block, "onnx")
     backend = load_backend(bundle, "onnx", "cpu", 1)
-    plain, indexed = Engine(bundle, backend), Engine(bundle, backend)
-    indexed.index = LargeIndex(bundle, backend, 1, approximate=approximate)
+    index = LargeIndex(bundle, backend, 1, approximate=approximate)
+    plain, indexed = engine_of(bundle, backend), engine_of(bundle, backend, index=index)
     assert {"plain", "steered"} == bundle.manifest.index.efforts[0].recall.keys()
     assert bundle.manifest.figures["index.recall_at_20"] >= 0.99
     batch, hits = works(bundle, 32, seed=9), []
@@ -217,7 +225,7 @@ def test_graphs_run_for_those_requests_alone_that_ask_for_them(engine: Engine) -
     edits = Edits(np.array([1, 2]), np.ones(2, np.float32), np.ones(2, np.float32))
     concept = plain[4]._replace(concepts_C=np.array([0]), concept_strengths_C=np.ones(1, np.float32))
     backend = Counting(engine.backend)
-    counted = Engine(bundle, backend)
+    counted = engine_of(bundle, backend)
     counted.run([*plain[:3], plain[3]._replace(edits=edits), concept, plain[5]._replace(edits=edits)])
     # The search for candidates comes first.
     assert backend.rows() == {"lower": [6], "search": [1, 6], "concept": [1], "add": [3]}
@@ -238,8 +246,16 @@ def test_edits_that_only_add_are_what_edits_are(engine: Engine, seed: int, size:
         without_controls(work)._replace(edits=work.edits) for work in works(engine.bundle, size, seed, jumps=False)
     ]
     bundle = without(engine.bundle, ADD)
-    for one, other in zip(engine.run(batch), Engine(bundle, engine.backend).run(batch), strict=True):
+    for one, other in zip(engine.run(batch), engine_of(bundle, engine.backend).run(batch), strict=True):
         assert_same(one, other, 1e-5)
+
+
+class NotesHits(Silent):
+    def __init__(self) -> None:
+        self.hits_and_misses: list[tuple[int, int]] = []
+
+    def state_cache(self, hits: int, misses: int) -> None:
+        self.hits_and_misses.append((hits, misses))
 
 
 def test_a_history_is_computed_once(engine: Engine) -> None:
@@ -247,9 +263,8 @@ def test_a_history_is_computed_once(engine: Engine) -> None:
     first = first._replace(ids_T=np.arange(5))
     third = third._replace(ids_T=first.ids_T.copy(), k=1)
     backend = Counting(engine.backend)
-    counted = Engine(engine.bundle, backend)
-    told: list[tuple[int, int]] = []
-    counted.states = StateCache(1 << 20, lambda hits, misses: told.append((hits, misses)))
+    graphs, noted = Graphs(engine.bundle, backend), NotesHits()
+    counted = Engine(graphs, history=HistoryReader(graphs, state_bytes=1 << 20, observer=noted))
     counted.run([first, second, third])
     assert sum(backend.rows()["lower"]) == 2
     backend.calls.clear()
@@ -259,7 +274,7 @@ def test_a_history_is_computed_once(engine: Engine) -> None:
     backend.calls.clear()
     counted.run([first._replace(ids_T=np.append(first.ids_T, 0)), first])
     assert backend.rows()["lower"] == [1]
-    assert told == [(1, 2), (2, 0), (1, 1)]
+    assert noted.hits_and_misses == [(1, 2), (2, 0), (1, 1)]
 
 
 def test_padding_is_not_computed_where_another_call_is_cheaper(engine: Engine) -> None:
@@ -269,7 +284,7 @@ def test_padding_is_not_computed_where_another_call_is_cheaper(engine: Engine) -
         for ids_T, work in zip(histories, works(engine.bundle, 5, seed=12), strict=True)
     ]
     backend = Counting(engine.backend)
-    Engine(engine.bundle, backend).run(batch)
+    engine_of(engine.bundle, backend).run(batch)
     assert [shape for graph, shape in backend.calls if graph == "lower"] == [(2, 20), (3, 1)]
 
 
@@ -297,14 +312,14 @@ def test_backends_agree_on_gains_away_from_the_threshold(engines: dict[str, Engi
         assert_same(one, other, 1e-4)
 
 
-def near_threshold(engine: Engine, batch: Sequence[Work]) -> list[bool]:
+def near_threshold(engine: Engine, batch: Sequence[EngineRequest]) -> list[bool]:
     """Whether the least activation that was kept is so small, or so near to being dropped, that backends may differ."""
     flips = []
     for work in batch:
         length = max(1, len(work.ids_T))
         ids = np.zeros((1, length), np.int64)
         ids[0, : len(work.ids_T)] = work.ids_T
-        lower = engine.replay("lower", {"ids_BT": ids, "lengths_B": np.array([len(work.ids_T)])})
+        lower = engine.graphs.replay("lower", {"ids_BT": ids, "lengths_B": np.array([len(work.ids_T)])})
         state = lower["h_BD"]
         nothing: dict[str, Array] = {
             "features_BE": np.zeros((9, 1), np.int64),
@@ -313,7 +328,7 @@ def near_threshold(engine: Engine, batch: Sequence[Work]) -> list[bool]:
         }
         noise = np.random.default_rng(0).normal(0, THRESHOLD_GAP, (9, state.shape[1]))
         noise[0] = 0
-        active = engine.replay("edit", {"h_BD": (state + noise).astype(np.float32), **nothing})["z_BF"] > 0
+        active = engine.graphs.replay("edit", {"h_BD": (state + noise).astype(np.float32), **nothing})["z_BF"] > 0
         flips.append(bool((active != active[0]).any()))
     return flips
 
@@ -336,9 +351,9 @@ def test_scores_are_those_of_the_item_table(engine: Engine) -> None:
     work = without_controls(work)._replace(ids_T=np.arange(7), k=len(bundle.items_ND))
     work = work._replace(eligible_N=None, excluded_X=NO_EDITS.features_E)
     pool = {"ids_BT": work.ids_T[None], "lengths_B": np.array([7])}
-    pool |= engine.replay("lower", pool)
+    pool |= engine.graphs.replay("lower", pool)
     wanted = [tensor.name for tensor in bundle.graphs["upper"].inputs]
-    query_D = engine.replay("upper", {name: pool[name] for name in wanted})["query_BD"][0]
+    query_D = engine.graphs.replay("upper", {name: pool[name] for name in wanted})["query_BD"][0]
     scores_N = bundle.items_ND @ query_D + bundle.biases_N
     answer = engine.run([work])[0]
     np.testing.assert_allclose(answer.scores_K, np.sort(scores_N)[::-1], rtol=1e-5, atol=1e-5)
@@ -348,23 +363,7 @@ def test_scores_are_those_of_the_item_table(engine: Engine) -> None:
     assert (np.diff(tilted.scores_K) <= 0).all()
 
 
-@settings(deadline=None, max_examples=20)
-@given(seed=st.integers(0, 2**32 - 1), size=st.integers(1, 6))
-def test_concepts_in_one_call_are_what_they_are_graph_by_graph(engine: Engine, seed: int, size: int) -> None:
-    one_concept = (np.zeros(1, np.int64), np.ones(1, np.float32))
-    batch = [
-        work if len(work.concepts_C) else work._replace(concepts_C=one_concept[0], concept_strengths_C=one_concept[1])
-        for work in works(engine.bundle, size, seed)
-    ]
-    fused, separate = Counting(engine.backend), Counting(engine.backend)
-    together = Engine(engine.bundle, fused).run(batch)
-    for one, other in zip(together, Engine(without(engine.bundle, STEER), separate).run(batch), strict=True):
-        assert_same(one, other, 1e-5)
-    assert fused.rows().keys() - {"lower", "edit", "add"} == {STEER}
-    assert separate.rows().keys() - {"lower", "edit", "add"} == {"concept", "search"}
-
-
-def with_concepts(work: Work, rng: np.random.Generator) -> Work:
+def with_concepts(work: EngineRequest, rng: np.random.Generator) -> EngineRequest:
     """Up to four of them, as strong as a request may want them, or of no strength at all."""
     count = int(rng.integers(1, 5))
     strengths = rng.choice([-10, -1, 0, 0.5, 1, 10], count).astype(np.float32)
@@ -382,37 +381,65 @@ def test_rounding_does_not_decide_which_candidates_a_concept_has(engine: Engine,
         items_ND, biases_N = engine.bundle.items_ND.copy(), engine.bundle.biases_N.copy()
         items_ND[1::2], biases_N[1::2] = items_ND[::2], biases_N[::2] + np.float32(nudge)
         twins = dataclasses.replace(engine.bundle, items_ND=items_ND, biases_N=biases_N)
-        answers.append(Engine(twins, engine.backend).run(batch))
+        answers.append(engine_of(twins, engine.backend).run(batch))
     for one, other in zip(*answers, strict=True):
         assert_same(one._replace(concept_edits=[]), other._replace(concept_edits=[]), 1e-5)
 
 
-@pytest.mark.parametrize("fused", [True, False])
 @settings(deadline=None, max_examples=10)
-@given(seed=st.integers(0, 2**32 - 1), size=st.integers(1, 24))
+@given(seed=st.integers(0, 2**32 - 1), size=st.integers(1, 24), most=st.sampled_from([1, 3, 5, 40]))
 def test_a_batch_whose_concepts_take_much_memory_is_computed_in_parts(
-    engine: Engine, fused: bool, seed: int, size: int
+    engine: Engine, seed: int, size: int, most: int
 ) -> None:
-    """As it would be alone; and never more is solved, or edited, at once than is allowed."""
-    rng, shape = np.random.default_rng(seed), engine.bundle.manifest.shape
-    batch = [
-        with_concepts(work, rng) if fused or rng.random() < 0.7 else work for work in works(engine.bundle, size, seed)
-    ]
-    bundle, terms = engine.bundle if fused else without(engine.bundle, STEER), 8
-    candidates = engine.bundle.golden["concept"]["candidates_BK"].shape[1]
+    """As each request would be alone; and never more is solved, or edited, at once than is allowed."""
+    rng, hidden, terms = np.random.default_rng(seed), engine.bundle.manifest.shape.hidden, 8
+    batch = [with_concepts(work, rng) if rng.random() < 0.7 else work for work in works(engine.bundle, size, seed)]
+    part_bytes = most * SOLVED_BYTES * terms * engine.bundle.golden["concept"]["candidates_BK"].shape[1]
     backend = Counting(engine.backend)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("steersman_service.engine.engine.CALL_BYTES", 5 * SOLVED_BYTES * terms * candidates)
-        together = Engine(bundle, backend).run(batch)
+    together = engine_of(engine.bundle, backend, part_bytes=part_bytes).run(batch)
     for work, answer in zip(batch, together, strict=True):
         assert_same(answer, engine.run([work])[0], 1e-5)
     for graph, fed in backend.widths:
-        if graph in ("concept", STEER):
+        if graph == "concept":
             rows, width = fed["concepts_BC"]
-            assert rows == 1 or rows * width <= 5
+            assert rows * width <= most
         elif graph in ("edit", ADD):
             rows, width = fed["features_BE"]
-            assert rows == 1 or rows * width * shape.hidden * 4 <= 5 * SOLVED_BYTES * terms * candidates
+            assert rows == 1 or rows * width * hidden * 4 <= part_bytes
+
+
+@settings(deadline=None, max_examples=10)
+@given(seed=st.integers(0, 2**32 - 1), size=st.integers(2, 24), most=st.integers(1, 5))
+def test_a_batch_whose_scores_take_much_memory_is_searched_in_parts(
+    engine: Engine, seed: int, size: int, most: int
+) -> None:
+    batch = works(engine.bundle, size, seed)
+    backend = Counting(engine.backend)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(index_exact, "CALL_BYTES", most * 4 * len(engine.bundle.items_ND))
+        together = engine_of(engine.bundle, backend).run(batch)
+    for work, answer in zip(batch, together, strict=True):
+        assert_same(answer, engine.run([work])[0], 1e-5)
+    assert max(backend.rows()["search"]) <= most
+
+
+def test_a_request_costs_what_it_asks_for(engine: Engine) -> None:
+    """And less once its history is known."""
+    graphs, items = engine.graphs, len(engine.bundle.items_ND)
+    own = Engine(graphs, history=HistoryReader(graphs, state_bytes=1 << 20, kv_bytes=1 << 20))
+    plain = EngineRequest(np.arange(7), grows=True)
+    filtered = plain._replace(eligible_N=np.ones(items, bool))
+
+    def with_three(request: EngineRequest) -> EngineRequest:
+        return request._replace(concepts_C=np.arange(3), concept_strengths_C=np.ones(3, np.float32))
+
+    assert own.cost(plain) == Cost(1, 7, 0, 0)
+    assert own.cost(filtered._replace(tilts_N=np.zeros(items, np.float32))) == Cost(1, 7, 0, 2)
+    assert own.cost(with_three(plain)) == Cost(1, 7, 3, 1)
+    assert own.cost(with_three(filtered)) == Cost(1, 7, 3, 3)
+    own.run([plain])
+    assert own.cost(plain).positions == 0
+    assert own.cost(plain._replace(ids_T=np.arange(9))).positions == (2 if own.history.can_keep else 9)
 
 
 class NotesCandidates:
@@ -442,14 +469,14 @@ def test_candidates_of_concepts_are_the_best_items_without_any_control(engine: E
     batch = [work for work in works(bundle, 32, seed=8) if len(work.concepts_C)]
     assert any(work.tilts_N is not None for work in batch)
     assert any(eligible(work, len(bundle.items_ND)).sum() < count for work in batch)
-    manifest = without(bundle, STEER).manifest
+    manifest = without(bundle).manifest
     (concept,) = (graph for graph in manifest.graphs if graph.name == "concept")
     del concept.inputs[:]
     concept.inputs.extend(TensorSpec(name=name) for name in asked)
     golden = {**bundle.golden, "concept": {**bundle.golden["concept"], "candidates_BK": np.zeros((2, count), np.int64)}}
     width = max(len(work.concepts_C) for work in batch)
     backend = NotesCandidates(engine.backend, (len(batch), width))
-    Engine(dataclasses.replace(bundle, manifest=manifest, golden=golden), backend).run(batch)
+    engine_of(dataclasses.replace(bundle, manifest=manifest, golden=golden), backend).run(batch)
     assert backend.noted.keys() == set(asked)
     for row, work in enumerate(batch):
         plain = engine.run([without_controls(work)._replace(k=count)])[0]
@@ -476,4 +503,4 @@ def test_equal_scores_break_by_row(engine: Engine) -> None:
         "tilts_BN": -engine.bundle.biases_N[None],
         "k": np.array(shape.items),
     }
-    assert engine.replay("search", inputs)["rows_BK"][0].tolist() == list(range(shape.items))
+    assert engine.graphs.replay("search", inputs)["rows_BK"][0].tolist() == list(range(shape.items))

@@ -20,8 +20,9 @@ from steersman_service.bundle.bundle import LISTS, SCAN, SCAN_DATA, Array, Bundl
 from steersman_service.engine.backends.onnx import OnnxBackend
 from steersman_service.engine.backends.protocol import load_backend
 from steersman_service.engine.engine import Engine
+from steersman_service.engine.graphs import Graphs
 from steersman_service.engine.index import large as index_large
-from steersman_service.engine.index.exact import NO_ROWS, Terms
+from steersman_service.engine.index.exact import Terms
 from steersman_service.engine.index.large import LargeIndex
 from steersman_service.engine.index.scan import Scan
 from steersman_service.errors import BundleError
@@ -238,9 +239,9 @@ def indexed_dir(bundle_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> P
 @pytest.mark.parametrize("approximate", [True, False])
 def test_an_engine_with_an_index_answers_as_one_without(indexed_dir: Path, backend: str, approximate: bool) -> None:
     bundle = load_bundle(indexed_dir, backend)
-    graphs = load_backend(bundle, backend, "cpu", 1)
-    plain, indexed = Engine(bundle, graphs), Engine(bundle, graphs)
-    indexed.index = LargeIndex(bundle, graphs, 1, approximate=approximate)
+    graphs = Graphs(bundle, load_backend(bundle, backend, "cpu", 1))
+    index = LargeIndex(bundle, graphs.backend, 1, approximate=approximate)
+    plain, indexed = Engine(graphs), Engine(graphs, index=index)
     rng = np.random.default_rng(3)
     batch = [random_work(bundle, rng, jumps=False) for _ in range(24)]
     together = indexed.run(batch)
@@ -252,7 +253,7 @@ def test_an_engine_with_an_index_answers_as_one_without(indexed_dir: Path, backe
 @pytest.mark.parametrize("search", ["auto", "exact"])
 def test_a_bundle_with_an_index_is_served(indexed_dir: Path, tmp_path: Path, search: str) -> None:
     bundle = load_bundle(indexed_dir, "onnx")
-    engine = Engine(bundle, load_backend(bundle, "onnx", "cpu", 1))
+    graphs = Graphs(bundle, load_backend(bundle, "onnx", "cpu", 1))
     tilt = Control(attribute=AttributeRef(name="genres", value="Horror"), operation=OPERATION_ADD, strength=3.0)
     genres = [values or [] for values in bundle.items["genres"].to_pylist()]
     crime = Filters(attributes=[AttributeFilter(attribute="genres", any_of=["Crime"])])
@@ -262,7 +263,7 @@ def test_a_bundle_with_an_index_is_served(indexed_dir: Path, tmp_path: Path, sea
             request = RecommendRequest(history=history, k=10, filters=filters, controls=controls)
             answer = server.recommendation.Recommend(request)
             rows_T = np.array([bundle.items["item_id"].to_pylist().index(item) for item in history.item_ids])
-            pool = engine.replay("lower", {"ids_BT": rows_T[None], "lengths_B": np.array([3])})
+            pool = graphs.replay("lower", {"ids_BT": rows_T[None], "lengths_B": np.array([3])})
             scores_N = bundle.items_ND @ pool["h_BD"][0] + bundle.biases_N
             scores_N += [3.0 * ("Horror" in values and bool(controls)) for values in genres]
             allowed_N = np.array(["Crime" in values or filters is not crime for values in genres])
@@ -312,4 +313,3 @@ def test_a_spoilt_index_is_refused(indexed_dir: Path, tmp_path: Path) -> None:
 
 def test_a_request_without_filters_brings_nothing_as_large_as_the_catalogue(approximate: LargeIndex) -> None:
     assert Terms().mask(10**12) is None
-    assert Terms(None, NO_ROWS, None) == Terms()

@@ -18,14 +18,16 @@ from steersman_service.engine import loading as engine_loading
 from steersman_service.engine.backends.recordings import batches, record, record_or_go_on
 from steersman_service.engine.backends.replayed import Recorder, Tensors
 from steersman_service.engine.backends.torchscript import TorchBackend
-from steersman_service.engine.engine import Edits, Engine, Work
+from steersman_service.engine.engine import Engine
+from steersman_service.engine.graphs import Graphs
 from steersman_service.engine.groups import one_group
-from steersman_service.engine.index.on_torch import Precision, TorchIndex
+from steersman_service.engine.history import HistoryReader
+from steersman_service.engine.index.on_torch import TorchIndex
 from steersman_service.engine.loading import load_engine
+from steersman_service.engine.options import EngineOptions, Precision
+from steersman_service.engine.request import Edits, EngineRequest
 from steersman_service.errors import BundleError
-from steersman_service.telemetry.metrics import Metrics
-from tests.service.engine.test_engine import NO_EDITS, assert_same, random_work, works
-from tests.serving import settings_for
+from tests.service.engine.test_engine import assert_same, random_work, works
 
 MAX_BATCH = 6
 
@@ -33,10 +35,13 @@ MAX_BATCH = 6
 def engine_of(folder: Path, precision: Precision = "float32") -> Engine:
     """As a GPU's, but for the device."""
     bundle = load_bundle(folder, "torch")
-    engine = Engine(bundle, TorchBackend(bundle, "cpu", 1))
-    engine.index = TorchIndex(engine.backend, engine.tables, precision)
-    engine.groups, engine.keeps_histories = one_group, False
-    return engine
+    graphs = Graphs(bundle, TorchBackend(bundle, "cpu", 1))
+    history = HistoryReader(graphs, groups=one_group)
+    return Engine(graphs, index=TorchIndex(graphs, precision), history=history)
+
+
+def record_for(engine: Engine) -> None:
+    record(engine.graphs, cast(TorchIndex, engine.index), MAX_BATCH)
 
 
 @pytest.fixture(autouse=True)
@@ -56,7 +61,7 @@ def engine(bundle_dir: Path) -> Engine:
 @pytest.fixture(scope="module")
 def recorded(bundle_dir: Path) -> Engine:
     engine = engine_of(bundle_dir)
-    record(engine, MAX_BATCH)
+    record_for(engine)
     return engine
 
 
@@ -78,7 +83,7 @@ def test_a_batch_is_answered_as_without_recordings(engine: Engine, recorded: Eng
 @pytest.mark.parametrize("precision", get_args(Precision))
 def test_so_it_is_in_every_precision(bundle_dir: Path, engine: Engine, precision: Precision) -> None:
     recorded = engine_of(bundle_dir, precision)
-    record(recorded, MAX_BATCH)
+    record_for(recorded)
     for seed in range(5):
         batch = works(engine.bundle, MAX_BATCH, seed, jumps=False)
         for answer, wanted in zip(recorded.run(batch), engine.run(batch), strict=True):
@@ -127,17 +132,17 @@ def test_what_fits_a_recording_runs_in_its_size(bundle_dir: Path, monkeypatch: p
     monkeypatch.setattr(TorchBackend, "run_directly", noted_run)
     monkeypatch.setattr(TorchIndex, "choose", noted_choose)
     recorded = engine_of(bundle_dir)
-    record(recorded, MAX_BATCH)
+    record_for(recorded)
     calls.clear()
     edits = Edits(np.arange(2), np.ones(2, np.float32), np.ones(2, np.float32))
-    work = Work(np.zeros(0, np.int64), edits, NO_EDITS.features_E, NO_EDITS.strengths_E, None, 10)
+    work = EngineRequest(np.zeros(0, np.int64), edits)
     recorded.run([work._replace(ids_T=np.arange(length)) for length in (0, 6, 3)])
     assert calls == [("lower", (4, 10)), ("add", (4, 8)), ("search", (4, 32))]
 
 
 def test_below_the_last_block_edits_and_search_are_recorded(below_the_last_block: Path) -> None:
     engine, recorded = engine_of(below_the_last_block), engine_of(below_the_last_block)
-    record(recorded, MAX_BATCH)
+    record_for(recorded)
     assert "lower" not in cast(TorchBackend, recorded.backend).replayed
     batch = works(engine.bundle, MAX_BATCH, 0, jumps=False)
     for answer, wanted in zip(recorded.run(batch), engine.run(batch), strict=True):
@@ -158,30 +163,26 @@ class OnAGpu(TorchBackend):
         return [tensor.numpy() for tensor in tensors]
 
 
-def loaded(
-    folder: Path, data: Path, monkeypatch: pytest.MonkeyPatch, **changes: Any
-) -> tuple[Engine, list[tuple[str, str]]]:
+def loaded(folder: Path, monkeypatch: pytest.MonkeyPatch, **changes: Any) -> tuple[Engine, list[tuple[str, str]]]:
     """An engine as a server with a GPU loads it, and what is logged: severity and event."""
     monkeypatch.setattr(engine_loading, "load_backend", lambda bundle, *options: OnAGpu(bundle))
     with capture_logs() as logs:
-        engine = load_engine(settings_for(data, folder, backend="torch", max_batch=MAX_BATCH, **changes), Metrics())
+        engine = load_engine(folder, EngineOptions(backend="torch", max_batch=MAX_BATCH, **changes))
     return engine, [(entry["log_level"], entry["event"]) for entry in logs if "CUDA" in entry["event"]]
 
 
-def answers(engine: Engine, batch: list[Work], wanted: Engine) -> None:
+def answers(engine: Engine, batch: list[EngineRequest], wanted: Engine) -> None:
     for answer, other in zip(engine.run(batch), wanted.run(batch), strict=True):
         assert_same(answer, other, 1e-5)
 
 
-def test_a_server_records_at_start(
-    bundle_dir: Path, tmp_path: Path, engine: Engine, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_server_records_at_start(bundle_dir: Path, engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     batch = works(engine.bundle, MAX_BATCH, 1, jumps=False)
-    on_gpu, logs = loaded(bundle_dir, tmp_path, monkeypatch)
+    on_gpu, logs = loaded(bundle_dir, monkeypatch)
     assert logs == [("info", "CUDA graphs captured")]
     assert cast(TorchBackend, on_gpu.backend).replayed.keys() == {"lower", "edit", "add"}
     answers(on_gpu, batch, engine)
-    on_gpu, logs = loaded(bundle_dir, tmp_path, monkeypatch, cuda_graphs="off")
+    on_gpu, logs = loaded(bundle_dir, monkeypatch, cuda_graphs="off")
     assert logs == []
     assert not cast(TorchBackend, on_gpu.backend).replayed
     answers(on_gpu, batch, engine)
@@ -216,7 +217,7 @@ def test_where_that_fails_it_says_why_and_serves(
     other = engine_of(bundle_dir)
     monkeypatch.setattr(Recorder, "record", fault)
     with capture_logs() as logs:
-        record_or_go_on(other, MAX_BATCH)
+        record_or_go_on(other.graphs, other.index, MAX_BATCH)
     assert [(entry["log_level"], entry["event"]) for entry in logs] == [("warning", "serving without CUDA graphs")]
     assert why in logs[0]["why"]
     assert not cast(TorchBackend, other.backend).replayed
@@ -228,6 +229,6 @@ def test_a_bundle_that_is_wrong_is_refused_all_the_same(bundle_dir: Path) -> Non
     other = engine_of(bundle_dir)
     golden = {graph: dict(tensors) for graph, tensors in other.bundle.golden.items()}
     golden["lower"]["h_BD"] = golden["lower"]["h_BD"] + 1
-    other.bundle = replace(other.bundle, golden=golden)
+    other.graphs.bundle = replace(other.bundle, golden=golden)
     with capture_logs(), pytest.raises(BundleError, match="h_BD differs"):
-        record_or_go_on(other, MAX_BATCH)
+        record_or_go_on(other.graphs, other.index, MAX_BATCH)

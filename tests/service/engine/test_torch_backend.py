@@ -14,7 +14,9 @@ from steersman_service.bundle.bundle import load_bundle
 from steersman_service.engine.backends.torchscript import TorchBackend, move
 from steersman_service.engine.engine import Engine
 from steersman_service.engine.golden import replay_search
-from steersman_service.engine.index.on_torch import Precision, TorchIndex, best
+from steersman_service.engine.graphs import Graphs
+from steersman_service.engine.index.on_torch import TorchIndex, best
+from steersman_service.engine.options import Precision
 from steersman_service.errors import BundleError, StartupError
 from tests.service.engine.test_engine import assert_same, works
 from tests.serving import serving, settings_for
@@ -25,13 +27,11 @@ PRECISIONS = get_args(Precision)
 @pytest.fixture(scope="module")
 def engine(bundle_dir: Path) -> Engine:
     bundle = load_bundle(bundle_dir, "torch")
-    return Engine(bundle, TorchBackend(bundle, "cpu", 1))
+    return Engine(Graphs(bundle, TorchBackend(bundle, "cpu", 1)))
 
 
 def with_index(engine: Engine, precision: Precision) -> Engine:
-    other = Engine(engine.bundle, engine.backend)
-    other.index = TorchIndex(other.backend, other.tables, precision)
-    return other
+    return Engine(engine.graphs, index=TorchIndex(engine.graphs, precision))
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
@@ -39,8 +39,8 @@ def test_graphs_run_where_they_are_moved_and_do_not_wait(bundle_dir: Path) -> No
     """On `meta`, tensors have no values: to meet one on the CPU fails, and so does to wait for one, as a GPU's capture would."""
     bundle = load_bundle(bundle_dir, "torch")
     tables = {"items_ND": bundle.items_ND, "biases_N": bundle.biases_N}
-    # Which take k, a value, and which a GPU does without.
-    for name in bundle.graphs.keys() - {"search", "steer"}:
+    # Which takes k, a value, and which a GPU does without.
+    for name in bundle.graphs.keys() - {"search"}:
         graph = bundle.graphs[name]
         inputs = [
             torch.tensor({**tables, **bundle.golden[name]}[tensor.name], device="meta") for tensor in graph.inputs
@@ -81,7 +81,7 @@ def test_of_many_items_too(engine: Engine, precision: Precision) -> None:
     rng, size = np.random.default_rng(0), 5000
     items_ND = rng.standard_normal((size, engine.bundle.items_ND.shape[1]), np.float32)
     many = replace(engine.bundle, items_ND=items_ND, biases_N=rng.standard_normal(size, np.float32))
-    plain = Engine(many, engine.backend)
+    plain = Engine(Graphs(many, engine.backend))
     batch = [
         work._replace(
             concepts_C=work.concepts_C[:0],
@@ -98,12 +98,10 @@ def test_of_many_items_too(engine: Engine, precision: Precision) -> None:
 
 @pytest.mark.parametrize("precision", PRECISIONS)
 def test_golden_rows_are_found_again(engine: Engine, precision: Precision) -> None:
-    indexed = with_index(engine, precision)
-    replay_search(indexed, precision)
-    spoilt = {**engine.tables, "biases_N": engine.tables["biases_N"] + 0.01}
-    indexed.index = TorchIndex(engine.backend, spoilt, precision)
+    replay_search(engine.graphs, TorchIndex(engine.graphs, precision), precision)
+    spoilt = Graphs(replace(engine.bundle, biases_N=engine.bundle.biases_N + np.float32(0.01)), engine.backend)
     with pytest.raises(BundleError, match=f"search, {precision}.*scores_BK differs"):
-        replay_search(indexed, precision)
+        replay_search(spoilt, TorchIndex(spoilt, precision), precision)
 
 
 def test_a_server_in_half_precision(bundle_dir: Path, tmp_path: Path) -> None:

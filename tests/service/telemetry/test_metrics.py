@@ -44,9 +44,9 @@ from steersman_service.bundle.bundle import Bundle
 from steersman_service.bundle.items import Items
 from steersman_service.engine.engine import Engine
 from steersman_service.engine.loading import load_engine
+from steersman_service.engine.options import EngineOptions
 from steersman_service.sessions.store import SessionStore
 from steersman_service.sessions.valkey import EmbeddedValkey
-from steersman_service.settings import Settings
 from steersman_service.telemetry.metrics import Metrics
 from tests.serving import Running, failure, serving, settings_for
 
@@ -182,7 +182,7 @@ def test_every_series_that_can_be_known_stands_at_zero_from_the_start(bundle_dir
         "session_store_unavailable",
     ):
         assert refused(reason).keys() <= counted.keys()
-    for stage in ("lower", "concept", "edit", "upper", "search", "steer"):
+    for stage in ("lower", "concept", "edit", "upper", "search"):
         assert observed(stage) in counted
     assert controls("concept", "add", "session").keys() <= counted.keys()
     assert "steersman_list_change_ratio_count" in counted
@@ -247,12 +247,8 @@ def test_controls_count_by_who_brought_them(server: Running, feature: FeatureRef
         server.recommendation.Recommend(RecommendRequest(session_id=session_id, controls=[HORROR]))
     brought = {**controls("feature", "scale", "session"), **controls("concept", "add", "request"), **SESSION_READ}
     assert moved.pop("steersman_session_cache_bytes") > 0
-    # Both the concept and the search after it.
-    assert moved == {
-        series: times
-        for series, times in {**STEERED, **brought, observed("steer"): 1.0}.items()
-        if series != observed("search")
-    }
+    # The first search is for the concept's candidates.
+    assert moved == {**STEERED, **brought, observed("concept"): 1.0, observed("search"): 2.0}
 
 
 def test_sessions_that_are_remembered(server: Running, session_id: str) -> None:
@@ -271,37 +267,6 @@ def test_sessions_that_are_remembered(server: Running, session_id: str) -> None:
     assert moved["steersman_session_cache_hits_total"] == 1.0
     assert "steersman_session_cache_misses_total" not in moved
     assert "steersman_session_cache_bytes" not in moved
-
-
-def test_a_state_that_another_replica_computed(bundle_dir: Path, tmp_path: Path, items: Items, session_id: str) -> None:
-    store = EmbeddedValkey.start(tmp_path / "store")
-    events = [Event(event_id=str(n), item_id=item_id) for n, item_id in enumerate(items.ids[:5])]
-    own = {"redis_url": store.url, "list_change_sample": 0}
-    try:
-        with (
-            serving(settings_for(tmp_path, bundle_dir, **own)) as one,
-            serving(settings_for(tmp_path, bundle_dir, **own)) as other,
-        ):
-            first = one.recommendation.Recommend(RecommendRequest(session_id=session_id, new_events=events))
-            kept = _series("steersman_redis_seconds_count", operation="keep_state")
-            while not scrape(one)[kept]:
-                pass
-            with moves(other) as moved:
-                second = other.recommendation.Recommend(RecommendRequest(session_id=session_id))
-            assert moved["steersman_state_cache_hits_total"] == 1.0
-            assert observed("lower") not in moved
-            assert [(item.item_id, item.score) for item in second.items] == [
-                (item.item_id, item.score) for item in first.items
-            ]
-            # It has read nothing of the history yet: what follows is computed whole, and kept in its turn.
-            new = [Event(event_id="new", item_id=items.ids[5])]
-            with moves(other) as moved:
-                other.recommendation.Recommend(RecommendRequest(session_id=session_id, new_events=new))
-                while not scrape(other)[kept]:
-                    pass
-            assert moved[observed("lower")] == 1.0
-    finally:
-        store.stop()
 
 
 def test_hidden_states_that_are_kept(bundle_dir: Path, tmp_path: Path, items: Items) -> None:
@@ -443,9 +408,9 @@ def test_ready_only_between_the_warm_up_and_the_drain(
     original = load_engine
     loading: list[float | None] = []
 
-    def load(settings: Settings, metrics: Metrics) -> Engine:
+    def load(folder: Path, options: EngineOptions, metrics: Metrics) -> Engine:
         loading.append(metrics.registry.get_sample_value("steersman_ready"))
-        return original(settings, metrics)
+        return original(folder, options, metrics)
 
     monkeypatch.setattr("steersman_service.app.load_engine", load)
     with serving(settings_for(tmp_path, bundle_dir, drain_seconds=3600)) as server:

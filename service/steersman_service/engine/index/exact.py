@@ -3,15 +3,19 @@
 Dimensions: B batch, D hidden, N items, K top-k, X excluded items.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple, Protocol
 
 import numpy as np
 
 from steersman_service.bundle.bundle import Array
 from steersman_service.engine.backends.protocol import Backend, Tensor
+from steersman_service.engine.graphs import Graphs
+from steersman_service.engine.request import NO_ROWS
 
-NO_ROWS = np.zeros(0, np.int64)
+CALL_BYTES = 32 << 20
+"""Of the largest array of a call. What takes more is computed in parts, so that memory does not grow with what a batch asks for."""
+SCORE_BYTES = 4
 
 
 class Terms(NamedTuple):
@@ -33,7 +37,7 @@ class Terms(NamedTuple):
         return mask_N
 
 
-class Found(NamedTuple):
+class SearchResult(NamedTuple):
     """The best items, best first, equal scores by row. Where fewer may be returned, others fill the rest, with score minus infinity."""
 
     rows_BK: Tensor
@@ -43,7 +47,7 @@ class Found(NamedTuple):
 class Index(Protocol):
     """Answers each query as it would be answered alone. Not thread-safe: the engine's thread calls it."""
 
-    def search(self, query_BD: Tensor, terms: Sequence[Terms], ks: Sequence[int]) -> Found:
+    def search(self, query_BD: Tensor, terms: Sequence[Terms], ks: Sequence[int]) -> SearchResult:
         """The best items for each query, by query . item + bias + tilt: its own of `ks`, from 1 to N, or more.
 
         K is the largest of `ks`. Only an approximate index may miss any of them; scores are always exact.
@@ -51,36 +55,29 @@ class Index(Protocol):
 
 
 class GraphIndex:
-    """Exact, by the bundle's graph `search`, on the backend's device. On a CPU it reads the whole item table for every batch."""
+    """Exact, by the bundle's graph `search`, on the backend's device. It reads the whole item table for every call."""
 
-    def __init__(
-        self,
-        backend: Backend,
-        constants: Mapping[str, Tensor],
-        run: Callable[[dict[str, Tensor]], dict[str, Tensor]],
-        size: int,
-    ) -> None:
-        """`run` takes what `search` asks for by name; `constants` are the item table and the biases, of `size` items."""
-        self._put = backend.put
-        self._constants = dict(constants)
-        self._run = run
-        self._size = size
+    def __init__(self, graphs: Graphs) -> None:
+        self._graphs = graphs
+        self._size = len(graphs.bundle.items_ND)
 
-    def search(self, query_BD: Tensor, terms: Sequence[Terms], ks: Sequence[int]) -> Found:
-        found = self._run({**self._constants, "query_BD": query_BD, **self.given(terms, ks)})
-        return Found(found["rows_BK"], found["scores_BK"])
+    def search(self, query_BD: Tensor, terms: Sequence[Terms], ks: Sequence[int]) -> SearchResult:
+        return in_parts(self._search, self._graphs.backend, self._size, query_BD, terms, max(ks))
 
-    def given(self, terms: Sequence[Terms], ks: Sequence[int]) -> dict[str, Tensor]:
-        """What the graph asks for beside queries and the item table."""
-        given = {"eligible_BN": self._eligible(terms), "tilts_BN": self._tilts(terms), "k": np.array(max(ks), np.int64)}
-        return {name: self._put(array) for name, array in given.items()}
+    def _search(self, query_BD: Tensor, terms: Sequence[Terms], k: int) -> SearchResult:
+        feeds = {"eligible_BN": self._eligible(terms), "tilts_BN": self._tilts(terms), "k": np.array(k, np.int64)}
+        found = self._graphs.run("search", {"query_BD": query_BD, **self._graphs.put(feeds)})
+        return SearchResult(found["rows_BK"], found["scores_BK"])
 
     def _eligible(self, terms: Sequence[Terms]) -> Array:
-        masks = [own.mask(self._size) for own in terms]
-        if all(mask_N is None for mask_N in masks):
+        if all(own.eligible_N is None and not len(own.excluded_X) for own in terms):
             return np.ones((1, 1), np.bool_)
-        filled = [np.ones(self._size, np.bool_) if mask_N is None else mask_N for mask_N in masks]
-        return np.stack(filled) if len(filled) > 1 else filled[0][None]
+        eligible_BN = np.ones((len(terms), self._size), np.bool_)
+        for eligible_N, own in zip(eligible_BN, terms, strict=True):
+            if own.eligible_N is not None:
+                eligible_N[:] = own.eligible_N
+            eligible_N[own.excluded_X] = False
+        return eligible_BN
 
     def _tilts(self, terms: Sequence[Terms]) -> Array:
         if all(own.tilts_N is None for own in terms):
@@ -90,3 +87,25 @@ class GraphIndex:
             if own.tilts_N is not None:
                 tilts_N[:] = own.tilts_N
         return tilts_BN
+
+
+def in_parts(
+    search: Callable[[Tensor, Sequence[Terms], int], SearchResult],
+    backend: Backend,
+    size: int,
+    query_BD: Tensor,
+    terms: Sequence[Terms],
+    k: int,
+) -> SearchResult:
+    """Has `search` score `size` items for as many queries at once as CALL_BYTES allow on a CPU. A GPU takes them all."""
+    most = max(1, CALL_BYTES // (SCORE_BYTES * size)) if backend.device == "cpu" else len(terms)
+    if len(terms) <= most:
+        return search(query_BD, terms, k)
+    parts = [
+        search(
+            backend.take([query_BD], np.arange(begin, min(begin + most, len(terms)))), terms[begin : begin + most], k
+        )
+        for begin in range(0, len(terms), most)
+    ]
+    together = np.arange(len(terms))
+    return SearchResult(*(backend.take(tensors, together) for tensors in zip(*parts, strict=True)))

@@ -12,7 +12,7 @@ import numpy as np
 
 from steersman_service.bundle.bundle import LISTS, SCAN, Array, Bundle
 from steersman_service.engine.backends.protocol import Backend, Tensor
-from steersman_service.engine.index.exact import NO_ROWS, Found, Terms
+from steersman_service.engine.index.exact import SearchResult, Terms
 from steersman_service.engine.index.lists import Lists
 from steersman_service.engine.index.scan import Scan
 from steersman_service.errors import BundleError
@@ -49,7 +49,7 @@ class LargeIndex:
         self._lists = Lists(bundle, threads) if approximate else None
         self._check(bundle)
 
-    def search(self, query_BD: Tensor, terms: Sequence[Terms], ks: Sequence[int]) -> Found:
+    def search(self, query_BD: Tensor, terms: Sequence[Terms], ks: Sequence[int]) -> SearchResult:
         queries_BD = self._backend.get(query_BD)
         rows_BK = np.empty((len(ks), max(ks)), np.int64)
         scores_BK = np.full(rows_BK.shape, -np.inf, np.float32)
@@ -57,7 +57,7 @@ class LargeIndex:
             best = self._best(query_D, own, k)
             rows_BK[place] = _filled(best.rows_K, max(ks))
             scores_BK[place, : len(best.rows_K)] = best.scores_K
-        return Found(self._backend.put(rows_BK), self._backend.put(scores_BK))
+        return SearchResult(self._backend.put(rows_BK), self._backend.put(scores_BK))
 
     def _best(self, query_D: Array, terms: Terms, k: int) -> "_Best":
         eligible = len(self._items_ND) if terms.eligible_N is None else int(np.count_nonzero(terms.eligible_N))
@@ -107,7 +107,7 @@ class LargeIndex:
                 )
             if self._lists is not None:
                 k = min(10, len(scores_N))
-                found = self._best(query_D, Terms(None, NO_ROWS, None), k)
+                found = self._best(query_D, Terms(), k)
                 hits.append(np.isin(np.argpartition(-scores_N, k - 1)[:k], found.rows_K).mean())
         if hits and np.mean(hits) < LEAST_RECALL:
             raise BundleError(

@@ -1,4 +1,4 @@
-"""Looks at the lists of items that promise most for a query, and at no others: an inverted file of faiss.
+"""Searches only the lists of items that are closest to a query: an inverted file of faiss.
 
 Dimensions: D hidden, P hidden and bias, padded, N items, X excluded items, R rows that are found.
 """
