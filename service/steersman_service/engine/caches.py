@@ -15,10 +15,12 @@ from steersman_service.engine.kept_history import KeptHistory
 
 MOST_APPENDED = 8
 """Events by which a history may have grown. They are appended one by one: more than this cost as much as computing it anew."""
+HISTORY_BYTES = 400
+"""Of a KeptHistory beside its arrays."""
 EVENT_BYTES = 4
 """Of an event in a key."""
-# What an entry takes in an ordered dictionary beside its key and its value; the tests measure it.
-STATE_ENTRY_BYTES, HISTORY_ENTRY_BYTES = 128, 512
+ENTRY_BYTES = 128
+"""Of an entry of an ordered dictionary beside its key and its value; the tests measure it."""
 
 Value = TypeVar("Value")
 
@@ -88,7 +90,7 @@ class StateCache(BoundedCache[bytes]):
     """Hidden states, D numbers of float32: a history that comes again, under other controls or filters, is not computed again."""
 
     def _size(self, key: bytes, value: bytes) -> int:
-        return sys.getsizeof(key) + sys.getsizeof(value) + STATE_ENTRY_BYTES
+        return sys.getsizeof(key) + sys.getsizeof(value) + ENTRY_BYTES
 
 
 class KeyValueCache(BoundedCache[KeptHistory]):
@@ -107,4 +109,4 @@ class KeyValueCache(BoundedCache[KeptHistory]):
         return next((prefix for prefix in prefixes(key) if prefix in self), None)
 
     def _size(self, key: bytes, value: KeptHistory) -> int:
-        return len(key) + value.nbytes + HISTORY_ENTRY_BYTES
+        return sys.getsizeof(key) + value.nbytes + HISTORY_BYTES

@@ -14,7 +14,7 @@ from steersman_service.engine.backends.protocol import Tensor
 from steersman_service.engine.caches import KeyValueCache, StateCache, history_key, prefixes
 from steersman_service.engine.graphs import Graphs, Pool
 from steersman_service.engine.groups import APPEND_CALL_POSITIONS, length_groups, one_group
-from steersman_service.engine.kept_history import KeptHistory, Layout, PaddingBuffer
+from steersman_service.engine.kept_history import KeptHistory, PaddingBuffer
 from steersman_service.engine.observer import SILENT, Observer, timed
 from steersman_service.engine.padding import padded_windows
 from steersman_service.engine.request import EngineRequest
@@ -72,7 +72,7 @@ class HistoryReader:
         # Kept histories lie in the host's memory: whether it pays to bring them to a GPU has not been measured.
         self.can_keep = self._cacheable and on_cpu and bundle.graphs.keys() >= set(KEEPING_GRAPHS)
         kept = [tensor.name for tensor in bundle.graphs["keep"].outputs] if self.can_keep else []
-        self._layout = Layout([name for name in kept if name in graphs.inputs["append"]])
+        self._kept_names = [name for name in graphs.inputs.get("append", []) if name in kept]
         self._buffer = PaddingBuffer()
 
     def read(self, batch: Sequence[EngineRequest]) -> BatchStates:
@@ -134,10 +134,10 @@ class HistoryReader:
         return computed
 
     def _kept(self, windows: Sequence[Array], outputs: Pool) -> list[KeptHistory]:
-        tensors = [self._graphs.backend.get(outputs[name]) for name in self._layout.names]
+        tensors = {name: self._graphs.backend.get(outputs[name]) for name in self._kept_names}
         most = self._graphs.bundle.manifest.window.length
         return [
-            KeptHistory(self._layout, len(ids_T), [tensor[row] for tensor in tensors], most)
+            KeptHistory(len(ids_T), {name: tensor[row] for name, tensor in tensors.items()}, most)
             for row, ids_T in enumerate(windows)
         ]
 

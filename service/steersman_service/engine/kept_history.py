@@ -1,11 +1,9 @@
 """Keys and values of a history: when it grows by a few events, only these are computed (proto/README.md, "Histories that grow").
 
-Dimensions: B batch, P positions (the start token and the events), D hidden, R positions that a convolution reads back, W tensors with a row
-for every position, V tensors with the last R rows, L = W + V.
+Dimensions: B batch, P positions (the start token and the events), D hidden, R positions that a convolution reads back, L kept tensors.
 """
 
-import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -13,83 +11,75 @@ from steersman_service.bundle.bundle import Array
 
 ROOM = 64
 """Positions by which the memory of a history grows."""
-
-
-class Layout:
-    """Which tensors are kept of a history, in the order of `append`'s inputs."""
-
-    def __init__(self, names: Sequence[str]) -> None:
-        self.names = names
-        grow_L = np.array([name.endswith("_BPD") for name in names], np.bool_)
-        self.every_W = np.flatnonzero(grow_L)
-        self.recent_V = np.flatnonzero(~grow_L)
-        self.places = [(own, int(np.count_nonzero(grow_L[:place] == own))) for place, own in enumerate(grow_L.tolist())]
-        """Of each tensor: whether it has a row for every position, and its place among those that do, or do not."""
+ARRAY_BYTES = 144
+"""Of an array beside its numbers; the tests measure it."""
 
 
 class KeptHistory:
-    """Keys and values of one history. It grows in place."""
+    """The kept tensors of one history, in the order of `append`'s inputs. It grows in place."""
 
-    def __init__(self, layout: Layout, events: int, tensors: Sequence[Array], most_events: int) -> None:
-        """Copies `tensors`, the rows that `keep` gives: (P or more, D) or (R, D) each."""
-        self.layout = layout
+    def __init__(self, events: int, rows: Mapping[str, Array], most_events: int) -> None:
+        """Copies `rows` of what `keep` gives: (P or more, D) of each `_BPD`, (R, D) of each `_BRD`."""
         self.events = events
         self._most_positions = most_events + 1
-        self._recent_VRD = np.stack([tensors[place] for place in layout.recent_V.tolist()])
-        self._every_WPD = self._room(events + 1, tensors[0].shape[1])
-        for rows_PD, place in zip(self._every_WPD, layout.every_W.tolist(), strict=True):
-            rows_PD[: events + 1] = tensors[place][: events + 1]
+        self._arrays = {
+            name: self._with_room(array[: events + 1]) if _grows(name) else array.copy() for name, array in rows.items()
+        }
 
     @property
     def nbytes(self) -> int:
         """With the room to grow."""
-        return int(self._every_WPD.nbytes + self._recent_VRD.nbytes)
+        return sum(array.nbytes + ARRAY_BYTES for array in self._arrays.values())
 
-    def tensors(self) -> list[Array]:
-        """Views of (P, D) or (R, D), in the order of the layout."""
+    def tensors(self) -> dict[str, Array]:
+        """Views of (P, D) or (R, D)."""
         end = self.events + 1
-        return [
-            self._every_WPD[place, :end] if every else self._recent_VRD[place] for every, place in self.layout.places
-        ]
+        return {name: array[:end] if _grows(name) else array for name, array in self._arrays.items()}
 
     def append(self, added_LD: Array) -> None:
         """Adds the rows of one more event, as the graph `append` gives them."""
         self.events += 1
-        if self.events == self._every_WPD.shape[1]:
-            full_WPD = self._every_WPD
-            self._every_WPD = self._room(self.events + 1, full_WPD.shape[2])
-            self._every_WPD[:, : self.events] = full_WPD
-        self._every_WPD[:, self.events] = added_LD[self.layout.every_W]
-        self._recent_VRD[:, :-1] = self._recent_VRD[:, 1:]
-        self._recent_VRD[:, -1] = added_LD[self.layout.recent_V]
+        for (name, array), added_D in zip(self._arrays.items(), added_LD, strict=True):
+            if not _grows(name):
+                array[:-1] = array[1:]
+                array[-1] = added_D
+                continue
+            if self.events == len(array):
+                self._arrays[name] = self._with_room(array)
+            self._arrays[name][self.events] = added_D
 
-    def _room(self, positions: int, width: int) -> Array:
-        room = min(self._most_positions, -(-positions // ROOM) * ROOM)
-        return np.empty((len(self.layout.every_W), room, width), np.float32)
+    def _with_room(self, rows_PD: Array) -> Array:
+        room = min(self._most_positions, -(-(self.events + 1) // ROOM) * ROOM)
+        copy_PD = np.empty((room, rows_PD.shape[1]), np.float32)
+        copy_PD[: len(rows_PD)] = rows_PD
+        return copy_PD
 
 
 class PaddingBuffer:
     """Pads kept histories to the longest of a batch. Its memory is used again: the next call overwrites what this one gave."""
 
     def __init__(self) -> None:
-        self._memory: dict[int, Array] = {}
+        self._memory: dict[str, Array] = {}
 
     def padded(self, histories: Sequence[KeptHistory]) -> dict[str, Array]:
         """All tensors by name, (B, P, D) or (B, R, D). Those of a single history are not copied."""
-        by_tensor = zip(*(history.tensors() for history in histories), strict=True)
-        padded = [self._one(place, rows) for place, rows in enumerate(by_tensor)]
-        return dict(zip(histories[0].layout.names, padded, strict=True))
-
-    def _one(self, place: int, rows: Sequence[Array]) -> Array:
+        rows = [history.tensors() for history in histories]
         if len(rows) == 1:
-            return rows[0][None]
-        longest = max(map(len, rows))
-        shape = (len(rows), longest, rows[0].shape[1])
-        memory, size = self._memory.get(place), math.prod(shape)
-        if memory is None or len(memory) < size:
-            memory = self._memory[place] = np.empty(size, np.float32)
-        padded_BPD: Array = memory[:size].reshape(shape)
+            return {name: array[None] for name, array in rows[0].items()}
+        return {name: self._one(name, [own[name] for own in rows]) for name in rows[0]}
+
+    def _one(self, name: str, rows: Sequence[Array]) -> Array:
+        shape = (len(rows), max(map(len, rows)), rows[0].shape[1])
+        size = int(np.prod(shape))
+        if name not in self._memory or len(self._memory[name]) < size:
+            self._memory[name] = np.empty(size, np.float32)
+        padded_BPD = self._memory[name][:size].reshape(shape)
         for padded_PD, row_PD in zip(padded_BPD, rows, strict=True):
             padded_PD[: len(row_PD)] = row_PD
             padded_PD[len(row_PD) :] = 0
         return padded_BPD
+
+
+def _grows(name: str) -> bool:
+    """Whether a tensor has a row for every position."""
+    return name.endswith("_BPD")

@@ -1,4 +1,4 @@
-"""Who is told what an engine does."""
+"""Whom an engine reports to: `Metrics`, or what forwards to it."""
 
 import time
 from collections.abc import Iterator
@@ -7,35 +7,21 @@ from typing import Protocol
 
 
 class Observer(Protocol):
-    """`Metrics`, or what forwards to it. The engine's thread calls it."""
+    """The engine's thread calls it, batch by batch."""
 
-    def inference(self, stage: str, seconds: float) -> None:
-        """A stage of a batch has run: "lower", "append", "concept", "edit", "upper" or "search"."""
-
-    def state_cache(self, hits: int, misses: int) -> None:
-        """Requests of a batch whose hidden state was known, or shared in the batch; histories that were computed."""
-
-    def kv_cache(self, hits: int, misses: int) -> None:
-        """Histories of a batch that were appended to, and those that were computed whole."""
-
-    def kv_evicted(self) -> None:
-        """A history made room for another one."""
+    def inference(
+        self, stage: str, seconds: float
+    ) -> None: ...  # "lower", "append", "concept", "edit", "upper" or "search"
+    def state_cache(self, hits: int, misses: int) -> None: ...  # requests whose state was known; histories computed
+    def kv_cache(self, hits: int, misses: int) -> None: ...  # histories appended to; histories computed whole
+    def kv_evicted(self) -> None: ...
 
 
 class Silent:
-    """Tells nobody."""
-
-    def inference(self, stage: str, seconds: float) -> None:
-        pass
-
-    def state_cache(self, hits: int, misses: int) -> None:
-        pass
-
-    def kv_cache(self, hits: int, misses: int) -> None:
-        pass
-
-    def kv_evicted(self) -> None:
-        pass
+    def inference(self, stage: str, seconds: float) -> None: ...
+    def state_cache(self, hits: int, misses: int) -> None: ...
+    def kv_cache(self, hits: int, misses: int) -> None: ...
+    def kv_evicted(self) -> None: ...
 
 
 SILENT = Silent()
@@ -43,7 +29,6 @@ SILENT = Silent()
 
 @contextmanager
 def timed(observer: Observer, stage: str) -> Iterator[None]:
-    """Reports the time of a stage, unless it fails."""
     start = time.perf_counter()
     yield
     observer.inference(stage, time.perf_counter() - start)

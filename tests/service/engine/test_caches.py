@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from steersman_service.engine.caches import MOST_APPENDED, KeyValueCache, StateCache, history_key, prefixes
-from steersman_service.engine.kept_history import ROOM, KeptHistory, Layout
+from steersman_service.engine.kept_history import ROOM, KeptHistory
 from tests.service.engine.test_kept_history import history
 
 WINDOWS = st.lists(st.integers(0, 2), max_size=12)
@@ -136,17 +136,15 @@ def test_a_history_that_does_not_fit_evicts_no_other() -> None:
 def test_kept_histories_take_what_the_cache_says() -> None:
     """Within a tenth: histories of 1 to 200 events, two blocks of 32 dimensions, and three times as many of them as fit."""
     limit = 1 << 22
-    layout = Layout(
-        [f"{name}_{block}_{dims}" for block in (0, 1) for name, dims in (("k", "BPD"), ("v", "BPD"), ("r", "BRD"))]
-    )
+    names = [f"{name}_{block}_{dims}" for block in (0, 1) for name, dims in (("k", "BPD"), ("v", "BPD"), ("r", "BRD"))]
     rng = np.random.default_rng(0)
     tracemalloc.start()
     try:
         before, _ = tracemalloc.get_traced_memory()
         cache = KeyValueCache(limit)
         for events in rng.integers(1, 201, size=3 * limit // 50_000):
-            tensors = [np.ones((2 if place % 3 == 2 else events + 1, 32), np.float32) for place in range(6)]
-            cache.put(history_key(rng.integers(1_000_000, size=events)), KeptHistory(layout, int(events), tensors, 200))
+            tensors = {name: np.ones((2 if "BRD" in name else events + 1, 32), np.float32) for name in names}
+            cache.put(history_key(rng.integers(1_000_000, size=events)), KeptHistory(int(events), tensors, 200))
         del tensors
         taken = tracemalloc.get_traced_memory()[0] - before
     finally:

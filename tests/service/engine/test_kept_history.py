@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from steersman_service.bundle.bundle import Array
-from steersman_service.engine.kept_history import ROOM, KeptHistory, Layout, PaddingBuffer
+from steersman_service.engine.kept_history import ARRAY_BYTES, ROOM, KeptHistory, PaddingBuffer
 
-LAYOUT = Layout(["keys_0_BPD", "values_0_BPD", "recent_0_BRD"])
+NAMES = ["keys_0_BPD", "values_0_BPD", "recent_0_BRD"]
 WIDTH, REACH, MOST = 4, 2, 2 * ROOM + 10
 
 
@@ -19,7 +19,7 @@ def rows(events: int) -> list[Array]:
 def history(events: int) -> KeptHistory:
     # What a batch answers is padded.
     padded = [np.concatenate([part, np.full((3, WIDTH), -1, np.float32)]) for part in rows(events)[:2]]
-    return KeptHistory(LAYOUT, events, [*padded, rows(events)[2]], MOST)
+    return KeptHistory(events, dict(zip(NAMES, [*padded, rows(events)[2]], strict=True)), MOST)
 
 
 @pytest.mark.parametrize("begin", [0, 1, ROOM - 2, ROOM - 1, 2 * ROOM])
@@ -29,9 +29,9 @@ def test_a_history_grows_in_place_to_what_it_would_be(begin: int) -> None:
         added_LD = np.stack([wanted[0][events], wanted[1][events], np.full(WIDTH, events, np.float32)])
         grown.append(added_LD)
         assert grown.events == events
-        for tensor, part in zip(grown.tensors(), rows(events), strict=True):
+        for tensor, part in zip(grown.tensors().values(), rows(events), strict=True):
             np.testing.assert_array_equal(tensor, part)
-    assert grown.nbytes == history(MOST).nbytes == (2 * (MOST + 1) + REACH) * WIDTH * 4
+    assert grown.nbytes == history(MOST).nbytes == (2 * (MOST + 1) + REACH) * WIDTH * 4 + 3 * ARRAY_BYTES
 
 
 def test_histories_lie_beside_each_other_padded_with_zeros() -> None:
@@ -44,7 +44,7 @@ def test_histories_lie_beside_each_other_padded_with_zeros() -> None:
         "recent_0_BRD": (3, REACH, WIDTH),
     }
     for row, own in enumerate(some):
-        for tensor, part in zip(padded.values(), own.tensors(), strict=True):
+        for tensor, part in zip(padded.values(), own.tensors().values(), strict=True):
             np.testing.assert_array_equal(tensor[row, : len(part)], part)
             assert not tensor[row, len(part) :].any()
 
@@ -52,4 +52,4 @@ def test_histories_lie_beside_each_other_padded_with_zeros() -> None:
 def test_one_history_is_not_copied() -> None:
     alone = history(5)
     padded = PaddingBuffer().padded([alone]).values()
-    assert all(np.shares_memory(tensor, part) for tensor, part in zip(padded, alone.tensors(), strict=True))
+    assert all(np.shares_memory(tensor, part) for tensor, part in zip(padded, alone.tensors().values(), strict=True))
