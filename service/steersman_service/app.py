@@ -6,39 +6,30 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from typing import NamedTuple
 
 import grpc
-from google.protobuf import descriptor_pool
 from grpc_health.v1 import health_pb2_grpc
 from grpc_health.v1.health import SERVICE_NAME as HEALTH
 from grpc_health.v1.health import aio as health_aio
 from grpc_health.v1.health_pb2 import HealthCheckResponse
 
-from steersman.v1 import feature_service_pb2_grpc as feature_grpc
-from steersman.v1 import item_service_pb2_grpc as item_grpc
-from steersman.v1 import model_service_pb2_grpc as model_grpc
-from steersman.v1 import recommendation_service_pb2_grpc as recommendation_grpc
-from steersman.v1 import session_service_pb2_grpc as session_grpc
 from steersman_service.api.features import FeatureService
 from steersman_service.api.items import ItemService
 from steersman_service.api.list_change import ListChange
 from steersman_service.api.model import ModelService
 from steersman_service.api.recommendation import RecommendationService
+from steersman_service.api.release import Release
 from steersman_service.api.sessions import SessionService
 from steersman_service.bundle.bundle import Bundle
-from steersman_service.bundle.catalogue import Catalogue
-from steersman_service.bundle.items import Items
-from steersman_service.bundle.replacement import Replacements
 from steersman_service.errors import StartupError
-from steersman_service.processes.threads import patient
-from steersman_service.rpc.calls import CallInterceptor
+from steersman_service.rpc.interceptor import CallInterceptor
 from steersman_service.rpc.reflection import add_reflection
+from steersman_service.rpc.services import PACKAGE, add_services
+from steersman_service.rpc.threads import patient
 from steersman_service.scheduling.client import Engines
 from steersman_service.sessions.reader import SessionReader
 from steersman_service.sessions.store import SessionStore
 from steersman_service.settings import Settings
-from steersman_service.steering.controls import ControlReader
 from steersman_service.telemetry.metrics import Metrics
 
-PACKAGE = "steersman.v1"
 SERVICES = ("RecommendationService", "SessionService", "FeatureService", "ItemService", "ModelService")
 RECOMMENDATION_SERVICE, SESSION_SERVICE = (f"{PACKAGE}.{service}" for service in SERVICES[:2])
 SERVING, NOT_SERVING = HealthCheckResponse.SERVING, HealthCheckResponse.NOT_SERVING
@@ -170,47 +161,26 @@ def _add_services(
     metrics: Metrics,
     list_change: ListChange,
 ) -> SessionReader:
-    bundle = backend.bundle
-    items = Items(bundle.items)
-    catalogue = Catalogue(bundle, items)
-    controls = ControlReader(
-        bundle.version,
-        catalogue,
-        items,
-        Replacements(bundle, catalogue),
-        max_controls=settings.max_controls,
-        max_strength=settings.max_strength,
-    )
+    release = Release.of(backend.bundle, settings)
     sessions = SessionReader(
         store,
-        items,
+        release.items,
         max_events=settings.max_session_events,
         limit_bytes=settings.session_cache_mb << 20,
-        bundle=bundle.version if _replicated(settings) else "",
         observe=metrics.session_read,
     )
     metrics.watch_session_cache(lambda: sessions.held_bytes)
-    recommendation = RecommendationService(
-        bundle, items, catalogue, controls, backend.engines, sessions, settings, metrics, list_change
-    )
-    recommendation_grpc.add_RecommendationServiceServicer_to_server(recommendation, server)
-    session = SessionService(store, controls, settings.max_events_per_append)
-    session_grpc.add_SessionServiceServicer_to_server(session, server)
-    feature = FeatureService(bundle.version, catalogue, controls, settings.max_message_bytes)
-    feature_grpc.add_FeatureServiceServicer_to_server(feature, server)
-    items_service = ItemService(bundle, items, settings.max_message_bytes)
-    item_grpc.add_ItemServiceServicer_to_server(items_service, server)
-    model = ModelService(bundle, items, backend.name, backend.device, settings)
-    model_grpc.add_ModelServiceServicer_to_server(model, server)
-    for name in (f"{PACKAGE}.{service}" for service in SERVICES):
-        for method in descriptor_pool.Default().FindServiceByName(name).methods:
-            metrics.calls("unary", name, method.name)
+    services = {
+        "RecommendationService": RecommendationService(
+            release, backend.engines, sessions, settings, metrics, list_change
+        ),
+        "SessionService": SessionService(release, store, settings.max_events_per_append),
+        "FeatureService": FeatureService(release, settings.max_message_bytes),
+        "ItemService": ItemService(release, settings.max_message_bytes),
+        "ModelService": ModelService(release, backend.name, backend.device, settings),
+    }
+    add_services(server, services, metrics)
     return sessions
-
-
-def _replicated(settings: Settings) -> bool:
-    """Whether another process may serve the same sessions, and could use the hidden states of this one."""
-    return bool(settings.state_cache_mb) and (settings.redis_url is not None or settings.workers > 1)
 
 
 async def _add_health(server: grpc.aio.Server) -> health_aio.HealthServicer:

@@ -1,12 +1,13 @@
-"""Checks that several services share: ids, texts and names of callers."""
+"""Checks of ids, texts and names that several packages share."""
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from difflib import get_close_matches
 from itertools import islice
 
+from steersman.v1.control_pb2 import Control
 from steersman.v1.session_service_pb2 import Event
-from steersman_service.errors import Violation
+from steersman_service.errors import FieldViolation
 
 SESSION_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 MAX_REQUEST_ID_BYTES = 128
@@ -14,30 +15,37 @@ MAX_TENANT_BYTES = 128
 MAX_EVENT_ID_BYTES = 128
 MAX_ITEM_ID_BYTES = 256
 MAX_SEARCH_BYTES = 256
-# Names that a wrong one is compared with, and how much of it: it must not cost a caller's text to find what was meant.
+# Bounds what a hint costs: names that a wrong one is compared with, and how much of it.
 MAX_COMPARED = 1000
 MAX_COMPARED_CHARACTERS = 100
 
 
-def check_session_id(session_id: str) -> Iterator[Violation]:
+def check_session_id(session_id: str) -> Iterator[FieldViolation]:
     if not SESSION_ID.fullmatch(session_id):
-        yield Violation("session_id", "must be 1 to 128 of the characters A-Z a-z 0-9 . _ - :")
+        yield FieldViolation("session_id", "must be 1 to 128 of the characters A-Z a-z 0-9 . _ - :")
 
 
-def check_bytes(field: str, text: str, least: int, most: int) -> Iterator[Violation]:
+def check_bytes(field: str, text: str, least: int, most: int) -> Iterator[FieldViolation]:
     size = len(text.encode())
     if not least <= size <= most:
-        yield Violation(field, f"has {size} bytes; {least} to {most} are allowed")
+        yield FieldViolation(field, f"has {size} bytes; {least} to {most} are allowed")
 
 
-def check_events(field: str, events: Sequence[Event], most: int) -> Iterator[Violation]:
+def check_events(field: str, events: Sequence[Event], most: int) -> Iterator[FieldViolation]:
     """Of one append: 1 to `most` of them."""
     if not 1 <= len(events) <= most:
-        yield Violation(field, f"{len(events)} events; 1 to {most} are allowed")
+        yield FieldViolation(field, f"{len(events)} events; 1 to {most} are allowed")
         return
     for index, event in enumerate(events):
         yield from check_bytes(f"{field}[{index}].event_id", event.event_id, 1, MAX_EVENT_ID_BYTES)
         yield from check_bytes(f"{field}[{index}].item_id", event.item_id, 1, MAX_ITEM_ID_BYTES)
+
+
+def kept_control(data: bytes) -> Control:
+    """A sticky control of a session, without unknown fields: older servers stored them, of any size."""
+    control = Control.FromString(data)
+    control.DiscardUnknownFields()
+    return control
 
 
 def did_you_mean(name: str, known: Iterable[str], otherwise: str) -> str:

@@ -7,16 +7,14 @@ from collections.abc import Callable
 import numpy as np
 
 from steersman_service.bundle.bundle import Array
-from steersman_service.engine.request import Edits
-from steersman_service.engine.request import EngineRequest as Work
-from steersman_service.rpc.calls import Context
+from steersman_service.engine.engine import Edits, Work
 from steersman_service.scheduling.client import Engines
 
 NO_EDITS = Edits(np.zeros(0, np.int64), np.zeros(0, np.float32), np.zeros(0, np.float32))
 
 
 class ListChange:
-    """Compares after the answer has been sent, and only if the engine has nothing else to do: no request waits for it."""
+    """Computes the second list after the answer has left, and only if the engine is idle: no request waits for it."""
 
     def __init__(self, engines: Engines, share: float, observe: Callable[[float], None]) -> None:
         """`share` of the requests, 0 to 1, are compared; `observe` takes the share of the list that differs."""
@@ -26,14 +24,13 @@ class ListChange:
         self._closed = False
         self._tasks: set[asyncio.Task[None]] = set()
 
-    def sample(self, work: Work, rows_K: Array, context: Context) -> None:
-        """Compares, or not, the answer `rows_K` that `context` is about to send."""
+    def sample(self, work: Work, rows_K: Array) -> None:
+        """Compares `rows_K`, or not, once the event loop has sent what is ready to be sent."""
         if len(rows_K) and random.random() < self._share:
-            # The stubs know of no function that would do.
-            context.add_done_callback(lambda _: self._begin(work, rows_K))  # type: ignore[arg-type]
+            asyncio.get_running_loop().call_soon(self._begin, work, rows_K)
 
     async def close(self) -> None:
-        """Drops what is under way, and compares nothing from now on."""
+        """Cancels what is under way, and compares nothing from now on."""
         self._closed = True
         for task in self._tasks:
             task.cancel()
@@ -46,12 +43,9 @@ class ListChange:
             task.add_done_callback(self._tasks.discard)
 
     async def _compare(self, work: Work, rows_K: Array) -> None:
-        plain = await self._engines.spare(_without_controls(work))
+        no_rows, no_strengths = NO_EDITS.features_E, NO_EDITS.strengths_E
+        plain = await self._engines.spare(
+            work._replace(edits=NO_EDITS, concepts_C=no_rows, concept_strengths_C=no_strengths, tilts_N=None)
+        )
         if plain is not None:
             self._observe(float(np.isin(rows_K, plain.rows_K, invert=True).mean()))
-
-
-def _without_controls(work: Work) -> Work:
-    return work._replace(
-        edits=NO_EDITS, concepts_C=NO_EDITS.features_E, concept_strengths_C=NO_EDITS.strengths_E, tilts_N=None
-    )

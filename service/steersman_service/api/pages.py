@@ -3,15 +3,16 @@
 import base64
 import binascii
 import hashlib
-from collections.abc import Sequence
-from typing import Generic, NamedTuple, TypeVar
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Generic, NamedTuple, TypeVar
 
 from google.protobuf.message import Message
 
-from steersman_service.errors import InvalidRequest, Violation
+from steersman_service.checks import MAX_SEARCH_BYTES, check_bytes
+from steersman_service.errors import FieldViolation, InvalidRequest
 
 MAX_PAGE_SIZE = 1000
-# What gRPC's clients take, unless told otherwise.
+# gRPC clients' default limit.
 CLIENTS_BYTES = 4 << 20
 # Of the fields beside the list, and of an element beside its own bytes: a tag and its length.
 REST_BYTES, ELEMENT_BYTES = 512, 6
@@ -25,13 +26,27 @@ class Page(NamedTuple, Generic[Listed]):
     """Empty on the last page."""
 
 
-def page_of(found: Sequence[Listed], size: int, token: str, query: str, max_message_bytes: int) -> Page[Listed]:
-    """At most `size` of what `query` has found, from where `token` says. One at least, however large.
+def check_query(text: str, page_size: int) -> Iterator[FieldViolation]:
+    yield from check_bytes("text", text, 0, MAX_SEARCH_BYTES)
+    if page_size > MAX_PAGE_SIZE:
+        yield FieldViolation("page_size", f"{page_size}; at most {MAX_PAGE_SIZE}")
 
-    Raises InvalidRequest for a token that is not one of this query.
+
+def page_of(
+    found: Any,
+    size: int,
+    token: str,
+    query: str,
+    max_message_bytes: int,
+    describe: Callable[[Any], Sequence[Listed]] = list,
+) -> Page[Listed]:
+    """At most `size` of `found`, from where `token` says. One at least, however large.
+
+    `query` names the bundle and all that `found` depends on. `describe` makes messages of a slice of `found`. Raises InvalidRequest for a
+    token that was not given for `query`.
     """
     start = _read_token(token, query)
-    wanted = found[start : start + size]
+    wanted = describe(found[start : start + size])
     listed = wanted[: max(1, _fitting(wanted, min(max_message_bytes, CLIENTS_BYTES) - REST_BYTES))]
     end = start + len(listed)
     return Page(listed, _token(end, query) if end < len(found) else "")
@@ -51,7 +66,7 @@ def _token(start: int, query: str) -> str:
 
 
 def _read_token(token: str, query: str) -> int:
-    """Where the page starts. A token holds for the bundle and the query that it was given for."""
+    """Index of the page's first element."""
     if not token:
         return 0
     try:
@@ -60,5 +75,5 @@ def _read_token(token: str, query: str) -> int:
         start = -1
     if start < 0 or token != _token(start, query):
         why = "belongs to another query or another bundle: start again without it"
-        raise InvalidRequest([Violation("page_token", why)])
+        raise InvalidRequest([FieldViolation("page_token", why)])
     return start

@@ -4,21 +4,21 @@ from dataclasses import dataclass
 
 from steersman.v1 import session_service_pb2 as pb
 from steersman.v1.control_pb2 import CONTROL_SOURCE_SESSION
-from steersman.v1.session_service_pb2_grpc import SessionServiceServicer
-from steersman_service.checks import check_events, check_session_id
+from steersman_service.api.caller import Caller
+from steersman_service.api.release import Release
+from steersman_service.checks import check_events, check_session_id, kept_control
 from steersman_service.errors import NotFound, raise_if_any
-from steersman_service.rpc.calls import Context
 from steersman_service.sessions.store import SessionStore
-from steersman_service.steering.controls import ControlReader, kept_control
+from steersman_service.steering.controls import violations
 
 
 @dataclass(frozen=True)
-class SessionService(SessionServiceServicer):
+class SessionService:
+    release: Release
     store: SessionStore
-    controls: ControlReader
     max_events_per_append: int
 
-    async def AppendEvents(self, request: pb.AppendEventsRequest, context: Context) -> pb.AppendEventsResponse:
+    async def AppendEvents(self, request: pb.AppendEventsRequest, caller: Caller) -> pb.AppendEventsResponse:
         wrong_events = check_events("events", request.events, self.max_events_per_append)
         raise_if_any([*check_session_id(request.session_id), *wrong_events])
         events = [(event.event_id, event.item_id) for event in request.events]
@@ -30,7 +30,7 @@ class SessionService(SessionServiceServicer):
             total_events=outcome.total_events,
         )
 
-    async def GetSession(self, request: pb.GetSessionRequest, context: Context) -> pb.GetSessionResponse:
+    async def GetSession(self, request: pb.GetSessionRequest, caller: Caller) -> pb.GetSessionResponse:
         raise_if_any(list(check_session_id(request.session_id)))
         state = await self.store.get(request.session_id)
         if state is None:
@@ -45,13 +45,13 @@ class SessionService(SessionServiceServicer):
         session.time_to_live.FromNanoseconds(int(state.ttl_seconds * 1e9))
         return pb.GetSessionResponse(session=session)
 
-    async def SetControls(self, request: pb.SetControlsRequest, context: Context) -> pb.SetControlsResponse:
-        source = self.controls.source("controls", CONTROL_SOURCE_SESSION, request.controls)
-        raise_if_any([*check_session_id(request.session_id), *self.controls.check(source)])
-        self.controls.read(source)
-        kept = [control.SerializeToString() for control in source.controls]
+    async def SetControls(self, request: pb.SetControlsRequest, caller: Caller) -> pb.SetControlsResponse:
+        parsed = self.release.controls.parse("controls", CONTROL_SOURCE_SESSION, request.controls)
+        raise_if_any([*check_session_id(request.session_id), *violations(parsed)])
+        self.release.controls.check_fresh(parsed)
+        kept = [control.applied.control.SerializeToString() for control in parsed.controls]
         return pb.SetControlsResponse(session_version=await self.store.set_controls(request.session_id, kept))
 
-    async def DeleteSession(self, request: pb.DeleteSessionRequest, context: Context) -> pb.DeleteSessionResponse:
+    async def DeleteSession(self, request: pb.DeleteSessionRequest, caller: Caller) -> pb.DeleteSessionResponse:
         raise_if_any(list(check_session_id(request.session_id)))
         return pb.DeleteSessionResponse(existed=await self.store.delete(request.session_id))

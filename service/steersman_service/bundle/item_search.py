@@ -18,7 +18,7 @@ WORD = re.compile(r"[^\W_]+")
 LEFT_OUT = r"^(the|an?) |\s*\(\d{4}\)$"
 
 
-class Found(NamedTuple):
+class ItemMatches(NamedTuple):
     """Items that a text names."""
 
     rows: Rows
@@ -37,7 +37,7 @@ class ItemSearch:
     def _titles(self) -> Any:
         return _folded(pa.array(self._items.titles, pa.large_string()))
 
-    def find(self, text: str) -> Found:
+    def find(self, text: str) -> ItemMatches:
         """Items whose id is `text`, or whose title has every word of it. Equals come by length of title, then by id."""
         (row,) = self._items.places([text.strip()]).tolist()
         by_id = [] if row == UNKNOWN else [row]
@@ -48,7 +48,7 @@ class ItemSearch:
         order = np.lexsort((rows, pc.utf8_length(titles).to_numpy(zero_copy_only=False), tiers))
         ranked = [found for found in rows[order].tolist() if found not in by_id]
         exact = int((tiers[rows != row] == 0).sum()) + len(by_id)
-        return Found(np.array([*by_id, *ranked], np.int64), exact)
+        return ItemMatches(np.array([*by_id, *ranked], np.int64), exact)
 
     def _having(self, folded: str) -> Rows:
         """Rows whose titles have every word, as they stand there; without a word, the text as it is."""

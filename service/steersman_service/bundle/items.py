@@ -56,6 +56,11 @@ class Items:
         row_of = self._row_of
         return np.array([row_of.get(item_id, UNKNOWN) for item_id in item_ids], np.int64)
 
+    def unknown_attribute(self, name: str) -> str:
+        """That there is no attribute `name`, and which one may be meant."""
+        names = f"known: {', '.join(self.attributes) or 'none'}"
+        return f"unknown attribute {name[:50]!r}; {did_you_mean(name, self.attributes, names)}"
+
 
 def known(places: Rows) -> Rows:
     """The rows among what `Items.places` gives."""

@@ -24,15 +24,11 @@ def add_reflection(services: Iterable[str], server: grpc.aio.Server) -> None:
 
 
 def _describe_v1() -> None:
-    """Gives the pool that reflection reads a description of v1, where the package has none."""
+    """Adds v1 to the descriptor pool if the package has no description of it."""
     pool = descriptor_pool.Default()
     try:
         pool.FindServiceByName(V1)
     except KeyError:
-        file = descriptor_pb2.FileDescriptorProto()
-        reflection_pb2.DESCRIPTOR.CopyToProto(file)
-        pool.Add(
-            text_format.Parse(
-                text_format.MessageToString(file).replace("v1alpha", "v1"), descriptor_pb2.FileDescriptorProto()
-            )
-        )
+        v1alpha, v1 = descriptor_pb2.FileDescriptorProto(), descriptor_pb2.FileDescriptorProto()
+        reflection_pb2.DESCRIPTOR.CopyToProto(v1alpha)
+        pool.Add(text_format.Parse(text_format.MessageToString(v1alpha).replace("v1alpha", "v1"), v1))

@@ -10,9 +10,9 @@ import numpy as np
 
 from steersman.v1.control_pb2 import Control
 from steersman_service.bundle.items import Items, Rows
+from steersman_service.checks import kept_control
 from steersman_service.errors import StoreUnavailable
 from steersman_service.sessions.store import NOTHING_KNOWN, SessionStore, Visit
-from steersman_service.steering.controls import kept_control
 
 # What an entry takes beside its places and the bytes of its controls. tests/service/sessions/test_session_reader.py holds it.
 ENTRY_BYTES = 1024

@@ -1,8 +1,7 @@
-"""Validates controls, and maps them to what the graphs take. What an edit does to a state is the graphs' affair."""
+"""Parses controls once: validation, the engine's request and the answer share what comes out."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
-from itertools import islice
 from typing import NamedTuple
 
 import numpy as np
@@ -16,7 +15,6 @@ from steersman.v1.control_pb2 import (
     AppliedControl,
     Control,
     ControlSource,
-    FeatureEdit,
     Operation,
 )
 from steersman_service.bundle.bundle import Array
@@ -24,79 +22,73 @@ from steersman_service.bundle.catalogue import Catalogue
 from steersman_service.bundle.items import Items
 from steersman_service.bundle.replacement import Replacements
 from steersman_service.checks import did_you_mean
-from steersman_service.engine.request import Edits
-from steersman_service.errors import ENOUGH_VIOLATIONS, StaleFeature, Violation
-from steersman_service.steering.tilts import check_attribute, tilts
+from steersman_service.engine.engine import Edits
+from steersman_service.errors import ENOUGH_VIOLATIONS, FieldViolation, StaleFeature, raise_if_any
+from steersman_service.steering.tilts import tilts
 
 OPERATIONS = frozenset(Operation.values()) - {OPERATION_UNSPECIFIED}
 ADD_ONLY = {"concept": "a concept", "attribute": "an attribute"}
-# Controls on features that a reader knows to be sound, and what it keeps of them: those of a user come again with every request. A
-# control that takes more bytes is of no bundle.
-KNOWN_CONTROLS = 4096
-KNOWN_BYTES = 256
+# Parsed controls that are kept, since a user's come again with every request, and the largest of them: no sound feature control is larger.
+CACHED_CONTROLS, CACHED_BYTES = 4096, 256
+
+
+class ParsedControl(NamedTuple):
+    """A control, checked and resolved against the catalogue. Shared by requests: nothing of it may be changed."""
+
+    applied: AppliedControl
+    """As it is answered; one on a concept gets its edits from the engine."""
+    target: str
+    """ "feature", "concept", "attribute", or nothing."""
+    row: int
+    """Of the feature or the concept."""
+    gain: float
+    strength: float
+    """In units of the feature's scale; of a tilt, in nats."""
+    problems: Sequence[FieldViolation]
+    """Fields from the control's own path on: ".strength"."""
+    stale: bool
+    """Whether it names a feature of another bundle."""
+
+
+class ParsedControls(NamedTuple):
+    """The controls of one field of a request, or of a session."""
+
+    path: str
+    """How errors name them: "controls" or "session.controls"."""
+    controls: Sequence[ParsedControl]
+    violations: Sequence[FieldViolation]
 
 
 class Steering(NamedTuple):
-    """Controls, in the form that the graphs take."""
+    """All controls of a request, as the engine takes them and as they are answered."""
 
     edits: Edits
     """Of the controls on features, in their order."""
     concepts_C: Array
-    """Of the controls on concepts, in their order, but for those at strength 0, which come down to nothing."""
+    """Rows of the controls on concepts, in their order, without those at strength 0, which come down to nothing."""
     concept_strengths_C: Array
     tilts_N: Array | None
     """Of the controls on attributes."""
-    applied: list[AppliedControl]
-    """All controls in their order; those on concepts have no edits yet."""
+    applied: Sequence[AppliedControl]
+    """All controls in their order."""
+    unresolved: Sequence[AppliedControl]
+    """Those of `applied` that stand for `concepts_C`, which have no edits yet."""
 
-    def resolved(self, concept_edits: Iterable[Edits], catalogue: Catalogue) -> list[AppliedControl]:
-        """What was applied, once the engine has said what each concept came down to: the strongest edits first."""
-        of_concepts = iter(concept_edits)
-        for applied in self.applied:
-            if applied.control.WhichOneof("target") == "concept" and applied.control.strength:
-                edits = next(of_concepts)
-                strongest = np.argsort(-np.abs(edits.strengths_E), kind="stable")
-                add, labels = applied.edits.add, catalogue.labels
-                # Made where they stay, field by field: a list of them would be copied, and names of arguments looked up.
-                for feature, gain, strength in zip(*(part[strongest].tolist() for part in edits), strict=True):
-                    edit = add()
-                    edit.feature_id, edit.label = feature, labels[feature]
-                    edit.gain, edit.strength = gain, strength
+    def resolve(self, concept_edits: Iterable[Edits], labels: Sequence[str]) -> Sequence[AppliedControl]:
+        """What was applied: each concept gets the edits that the engine solved it to, the strongest first."""
+        for applied, edits in zip(self.unresolved, concept_edits, strict=True):
+            strongest = np.argsort(-np.abs(edits.strengths_E), kind="stable")
+            add = applied.edits.add
+            # Field by field: a list of messages would be copied, and keyword arguments looked up.
+            for feature, gain, strength in zip(*(part[strongest].tolist() for part in edits), strict=True):
+                edit = add()
+                edit.feature_id, edit.label = feature, labels[feature]
+                edit.gain, edit.strength = gain, strength
         return self.applied
 
 
-class _FeatureControl(NamedTuple):
-    """A sound control on a feature."""
-
-    applied: AppliedControl
-    """As it is answered. Nobody changes it."""
-    feature: int
-    gain: float
-    strength: float
-
-
-class Source(NamedTuple):
-    """Controls and where they came from."""
-
-    path: str
-    """How errors name them: "controls" or "session.controls"."""
-    kind: ControlSource
-    number: int
-    controls: Sequence[Control]
-    """All of them; none if there are too many."""
-    known: Sequence[_FeatureControl | None]
-    """Of each of them that is on a feature, if nothing is wrong with it. None says nothing."""
-
-
-def kept_control(data: bytes) -> Control:
-    """A sticky control of a session. Fields that nobody knows are dropped: servers once kept them, of any size."""
-    control = Control.FromString(data)
-    control.DiscardUnknownFields()
-    return control
-
-
-class ControlReader:
-    """Knows the bundle's catalogue, its items and the server's limits."""
+class ControlParser:
+    """Parses controls against one bundle and the server's limits."""
 
     def __init__(
         self,
@@ -114,123 +106,65 @@ class ControlReader:
         self._replacements = replacements
         self._max_controls = max_controls
         self._max_strength = max_strength
-        self._known = lru_cache(KNOWN_CONTROLS)(self._know)
+        self._cached = lru_cache(CACHED_CONTROLS)(self._parse)
 
-    def source(self, path: str, kind: ControlSource, controls: Sequence[Control]) -> Source:
-        """`path` is how errors shall name the controls. Fields of theirs that nobody knows are dropped."""
-        count = len(controls)
-        if count > self._max_controls:
-            return Source(path, kind, count, (), ())  # refused for that, and not looked at
-        controls = list(controls)
-        for control in controls:
+    def parse(self, path: str, source: ControlSource, controls: Sequence[Control]) -> ParsedControls:
+        """`path` is how errors name the controls. Too many are not looked at; unknown fields are dropped."""
+        if (count := len(controls)) > self._max_controls:
+            return ParsedControls(path, (), [FieldViolation(path, f"{count} controls; at most {self._max_controls}")])
+        parsed: list[ParsedControl] = []
+        violations: list[FieldViolation] = []
+        for index, control in enumerate(controls):
             control.DiscardUnknownFields()
-        serialized = [control.SerializeToString() for control in controls]
-        known = [self._known(control, kind) if len(control) <= KNOWN_BYTES else None for control in serialized]
-        return Source(path, kind, count, controls, known)
+            data = control.SerializeToString()
+            one = (self._cached if len(data) <= CACHED_BYTES else self._parse)(data, source)
+            parsed.append(one)
+            violations += [FieldViolation(f"{path}[{index}]{field}", why) for field, why in one.problems]
+            if len(violations) >= ENOUGH_VIOLATIONS:
+                break
+        return ParsedControls(path, parsed, violations)
 
-    def check(self, *sources: Source) -> list[Violation]:
-        """What is wrong with the controls, taken together."""
-        found = (violation for source in sources for violation in self._check_source(source))
-        return list(islice(found, ENOUGH_VIOLATIONS)) or list(_repeated_sets(sources))
-
-    def read(self, *sources: Source) -> Steering:
-        """Maps controls that `check` has nothing against. Raises StaleFeature for one of another bundle."""
+    def steer(self, *parts: ParsedControls) -> Steering:
+        """Composes controls. Raises InvalidRequest, or StaleFeature for one of another bundle."""
+        raise_if_any(violations(*parts))
+        self.check_fresh(*parts)
+        features: list[ParsedControl] = []
+        concepts: list[ParsedControl] = []
         applied: list[AppliedControl] = []
-        features: list[_FeatureControl] = []
-        concepts: list[Control] = []
+        unresolved: list[AppliedControl] = []
         attributes: list[Control] = []
-        for source in sources:
-            for index, (control, known) in enumerate(zip(source.controls, source.known, strict=True)):
-                if known is None and control.HasField("feature"):  # of another bundle, or larger than what is kept
-                    path = f"{source.path}[{index}].feature.bundle_version"
-                    self.check_version(path, control.feature.bundle_version, control.feature.id)
-                    known = self._feature_control(control, source.kind)
-                if known is not None:
-                    features.append(known)
-                    applied.append(known.applied)
-                else:
-                    if control.HasField("attribute"):
-                        attributes.append(control)
-                    elif control.strength:
-                        concepts.append(control)
-                    applied.append(AppliedControl(control=control, source=source.kind))
+        for control in (control for part in parts for control in part.controls):
+            answered = control.applied
+            if control.target == "feature":
+                features.append(control)
+            elif control.target == "attribute":
+                attributes.append(answered.control)
+            elif control.strength:
+                answered = AppliedControl()
+                answered.CopyFrom(control.applied)
+                concepts.append(control)
+                unresolved.append(answered)
+            applied.append(answered)
         return Steering(
             Edits(
-                np.array([control.feature for control in features], np.int64),
+                np.array([control.row for control in features], np.int64),
                 np.array([control.gain for control in features], np.float32),
                 np.array([control.strength for control in features], np.float32),
             ),
-            np.array([self._catalogue.concept_rows[control.concept] for control in concepts], np.int64),
+            np.array([control.row for control in concepts], np.int64),
             np.array([control.strength for control in concepts], np.float32),
             tilts(attributes, self._items),
             applied,
+            unresolved,
         )
 
-    def _know(self, serialized: bytes, kind: ControlSource) -> _FeatureControl | None:
-        control = Control.FromString(serialized)
-        stale = control.feature.bundle_version != self._version
-        if not control.HasField("feature") or stale or any(self._check_control("", control)):
-            return None
-        return self._feature_control(control, kind)
-
-    def _feature_control(self, control: Control, kind: ControlSource) -> _FeatureControl:
-        feature, gain, strength = control.feature.id, _gain(control), _added(control)
-        edit = FeatureEdit(feature_id=feature, label=self._catalogue.labels[feature], gain=gain, strength=strength)
-        return _FeatureControl(AppliedControl(control=control, source=kind, edits=[edit]), feature, gain, strength)
-
-    def _check_source(self, source: Source) -> Iterator[Violation]:
-        if source.number > self._max_controls:
-            yield Violation(source.path, f"{source.number} controls; at most {self._max_controls}")
-        for index, (control, known) in enumerate(zip(source.controls, source.known, strict=True)):
-            if known is None:
-                yield from self._check_control(f"{source.path}[{index}]", control)
-
-    def _check_control(self, path: str, control: Control) -> Iterator[Violation]:
-        yield from self._check_target(path, control)
-        yield from self._check_strength(path, control)
-
-    def _check_target(self, path: str, control: Control) -> Iterator[Violation]:
-        target = control.WhichOneof("target")
-        if target is None:
-            yield Violation(path, "names no feature, no concept and no attribute")
-        if control.operation not in OPERATIONS:
-            yield Violation(f"{path}.operation", "must be ADD, SET, SCALE or ABLATE")
-        elif target in ADD_ONLY and control.operation != OPERATION_ADD:
-            yield Violation(f"{path}.operation", f"{ADD_ONLY[target]} takes ADD only")
-        if target == "concept":
-            yield from self._check_concept(path, control)
-        if target == "feature":
-            yield from self._check_feature(f"{path}.feature", control)
-        if target == "attribute":
-            yield from check_attribute(f"{path}.attribute", control.attribute, self._items)
-
-    def _check_concept(self, path: str, control: Control) -> Iterator[Violation]:
-        if control.concept not in self._catalogue.concept_rows:
-            hint = did_you_mean(control.concept, self._catalogue.concept_rows, "ListConcepts gives their names")
-            yield Violation(f"{path}.concept", f"unknown concept {control.concept[:100]!r}; {hint}")
-
-    def _check_feature(self, path: str, control: Control) -> Iterator[Violation]:
-        feature = control.feature
-        if not feature.bundle_version:
-            yield Violation(
-                f"{path}.bundle_version",
-                "is empty: feature ids change at every training, so say which bundle the id was taken from"
-                f" (ListFeatures gives it; this one is {self._version})",
-            )
-        elif feature.bundle_version == self._version:
-            count = len(self._catalogue.features)
-            if feature.id >= count:
-                yield Violation(f"{path}.id", f"unknown feature {feature.id}; there are {count}, from 0")
-            elif not self._catalogue.features[feature.id].scale:
-                yield Violation(f"{path}.id", f"feature {feature.id} is dead (never active): it cannot be steered")
-
-    def _check_strength(self, path: str, control: Control) -> Iterator[Violation]:
-        strength, limit = control.strength, self._max_strength
-        least = 0.0 if control.operation == OPERATION_SCALE else -limit
-        if control.operation == OPERATION_ABLATE and strength != 0:
-            yield Violation(f"{path}.strength", "ABLATE takes no strength")
-        elif not least <= strength <= limit:  # nor is NaN
-            yield Violation(f"{path}.strength", f"{strength:g} is not between {least:g} and {limit:g}")
+    def check_fresh(self, *parts: ParsedControls) -> None:
+        """Raises StaleFeature for a feature of another bundle."""
+        for path, controls, _ in parts:
+            for index, control in enumerate(controls):
+                if control.stale:
+                    feature = control.applied.control.feature
+                    self.check_version(f"{path}[{index}].feature.bundle_version", feature.bundle_version, feature.id)
 
     def check_version(self, path: str, version: str, feature: int) -> None:
         """Raises StaleFeature, with the likely replacement, unless `version` is the bundle's."""
@@ -241,28 +175,85 @@ class ControlReader:
         found = self._replacements.find(version, feature)
         if found is None:
             raise StaleFeature(f"{message}; ListFeatures gives the features of this one", metadata=metadata)
-        label = self._catalogue.features[found].label[:100]
+        label = self._catalogue.labels[found][:100]
         metadata |= {"replacement_id": str(found), "replacement_label": label}
         raise StaleFeature(f"{message}; its likely replacement is feature {found}, {label!r}", metadata=metadata)
 
+    def _parse(self, data: bytes, source: ControlSource) -> ParsedControl:
+        control = Control.FromString(data)
+        target = control.WhichOneof("target") or ""
+        problems = [*self._check_target(target, control), *self._check_strength(control)]
+        stale = target == "feature" and control.feature.bundle_version != self._version
+        applied = AppliedControl(control=control, source=source)
+        row = control.feature.id if target == "feature" else self._catalogue.concept_rows.get(control.concept, 0)
+        gain, strength = _gain_and_strength(control)
+        if target == "feature" and not stale and not problems:
+            applied.edits.add(feature_id=row, label=self._catalogue.labels[row], gain=gain, strength=strength)
+        return ParsedControl(applied, target, row, gain, strength, problems, stale)
 
-def _repeated_sets(sources: Iterable[Source]) -> Iterator[Violation]:
+    def _check_target(self, target: str, control: Control) -> Iterator[FieldViolation]:
+        if not target:
+            yield FieldViolation("", "names no feature, no concept and no attribute")
+        if control.operation not in OPERATIONS:
+            yield FieldViolation(".operation", "must be ADD, SET, SCALE or ABLATE")
+        elif target in ADD_ONLY and control.operation != OPERATION_ADD:
+            yield FieldViolation(".operation", f"{ADD_ONLY[target]} takes ADD only")
+        if target == "concept" and control.concept not in self._catalogue.concept_rows:
+            hint = did_you_mean(control.concept, self._catalogue.concept_rows, "ListConcepts gives their names")
+            yield FieldViolation(".concept", f"unknown concept {control.concept[:100]!r}; {hint}")
+        elif target == "feature":
+            yield from self._check_feature(control)
+        elif target == "attribute":
+            name, value = control.attribute.name, control.attribute.value
+            column = self._items.attributes.get(name)
+            if column is None:
+                yield FieldViolation(".attribute.name", self._items.unknown_attribute(name))
+            elif why := column.why_no_tilt(value):
+                yield FieldViolation(".attribute.value", why)
+
+    def _check_feature(self, control: Control) -> Iterator[FieldViolation]:
+        feature, features = control.feature, self._catalogue.features
+        if not feature.bundle_version:
+            yield FieldViolation(
+                ".feature.bundle_version",
+                "is empty: feature ids change at every training, so say which bundle the id was taken from"
+                f" (ListFeatures gives it; this one is {self._version})",
+            )
+        elif feature.bundle_version == self._version:
+            if feature.id >= len(features):
+                yield FieldViolation(".feature.id", f"unknown feature {feature.id}; there are {len(features)}, from 0")
+            elif not features[feature.id].scale:
+                why = f"feature {feature.id} is dead (never active): it cannot be steered"
+                yield FieldViolation(".feature.id", why)
+
+    def _check_strength(self, control: Control) -> Iterator[FieldViolation]:
+        strength, limit = control.strength, self._max_strength
+        least = 0.0 if control.operation == OPERATION_SCALE else -limit
+        if control.operation == OPERATION_ABLATE and strength != 0:
+            yield FieldViolation(".strength", "ABLATE takes no strength")
+        elif not least <= strength <= limit:  # nor is NaN
+            yield FieldViolation(".strength", f"{strength:g} is not between {least:g} and {limit:g}")
+
+
+def violations(*parts: ParsedControls) -> Sequence[FieldViolation]:
+    """What is wrong with controls, taken together; not all if there are very many."""
+    return [violation for part in parts for violation in part.violations][:ENOUGH_VIOLATIONS] or _repeated_sets(parts)
+
+
+def _repeated_sets(parts: Iterable[ParsedControls]) -> Sequence[FieldViolation]:
     first: dict[int, str] = {}
-    for source in sources:
-        for index, control in enumerate(source.controls):
-            if control.operation == OPERATION_SET:
-                path = f"{source.path}[{index}]"
-                if (other := first.setdefault(control.feature.id, path)) != path:
-                    yield Violation(path, f"a second SET on feature {control.feature.id}, beside {other}")
+    repeated = []
+    for path, controls, _ in parts:
+        for index, control in enumerate(controls):
+            if control.applied.control.operation == OPERATION_SET:
+                here = f"{path}[{index}]"
+                if (other := first.setdefault(control.row, here)) != here:
+                    repeated.append(FieldViolation(here, f"a second SET on feature {control.row}, beside {other}"))
+    return repeated
 
 
-def _gain(control: Control) -> float:
+def _gain_and_strength(control: Control) -> tuple[float, float]:
     """DESIGN, "The mathematics": add (1, s), set (0, s), scale (g, 0), ablate (0, 0)."""
     if control.operation == OPERATION_SCALE:
-        return control.strength
-    return 1.0 if control.operation == OPERATION_ADD else 0.0
-
-
-def _added(control: Control) -> float:
-    """In units of the feature's scale."""
-    return 0.0 if control.operation == OPERATION_SCALE else control.strength
+        return control.strength, 0.0
+    return (1.0 if control.operation == OPERATION_ADD else 0.0), control.strength

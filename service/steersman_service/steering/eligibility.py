@@ -7,12 +7,10 @@ from typing import NamedTuple
 import numpy as np
 
 from steersman.v1.recommendation_service_pb2 import AttributeFilter, Filters
-from steersman_service.bundle.items import Items, Mask, Rows
-from steersman_service.engine.request import NO_ROWS
-from steersman_service.errors import ENOUGH_VIOLATIONS, Violation
-from steersman_service.steering.tilts import unknown_attribute
+from steersman_service.bundle.items import NOWHERE, Items, Mask, Rows
+from steersman_service.errors import ENOUGH_VIOLATIONS, FieldViolation
 
-# Rows that are left out one by one. More of them are cheaper in a mask, and so is any number of them in a mask as small as this.
+# Rows that are excluded one by one. Beyond it a mask is cheaper, as it always is for a catalogue as small as SMALL_MASK.
 MOST_EXCLUDED = 512
 SMALL_MASK = 32_768
 # Conditions on attributes of one request.
@@ -20,7 +18,7 @@ MAX_FILTER_ATTRIBUTES = 32
 
 
 class Eligibility(NamedTuple):
-    """What filters come down to."""
+    """Filters, applied to the catalogue."""
 
     mask_N: Mask | None
     """Which items may be returned. None: all."""
@@ -32,34 +30,33 @@ class Eligibility(NamedTuple):
     """Ids of the filters that the bundle does not know."""
 
 
-def check_filters(filters: Filters, items: Items, limit: int) -> list[Violation]:
+def check_filters(filters: Filters, items: Items, limit: int) -> list[FieldViolation]:
     """What is wrong with `filters`. `limit` is the most ids and values in all."""
-    # Each costs a look at every item.
+    # Each condition costs a look at every item.
     if (conditions := len(filters.attributes)) > MAX_FILTER_ATTRIBUTES:
-        return [Violation("filters.attributes", f"{conditions} conditions; at most {MAX_FILTER_ATTRIBUTES}")]
+        return [FieldViolation("filters.attributes", f"{conditions} conditions; at most {MAX_FILTER_ATTRIBUTES}")]
     values = sum(len(attribute.any_of) for attribute in filters.attributes)
     given = len(filters.allow_item_ids) + len(filters.deny_item_ids) + values + len(filters.attributes)
     if given > limit:
-        return [Violation("filters", f"{given} ids and values; at most {limit}")]
+        return [FieldViolation("filters", f"{given} ids and values; at most {limit}")]
     checks = (_check_attribute(f"filters.attributes[{i}]", f, items) for i, f in enumerate(filters.attributes))
     return list(islice(chain.from_iterable(checks), ENOUGH_VIOLATIONS))
 
 
-def _check_attribute(path: str, attribute: AttributeFilter, items: Items) -> Iterator[Violation]:
+def _check_attribute(path: str, attribute: AttributeFilter, items: Items) -> Iterator[FieldViolation]:
     column = items.attributes.get(attribute.attribute)
     if column is None:
-        yield Violation(f"{path}.attribute", unknown_attribute(attribute.attribute, items))
-        return
-    if not attribute.any_of:
-        yield Violation(f"{path}.any_of", "at least one value is needed")
+        yield FieldViolation(f"{path}.attribute", items.unknown_attribute(attribute.attribute))
+    elif not attribute.any_of:
+        yield FieldViolation(f"{path}.any_of", "at least one value is needed")
     elif wrong := column.why_no_filter(attribute.any_of):
-        yield Violation(f"{path}.any_of[{wrong[0]}]", wrong[1])
+        yield FieldViolation(f"{path}.any_of[{wrong[0]}]", wrong[1])
 
 
 def eligibility(filters: Filters, seen: Rows, items: Items) -> Eligibility:
     """Applies checked `filters`; `seen` are the rows of the whole history, not only of its window.
 
-    Where every item of a large catalogue may be returned but these and the denied ones, nothing is as large as the catalogue.
+    Without an allow list and conditions, nothing as large as a large catalogue is made.
     """
     denied = items.rows(filters.deny_item_ids)
     allowed = items.rows(filters.allow_item_ids)
@@ -76,4 +73,4 @@ def eligibility(filters: Filters, seen: Rows, items: Items) -> Eligibility:
     for attribute in filters.attributes:
         mask_N &= items.attributes[attribute.attribute].having(attribute.any_of, len(items))
     mask_N[excluded] = False
-    return Eligibility(mask_N, NO_ROWS, int(np.count_nonzero(mask_N)), unknown)
+    return Eligibility(mask_N, NOWHERE, int(np.count_nonzero(mask_N)), unknown)

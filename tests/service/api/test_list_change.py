@@ -2,17 +2,13 @@
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Callable, Sequence
-from typing import Any, cast
+from collections.abc import AsyncIterator, Sequence
 
 import numpy as np
 import pytest
 
 from steersman_service.api.list_change import ListChange
-from steersman_service.engine.request import Edits
-from steersman_service.engine.request import EngineRequest as Work
-from steersman_service.engine.request import EngineResult as Answer
-from steersman_service.rpc.calls import Context
+from steersman_service.engine.engine import Answer, Edits, Work
 from steersman_service.scheduling.batcher import Batcher
 
 EDITS = Edits(np.array([3]), np.ones(1, np.float32), np.ones(1, np.float32))
@@ -42,18 +38,14 @@ class PlainEngine:
         return [Answer(np.arange(4), np.zeros(4), []) for _ in batch]
 
 
-class Sending:
-    """The context of a call whose answer is about to be sent."""
+class Spare(Batcher):
+    """Counts what it is asked to compute, and computes nothing."""
 
     def __init__(self) -> None:
-        self.callbacks: list[Callable[[Any], None]] = []
+        self.asked = 0
 
-    def add_done_callback(self, callback: Callable[[Any], None]) -> None:
-        self.callbacks.append(callback)
-
-    def sent(self) -> None:
-        for callback in self.callbacks:
-            callback(self)
+    async def spare(self, work: Work) -> None:
+        self.asked += 1
 
 
 @pytest.fixture
@@ -69,10 +61,10 @@ async def batcher(engine: PlainEngine) -> AsyncIterator[Batcher]:
     await batcher.close()
 
 
-def sampled(change: ListChange, *rows: int) -> Sending:
-    context = Sending()
-    change.sample(STEERED, np.array(rows), cast(Context, context))
-    return context
+async def begun() -> None:
+    """What was to be begun has begun."""
+    for _ in range(10):
+        await asyncio.sleep(0)
 
 
 async def test_the_same_request_without_its_controls_is_computed_after_the_answer(
@@ -81,11 +73,9 @@ async def test_the_same_request_without_its_controls_is_computed_after_the_answe
     ratios: asyncio.Queue[float] = asyncio.Queue()
     change = ListChange(batcher, 1.0, ratios.put_nowait)
     for rows, ratio in (((3, 2, 1, 0), 0.0), ((0, 7, 2, 8), 0.5), ((5, 6, 7, 8), 1.0), ((0, 1), 0.0)):
-        answer = sampled(change, *rows)
-        before = len(engine.works)
-        await asyncio.sleep(0)
-        assert len(engine.works) == before, "not before the answer is sent"
-        answer.sent()
+        engine.entered.clear()
+        change.sample(STEERED, np.array(rows))
+        assert not engine.entered.wait(0.01), "not before the handler has returned"
         assert await ratios.get() == ratio
         plain = engine.works[-1]
         assert [len(edits) for edits in (*plain.edits, plain.concepts_C, plain.concept_strengths_C)] == [0] * 5
@@ -96,29 +86,29 @@ async def test_the_same_request_without_its_controls_is_computed_after_the_answe
     await change.close()
 
 
-async def test_nothing_is_compared_where_no_share_is_wanted_or_no_item_came_back(batcher: Batcher) -> None:
-    ratios: list[float] = []
-    assert not any(sampled(ListChange(batcher, 0.0, ratios.append), 1).callbacks for _ in range(1000))
-    assert not sampled(ListChange(batcher, 1.0, ratios.append)).callbacks
-
-
-async def test_a_share_of_the_requests_is_compared(batcher: Batcher) -> None:
-    change = ListChange(batcher, 0.3, lambda ratio: None)
-    count = sum(len(sampled(change, 1).callbacks) for _ in range(10_000))
-    assert 2500 < count < 3500, "ten standard errors"
+@pytest.mark.parametrize(
+    ("share", "rows", "least", "most"), [(0.0, [1], 0, 0), (1.0, [], 0, 0), (0.3, [1], 2500, 3500)]
+)
+async def test_a_share_of_the_requests_is_compared(share: float, rows: list[int], least: int, most: int) -> None:
+    """Ten standard errors around it; none where no item came back."""
+    spare = Spare()
+    change = ListChange(spare, share, lambda ratio: None)
+    for _ in range(10_000):
+        change.sample(STEERED, np.array(rows))
+    await begun()
+    assert least <= spare.asked <= most
 
 
 async def test_the_drain_drops_what_is_under_way_and_what_comes_later(batcher: Batcher, engine: PlainEngine) -> None:
     ratios: list[float] = []
     change = ListChange(batcher, 1.0, ratios.append)
     engine.gate.clear()
-    under_way, later = sampled(change, 5), sampled(change, 6)
-    under_way.sent()
+    change.sample(STEERED, np.array([5]))
     await asyncio.to_thread(engine.entered.wait)
+    change.sample(STEERED, np.array([6]))
     await change.close()
-    later.sent()
-    for _ in range(10):
-        await asyncio.sleep(0)
+    change.sample(STEERED, np.array([7]))
+    await begun()
     engine.gate.set()
     await batcher.submit(STEERED, None)
     assert (ratios, len(engine.works)) == ([], 2)

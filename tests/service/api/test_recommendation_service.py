@@ -133,9 +133,10 @@ def test_controls_that_were_seen_before_are_answered_and_refused_as_new_ones_are
     server: Running, bundle: Bundle, session: str, feature: int
 ) -> None:
     one = control(bundle, feature, OPERATION_SET, 0.4321)
-    first, second = (ask(server, session_id=session, controls=[one]) for _ in range(2))
-    (applied,) = first.applied_controls
-    assert list(second.applied_controls) == [applied]
+    first, second = (ask(server, session_id=session, controls=[one, horror(0.4321)]) for _ in range(2))
+    applied, of_concept = first.applied_controls
+    assert list(second.applied_controls) == [applied, of_concept]
+    assert of_concept.edits
     server.session.SetControls(SetControlsRequest(session_id=session, controls=[one]))
     (sticky,) = ask(server, session_id=session).applied_controls
     assert (sticky.source, applied.source) == (CONTROL_SOURCE_SESSION, CONTROL_SOURCE_REQUEST)

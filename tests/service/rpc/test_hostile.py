@@ -34,7 +34,7 @@ from steersman_service.bundle.items import Items
 from steersman_service.checks import check_events
 from steersman_service.sessions.store import SessionStore
 from steersman_service.sessions.valkey import EmbeddedValkey
-from steersman_service.steering.controls import ControlReader
+from steersman_service.steering.controls import ControlParser, violations
 from steersman_service.steering.eligibility import check_filters
 from tests.serving import Failure, Running, explain, failure, serving, settings_for
 
@@ -103,9 +103,9 @@ def alive(server: Running) -> bool:
 
 def test_what_is_repeated_is_counted_before_it_is_looked_at(items: Items) -> None:
     many: Any = _OnlyCounted()
-    reader = ControlReader("", *[None] * 3, max_controls=32, max_strength=1.0)  # type: ignore[arg-type]
-    source = reader.source("controls", CONTROL_SOURCE_REQUEST, many)
-    assert reader.check(source) == [("controls", "2000000 controls; at most 32")]
+    parser = ControlParser("", *[None] * 3, max_controls=32, max_strength=1.0)  # type: ignore[arg-type]
+    parsed = parser.parse("controls", CONTROL_SOURCE_REQUEST, many)
+    assert violations(parsed) == [("controls", "2000000 controls; at most 32")]
     assert next(check_events("events", many, 1000)).field == "events"
     plain = {"allow_item_ids": (), "deny_item_ids": (), "attributes": ()}
     conditions: Any = SimpleNamespace(**{**plain, "attributes": many})
@@ -158,7 +158,7 @@ def test_no_more_names_are_compared_than_an_error_shows(server: Running, monkeyp
         return "none"
 
     monkeypatch.setattr("steersman_service.steering.controls.did_you_mean", hint)
-    wrong = [Control(concept="nothing", operation=OPERATION_ADD)] * 32
+    wrong = [Control(concept=f"nothing {number}", operation=OPERATION_ADD) for number in range(32)]
     failed = failure(server.recommendation.Recommend, RecommendRequest(controls=wrong))
     assert len(failed.fields) == 8
     assert failed.message.endswith("(and more)")

@@ -5,7 +5,6 @@ import threading
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 
-import grpc
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -148,7 +147,7 @@ async def test_who_would_wait_beyond_its_deadline_is_refused_at_once(batcher: Ba
     with pytest.raises(DeadlineTooNear) as refused:
         async with asyncio.timeout(60):
             await batcher.submit(work(99), in_seconds(SLOW_SECONDS / 2))
-    assert refused.value.status is grpc.StatusCode.RESOURCE_EXHAUSTED
+    assert refused.value.code == "RESOURCE_EXHAUSTED"
     assert refused.value.retry_seconds is not None
     assert refused.value.retry_seconds >= SLOW_SECONDS
     patient = submit(batcher, 50, timeout_seconds=600.0)

@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from steersman_service.processes.threads import patient
+from steersman_service.rpc.threads import patient
 
 
 def test_a_policy_that_somebody_has_chosen_stays() -> None:

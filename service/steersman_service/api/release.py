@@ -1,0 +1,43 @@
+"""A release: one bundle with all that handlers derive from it."""
+
+from dataclasses import dataclass
+from typing import Self
+
+from steersman_service.bundle.bundle import Bundle
+from steersman_service.bundle.catalogue import Catalogue
+from steersman_service.bundle.item_search import ItemSearch
+from steersman_service.bundle.items import Items
+from steersman_service.bundle.replacement import Replacements
+from steersman_service.settings import Settings
+from steersman_service.steering.controls import ControlParser
+
+
+@dataclass(frozen=True)
+class Release:
+    """Its parts belong together, and are swapped as one."""
+
+    bundle: Bundle
+    items: Items
+    catalogue: Catalogue
+    controls: ControlParser
+    search: ItemSearch
+
+    @classmethod
+    def of(cls, bundle: Bundle, settings: Settings) -> Self:
+        """Raises BundleError if the tables of `bundle` do not fit together."""
+        items = Items(bundle.items)
+        catalogue = Catalogue(bundle, items)
+        replacements = Replacements(bundle, catalogue)
+        controls = ControlParser(
+            bundle.version,
+            catalogue,
+            items,
+            replacements,
+            max_controls=settings.max_controls,
+            max_strength=settings.max_strength,
+        )
+        return cls(bundle, items, catalogue, controls, ItemSearch(items))
+
+    @property
+    def version(self) -> str:
+        return self.bundle.version
