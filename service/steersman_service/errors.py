@@ -40,7 +40,10 @@ class RequestError(SteersmanError):
     code: ClassVar[str] = "INTERNAL"
     """Name of the gRPC status."""
     reason: ClassVar[str] = "INTERNAL"
-    """What programs read; it never changes."""
+    """For programs that read errors: it never changes."""
+
+    def __init_subclass__(cls, code: str = "", reason: str = "") -> None:
+        cls.code, cls.reason = code or cls.code, reason or cls.reason
 
     def __init__(
         self, message: str, *, metadata: Mapping[str, str] | None = None, retry_seconds: float | None = None
@@ -60,11 +63,8 @@ class FieldViolation(NamedTuple):
     """What is wrong and what would be right."""
 
 
-class InvalidRequest(RequestError):
+class InvalidRequest(RequestError, code="INVALID_ARGUMENT", reason="INVALID_REQUEST"):
     """One or more fields are wrong."""
-
-    code = "INVALID_ARGUMENT"
-    reason = "INVALID_REQUEST"
 
     def __init__(self, violations: Sequence[FieldViolation]) -> None:
         shown = [FieldViolation(_shortened(v.field), _shortened(v.description)) for v in violations[:MAX_VIOLATIONS]]
@@ -80,10 +80,8 @@ def raise_if_any(violations: Sequence[FieldViolation]) -> None:
         raise InvalidRequest(violations)
 
 
-class MalformedMessage(InvalidRequest):
+class MalformedMessage(InvalidRequest, reason="MALFORMED_MESSAGE"):
     """The bytes of a request do not parse as its type."""
-
-    reason = "MALFORMED_MESSAGE"
 
     def __init__(self, method: str) -> None:
         """`method` is "/package.Service/Method"."""
@@ -94,84 +92,57 @@ class MalformedMessage(InvalidRequest):
         super().__init__([FieldViolation("request", why)])
 
 
-class MessageTooLarge(InvalidRequest):
+class MessageTooLarge(InvalidRequest, reason="MESSAGE_TOO_LARGE"):
     """A request of more bytes than are parsed."""
-
-    reason = "MESSAGE_TOO_LARGE"
 
     def __init__(self, size: int, most: int) -> None:
         """Both in bytes."""
         super().__init__([FieldViolation("request", f"{size} bytes; at most {most}")])
 
 
-class UnknownMethod(RequestError):
+class UnknownMethod(RequestError, code="UNIMPLEMENTED", reason="UNKNOWN_METHOD"):
     """The server has no such method. Its name is the caller's text, and is not repeated."""
-
-    code = "UNIMPLEMENTED"
-    reason = "UNKNOWN_METHOD"
 
     def __init__(self) -> None:
         super().__init__("this server has no such method; its reflection lists the services that it has")
 
 
-class StaleFeature(RequestError):
+class StaleFeature(RequestError, code="FAILED_PRECONDITION", reason="FEATURE_OF_ANOTHER_BUNDLE"):
     """A feature reference of another bundle. The metadata carries the likely replacement where one is known."""
 
-    code = "FAILED_PRECONDITION"
-    reason = "FEATURE_OF_ANOTHER_BUNDLE"
+
+class NotFound(RequestError, code="NOT_FOUND", reason="NOT_FOUND"):
+    """What the request names does not exist."""
 
 
-class NotFound(RequestError):
-    code = "NOT_FOUND"
-    reason = "NOT_FOUND"
-
-
-class QueueFull(RequestError):
+class QueueFull(RequestError, code="RESOURCE_EXHAUSTED", reason="QUEUE_FULL"):
     """Overload, of which this caller's tenant has the largest share. `retry_seconds`: time that the queue needs to drain."""
 
-    code = "RESOURCE_EXHAUSTED"
-    reason = "QUEUE_FULL"
 
-
-class TooManyCalls(RequestError):
+class TooManyCalls(RequestError, code="RESOURCE_EXHAUSTED", reason="TOO_MANY_CALLS"):
     """Overload before any queue: this call is refused before it is parsed."""
 
-    code = "RESOURCE_EXHAUSTED"
-    reason = "TOO_MANY_CALLS"
-
-    def __init__(self, *, retry_seconds: float = 1.0) -> None:
-        super().__init__("too many calls are under way", retry_seconds=retry_seconds)
+    def __init__(self) -> None:
+        super().__init__("too many calls are under way", retry_seconds=1.0)
 
 
-class DeadlineTooNear(RequestError):
+class DeadlineTooNear(RequestError, code="RESOURCE_EXHAUSTED", reason="DEADLINE_TOO_NEAR"):
     """Overload: the deadline would pass in the queue, so the request is refused at once and not computed."""
 
-    code = "RESOURCE_EXHAUSTED"
-    reason = "DEADLINE_TOO_NEAR"
 
-
-class DeadlinePassed(RequestError):
+class DeadlinePassed(RequestError, code="DEADLINE_EXCEEDED", reason="DEADLINE_PASSED"):
     """The deadline passed while the request waited: it was not computed."""
 
-    code = "DEADLINE_EXCEEDED"
-    reason = "DEADLINE_PASSED"
 
-
-class StoreUnavailable(RequestError):
+class StoreUnavailable(RequestError, code="UNAVAILABLE", reason="SESSION_STORE_UNAVAILABLE"):
     """The session store does not answer. Nothing was acknowledged."""
-
-    code = "UNAVAILABLE"
-    reason = "SESSION_STORE_UNAVAILABLE"
 
     def __init__(self, message: str = "the session store is unavailable", *, retry_seconds: float = 1.0) -> None:
         super().__init__(message, retry_seconds=retry_seconds)
 
 
-class AnswerTooLarge(RequestError):
+class AnswerTooLarge(RequestError, code="RESOURCE_EXHAUSTED", reason="ANSWER_TOO_LARGE"):
     """The answer does not fit into a message."""
-
-    code = "RESOURCE_EXHAUSTED"
-    reason = "ANSWER_TOO_LARGE"
 
     def __init__(self, answer_bytes: int, limit_bytes: int, field: str | None) -> None:
         """`field` of the request bounds the answer's size, if there is one."""
@@ -183,33 +154,24 @@ class AnswerTooLarge(RequestError):
         )
 
 
-class SessionBehind(RequestError):
+class SessionBehind(RequestError, code="UNAVAILABLE", reason="SESSION_BEHIND"):
     """The store holds less of the session than the caller has seen: a replica that lags, or data that was lost."""
 
-    code = "UNAVAILABLE"
-    reason = "SESSION_BEHIND"
-
-    def __init__(self, version: int, wanted: int, *, retry_seconds: float = 1.0) -> None:
+    def __init__(self, version: int, wanted: int) -> None:
         super().__init__(
             f"min_session_version: the session store has version {version} of the session, and {wanted} is wanted; try again, give"
             " fallback_history beside it, or leave it out to take what there is",
             metadata={"session_version": str(version)},
-            retry_seconds=retry_seconds,
+            retry_seconds=1.0,
         )
 
 
-class Draining(RequestError):
+class Draining(RequestError, code="UNAVAILABLE", reason="DRAINING"):
     """The server is shutting down."""
 
-    code = "UNAVAILABLE"
-    reason = "DRAINING"
 
-
-class EngineLost(RequestError):
+class EngineLost(RequestError, code="UNAVAILABLE", reason="ENGINE_LOST"):
     """The engine ended or hangs. Nothing of the request was kept, and the server ends."""
-
-    code = "UNAVAILABLE"
-    reason = "ENGINE_LOST"
 
     def __init__(self) -> None:
         super().__init__("the server has lost its engine, and ends", retry_seconds=1.0)

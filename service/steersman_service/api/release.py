@@ -27,14 +27,13 @@ class Release:
         """Raises BundleError if the tables of `bundle` do not fit together."""
         items = Items(bundle.items)
         catalogue = Catalogue(bundle, items)
-        replacements = Replacements(bundle, catalogue)
         controls = ControlParser(
             bundle.version,
             catalogue,
             items,
-            replacements,
-            max_controls=settings.max_controls,
-            max_strength=settings.max_strength,
+            Replacements(bundle, catalogue),
+            settings.max_controls,
+            settings.max_strength,
         )
         return cls(bundle, items, catalogue, controls, ItemSearch(items))
 

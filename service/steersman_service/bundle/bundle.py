@@ -14,25 +14,18 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from steersman.v1.bundle_pb2 import Graph, Manifest
-from steersman_service.bundle.files import (
-    AGAIN,
-    MANIFEST,
-    check_listing,
-    map_array,
-    read_file,
-    read_manifest,
-    verify_file,
-)
+from steersman_service.bundle import files
+from steersman_service.bundle.files import AGAIN, MANIFEST
 from steersman_service.errors import BundleError
 
 GRAPHS = ("lower", "concept", "edit", "upper", "search")
-# A bundle may lack these: then every history is computed from its first event on,
+# A bundle may lack the rest. Without KEEPING_GRAPHS, every history is computed from its first event on; without ADD, the activations are
+# computed for edits that do not need them. Graphs of other names are ignored.
 KEEPING_GRAPHS = ("keep", "append")
-# and activations are computed for edits that do not ask for them.
 ADD = "add"
 OPTIONAL_GRAPHS = (*KEEPING_GRAPHS, ADD)
 SUFFIXES = {"onnx": ".onnx", "torch": ".ts"}
-# Of large catalogues only: a scan of all items that misses none of the best (with SCAN_DATA beside it), and lists that are quick.
+# The index of a large catalogue: an exact scan of all items (with its data), and approximate lists.
 SCAN, SCAN_DATA, LISTS = "scan.onnx", "scan.data", "index.faiss"
 ARRAYS = ("items.npy", "biases.npy")
 TABLES = ("items.parquet", "features.parquet", "concepts.parquet")
@@ -43,10 +36,10 @@ Array = npt.NDArray[Any]
 
 @dataclass(frozen=True)
 class Bundle:
-    """Everything that a server needs. Arrays are mapped, not read: several servers on a machine share their pages."""
+    """All that a server needs. Arrays are mapped, not read: several servers on a machine share their pages."""
 
     folder: Path
-    """Real path: a later change of the link that led here does not matter."""
+    """Resolved, so that a link that is turned elsewhere later does not matter."""
     manifest: Manifest
     items_ND: Array
     """Item table, float32."""
@@ -68,11 +61,8 @@ class Bundle:
         return {graph.name: graph for graph in self.manifest.graphs if graph.name in (*GRAPHS, *OPTIONAL_GRAPHS)}
 
     def read(self, name: str) -> bytes:
-        """A file of the bundle, hashed again: what is loaded is what the manifest says, whatever happened to the file since.
-
-        Raises BundleError if it was changed.
-        """
-        return read_file(self.folder, name, self.manifest)
+        """A file of the bundle, hashed again. Raises BundleError if it was changed since the bundle was loaded."""
+        return files.read_file(self.folder, name, self.manifest)
 
 
 def load_bundle(folder: Path, backend: str) -> Bundle:
@@ -81,18 +71,17 @@ def load_bundle(folder: Path, backend: str) -> Bundle:
     Raises BundleError, with the file and the reason, for whatever proto/README.md says is to be refused.
     """
     folder = folder.resolve()
-    manifest = read_manifest(folder)
+    manifest = files.read_manifest(folder)
     optional = [graph.name for graph in manifest.graphs if graph.name in OPTIONAL_GRAPHS]
-    graphs = (f"{name}{SUFFIXES[backend]}" for name in (*GRAPHS, *optional))
-    needed = [*ARRAYS, GOLDEN, *TABLES, *graphs]
+    needed = [*ARRAYS, GOLDEN, *TABLES, *(f"{name}{SUFFIXES[backend]}" for name in (*GRAPHS, *optional))]
     needed += (SCAN, SCAN_DATA, LISTS) if manifest.HasField("index") else ()
     for name in needed:
         if name not in manifest.files:
             raise BundleError(name, f"not among the files of {MANIFEST}; {AGAIN}")
-    check_listing(folder, manifest)
+    files.check_listing(folder, manifest)
     for name in sorted(set(manifest.files) - {*ARRAYS, *TABLES, GOLDEN}):
-        verify_file(folder, name, manifest)
-    items_ND, biases_N = (map_array(folder, name, manifest) for name in ARRAYS)
+        files.verify_file(folder, name, manifest)
+    items_ND, biases_N = (files.map_array(folder, name, manifest) for name in ARRAYS)
     items, features, concepts = (_read(folder, name, manifest, pq.read_table) for name in TABLES)
     golden = _read(folder, GOLDEN, manifest, _read_golden)
     bundle = Bundle(folder, manifest, items_ND, biases_N, items, features, concepts, golden)
@@ -101,7 +90,7 @@ def load_bundle(folder: Path, backend: str) -> Bundle:
 
 
 def _read(folder: Path, name: str, manifest: Manifest, reader: Any) -> Any:
-    content = io.BytesIO(read_file(folder, name, manifest))
+    content = io.BytesIO(files.read_file(folder, name, manifest))
     # A file may have the right checksum and still not be what its name says.
     try:
         return reader(content)
@@ -126,10 +115,8 @@ def _check_shapes(bundle: Bundle) -> None:
         raise BundleError(MANIFEST, f"hook at positions {bundle.manifest.hook.positions!r}; only 'last' is known")
     if missing := sorted(set(GRAPHS) - bundle.graphs.keys()):
         raise BundleError(MANIFEST, f"describes no graph {', '.join(missing)}")
-    for name, array, wanted in (
-        ("items.npy", bundle.items_ND, (shape.items, shape.hidden)),
-        ("biases.npy", bundle.biases_N, (shape.items,)),
-    ):
+    arrays = ((bundle.items_ND, (shape.items, shape.hidden)), (bundle.biases_N, (shape.items,)))
+    for name, (array, wanted) in zip(ARRAYS, arrays, strict=True):
         if array.shape != wanted or array.dtype != np.float32:
             raise BundleError(name, f"is {array.dtype} of shape {array.shape}, wanted float32 of {wanted}")
     tables = (bundle.items, bundle.features, bundle.concepts)

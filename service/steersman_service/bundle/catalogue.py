@@ -1,6 +1,6 @@
 """The catalogue: features and concepts as callers see them, built once when a bundle is loaded."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -16,22 +16,14 @@ Row = Mapping[str, Any]
 class Catalogue:
     """Feature f is row f, concept c is row c."""
 
-    features: list[Feature]
-    labels: list[str]
-    """Of the features."""
-    concepts: list[Concept]
-    concept_rows: dict[str, int]
-    """Row of a concept by its name."""
-
     def __init__(self, bundle: Bundle, items: Items) -> None:
-        features = _rows("features.parquet", bundle.features, items, _feature)
-        concepts = _rows("concepts.parquet", bundle.concepts, items, _concept)
-        if [feature.id for feature in features] != list(range(len(features))):
+        self.features: list[Feature] = _rows("features.parquet", bundle.features, items, _feature)
+        self.concepts: list[Concept] = _rows("concepts.parquet", bundle.concepts, items, _concept)
+        if any(row != feature.id for row, feature in enumerate(self.features)):
             raise BundleError("features.parquet", "row f is not feature f")
-        self.features, self.concepts = features, concepts
-        self.labels = [feature.label for feature in features]
-        self.concept_rows = {concept.name: row for row, concept in enumerate(concepts)}
-        self._texts = [_text(feature) for feature in features]
+        self.labels = [feature.label for feature in self.features]
+        self.concept_rows = {concept.name: row for row, concept in enumerate(self.concepts)}
+        self._texts = [_text(feature) for feature in self.features]
 
     def search_features(self, text: str, steerable_only: bool) -> list[Feature]:
         """Features whose label, attribute value or top titles contain `text`, in any case."""
@@ -78,7 +70,7 @@ def _concept(row: Row, items: Items) -> Concept:
         name=row["name"],
         attribute=row["attribute"] or "",
         value=row["value"] or "",
-        terms=[ConceptTerm(feature_id=feature, weight=weight) for feature, weight in terms],
+        terms=(ConceptTerm(feature_id=feature, weight=weight) for feature, weight in terms),
         effect=_effect(row),
     )
 
@@ -101,9 +93,4 @@ def _known(row: Row, names: Sequence[str]) -> dict[str, Any]:
 
 
 def _text(feature: Feature) -> str:
-    def parts() -> Iterator[str]:
-        yield feature.label
-        yield feature.association.value
-        yield from feature.top_item_titles
-
-    return "\n".join(parts()).casefold()
+    return "\n".join((feature.label, feature.association.value, *feature.top_item_titles)).casefold()

@@ -8,6 +8,8 @@ import mmap
 import os
 import re
 import stat
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +29,12 @@ AGAIN = "copy the bundle again, or train it again"
 
 def read_manifest(folder: Path) -> Manifest:
     """Raises BundleError where there is none, or where it is not what its version says."""
+    if not os.path.lexists(folder / MANIFEST):
+        raise BundleError(MANIFEST, f"there is none in {folder}; `steersman train` writes a bundle")
+    with _opened(folder, MANIFEST) as file:
+        content = file.readall()
     try:
-        document = json.loads(_content(folder, MANIFEST))
+        document = json.loads(content)
         # The version comes first: another major version may not even parse as ours.
         major = document.get("format_major")
         if major != FORMAT_MAJOR:
@@ -36,11 +42,9 @@ def read_manifest(folder: Path) -> Manifest:
         version = document.pop("version", None)
         canonical = json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
         actual = hashlib.sha256(canonical.encode()).hexdigest()
-    except FileNotFoundError:
-        raise BundleError(MANIFEST, f"there is none in {folder}; `steersman train` writes a bundle") from None
     except AttributeError:
         raise BundleError(MANIFEST, f"is not a JSON object; {AGAIN}") from None
-    except (OSError, ValueError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
         raise BundleError(MANIFEST, f"cannot be read: {error}; {AGAIN}") from error
     if version != actual:
         raise BundleError(MANIFEST, f"was changed: its version is {version}, its content hashes to {actual}; {AGAIN}")
@@ -63,41 +67,32 @@ def check_listing(folder: Path, manifest: Manifest) -> None:
                 name, f"a {kind} that {MANIFEST} does not name; a bundle holds nothing else: remove it from {folder}"
             )
         if not entry.is_file(follow_symlinks=False):
-            raise BundleError(name, f"{_kind(entry.stat(follow_symlinks=False).st_mode)}; put the file itself there")
+            raise BundleError(name, _no_plain_file(entry.stat(follow_symlinks=False).st_mode))
     if missing := sorted(set(manifest.files) - {entry.name for entry in entries}):
         raise BundleError(missing[0], f"is missing; {AGAIN}")
 
 
 def read_file(folder: Path, name: str, manifest: Manifest) -> bytes:
     """A file's content, which has been hashed. Raises BundleError if it is not what the manifest says."""
-    try:
-        content = _content(folder, name)
-    except OSError as error:
-        raise BundleError(name, _why(error)) from error
-    _verify(name, len(content), lambda: hashlib.sha256(content).hexdigest(), manifest)
+    with _opened(folder, name) as file:
+        content = file.readall()
+    _verify(name, len(content), lambda: hashlib.sha256(content), manifest)
     return content
 
 
 def verify_file(folder: Path, name: str, manifest: Manifest) -> None:
     """The same for a file that is not needed: it is never in memory as a whole."""
-    try:
-        with io.FileIO(_open(folder, name)) as file:
-            size = os.fstat(file.fileno()).st_size
-            _verify(name, size, lambda: hashlib.file_digest(file, "sha256").hexdigest(), manifest)
-    except OSError as error:
-        raise BundleError(name, _why(error)) from error
+    with _opened(folder, name) as file:
+        _verify(name, os.fstat(file.fileno()).st_size, lambda: hashlib.file_digest(file, "sha256"), manifest)
 
 
 def map_array(folder: Path, name: str, manifest: Manifest) -> npt.NDArray[Any]:
     """An array of a .npy file, read-only, in the very pages that were hashed: servers on a machine share them."""
-    try:
-        with io.FileIO(_open(folder, name)) as file:
-            size = os.fstat(file.fileno()).st_size
-            # An empty file cannot be mapped.
-            content: Any = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) if size else b""
-    except OSError as error:
-        raise BundleError(name, _why(error)) from error
-    _verify(name, size, lambda: hashlib.sha256(content).hexdigest(), manifest)
+    with _opened(folder, name) as file:
+        size = os.fstat(file.fileno()).st_size
+        # An empty file cannot be mapped.
+        content: Any = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) if size else b""
+    _verify(name, size, lambda: hashlib.sha256(content), manifest)
     try:
         head = io.BytesIO(content[:4096])
         read = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
@@ -119,37 +114,33 @@ def _check_names(manifest: Manifest) -> None:
             raise BundleError(MANIFEST, f"names {other} and {name}, which are one file where case does not count")
 
 
-def _content(folder: Path, name: str) -> bytes:
-    with io.FileIO(_open(folder, name)) as file:
-        return file.readall()
+@contextmanager
+def _opened(folder: Path, name: str) -> Iterator[io.FileIO]:
+    """A plain file of the folder itself; one that is no file (a pipe, say) is not waited for. Raises BundleError."""
+    try:
+        descriptor = os.open(folder / name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        if not stat.S_ISREG(mode := os.fstat(descriptor).st_mode):
+            os.close(descriptor)
+            raise BundleError(name, _no_plain_file(mode))
+        with io.FileIO(descriptor) as file:
+            yield file
+    except FileNotFoundError as error:
+        raise BundleError(name, f"is missing; {AGAIN}") from error
+    except OSError as error:
+        linked = error.errno == errno.ELOOP
+        why = _no_plain_file(stat.S_IFLNK) if linked else f"cannot be read: {error.strerror or error}"
+        raise BundleError(name, why) from error
 
 
-def _open(folder: Path, name: str) -> int:
-    """A plain file of the folder itself. One that is no file (a pipe, say) is not waited for. Raises OSError."""
-    descriptor = os.open(folder / name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    if not stat.S_ISREG(mode := os.fstat(descriptor).st_mode):
-        os.close(descriptor)
-        raise OSError(errno.EINVAL, f"{_kind(mode)}; put the file itself there")
-    return descriptor
-
-
-def _kind(mode: int) -> str:
+def _no_plain_file(mode: int) -> str:
     kinds = ((stat.S_ISLNK, "a symbolic link"), (stat.S_ISDIR, "a folder"), (stat.S_ISFIFO, "a pipe"))
     kind = next((kind for check, kind in kinds if check(mode)), "a device or a socket")
-    return f"is {kind}, no plain file"
+    return f"is {kind}, no plain file; put the file itself there"
 
 
-def _why(error: OSError) -> str:
-    if isinstance(error, FileNotFoundError):
-        return f"is missing; {AGAIN}"
-    if error.errno == errno.ELOOP:
-        return f"{_kind(stat.S_IFLNK)}; put the file itself there"
-    return f"cannot be read: {error.strerror or error}"
-
-
-def _verify(name: str, size: int, digest: Any, manifest: Manifest) -> None:
+def _verify(name: str, size: int, digest: Callable[[], Any], manifest: Manifest) -> None:
     wanted = manifest.files[name]
     if size != wanted.size:
         raise BundleError(name, f"has {size} bytes, the manifest says {wanted.size}; {AGAIN}")
-    if (actual := digest()) != wanted.sha256:
+    if (actual := digest().hexdigest()) != wanted.sha256:
         raise BundleError(name, f"checksum differs: {actual}, the manifest says {wanted.sha256}; {AGAIN}")

@@ -1,4 +1,4 @@
-"""Finds items by words of their titles. Works on whole columns without Python's lock, so that calls go on meanwhile."""
+"""Finds items by words of their titles. Works on whole columns outside Python's lock, so that calls go on meanwhile."""
 
 import re
 from functools import cached_property
@@ -11,16 +11,13 @@ import pyarrow.compute
 
 from steersman_service.bundle.items import UNKNOWN, Items, Rows
 
-# Its stubs know no functions of columns of either kind of text.
-pc: Any = pyarrow.compute
+pc: Any = pyarrow.compute  # its stubs lack large strings
 WORD = re.compile(r"[^\W_]+")
 # Of a folded title: what people leave out.
 LEFT_OUT = r"^(the|an?) |\s*\(\d{4}\)$"
 
 
 class ItemMatches(NamedTuple):
-    """Items that a text names."""
-
     rows: Rows
     """Best first."""
     exact: int
@@ -28,7 +25,7 @@ class ItemMatches(NamedTuple):
 
 
 class ItemSearch:
-    """The titles of `items`, in the form in which they are compared; made at the first search."""
+    """Searches the titles of `items`, which are prepared at the first search."""
 
     def __init__(self, items: Items) -> None:
         self._items = items
@@ -51,11 +48,10 @@ class ItemSearch:
         return ItemMatches(np.array([*by_id, *ranked], np.int64), exact)
 
     def _having(self, folded: str) -> Rows:
-        """Rows whose titles have every word, as they stand there; without a word, the text as it is."""
-        words = set(WORD.findall(folded)) or {folded}
+        """Rows whose titles contain every word; of a text without words, the text itself."""
         rows: Rows = np.arange(len(self._items) if folded else 0)
-        titles = self._titles if folded else self._titles[:0]
-        for word in sorted(words, key=len, reverse=True):  # the rare ones first
+        titles = self._titles[: len(rows)]
+        for word in sorted(set(WORD.findall(folded)) or {folded}, key=len, reverse=True):  # the rare ones first
             held = pc.match_substring(titles, word)
             titles, rows = titles.filter(held), rows[held.to_numpy(zero_copy_only=False)]
         return rows
@@ -75,7 +71,5 @@ def _tiers(titles: Any, folded: str) -> npt.NDArray[np.int64]:
     words = pa.array(np.ones(len(titles), np.bool_))
     for word in set(WORD.findall(folded)):
         words = pc.and_(words, pc.match_substring_regex(titles, rf"(^|[^\pL\pN]){word}($|[^\pL\pN])"))
-    tiers = np.full(len(titles), 3)
-    for tier, mask in ((2, words), (1, begins), (0, whole)):
-        tiers[mask.to_numpy(zero_copy_only=False)] = tier
-    return tiers
+    masks = [mask.to_numpy(zero_copy_only=False) for mask in (whole, begins, words)]
+    return np.select(masks, [0, 1, 2], 3)

@@ -1,4 +1,4 @@
-"""The items of a bundle: external ids, titles, and what filters and tilts ask of their attributes."""
+"""The items of a bundle: external ids, titles, and the attributes that filters and tilts refer to."""
 
 import math
 from collections import defaultdict
@@ -28,16 +28,12 @@ SHOWN = 5
 class Items:
     """Row n is the item whose embedding is row n of the item table. Rows are sorted by external id."""
 
-    ids: list[str]
-    titles: list[str]
-    attributes: "dict[str, Categories | Numbers]"
-
     def __init__(self, table: pa.Table) -> None:
         for column in ("item_id", "title"):
             if column not in table.column_names:
                 raise BundleError(FILE, f"has no column {column}")
-        self.ids = list(map(str, table["item_id"].to_pylist()))
-        self.titles = [title or "" for title in table["title"].to_pylist()]
+        self.ids: list[str] = list(map(str, table["item_id"].to_pylist()))
+        self.titles: list[str] = [title or "" for title in table["title"].to_pylist()]
         # The answer's order among equal scores rests on it. Python compares code points, which is the order of UTF-8.
         if any(a >= b for a, b in zip(self.ids, self.ids[1:], strict=False)):
             raise BundleError(FILE, "rows are not sorted by item_id, or an item_id stands twice")
@@ -80,25 +76,24 @@ class Categories:
 
     def why_no_filter(self, values: Sequence[str]) -> tuple[int, str] | None:
         """Index of the first of `values` that no item has, and what would be right."""
-        index = next((index for index, value in enumerate(values) if value not in self._rows_of), None)
-        return None if index is None else (index, self.why_no_tilt(values[index]))
+        return next(((index, why) for index, value in enumerate(values) if (why := self.why_no_tilt(value))), None)
 
     def having(self, values: Iterable[str], size: int) -> Mask:
-        """Which of the `size` items have any of `values`; one that no item has matches none."""
+        """Which of the `size` items have any of `values`; a value that no item has matches none."""
         mask_N = np.zeros(size, np.bool_)
         for value in values:
             mask_N[self._rows_of.get(value, NOWHERE)] = True
         return mask_N
 
     def why_no_tilt(self, value: str) -> str:
-        """What is wrong with a tilt by `value`, and what would be right; nothing if it can be had."""
+        """What is wrong with a tilt by `value`, and what would be right. Empty: nothing."""
         if value in self._rows_of:
             return ""
         some = ", ".join(islice(self._rows_of, SHOWN)) or "none"
         return f"no item has {value[:50]!r}; {did_you_mean(value, self._rows_of, f'values are {some}')}"
 
     def tilt(self, tilts_N: Lean, value: str, strength: float) -> None:
-        """Adds `strength` to the tilts of items that have `value`; the others are not touched."""
+        """Adds `strength` to the tilts of items that have `value`."""
         tilts_N[self._rows_of.get(value, NOWHERE)] += strength
 
 
@@ -116,26 +111,23 @@ class Numbers:
                 return index, f"the attribute is numeric, and {value[:50]!r} is no number"
         if np.isin([float(value) for value in values], self._distinct).any():
             return None
-        return 0, f"no item has {', '.join(value[:50] for value in values[:SHOWN])}; {self._around(float(values[0]))}"
-
-    def _around(self, number: float) -> str:
-        """The known values next to `number`."""
-        place = int(np.searchsorted(self._distinct, number))
-        near = [f"{value:.15g}" for value in self._distinct[max(0, place - 1) : place + 1]]
-        return f"its nearest values are {' and '.join(near)}" if near else "no item has a value"
+        place = int(np.searchsorted(self._distinct, float(values[0])))
+        near = " and ".join(f"{value:.15g}" for value in self._distinct[max(0, place - 1) : place + 1])
+        hint = f"its nearest values are {near}" if near else "no item has a value"
+        return 0, f"no item has {', '.join(value[:50] for value in values[:SHOWN])}; {hint}"
 
     def having(self, values: Iterable[str], size: int) -> Mask:
         """Which of the `size` items have any of `values`, all of them numbers."""
         return np.isin(self._values_N, [float(value) for value in values])
 
     def why_no_tilt(self, value: str) -> str:
-        """What is wrong with a tilt by `value`, and what would be right; nothing if it can be had."""
+        """What is wrong with a tilt by `value`, and what would be right. Empty: nothing."""
         if value:
             return f"is {value[:50]!r}, but the attribute is numeric: leave it empty, and large values are favoured"
         return "" if self._standardised_N.any() else "stands for a number that is the same for all items"
 
     def tilt(self, tilts_N: Lean, value: str, strength: float) -> None:
-        """Adds `strength` times the standard score, over the items whose value is known and finite; the others are not tilted."""
+        """Adds `strength` times the standard score over the items with a finite value; the others are not tilted."""
         tilts_N += strength * self._standardised_N
 
     @cached_property
@@ -157,7 +149,7 @@ def _is_number(value: str) -> bool:
         return False
 
 
-def _attributes(table: pa.Table) -> "Iterator[tuple[str, Categories | Numbers]]":
+def _attributes(table: pa.Table) -> Iterator[tuple[str, Categories | Numbers]]:
     for field in table.schema:
         if field.name in ("item_id", "title"):
             continue

@@ -1,8 +1,8 @@
-"""Finds what a feature of an older bundle is called in this one, where the older bundle still lies beside it."""
+"""Finds the likely successor of an older bundle's feature, if that bundle still lies beside this one."""
 
 import re
 from functools import lru_cache
-from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -12,6 +12,7 @@ from steersman_service.bundle.catalogue import Catalogue
 
 VERSION = re.compile(r"[0-9a-f]{64}")
 TopItems = list[set[str]]
+"""External ids of the top items of each feature."""
 
 
 class Replacements:
@@ -23,7 +24,7 @@ class Replacements:
         self._older = lru_cache(maxsize=8)(self._read)
 
     def find(self, version: str, feature_id: int) -> int | None:
-        """The likely replacement of a feature of bundle `version`, or None if that bundle or a likeness is missing."""
+        """The likely replacement of a feature of bundle `version`. None: that bundle is not there, or nothing is like it."""
         # A caller's text becomes a path here, so it has to be a version and nothing else.
         if not VERSION.fullmatch(version):
             return None
@@ -36,17 +37,11 @@ class Replacements:
         return best if likeness[best] > 0 else None
 
     def _read(self, version: str) -> TopItems:
-        folder = self._folder / version
-        return top_items(
-            pq.read_table(Path(folder / "features.parquet"), columns=["top_items"]),
-            pq.read_table(Path(folder / "items.parquet"), columns=["item_id"]),
-        )
+        def column(file: str, name: str) -> list[Any]:
+            return pq.read_table(self._folder / version / file, columns=[name])[name].to_pylist()
 
-
-def top_items(features: pa.Table, items: pa.Table) -> TopItems:
-    """External ids of the top items of each feature."""
-    ids = items["item_id"].to_pylist()
-    return [{ids[row] for row in rows or ()} for rows in features["top_items"].to_pylist()]
+        ids = column("items.parquet", "item_id")
+        return [{ids[row] for row in rows or ()} for rows in column("features.parquet", "top_items")]
 
 
 def _jaccard(a: set[str], b: set[str]) -> float:

@@ -11,8 +11,8 @@ Events = TypeVar("Events", Sequence[Any], Array)
 def window_start(total_events: int, length: int, stride: int) -> int:
     """Index of the first event that is shown: proto/README.md, "The window".
 
-    It is a function of the count alone and moves `stride` events at a time, so whoever has dropped old events, and
-    whoever keeps computed states, sees the same window as one who has it all.
+    A function of the count alone, which moves `stride` events at a time: a shortened history and one whose states are cached have the
+    window of the whole one.
     """
     if total_events <= length:
         return 0

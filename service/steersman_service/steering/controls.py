@@ -1,7 +1,8 @@
 """Parses controls once: validation, the engine's request and the answer share what comes out."""
 
-from collections.abc import Iterable, Iterator, Sequence
-from functools import lru_cache
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -15,6 +16,7 @@ from steersman.v1.control_pb2 import (
     AppliedControl,
     Control,
     ControlSource,
+    FeatureRef,
     Operation,
 )
 from steersman_service.bundle.bundle import Array
@@ -49,6 +51,11 @@ class ParsedControl(NamedTuple):
     stale: bool
     """Whether it names a feature of another bundle."""
 
+    @property
+    def is_solved(self) -> bool:
+        """Whether the engine has to say which edits it comes down to: a concept at strength 0 is none."""
+        return self.target == "concept" and bool(self.strength)
+
 
 class ParsedControls(NamedTuple):
     """The controls of one field of a request, or of a session."""
@@ -65,7 +72,7 @@ class Steering(NamedTuple):
     edits: Edits
     """Of the controls on features, in their order."""
     concepts_C: Array
-    """Rows of the controls on concepts, in their order, without those at strength 0, which come down to nothing."""
+    """Rows of the controls on concepts that the engine solves, in their order."""
     concept_strengths_C: Array
     tilts_N: Array | None
     """Of the controls on attributes."""
@@ -87,31 +94,22 @@ class Steering(NamedTuple):
         return self.applied
 
 
+@dataclass(frozen=True, eq=False)
 class ControlParser:
     """Parses controls against one bundle and the server's limits."""
 
-    def __init__(
-        self,
-        version: str,
-        catalogue: Catalogue,
-        items: Items,
-        replacements: Replacements,
-        *,
-        max_controls: int,
-        max_strength: float,
-    ) -> None:
-        self._version = version
-        self._catalogue = catalogue
-        self._items = items
-        self._replacements = replacements
-        self._max_controls = max_controls
-        self._max_strength = max_strength
-        self._cached = lru_cache(CACHED_CONTROLS)(self._parse)
+    version: str
+    """The bundle's."""
+    catalogue: Catalogue
+    items: Items
+    replacements: Replacements
+    max_controls: int
+    max_strength: float
 
     def parse(self, path: str, source: ControlSource, controls: Sequence[Control]) -> ParsedControls:
         """`path` is how errors name the controls. Too many are not looked at; unknown fields are dropped."""
-        if (count := len(controls)) > self._max_controls:
-            return ParsedControls(path, (), [FieldViolation(path, f"{count} controls; at most {self._max_controls}")])
+        if (count := len(controls)) > self.max_controls:
+            return ParsedControls(path, (), [FieldViolation(path, f"{count} controls; at most {self.max_controls}")])
         parsed: list[ParsedControl] = []
         violations: list[FieldViolation] = []
         for index, control in enumerate(controls):
@@ -128,23 +126,10 @@ class ControlParser:
         """Composes controls. Raises InvalidRequest, or StaleFeature for one of another bundle."""
         raise_if_any(violations(*parts))
         self.check_fresh(*parts)
-        features: list[ParsedControl] = []
-        concepts: list[ParsedControl] = []
-        applied: list[AppliedControl] = []
-        unresolved: list[AppliedControl] = []
-        attributes: list[Control] = []
-        for control in (control for part in parts for control in part.controls):
-            answered = control.applied
-            if control.target == "feature":
-                features.append(control)
-            elif control.target == "attribute":
-                attributes.append(answered.control)
-            elif control.strength:
-                answered = AppliedControl()
-                answered.CopyFrom(control.applied)
-                concepts.append(control)
-                unresolved.append(answered)
-            applied.append(answered)
+        controls = [_own(control) for part in parts for control in part.controls]
+        features = [control for control in controls if control.target == "feature"]
+        concepts = [control for control in controls if control.is_solved]
+        attributes = [control.applied.control for control in controls if control.target == "attribute"]
         return Steering(
             Edits(
                 np.array([control.row for control in features], np.int64),
@@ -153,9 +138,9 @@ class ControlParser:
             ),
             np.array([control.row for control in concepts], np.int64),
             np.array([control.strength for control in concepts], np.float32),
-            tilts(attributes, self._items),
-            applied,
-            unresolved,
+            tilts(attributes, self.items),
+            [control.applied for control in controls],
+            [control.applied for control in concepts],
         )
 
     def check_fresh(self, *parts: ParsedControls) -> None:
@@ -168,76 +153,83 @@ class ControlParser:
 
     def check_version(self, path: str, version: str, feature: int) -> None:
         """Raises StaleFeature, with the likely replacement, unless `version` is the bundle's."""
-        if version == self._version:
+        if version == self.version:
             return
-        message = f"{path}: feature {feature} belongs to bundle {version[:64]}, this is {self._version}"
-        metadata = {"field": path, "bundle_version": self._version}
-        found = self._replacements.find(version, feature)
+        message = f"{path}: feature {feature} belongs to bundle {version[:64]}, this is {self.version}"
+        metadata = {"field": path, "bundle_version": self.version}
+        found = self.replacements.find(version, feature)
         if found is None:
             raise StaleFeature(f"{message}; ListFeatures gives the features of this one", metadata=metadata)
-        label = self._catalogue.labels[found][:100]
+        label = self.catalogue.labels[found][:100]
         metadata |= {"replacement_id": str(found), "replacement_label": label}
         raise StaleFeature(f"{message}; its likely replacement is feature {found}, {label!r}", metadata=metadata)
+
+    @cached_property
+    def _cached(self) -> Callable[[bytes, ControlSource], ParsedControl]:
+        return lru_cache(CACHED_CONTROLS)(self._parse)
 
     def _parse(self, data: bytes, source: ControlSource) -> ParsedControl:
         control = Control.FromString(data)
         target = control.WhichOneof("target") or ""
-        problems = [*self._check_target(target, control), *self._check_strength(control)]
-        stale = target == "feature" and control.feature.bundle_version != self._version
+        problems = list(self._problems(target, control))
+        stale = target == "feature" and control.feature.bundle_version != self.version
         applied = AppliedControl(control=control, source=source)
-        row = control.feature.id if target == "feature" else self._catalogue.concept_rows.get(control.concept, 0)
+        row = control.feature.id if target == "feature" else self.catalogue.concept_rows.get(control.concept, 0)
         gain, strength = _gain_and_strength(control)
         if target == "feature" and not stale and not problems:
-            applied.edits.add(feature_id=row, label=self._catalogue.labels[row], gain=gain, strength=strength)
+            applied.edits.add(feature_id=row, label=self.catalogue.labels[row], gain=gain, strength=strength)
         return ParsedControl(applied, target, row, gain, strength, problems, stale)
 
-    def _check_target(self, target: str, control: Control) -> Iterator[FieldViolation]:
+    def _problems(self, target: str, control: Control) -> Iterator[FieldViolation]:
         if not target:
             yield FieldViolation("", "names no feature, no concept and no attribute")
         if control.operation not in OPERATIONS:
             yield FieldViolation(".operation", "must be ADD, SET, SCALE or ABLATE")
         elif target in ADD_ONLY and control.operation != OPERATION_ADD:
             yield FieldViolation(".operation", f"{ADD_ONLY[target]} takes ADD only")
-        if target == "concept" and control.concept not in self._catalogue.concept_rows:
-            hint = did_you_mean(control.concept, self._catalogue.concept_rows, "ListConcepts gives their names")
+        if target == "concept" and control.concept not in self.catalogue.concept_rows:
+            hint = did_you_mean(control.concept, self.catalogue.concept_rows, "ListConcepts gives their names")
             yield FieldViolation(".concept", f"unknown concept {control.concept[:100]!r}; {hint}")
         elif target == "feature":
-            yield from self._check_feature(control)
+            yield from self._feature_problems(control.feature)
         elif target == "attribute":
             name, value = control.attribute.name, control.attribute.value
-            column = self._items.attributes.get(name)
-            if column is None:
-                yield FieldViolation(".attribute.name", self._items.unknown_attribute(name))
+            if (column := self.items.attributes.get(name)) is None:
+                yield FieldViolation(".attribute.name", self.items.unknown_attribute(name))
             elif why := column.why_no_tilt(value):
                 yield FieldViolation(".attribute.value", why)
-
-    def _check_feature(self, control: Control) -> Iterator[FieldViolation]:
-        feature, features = control.feature, self._catalogue.features
-        if not feature.bundle_version:
-            yield FieldViolation(
-                ".feature.bundle_version",
-                "is empty: feature ids change at every training, so say which bundle the id was taken from"
-                f" (ListFeatures gives it; this one is {self._version})",
-            )
-        elif feature.bundle_version == self._version:
-            if feature.id >= len(features):
-                yield FieldViolation(".feature.id", f"unknown feature {feature.id}; there are {len(features)}, from 0")
-            elif not features[feature.id].scale:
-                why = f"feature {feature.id} is dead (never active): it cannot be steered"
-                yield FieldViolation(".feature.id", why)
-
-    def _check_strength(self, control: Control) -> Iterator[FieldViolation]:
-        strength, limit = control.strength, self._max_strength
-        least = 0.0 if control.operation == OPERATION_SCALE else -limit
-        if control.operation == OPERATION_ABLATE and strength != 0:
+        least = 0.0 if control.operation == OPERATION_SCALE else -self.max_strength
+        if control.operation == OPERATION_ABLATE and control.strength != 0:
             yield FieldViolation(".strength", "ABLATE takes no strength")
-        elif not least <= strength <= limit:  # nor is NaN
-            yield FieldViolation(".strength", f"{strength:g} is not between {least:g} and {limit:g}")
+        elif not least <= control.strength <= self.max_strength:  # nor is NaN
+            why = f"{control.strength:g} is not between {least:g} and {self.max_strength:g}"
+            yield FieldViolation(".strength", why)
+
+    def _feature_problems(self, feature: FeatureRef) -> Iterator[FieldViolation]:
+        features = self.catalogue.features
+        if not feature.bundle_version:
+            why = "is empty: feature ids change at every training, so say which bundle the id was taken from"
+            here = f"(ListFeatures gives it; this one is {self.version})"
+            yield FieldViolation(".feature.bundle_version", f"{why} {here}")
+        elif feature.bundle_version == self.version and feature.id >= len(features):
+            yield FieldViolation(".feature.id", f"unknown feature {feature.id}; there are {len(features)}, from 0")
+        elif feature.bundle_version == self.version and not features[feature.id].scale:
+            why = f"feature {feature.id} is dead (never active): it cannot be steered"
+            yield FieldViolation(".feature.id", why)
 
 
 def violations(*parts: ParsedControls) -> Sequence[FieldViolation]:
     """What is wrong with controls, taken together; not all if there are very many."""
     return [violation for part in parts for violation in part.violations][:ENOUGH_VIOLATIONS] or _repeated_sets(parts)
+
+
+def _own(control: ParsedControl) -> ParsedControl:
+    """One whose answer may get edits; what is shared by requests has none."""
+    if not control.is_solved:
+        return control
+    applied = AppliedControl()
+    applied.CopyFrom(control.applied)
+    return control._replace(applied=applied)
 
 
 def _repeated_sets(parts: Iterable[ParsedControls]) -> Sequence[FieldViolation]:

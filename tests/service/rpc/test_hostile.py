@@ -103,7 +103,8 @@ def alive(server: Running) -> bool:
 
 def test_what_is_repeated_is_counted_before_it_is_looked_at(items: Items) -> None:
     many: Any = _OnlyCounted()
-    parser = ControlParser("", *[None] * 3, max_controls=32, max_strength=1.0)  # type: ignore[arg-type]
+    nothing: Any = None
+    parser = ControlParser("", nothing, nothing, nothing, 32, 1.0)
     parsed = parser.parse("controls", CONTROL_SOURCE_REQUEST, many)
     assert violations(parsed) == [("controls", "2000000 controls; at most 32")]
     assert next(check_events("events", many, 1000)).field == "events"
