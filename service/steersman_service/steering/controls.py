@@ -50,11 +50,8 @@ class ParsedControl(NamedTuple):
     """Fields from the control's own path on: ".strength"."""
     stale: bool
     """Whether it names a feature of another bundle."""
-
-    @property
-    def is_solved(self) -> bool:
-        """Whether the engine has to say which edits it comes down to: a concept at strength 0 is none."""
-        return self.target == "concept" and bool(self.strength)
+    solved: bool
+    """Whether the engine says which edits it comes down to: a concept at strength 0 is none."""
 
 
 class ParsedControls(NamedTuple):
@@ -128,7 +125,7 @@ class ControlParser:
         self.check_fresh(*parts)
         controls = [_own(control) for part in parts for control in part.controls]
         features = [control for control in controls if control.target == "feature"]
-        concepts = [control for control in controls if control.is_solved]
+        concepts = [control for control in controls if control.solved]
         attributes = [control.applied.control for control in controls if control.target == "attribute"]
         return Steering(
             Edits(
@@ -178,7 +175,8 @@ class ControlParser:
         gain, strength = _gain_and_strength(control)
         if target == "feature" and not stale and not problems:
             applied.edits.add(feature_id=row, label=self.catalogue.labels[row], gain=gain, strength=strength)
-        return ParsedControl(applied, target, row, gain, strength, problems, stale)
+        solved = target == "concept" and strength != 0
+        return ParsedControl(applied, target, row, gain, strength, problems, stale, solved)
 
     def _problems(self, target: str, control: Control) -> Iterator[FieldViolation]:
         if not target:
@@ -225,7 +223,7 @@ def violations(*parts: ParsedControls) -> Sequence[FieldViolation]:
 
 def _own(control: ParsedControl) -> ParsedControl:
     """One whose answer may get edits; what is shared by requests has none."""
-    if not control.is_solved:
+    if not control.solved:
         return control
     applied = AppliedControl()
     applied.CopyFrom(control.applied)
