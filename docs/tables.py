@@ -13,6 +13,7 @@ import yaml
 from prometheus_client import Metric
 
 from steersman_service.sessions.reasons import REASONS
+from steersman_service.sessions.store import OPERATIONS
 from steersman_service.settings import PREFIX, Settings
 from steersman_service.telemetry.metrics import Metrics
 
@@ -66,6 +67,7 @@ def _metrics() -> Iterator[str]:
     metrics = Metrics()
     # These two have no series before there is a method and a bundle.
     metrics.calls("unary", "", "")
+    metrics.declare_store(OPERATIONS, REASONS)
     metrics.bundle(version="", bundle_format="", data="", backend="", device="")
     yield from _head("metric", "type", "labels", "meaning")
     for family in metrics.registry.collect():

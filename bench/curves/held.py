@@ -52,8 +52,6 @@ class Held(NamedTuple):
     store_base: float
     store_parts: dict[str, float]
     """What the keys of a session take, on average over some, as the store tells."""
-    store_state: float
-    """More for a session beside which a hidden state is kept."""
     store_resident_a_session: float
     """Resident memory of the store at the largest size."""
     caches: dict[str, float]
@@ -89,7 +87,7 @@ def held(bundle: Bundle, sizes: Sequence[int]) -> tuple[list[Curve], Held]:
 
 async def _held(bundle: Bundle, sizes: Sequence[int], url: str, redis: Redis) -> tuple[list[Curve], Held]:
     limits, empty = load_settings(), _memory(redis)["used_memory"]
-    store = SessionStore.connect(
+    store = SessionStore(
         url, max_events=limits.max_session_events, ttl_seconds=86400.0, timeout_seconds=60.0, metrics=Metrics()
     )
     # The embedded store acknowledges what is on the disk; how fast that is tells nothing of sessions.
@@ -104,7 +102,6 @@ async def _held(bundle: Bundle, sizes: Sequence[int], url: str, redis: Redis) ->
     some = range(min(VISITED, sizes[-1]))
     parts = {part: statistics.fmean(_usage(redis, number, part) for number in some) for part in PARTS}
     caches = await _caches(bundle, store, some, limits.max_session_events)
-    state = await _state_bytes(bundle, store, redis, some)
     await store.close()
     slope, base = _line(taken)
     kept = float(np.minimum(lengths_S, limits.max_session_events).mean())
@@ -113,7 +110,7 @@ async def _held(bundle: Bundle, sizes: Sequence[int], url: str, redis: Redis) ->
     curves = [Curve(PANEL, "memory of the store", "MiB", megabytes)]
     for line, costs in zip(("a visit, read whole", "a visit, remembered"), zip(*visits, strict=True), strict=True):
         curves.append(Curve(f"{PANEL}, visited", line, "microseconds", list(map(Point, sizes, costs))))
-    return curves, Held(kept, slope, base, parts, state, resident, caches, bounds)
+    return curves, Held(kept, slope, base, parts, resident, caches, bounds)
 
 
 def _line(points: Sequence[Point]) -> tuple[float, float]:
@@ -167,18 +164,6 @@ async def _caches(bundle: Bundle, store: SessionStore, numbers: range, most: int
         engine.run([EngineRequest(ids_T, k=K, grows=True)])
     bytes_held = (reader.held_bytes, engine.states.held_bytes, engine.key_values.held_bytes)
     return {name: held / len(numbers) for name, held in zip(CACHES, bytes_held, strict=True)}
-
-
-async def _state_bytes(bundle: Bundle, store: SessionStore, redis: Redis, numbers: range) -> float:
-    """What a session takes more when a hidden state is kept beside it."""
-    before = statistics.fmean(_usage(redis, number, "meta") for number in numbers)
-    for number in numbers:
-        visit = await store.visit(_name(number), [])
-        assert visit is not None, "a session that was written is there"
-        assert visit.contents is not None, "who knows nothing is told"
-        state = bytes(4 * bundle.manifest.shape.hidden)
-        await store.keep_state(_name(number), visit.total_events, visit.contents.history, bundle.version, state)
-    return statistics.fmean(_usage(redis, number, "meta") for number in numbers) - before
 
 
 def _name(number: int) -> str:

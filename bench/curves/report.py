@@ -112,8 +112,7 @@ def _about_memory(held: Held) -> Iterator[str]:
         "",
         f"- Store: {TARGET:,} sessions are on the line through the memory at the sizes above. At the largest of them",
         f"  {held.store_resident_a_session:,.0f} bytes a session were resident. By key, a session takes {parts}:",
-        "  most of it are ids of events, remembered so that an event sent twice counts once. A hidden state beside a session,",
-        f"  for other replicas, takes {held.store_state:,.0f} bytes more.",
+        "  most of it are ids of events, remembered so that an event sent twice counts once.",
         "- Server: caches hold what the settings allow, however many sessions ask; those that asked longest ago make room.",
         "",
     )

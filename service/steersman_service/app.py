@@ -80,8 +80,7 @@ async def running(
         _tell_bundle(backend, metrics)
         store = await _open_store(settings, backend.bundle, metrics, stack)
         list_change = ListChange(backend.engines, settings.list_change_sample, metrics.list_change)
-        sessions = _add_services(server, backend, store, settings, metrics, list_change)
-        stack.push_async_callback(sessions.close)
+        _add_services(server, backend, store, settings, metrics, list_change)
         health = await _add_health(server)
         await stack.enter_async_context(_watched(store, backend.engines, health, metrics))
         if may_listen is not None:
@@ -140,7 +139,7 @@ async def _open_store(settings: Settings, bundle: Bundle, metrics: Metrics, stac
         )
     assert settings.redis_url
     try:
-        store = SessionStore.connect(
+        store = SessionStore(
             settings.redis_url,
             max_events=settings.max_session_events,
             ttl_seconds=settings.session_ttl_seconds,
@@ -160,7 +159,7 @@ def _add_services(
     settings: Settings,
     metrics: Metrics,
     list_change: ListChange,
-) -> SessionReader:
+) -> None:
     release = Release.of(backend.bundle, settings)
     sessions = SessionReader(
         store,
@@ -180,7 +179,6 @@ def _add_services(
         "ModelService": ModelService(release, backend.name, backend.device, settings),
     }
     add_services(server, services, metrics)
-    return sessions
 
 
 async def _add_health(server: grpc.aio.Server) -> health_aio.HealthServicer:

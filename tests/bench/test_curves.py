@@ -62,7 +62,6 @@ def test_a_server_holds_no_more_than_its_settings_allow() -> None:
         50,
         {},
         0,
-        0,
         {"kv_cache_mb": 10.0, "state_cache_mb": 10.0},
         {"kv_cache_mb": 95, "state_cache_mb": 1000},
     )
@@ -85,6 +84,5 @@ def test_a_run_writes_every_curve_and_the_memory(
     assert len(pictures) == len({panel for panel, _ in points})
     assert all((tmp_path / name).stat().st_size > 5000 for name in pictures)
     assert all(told["memory"]["caches"].values())
-    assert told["memory"]["store_state"] >= 4 * told["about"]["hidden"]
     assert "100,000 sessions" in capsys.readouterr().out
     assert not any(str(folder) in page for folder in (bundle_dir, tmp_path, os.getcwd()))

@@ -18,7 +18,7 @@ from steersman_service.settings import Settings
 from steersman_service.steering.controls import violations
 from steersman_service.steering.eligibility import check_filters
 from steersman_service.steering.interpret import Interpretation, ItemHistory, interpret
-from steersman_service.telemetry.metrics import Metrics
+from steersman_service.telemetry.metrics import SteeringMetrics
 
 DEFAULT_K = 10
 # Far beyond any history, and far below where the total of events would overflow its field.
@@ -49,7 +49,7 @@ class RecommendationService:
     engines: Engines
     sessions: SessionReader
     settings: Settings
-    metrics: Metrics
+    metrics: SteeringMetrics
     list_change: ListChange
 
     async def Recommend(self, request: pb.RecommendRequest, caller: Caller) -> pb.RecommendResponse:

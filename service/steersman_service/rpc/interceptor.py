@@ -26,7 +26,7 @@ from steersman_service.errors import (
 )
 from steersman_service.rpc.services import PACKAGE
 from steersman_service.rpc.status import grpc_status
-from steersman_service.telemetry.metrics import CallMetrics, CallType, Metrics
+from steersman_service.telemetry.metrics import CallMetrics, CallType, MethodMetrics
 
 Context = grpc.aio.ServicerContext[Any, Any]
 Behaviour = Callable[[Any, Any], Awaitable[Any]]
@@ -51,7 +51,7 @@ class _Method(NamedTuple):
     parse: Callable[[bytes], Any]
     behaviour: Behaviour
     serialize: Callable[[Any], bytes]
-    metrics: CallMetrics
+    metrics: MethodMetrics
 
 
 class CallInterceptor(grpc.aio.ServerInterceptor):
@@ -65,7 +65,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
 
     def __init__(
         self,
-        metrics: Metrics,
+        metrics: CallMetrics,
         *,
         slow_seconds: float,
         most_calls: int,
@@ -231,7 +231,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         if refusal is not None:
             code = grpc.StatusCode[refusal.code]
             self._metrics.refused(refusal)
-        method.metrics.handled(code, seconds)
+        method.metrics.handled(code.name, seconds)
         log = self._log.info if refusal else self._log.debug
         if method.kind == "unary":
             self._running -= 1

@@ -1,14 +1,21 @@
-"""Why the session store fails, in a word (the first one of Redis' error, or what became of the connection), and the log of it."""
+"""Why the session store fails: the reason in an error of the Redis client, and the log of reasons."""
 
+import errno
+import re
+import socket
+import ssl
 import time
 
 import structlog
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import InvalidResponse, RedisError
+from redis.exceptions import TimeoutError as RedisTimeoutError
 
 # What is wrong, and what to do. docs/operate.md has them as a table.
 REASONS = {
     "WRONGPASS": "it refuses user or password of STEERSMAN_REDIS_URL (special characters are written as %XX)",
     "NOAUTH": "it wants a password: redis://:PASSWORD@HOST, or redis://USER:PASSWORD@HOST",
-    "NOPERM": "its ACL forbids the user a command or the keys steersman:*; scripts and what sessions.lua calls are needed",
+    "NOPERM": "its ACL forbids the user a command or the keys steersman:*; FCALL, FUNCTION LOAD and what sessions.lua calls are needed",
     "OOM": "it is full (maxmemory): give it more memory, or shorten session_ttl_seconds or max_session_events",
     "READONLY": "it is a replica: point STEERSMAN_REDIS_URL to the primary",
     "MISCONF": "it cannot write to its disk and refuses changes: its own log says why",
@@ -17,11 +24,11 @@ REASONS = {
     "CLUSTERDOWN": "it is a node of a cluster that is down",
     "MASTERDOWN": "it is a replica that has lost its primary",
     "LOADING": "it still loads its data",
-    "BUSY": "a script of somebody else has run in it for too long",
+    "BUSY": "a script or a function of another program has run in it for too long",
     "WRONGTYPE": "a key of a session, steersman:{SESSION}:*, holds something else: another program uses these names",
     "NO_SUCH_DATABASE": "it has no database of the number in STEERSMAN_REDIS_URL",
     "MAX_CLIENTS": "it has as many clients as it takes (maxclients)",
-    "NO_SCRIPTS": "it knows no EVALSHA: sessions need Lua scripts",
+    "NO_SCRIPTS": "it knows no FCALL: sessions need functions (Redis 7, or Valkey)",
     "REFUSED": "nothing listens at the address of STEERSMAN_REDIS_URL",
     "UNREACHABLE": "its host cannot be reached",
     "DNS": "the host in STEERSMAN_REDIS_URL has no address",
@@ -32,14 +39,70 @@ REASONS = {
     "NO_REDIS": "what answers there does not speak Redis' protocol",
     "OTHER": "none of the known reasons",
 }
-# A reason that has not been met for so long is told again.
+_PHRASES = {
+    "DB index is out of range": "NO_SUCH_DATABASE",
+    "invalid DB index": "NO_SUCH_DATABASE",
+    "max number of clients": "MAX_CLIENTS",
+    "invalid password": "WRONGPASS",
+    "no password is set": "WRONGPASS",
+    "unknown command": "NO_SCRIPTS",
+    "Connect call failed": "REFUSED",
+    "ACL failure": "NOPERM",
+}
+# The error of a command that a function calls may stand within the function's own.
+_WORDS = re.compile(rf"\b({'|'.join(word for word in REASONS if word.isupper() and '_' not in word)})\b")
+_TYPES: dict[type[BaseException], str] = {
+    TimeoutError: "TIMEOUT",
+    RedisTimeoutError: "TIMEOUT",
+    ssl.SSLError: "TLS",
+    socket.gaierror: "DNS",
+    InvalidResponse: "NO_REDIS",
+}
+_ERRNOS = {
+    errno.ECONNREFUSED: "REFUSED",
+    errno.ENOENT: "NO_SOCKET",
+    errno.EACCES: "NO_SOCKET",
+    errno.EHOSTUNREACH: "UNREACHABLE",
+    errno.ENETUNREACH: "UNREACHABLE",
+    errno.ETIMEDOUT: "TIMEOUT",
+    errno.ECONNRESET: "CLOSED",
+    errno.EPIPE: "CLOSED",
+}
+# A reason is logged again after so long without it.
 QUIET_SECONDS = 60.0
 
 log = structlog.get_logger()
 
 
+def reason_of(error: BaseException) -> str:
+    """One of REASONS. The text of an error is never shown: it may hold what a caller sent."""
+    cause: BaseException | None = error
+    while cause is not None:
+        for kind, reason in _TYPES.items():
+            if isinstance(cause, kind):
+                return reason
+        if isinstance(cause, OSError) and cause.errno in _ERRNOS:
+            return _ERRNOS[cause.errno]
+        if isinstance(cause, RedisError) and (told := _told(cause)):
+            return told
+        cause = cause.__cause__ or cause.__context__
+    return "CLOSED" if isinstance(error, RedisConnectionError | OSError) else "OTHER"
+
+
+def _told(error: RedisError) -> str | None:
+    """The reason in what the server or the client wrote."""
+    code, text = getattr(error, "status_code", None), str(error)
+    if code in REASONS:
+        return str(code)
+    for phrase, reason in _PHRASES.items():
+        if phrase in text:
+            return reason
+    word = _WORDS.search(text)
+    return word[1] if word else None
+
+
 class StoreLog:
-    """Writes a line when the store begins to fail for a reason, and one when it can be used again: none for each call."""
+    """Logs when the store begins to fail for a reason, and when it can be used again: no line for each call."""
 
     def __init__(self) -> None:
         self._met: dict[str, float] = {}

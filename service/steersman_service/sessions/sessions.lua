@@ -1,146 +1,113 @@
--- A session, read or changed in one atomic step. KEYS, all with the session's hash tag:
---   meta      hash: version, total (events ever appended), mark (what the latest change was given: no two changes have the same),
---             history (the mark of the latest append), state (a hidden state), state_of (whose)
+#!lua name=LIBRARY
+-- Reads or changes a session in one atomic step. LIBRARY is the name of this library, which holds a hash of its content: servers of
+-- two versions share a store. Keys, all with the session's hash tag:
+--   meta      hash: version, total (events ever appended), mark (given to the latest change; no two changes have the same one).
+--             Other fields are an older server's and ignored.
 --   items     list: item ids of the latest events, oldest first
 --   ids       sorted set: ids of events already counted, by the ordinal of their event
 --   controls  list: sticky controls, serialized
--- ARGV: operation, time to live in milliseconds, then the operation's own arguments.
-local meta, items, ids, controls = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 
--- version, total, mark. One of before marks has none.
-local function read()
-  local found = redis.call('HMGET', meta, 'version', 'total', 'mark')
+-- version, total, mark: 0, 0, '' if there is no session. An old session may have no mark.
+local function read(keys)
+  local found = redis.call('HMGET', keys[1], 'version', 'total', 'mark')
   return tonumber(found[1] or 0), tonumber(found[2] or 0), found[3] or ''
 end
 
--- The clock stands still while a script runs: all keys of a session expire in the same millisecond. It is a write even where there is no
--- session: a replica refuses it, and cannot say that there is none when it only lags.
-local function touch()
-  for _, key in ipairs(KEYS) do
-    redis.call('PEXPIRE', key, ARGV[2])
+-- Renews the time to live after a change, or when a tenth of it is gone; returns what is left (ms). The clock stands still while a
+-- function runs: all keys of a session expire in the same millisecond.
+local function renew(keys, ttl_ms, changed)
+  local left_ms = redis.call('PTTL', keys[1])
+  ttl_ms = tonumber(ttl_ms)
+  if not changed and 0.9 * ttl_ms <= left_ms and left_ms <= ttl_ms then
+    return left_ms
   end
+  for _, key in ipairs(keys) do
+    redis.call('PEXPIRE', key, ttl_ms)
+  end
+  return ttl_ms
 end
 
--- ARGV from `first`: max_events, remembered_ids, mark, then event id and item id by turns. How many were new; version, total, mark.
-local function add(first, version, total, mark)
+local function add(keys, args, version, total, mark)
+  local _, items, ids = unpack(keys)
   local before = total
-  for i = first + 3, #ARGV, 2 do
-    if redis.call('ZADD', ids, 'NX', total + 1, ARGV[i]) == 1 then
+  for i = 7, #args, 2 do
+    if redis.call('ZADD', ids, 'NX', total + 1, args[i]) == 1 then
       total = total + 1
-      redis.call('RPUSH', items, ARGV[i + 1])
+      redis.call('RPUSH', items, args[i + 1])
     end
   end
   if total > before then
-    version, mark = version + 1, ARGV[first + 2]
-    redis.call('HSET', meta, 'version', version, 'total', total, 'mark', mark, 'history', mark)
-    redis.call('LTRIM', items, -ARGV[first], -1)
-    redis.call('ZREMRANGEBYRANK', ids, 0, -1 - ARGV[first + 1])
+    version, mark = version + 1, args[2]
+    redis.call('HSET', keys[1], 'version', version, 'total', total, 'mark', mark)
+    redis.call('LTRIM', items, -args[3], -1)
+    redis.call('ZREMRANGEBYRANK', ids, 0, -1 - args[4])
   end
-  return total - before, version, total, mark
+  return {total - before, version, total, mark, renew(keys, args[1], total > before)}
 end
 
--- An older server appends and leaves `history` alone, but counts.
-local function whose(total, history, bundle)
-  return total .. ' ' .. history .. ' ' .. bundle
+-- args of append and visit: time to live (ms), mark, max_events, remembered_ids, version and mark that the caller knows, then event id
+-- and item id by turns. Returns the number of new events, version, total, mark, time to live (ms).
+local function append(keys, args)
+  return add(keys, args, read(keys))
 end
 
-local operations = {}
-
-function operations.append()
-  local appended, version, total = add(3, read())
-  touch()
-  return {appended, version, total}
+-- As append, with items and controls after that unless the caller knows them: it knew the session, and all of its events were new.
+-- nil: there is no session and no event to begin one.
+local function visit(keys, args)
+  local version, total, mark = read(keys)
+  if version == 0 and #args < 7 then
+    return nil
+  end
+  local known = mark ~= '' and version == tonumber(args[5]) and mark == args[6]
+  local found = add(keys, args, version, total, mark)
+  if not (known and found[1] == (#args - 6) / 2) then
+    found[6], found[7] = redis.call('LRANGE', keys[2], 0, -1), redis.call('LRANGE', keys[4], 0, -1)
+  end
+  return found
 end
 
-function operations.get()
-  touch()
-  if redis.call('EXISTS', meta) == 0 then
-    return false
+-- args: time to live (ms), mark, then the controls. Returns version, and 1 if this created the session.
+local function set_controls(keys, args)
+  local version = read(keys)
+  local controls = redis.call('LRANGE', keys[4], 0, -1)
+  local created = version == 0
+  local changed = created or #controls ~= #args - 2
+  for i, control in ipairs(controls) do
+    changed = changed or control ~= args[i + 2]
   end
-  local version, total, mark = read()
-  return {version, total, redis.call('LRANGE', items, 0, -1), redis.call('LRANGE', controls, 0, -1)}
-end
-
--- ARGV from 3: version and mark of what the caller knows, the bundle of whose states it wants one, then as for `append`. Whoever knew what was
--- there before is told no more than that.
-function operations.visit()
-  local version, total, mark = read()
-  if #ARGV < 9 and version == 0 then
-    touch()
-    return false
-  end
-  local known = mark ~= '' and version == tonumber(ARGV[3]) and mark == ARGV[4]
-  local appended
-  appended, version, total, mark = add(6, version, total, mark)
-  touch()
-  if known and appended == (#ARGV - 8) / 2 then
-    return {appended, version, total, mark}
-  end
-  local found = redis.call('HMGET', meta, 'history', 'state', 'state_of')
-  local history, state = found[1] or '', found[2]
-  if not state or found[3] ~= whose(total, history, ARGV[5]) then
-    state = ''
-  end
-  return {
-    appended, version, total, mark,
-    redis.call('LRANGE', items, 0, -1), redis.call('LRANGE', controls, 0, -1), history, state,
-  }
-end
-
--- ARGV from 3: total and mark of the latest append, bundle, state. It counts as no change.
-function operations.keep_state()
-  local _, total = read()
-  if total ~= tonumber(ARGV[3]) or redis.call('HGET', meta, 'history') ~= ARGV[4] then
-    return 0
-  end
-  redis.call('HSET', meta, 'state', ARGV[6], 'state_of', whose(total, ARGV[4], ARGV[5]))
-  return 1
-end
-
--- ARGV from 3: the mark, then the controls.
-function operations.set_controls()
-  local created = 1 - redis.call('EXISTS', meta)
-  local current = redis.call('LRANGE', controls, 0, -1)
-  local same = #current == #ARGV - 3 and created == 0
-  for i, control in ipairs(current) do
-    same = same and control == ARGV[i + 3]
-  end
-  local version = read()
-  if not same then
-    redis.call('DEL', controls)
-    for i = 4, #ARGV do
-      redis.call('RPUSH', controls, ARGV[i])
-    end
+  if changed then
     version = version + 1
-    redis.call('HSET', meta, 'version', version, 'mark', ARGV[3])
+    redis.call('DEL', keys[4])
+    for i = 3, #args do
+      redis.call('RPUSH', keys[4], args[i])
+    end
+    redis.call('HSET', keys[1], 'version', version, 'mark', args[2])
   end
-  touch()
-  return {version, created}
+  renew(keys, args[1], changed)
+  return {version, created and 1 or 0}
 end
 
-function operations.delete()
-  return redis.call('DEL', unpack(KEYS))
+local function delete(keys)
+  return redis.call('DEL', unpack(keys))
 end
 
--- Fails as any operation on a session would. It makes one, where there is none, with all that other operations call; from then on its write
--- changes nothing, so that nothing has to be synced or replicated for it, and is refused wherever one that does would be.
-function operations.probe()
-  read()
-  if redis.call('EXISTS', ids) == 0 then
-    redis.call('DEL', unpack(KEYS))
-    redis.call('HSET', meta, 'version', 1, 'total', 1)
-    redis.call('HGET', meta, 'total')
-    redis.call('RPUSH', items, 'probe')
-    redis.call('LTRIM', items, -1, -1)
-    redis.call('RPUSH', controls, 'probe')
-    redis.call('ZREMRANGEBYRANK', ids, 0, -1)
-    touch()
-    redis.call('ZADD', ids, 'NX', 1, 'probe')
-    touch()
+-- A visit that calls, the first time, each command that the others call; later ones change nothing, so there is nothing to sync.
+local function probe(keys, args)
+  if read(keys) == 0 then
+    delete(keys)
   end
-  redis.call('LRANGE', items, 0, -1)
-  redis.call('ZADD', ids, 'NX', 1, 'probe')
-  return 1
+  return visit(keys, args)
 end
 
-return operations[ARGV[1]]()
+-- None is flagged 'no-writes': a replica refuses all of them, so a replica that lags cannot say that there is no session.
+local function register(name, callback, ...)
+  redis.register_function{function_name = 'LIBRARY_' .. name, callback = callback, flags = {...}}
+end
+
+register('append', append)
+register('visit', visit)
+register('set_controls', set_controls)
+register('probe', probe)
+-- A full store can still be read, and emptied.
+register('get', visit, 'allow-oom')
+register('delete', delete, 'allow-oom')

@@ -1,178 +1,122 @@
 """Keeps sessions in Redis (or Valkey): the latest events, their total count and the sticky controls."""
 
-from __future__ import annotations
-
 import asyncio
 import itertools
 import os
 import time
 from collections.abc import Awaitable, Sequence
-from importlib.resources import files
 from typing import Any, NamedTuple
 
-from redis.asyncio import Redis
+from redis.asyncio import ConnectionPool
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
 
+from steersman.v1.control_pb2 import Control
 from steersman_service.errors import StoreUnavailable
-from steersman_service.sessions.courier import RedisCourier
-from steersman_service.sessions.reasons import StoreLog
-from steersman_service.sessions.redis_reason import reason_of
-from steersman_service.telemetry.metrics import Metrics
+from steersman_service.sessions.functions import Part, StoreFunctions
+from steersman_service.sessions.reasons import REASONS, StoreLog, reason_of
+from steersman_service.telemetry.metrics import SessionMetrics
 
 # Ids are remembered for this many times the events that are kept, so that an append repeated after its events were
 # trimmed away still counts once. A client repeats within seconds; a session's memory has to be bounded all the same.
 REMEMBERED_IDS_PER_EVENT = 2
-NOTHING_KNOWN = b""
+OPERATIONS = ("append", "get", "visit", "set_controls", "delete", "probe")
 # No session has such an id. Several, so that they do not all lie in the slots that one node of a cluster has.
 PROBED_IDS = tuple(f"/probe/{number}" for number in range(8))
 
+Events = Sequence[tuple[str, str]]
+"""Event id and item id of each, oldest first."""
 
-class SessionState(NamedTuple):
-    """What is known of a session."""
 
+class StoredSession(NamedTuple):
+    """A session as the store tells it."""
+
+    appended: int
+    """Events that this call has added."""
     version: int
     """Grows by one with each change."""
     total_events: int
     """Events ever appended."""
-    item_ids: list[str]
-    """Item ids of the latest events, oldest first."""
-    controls: list[bytes]
-    """Sticky controls, as they were given."""
+    mark: bytes
+    """Of the latest change: two sessions with the same version and mark are the same. b"": unknown."""
     ttl_seconds: float
     """Time until the session is forgotten if nothing touches it."""
+    item_ids: Sequence[str] = ()
+    """Item ids of the latest events, oldest first."""
+    controls: Sequence[bytes] = ()
+    """Sticky controls, as they were given."""
+    known: bool = False
+    """Instead of item ids and controls: they are those that the caller knew, and its events after them."""
 
 
-class Contents(NamedTuple):
-    """What is in a session."""
-
-    item_ids: list[bytes]
-    """Of the latest events, oldest first."""
-    controls: list[bytes]
-    """Sticky ones."""
-    history: bytes
-    """The mark of the latest append."""
-    state: bytes
-    """The hidden state after the latest event, if one was kept with the bundle that was asked for."""
-
-
-class Visit(NamedTuple):
-    """What a session is after a visit."""
-
-    appended: int
-    """Events that were new."""
-    version: int
-    total_events: int
-    mark: bytes
-    """Of the latest change of all: two sessions with the same version and mark are the same. Empty if there is none."""
-    contents: Contents | None
-    """None: what the caller knew, then its events, all of them new."""
-
-
-class AppendOutcome(NamedTuple):
-    """What an append did."""
-
+class AppendResult(NamedTuple):
     appended: int
     """Events that were new."""
     duplicates: int
     """Events whose id was known already."""
     version: int
-    """Version of the session after the append."""
+    """Of the session after the append."""
     total_events: int
-    """Events ever appended."""
 
 
 class SessionStore:
-    """Each operation is one run of `sessions.lua`, atomic on the server, and refreshes the time to live.
+    """Each operation is one call of a function of `sessions.lua`, atomic on the server.
 
     All keys of a session are named in the call and share a hash tag, as Redis Cluster wants it. The server must not
-    evict (`maxmemory-policy noeviction`): it would take a session apart.
+    evict (`maxmemory-policy noeviction`): it would take a session apart. A change renews the time to live; any other
+    operation does so when a tenth of it is gone, so a read rarely writes.
 
     Every operation raises `StoreUnavailable` within `timeout_seconds` if the store does not answer. It may have been
     applied all the same, so each of them can be repeated: a repeated append counts nothing twice.
     """
 
     def __init__(
-        self, client: Redis, *, max_events: int, ttl_seconds: float, timeout_seconds: float, metrics: Metrics
+        self, url: str, *, max_events: int, ttl_seconds: float, timeout_seconds: float, metrics: SessionMetrics
     ) -> None:
-        self._client = client
+        """`url` is `redis://`, `rediss://` or `unix://`; ValueError for another. Connects at the first operation."""
+        # Calls are bounded as a whole: a limit for every reply would cost as much as the reply.
+        pool = ConnectionPool.from_url(
+            url, socket_timeout=None, socket_connect_timeout=timeout_seconds, retry=Retry(NoBackoff(), 0)
+        )
+        self._functions = StoreFunctions(pool, timeout_seconds)
         self._metrics = metrics
+        metrics.declare_store(OPERATIONS, REASONS)
         self._log = StoreLog()
-        script = files(__package__).joinpath("sessions.lua").read_text("utf-8")
-        self._courier = RedisCourier(client.connection_pool, script, timeout_seconds)
         self._max_events = max_events
-        self._ttl_seconds = ttl_seconds
+        self._ttl_ms = round(ttl_seconds * 1000)
         # No two changes of any session have the same mark, whichever process makes them.
         self._process = os.urandom(9)
         self._changes = itertools.count()
 
-    @classmethod
-    def connect(
-        cls, url: str, *, max_events: int, ttl_seconds: float, timeout_seconds: float, metrics: Metrics
-    ) -> SessionStore:
-        """Makes a store for `redis://`, `rediss://` or `unix://`. No connection is made before the first operation.
-
-        Raises ValueError for another kind of URL.
-        """
-        client = Redis.from_url(
-            url,
-            # Calls are bounded as a whole: a limit for every reply would cost as much as the reply.
-            socket_timeout=None,
-            socket_connect_timeout=timeout_seconds,
-            # A pooled connection may have gone stale since its last use: one more attempt, at once, on a new one.
-            retry=Retry(NoBackoff(), 1, (RedisConnectionError,)),
-        )
-        return cls(
-            client,
-            max_events=max_events,
-            ttl_seconds=ttl_seconds,
-            timeout_seconds=timeout_seconds,
-            metrics=metrics,
-        )
-
-    async def append(self, session_id: str, events: Sequence[tuple[str, str]]) -> AppendOutcome:
-        """Appends (event id, item id) pairs, oldest first, all or none. An id counts once. Creates the session."""
-        appended, version, total = await self._run("append", session_id, *self._appended(events))
+    async def append(self, session_id: str, events: Events) -> AppendResult:
+        """Appends events, all or none. An event id counts once. Creates the session."""
+        appended, version, total, *_ = await self._run("append", session_id, *self._visited(events))
         self._count(appended, len(events), version)
-        return AppendOutcome(appended, len(events) - appended, version, total)
+        return AppendResult(appended, len(events) - appended, version, total)
 
-    async def get(self, session_id: str) -> SessionState | None:
-        """The session, or None if there is no such session."""
-        found = await self._run("get", session_id)
-        if found is None:
-            return None
-        version, total, item_ids, controls = found
-        return SessionState(version, total, [item.decode() for item in item_ids], controls, self._ttl_seconds)
+    async def get(self, session_id: str) -> StoredSession | None:
+        """None: there is no such session."""
+        return _stored(await self._run("get", session_id, *self._visited(())))
 
     async def visit(
-        self,
-        session_id: str,
-        events: Sequence[tuple[str, str]],
-        known_version: int = 0,
-        known_mark: bytes = NOTHING_KNOWN,
-        bundle: str = "",
-    ) -> Visit | None:
-        """`append` and `get` in one: what the session is after `events`, of which there may be none.
-
-        Whoever knows the session that has this version and mark is not told again what was in it. None: there is no such
-        session, and no events to begin one.
-        """
-        found = await self._run("visit", session_id, known_version, known_mark, bundle, *self._appended(events))
-        if found is None:
-            return None
-        appended, version, total, mark, *contents = found
-        self._count(appended, len(events), version)
-        return Visit(appended, version, total, mark, Contents(*contents) if contents else None)
-
-    async def keep_state(self, session_id: str, total_events: int, history: bytes, bundle: str, state: bytes) -> None:
-        """Keeps the hidden state after the session's latest event, unless there are newer ones by now."""
-        await self._run("keep_state", session_id, total_events, history, bundle, state)
+        self, session_id: str, events: Events, known_version: int = 0, known_mark: bytes = b""
+    ) -> StoredSession | None:
+        """Appends events, if there are any, and gets the session; None: there is none. A caller that knows the session of this version
+        and mark is not sent its contents again."""
+        # A store that is full refuses to append, and can still be read.
+        function = "visit" if events else "get"
+        found = await self._run(
+            "visit", session_id, *self._visited(events, known_version, known_mark), function=function
+        )
+        session = _stored(found)
+        if session:
+            self._count(session.appended, len(events), session.version)
+        return session
 
     async def set_controls(self, session_id: str, controls: Sequence[bytes]) -> int:
-        """Replaces the sticky controls; gives the session's version. Creates the session."""
-        version, created = await self._run("set_controls", session_id, self._mark(), *controls)
+        """Replaces the sticky controls; returns the session's version. Creates the session."""
+        version, created = await self._run("set_controls", session_id, self._ttl_ms, self._mark(), *controls)
         if created:
             self._metrics.session_created()
         return int(version)
@@ -186,7 +130,8 @@ class SessionStore:
 
     async def usable(self) -> bool:
         """Whether sessions can be read and changed now. The log has why not."""
-        probes = (self._courier.run(*self._command("probe", session_id)) for session_id in PROBED_IDS)
+        arguments = self._visited([("probe", "probe")])
+        probes = (self._functions.call("probe", _keys(session_id), arguments) for session_id in PROBED_IDS)
         try:
             await self._timed("probe", asyncio.gather(*probes))
         except StoreUnavailable as error:
@@ -197,13 +142,14 @@ class SessionStore:
 
     async def close(self) -> None:
         """Waits for the calls under way (they are bounded in time), then closes the connections."""
-        await self._courier.close()
-        await self._client.aclose()
+        await self._functions.close()
 
-    def _appended(self, events: Sequence[tuple[str, str]]) -> list[str | int | bytes]:
+    def _visited(self, events: Events, known_version: int = 0, known_mark: bytes = b"") -> list[Part]:
+        """Arguments of append and visit."""
         # An append larger than the memory is remembered whole until the next one: repeating it at once stays harmless.
         remembered = max(REMEMBERED_IDS_PER_EVENT * self._max_events, len(events))
-        return [self._max_events, remembered, self._mark(), *itertools.chain.from_iterable(events)]
+        limits = (self._ttl_ms, self._mark(), self._max_events, remembered)
+        return [*limits, known_version, known_mark, *itertools.chain.from_iterable(events)]
 
     def _mark(self) -> bytes:
         return self._process + next(self._changes).to_bytes(7)
@@ -213,13 +159,8 @@ class SessionStore:
         if appended and version == 1:
             self._metrics.session_created()
 
-    async def _run(self, operation: str, session_id: str, *arguments: str | int | bytes) -> Any:
-        return await self._timed(operation, self._courier.run(*self._command(operation, session_id, *arguments)))
-
-    def _command(self, operation: str, session_id: str, *arguments: str | int | bytes) -> tuple[list[str], list[Any]]:
-        """Keys and arguments of the script."""
-        keys = [f"steersman:{{{session_id}}}:{part}" for part in ("meta", "items", "ids", "controls")]
-        return keys, [operation, round(self._ttl_seconds * 1000), *arguments]
+    async def _run(self, operation: str, session_id: str, *arguments: Part, function: str = "") -> Any:
+        return await self._timed(operation, self._functions.call(function or operation, _keys(session_id), arguments))
 
     async def _timed(self, operation: str, call: Awaitable[Any]) -> Any:
         start = time.perf_counter()
@@ -232,3 +173,25 @@ class SessionStore:
             raise StoreUnavailable from error
         finally:
             self._metrics.redis(operation, time.perf_counter() - start)
+
+
+def kept_control(data: bytes) -> Control:
+    """A sticky control. Unknown fields are dropped: servers once kept them, of any size."""
+    control = Control.FromString(data)
+    control.DiscardUnknownFields()
+    return control
+
+
+def _keys(session_id: str) -> list[str]:
+    return [f"steersman:{{{session_id}}}:{part}" for part in ("meta", "items", "ids", "controls")]
+
+
+def _stored(reply: list[Any] | None) -> StoredSession | None:
+    if reply is None:
+        return None
+    appended, version, total, mark, ttl_ms, *contents = reply
+    told = StoredSession(appended, version, total, mark, ttl_ms / 1000, known=not contents)
+    if not contents:
+        return told
+    item_ids, controls = contents
+    return told._replace(item_ids=[item_id.decode() for item_id in item_ids], controls=controls)

@@ -1,4 +1,4 @@
-"""The HTTP port that Prometheus scrapes. What connects to it may be slow, silent or wrong, and costs the server little."""
+"""The HTTP port that Prometheus scrapes. A client that is slow, silent or wrong costs the server little."""
 
 import socket
 import sys
@@ -16,11 +16,11 @@ from prometheus_client.exposition import MetricsHandler
 
 from steersman_service.errors import StartupError
 
-# At a time, each with a thread. One more takes the place of the oldest that has not said what it wants, or else of the oldest.
-MOST_CONNECTIONS = 32
+# At a time, each with a thread. One more replaces the oldest that has not sent its request, or else the oldest.
+MAX_CONNECTIONS = 32
 # From the connection to the end of its answer.
-LONGEST_SECONDS = 10.0
-# Between looks for those that took longer.
+MAX_SECONDS = 10.0
+# Between checks for connections that took longer.
 CHECK_SECONDS = 0.5
 
 log = structlog.get_logger()
@@ -68,43 +68,39 @@ class _Server(ThreadingMixIn, HTTPServer):
 
     def __init__(self, registry: CollectorRegistry, host: str, port: int) -> None:
         """Raises OSError."""
-        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
-        self.address_family = found[0]
+        self.address_family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0][0]
         self._lock = threading.Lock()
-        self._slots = threading.BoundedSemaphore(MOST_CONNECTIONS)
-        # When each connection was made, oldest first.
-        self._silent: dict[socket.socket, float] = {}
-        self._answered: dict[socket.socket, float] = {}
-        handler = type("Handler", (_Handler,), {"registry": registry})
-        super().__init__((host, port), handler)
+        self._slots = threading.BoundedSemaphore(MAX_CONNECTIONS)
+        # Whether each connection has sent the head of its request, and when it was made.
+        self._open: dict[socket.socket, tuple[bool, float]] = {}
+        super().__init__((host, port), type("Handler", (_Handler,), {"registry": registry}))
 
     def asked(self, connection: socket.socket) -> None:
         """The whole head of its request has come."""
         with self._lock:
-            if connection in self._silent:
-                self._answered[connection] = self._silent.pop(connection)
+            if connection in self._open:
+                self._open[connection] = (True, self._open[connection][1])
 
     def process_request(self, request: Any, client_address: Any) -> None:
         if not self._slots.acquire(blocking=False):
             with self._lock:
-                for oldest in [*self._silent, *self._answered][:1]:
-                    self._end(oldest)
+                if self._open:
+                    self._end(min(self._open, key=self._open.__getitem__))
             self._slots.acquire()
         with self._lock:
-            self._silent[request] = time.monotonic()
+            self._open[request] = (False, time.monotonic())
         super().process_request(request, client_address)
 
     def service_actions(self) -> None:
         """Runs between connections, and every CHECK_SECONDS."""
-        late = time.monotonic() - LONGEST_SECONDS
+        late = time.monotonic() - MAX_SECONDS
         with self._lock:
-            for connection, since in [*self._silent.items(), *self._answered.items()]:
-                if since < late:
-                    self._end(connection)
+            for connection in [each for each, (_, since) in self._open.items() if since < late]:
+                self._end(connection)
 
     def close_request(self, request: Any) -> None:
         with self._lock:
-            self._forget(request)
+            self._open.pop(request, None)
             request.close()
         self._slots.release()
 
@@ -116,10 +112,6 @@ class _Server(ThreadingMixIn, HTTPServer):
 
     def _end(self, connection: socket.socket) -> None:
         """Its thread finds that it cannot read or write any more, and closes it."""
-        self._forget(connection)
+        del self._open[connection]
         with suppress(OSError):
             connection.shutdown(socket.SHUT_RDWR)
-
-    def _forget(self, connection: socket.socket) -> None:
-        self._silent.pop(connection, None)
-        self._answered.pop(connection, None)

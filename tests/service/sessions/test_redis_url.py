@@ -3,7 +3,7 @@
 import pytest
 
 from steersman_service.errors import StartupError
-from steersman_service.sessions.redis_url import READERS, check_redis_url
+from steersman_service.sessions.redis_url import OPTIONS, check_redis_url
 from steersman_service.sessions.store import SessionStore
 from steersman_service.settings import load_settings
 from steersman_service.telemetry.metrics import Metrics
@@ -99,11 +99,11 @@ def test_no_part_of_a_password_is_shown(url: str) -> None:
 @pytest.mark.parametrize("url", RIGHT)
 async def test_what_is_right_is_understood_by_the_client(url: str) -> None:
     check_redis_url(url)
-    store = SessionStore.connect(url, max_events=1, ttl_seconds=1.0, timeout_seconds=1.0, metrics=Metrics())
+    store = SessionStore(url, max_events=1, ttl_seconds=1.0, timeout_seconds=1.0, metrics=Metrics())
     await store.close()
 
 
-@pytest.mark.parametrize("name", READERS)
+@pytest.mark.parametrize("name", OPTIONS)
 async def test_the_client_knows_every_option(name: str) -> None:
     values = {"protocol": "3", "ssl_cert_reqs": "none", "client_name": "a", "username": "a", "password": "a"}
     value = values.get(name, __file__ if name.startswith("ssl_") else "1")
@@ -113,5 +113,5 @@ async def test_the_client_knows_every_option(name: str) -> None:
         value = "false"
     url = f"rediss://127.0.0.1?{name}={value}"
     check_redis_url(url)
-    store = SessionStore.connect(url, max_events=1, ttl_seconds=1.0, timeout_seconds=1.0, metrics=Metrics())
+    store = SessionStore(url, max_events=1, ttl_seconds=1.0, timeout_seconds=1.0, metrics=Metrics())
     await store.close()

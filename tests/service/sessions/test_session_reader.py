@@ -30,9 +30,7 @@ def valkey(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedValkey]
 
 
 def connect(valkey: EmbeddedValkey, max_events: int = MAX_EVENTS) -> SessionStore:
-    return SessionStore.connect(
-        valkey.url, max_events=max_events, ttl_seconds=1000.0, timeout_seconds=20.0, metrics=Metrics()
-    )
+    return SessionStore(valkey.url, max_events=max_events, ttl_seconds=1000.0, timeout_seconds=20.0, metrics=Metrics())
 
 
 @pytest.fixture
@@ -52,7 +50,6 @@ class Replica:
             items,
             max_events=MAX_EVENTS,
             limit_bytes=limit_bytes,
-            bundle="bundle",
             observe=self.remembered.append,
         )
 
@@ -71,22 +68,11 @@ async def assert_as_stored(store: SessionStore, items: Items, session_id: str, f
     if state and found:
         assert (found.version, found.total_events) == (state.version, state.total_events)
         np.testing.assert_array_equal(found.places, items.places(state.item_ids))
-        assert [control.SerializeToString() for control in found.controls] == state.controls
-
-
-async def keep(replica: Replica, session_id: str, session: Session) -> None:
-    """In place of a hidden state, what it would have been computed of."""
-    replica.reader.keep_state(session_id, session, _state(session))
-    await replica.reader.close()
-
-
-def _state(session: Session) -> bytes:
-    return repr((session.total_events, session.places.tolist())).encode()
+        assert [control.SerializeToString() for control in found.controls] == [*state.controls]
 
 
 OPERATIONS: st.SearchStrategy[tuple[str, int, list[int]]] = st.one_of(
     st.tuples(st.just("visit"), st.integers(0, 1), st.lists(st.integers(0, 20), max_size=8)),
-    st.tuples(st.just("keep"), st.integers(0, 1), st.just([])),
     st.tuples(st.just("append"), st.just(0), st.lists(st.integers(0, 20), min_size=1, max_size=3)),
     st.tuples(st.just("controls"), st.just(0), st.lists(st.just(0), max_size=2)),
     st.tuples(st.just("delete"), st.just(0), st.just([])),
@@ -101,7 +87,6 @@ def test_what_is_read_is_what_is_there_whoever_changes_it(
     async def run() -> None:
         store, session_id = connect(valkey), str(uuid4())
         replicas = [Replica(store, items), Replica(store, items)]
-        latest: list[Session | None] = [None, None]
         for name, replica, numbers in operations:
             events = [event(items, number) for number in numbers]
             if name == "append":
@@ -110,12 +95,8 @@ def test_what_is_read_is_what_is_there_whoever_changes_it(
                 await store.set_controls(session_id, [CONTROL.SerializeToString() for _ in numbers])
             elif name == "delete":
                 await store.delete(session_id)
-            elif name == "keep":
-                if session := latest[replica]:
-                    await keep(replicas[replica], session_id, session)
             else:
-                found = latest[replica] = await replicas[replica].visit(session_id, *events)
-                assert not found or found.state in (b"", _state(found))
+                found = await replicas[replica].visit(session_id, *events)
                 await assert_as_stored(store, items, session_id, found)
         await store.close()
 
@@ -161,39 +142,6 @@ async def test_a_session_of_an_older_version_of_the_server(
         for _ in range(2):
             await assert_as_stored(store, items, session_id, await replica.visit(session_id))
     assert not any(replica.remembered)
-
-
-async def test_a_state_is_told_to_another_replica_until_the_history_grows(store: SessionStore, items: Items) -> None:
-    one, other, session_id = Replica(store, items), Replica(store, items), str(uuid4())
-    first = await one.visit(session_id, event(items, 1))
-    assert first
-    await keep(one, session_id, first)
-    await store.set_controls(session_id, [CONTROL.SerializeToString()])
-    told = await other.visit(session_id)
-    assert told
-    assert told.state == _state(first)
-    assert (await Replica(store, items).visit(session_id, event(items, 2)) or told).state == b""
-    # Too late: the history has grown since.
-    await keep(other, session_id, told)
-    assert (await Replica(store, items).visit(session_id) or told).state == b""
-
-
-async def test_a_state_of_another_bundle_or_of_fewer_events_is_not_told(
-    store: SessionStore, items: Items, valkey: EmbeddedValkey
-) -> None:
-    replica, session_id = Replica(store, items), str(uuid4())
-    session = await replica.visit(session_id, event(items, 1))
-    assert session
-    await keep(replica, session_id, session)
-    visits = [await store.visit(session_id, [], bundle=bundle) for bundle in ("bundle", "", "another")]
-    assert [visit and visit.contents and visit.contents.state for visit in visits] == [_state(session), b"", b""]
-    with Redis.from_url(valkey.url) as redis:  # as an older server appends
-        redis.rpush(f"steersman:{{{session_id}}}:items", items.ids[2])
-        redis.hincrby(f"steersman:{{{session_id}}}:meta", "total", 1)
-        redis.hincrby(f"steersman:{{{session_id}}}:meta", "version", 1)
-    found = await replica.visit(session_id)
-    assert found
-    assert found.state == b""
 
 
 async def test_memory_is_bounded_and_forgets_who_asked_longest_ago(store: SessionStore, items: Items) -> None:

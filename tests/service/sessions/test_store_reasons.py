@@ -62,9 +62,7 @@ def until_it_answers(path: Path, process: "subprocess.Popen[bytes]") -> None:
 
 
 def store(url: str, timeout_seconds: float = 20.0) -> SessionStore:
-    return SessionStore.connect(
-        url, max_events=3, ttl_seconds=100.0, timeout_seconds=timeout_seconds, metrics=Metrics()
-    )
+    return SessionStore(url, max_events=3, ttl_seconds=100.0, timeout_seconds=timeout_seconds, metrics=Metrics())
 
 
 async def reasons(url: str, capsys: pytest.CaptureFixture[str], timeout_seconds: float = 20.0) -> list[str]:
@@ -96,8 +94,9 @@ async def reasons(url: str, capsys: pytest.CaptureFixture[str], timeout_seconds:
         (["--cluster-enabled", "yes"], "", "", "CLUSTERDOWN"),
         (["--user", "u", "on", ">p", "~*", "+@all", "-zadd"], "u:p@", "", "NOPERM"),
         (["--user", "u", "on", ">p", "~other*", "+@all"], "u:p@", "", "NOPERM"),
-        (["--user", "u", "on", ">p", "~*", "+@all", "-evalsha"], "u:p@", "", "NOPERM"),
-        (["--rename-command", "EVALSHA", "hidden"], "", "", "NO_SCRIPTS"),
+        (["--user", "u", "on", ">p", "~*", "+@all", "-fcall"], "u:p@", "", "NOPERM"),
+        (["--user", "u", "on", ">p", "~*", "+@all", "-function|load"], "u:p@", "", "NOPERM"),
+        (["--rename-command", "FCALL", "hidden"], "", "", "NO_SCRIPTS"),
     ],
 )
 async def test_a_server_that_refuses(

@@ -12,7 +12,7 @@ from prometheus_client import CollectorRegistry, Gauge
 
 from steersman_service.telemetry import port as metrics_port
 from steersman_service.telemetry.logs import configure_logs
-from steersman_service.telemetry.port import MOST_CONNECTIONS, exposed
+from steersman_service.telemetry.port import MAX_CONNECTIONS, exposed
 
 HEAD = b"GET /metrics HTTP/1.1\r\n"
 
@@ -49,10 +49,10 @@ def until(holds: Callable[[], bool]) -> None:
 def test_a_scrape_works_beside_many_connections_that_say_nothing(port: int) -> None:
     before = threading.active_count()
     with ExitStack() as stack:
-        for _ in range(5 * MOST_CONNECTIONS):
+        for _ in range(5 * MAX_CONNECTIONS):
             stack.enter_context(connect(port))
         assert "answer 42.0" in scrape(port)
-        until(lambda: threading.active_count() <= before + MOST_CONNECTIONS)
+        until(lambda: threading.active_count() <= before + MAX_CONNECTIONS)
     until(lambda: threading.active_count() == before)
 
 
@@ -60,14 +60,14 @@ def test_a_scrape_works_beside_many_connections_that_say_nothing(port: int) -> N
 def test_a_connection_that_says_nothing_is_closed(
     registry: CollectorRegistry, monkeypatch: pytest.MonkeyPatch, sent: bytes
 ) -> None:
-    monkeypatch.setattr(metrics_port, "LONGEST_SECONDS", 0.1)
+    monkeypatch.setattr(metrics_port, "MAX_SECONDS", 0.1)
     monkeypatch.setattr(metrics_port, "CHECK_SECONDS", 0.05)
     with exposed(registry, "127.0.0.1", 0) as port, connect(port, sent) as connection:
         assert connection.recv(1) == b""
 
 
 def test_a_connection_that_reads_nothing_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(metrics_port, "LONGEST_SECONDS", 0.5)
+    monkeypatch.setattr(metrics_port, "MAX_SECONDS", 0.5)
     registry, before = CollectorRegistry(), threading.active_count()
     gauge = Gauge("wide", "More than any buffer holds.", ("label",), registry=registry)
     for number in range(8000):
