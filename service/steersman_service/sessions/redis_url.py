@@ -21,9 +21,8 @@ def check_redis_url(url: str) -> None:
         parts = urlsplit(url)
         port = parts.port
     except ValueError:
-        if not url.startswith("unix:"):
-            raise ValueError(f"host or port cannot be read: a port is a number from 1 to 65535; {ESCAPED}") from None
-        raise ValueError(f"cannot be read; {ESCAPED}") from None
+        what = "" if url.startswith("unix:") else "host or port "
+        raise ValueError(f"{what}cannot be read: a port is a number from 1 to 65535; {ESCAPED}") from None
     if not url.startswith(("redis://", "rediss://", "unix://")):
         raise ValueError("must begin with redis://, rediss:// (TLS) or unix:// (a socket's path)")
     if any(ord(character) <= 32 or ord(character) == 127 for character in url):
@@ -76,7 +75,7 @@ def _is_seconds(text: str) -> bool:
         return False
 
 
-Option = tuple[Callable[[str], bool], str]
+Option = tuple[Callable[[str], object], str]
 
 
 def _one_of(*words: str) -> Option:

@@ -175,13 +175,6 @@ class SessionStore:
             self._metrics.redis(operation, time.perf_counter() - start)
 
 
-def kept_control(data: bytes) -> Control:
-    """A sticky control. Unknown fields are dropped: servers once kept them, of any size."""
-    control = Control.FromString(data)
-    control.DiscardUnknownFields()
-    return control
-
-
 def _keys(session_id: str) -> list[str]:
     return [f"steersman:{{{session_id}}}:{part}" for part in ("meta", "items", "ids", "controls")]
 

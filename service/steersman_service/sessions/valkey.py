@@ -31,10 +31,9 @@ POLL_SECONDS = 0.02
 class EmbeddedValkey:
     """A Valkey server on a folder, reachable through a Unix socket alone.
 
-    Two locks see to it that a folder never has two servers. The process that started the server holds `owner.lock`;
-    the server itself inherits `server.lock`, which the kernel frees when it is gone. A server whose owner was killed
-    lives on: `owner.lock` is then free while `server.lock` is held, and the next start shuts it down cleanly and takes
-    over.
+    Two locks keep a folder from having two servers: the owner's process holds `owner.lock`, and the server inherits `server.lock`,
+    which the kernel frees when it ends. A server outlives an owner that is killed: then only `server.lock` is held, and the next start
+    shuts that server down cleanly and takes over.
     """
 
     url: str
@@ -150,9 +149,8 @@ def _launch(folder: Path, server_lock: IO[bytes]) -> subprocess.Popen[bytes]:
         "logfile": "valkey.log",
         "save": "",
         "appendonly": "yes",
-        # With "everysec" a write is acknowledged before it has left the process whenever a sync is under way, and is
-        # lost if the process is killed just then. One sync covers all commands that came in together, so this costs
-        # little.
+        # With "everysec" a write that is acknowledged during a sync is lost if the process is killed then. One sync
+        # covers all commands that came in together, so this costs little.
         "appendfsync": "always",
         "maxmemory-policy": "noeviction",
     }

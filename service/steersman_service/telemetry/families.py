@@ -1,7 +1,8 @@
-"""Metrics of several workers as those of one server: what they counted is added up, what they are is summed or judged."""
+"""Merges the metrics of several processes into those of one server."""
 
 from collections.abc import Callable, Iterable, Sequence
 from math import isnan
+from operator import itemgetter
 from typing import NamedTuple
 
 from prometheus_client import Metric
@@ -21,19 +22,15 @@ class Family(NamedTuple):
     samples: Sequence[Sample]
 
 
-def _first(values: Sequence[float]) -> float:
-    return values[0]
-
-
 def _least(values: Sequence[float]) -> float:
-    """NaN, which says that a process does not know, counts only if none knows."""
+    """NaN means that a process does not know: it counts only if no process knows."""
     return min(values, key=lambda value: (isnan(value), value))
 
 
-# What one gauge for all comes to; a gauge that is not named here is the sum.
+# How values of several processes become one; all others are summed.
 RULES: dict[str, Callable[[Sequence[float]], float]] = {
     # The supervisor's, which comes first: it alone knows how many workers there should be.
-    "steersman_ready": _first,
+    "steersman_ready": itemgetter(0),
     "steersman_redis_up": _least,
     "steersman_bundle_info": max,
     "python_info": max,
@@ -51,12 +48,12 @@ def families(registry: Collector) -> list[Family]:
 
 
 def lasting(told: Iterable[Family]) -> list[Family]:
-    """What stays of a process that has ended: what it counted. Without that, every sum would fall when a worker ends."""
+    """What stays of a process that has ended: its counts. Without them every sum would fall when a worker ends."""
     return [family for family in told if family.kind in ("counter", "histogram")]
 
 
 def merged(sources: Iterable[Iterable[Family]]) -> list[Family]:
-    """One family for all of a name, and one sample for all of a name and labels."""
+    """One family for each name, and one sample for each name and labels."""
     heads: dict[str, Family] = {}
     values: dict[str, dict[tuple[str, tuple[tuple[str, str], ...]], list[float]]] = {}
     for family in (family for source in sources for family in source):

@@ -1,4 +1,4 @@
-"""Logging: one event a line, to standard error. Nothing that a caller sent goes there, but for request ids."""
+"""Logging: one event a line, to standard error. Of what a caller sends, only request ids are logged."""
 
 import logging
 import sys
@@ -21,7 +21,7 @@ def configure_logs(level: str, log_format: str) -> None:
         logger_factory=structlog.WriteLoggerFactory(sys.stderr),
         cache_logger_on_first_use=False,
     )
-    # Libraries (grpc, asyncio) log through `logging`: what nobody else handles comes out in the same form.
+    # Libraries (grpc, asyncio) log through `logging`: records without a handler come out in the same form.
     last = logging.StreamHandler(sys.stderr)
     last.setLevel(max(logging.WARNING, logging.getLevelNamesMapping()[level.upper()]))
     last.setFormatter(

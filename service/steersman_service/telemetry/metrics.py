@@ -28,6 +28,52 @@ SECONDS = (
 TENTHS = tuple(tenths / 10 for tenths in range(11))
 BATCH_SIZES = (1, 2, 4, 8, 16, 32, 64, 128)
 METHOD = ("grpc_type", "grpc_service", "grpc_method")
+# Name and help text of every metric.
+HELP = {
+    "grpc_server_started_total": "Calls begun.",
+    "grpc_server_handled_total": "Calls ended, by status.",
+    "grpc_server_handling_seconds": "Time of a call that is no stream.",
+    "steersman_refused_total": "Calls answered with an error, by the reason given.",
+    "steersman_queue_depth": "Requests that wait for a batch.",
+    "steersman_queue_capacity": "Requests that may wait; more are refused (the setting queue_size).",
+    "steersman_queue_wait_seconds": "Wait of a request until its batch began.",
+    "steersman_batch_size": "Requests computed together.",
+    "steersman_inference_seconds": "Time of a batch in one graph.",
+    "steersman_state_cache_hits_total": (
+        "Hidden states not computed: kept from an earlier request, or that of another request of the batch."
+    ),
+    "steersman_state_cache_misses_total": "Hidden states computed.",
+    "steersman_state_cache_bytes": "Memory taken by hidden states that are kept (the setting state_cache_mb bounds it).",
+    "steersman_kv_cache_hits_total": "Histories of which only the new events were computed.",
+    "steersman_kv_cache_misses_total": "Histories computed from their first event on.",
+    "steersman_kv_cache_evictions_total": "Histories whose keys and values made room for others.",
+    "steersman_kv_cache_bytes": "Memory taken by keys and values that are kept (the setting kv_cache_mb bounds it).",
+    "steersman_recommendations_total": "Recommendations given, with any control or none.",
+    "steersman_controls_applied_total": "Controls of recommendations given, by what they steer, how, and who brought them.",
+    "steersman_list_change_ratio": (
+        "Share of a steered list that the list without controls lacks (the setting list_change_sample says how often)."
+    ),
+    "steersman_degraded_total": "Recommendations that say they are degraded, by reason.",
+    "steersman_recommendations_new_session_total": (
+        "Recommendations for a session that the store did not hold before: new users, or sessions lost or not replicated yet."
+    ),
+    "steersman_redis_seconds": "Time of an operation on the session store, failed ones included.",
+    "steersman_redis_errors_total": "Operations that the session store did not answer in time, or with an error.",
+    "steersman_redis_failures_total": "Operations that the session store did not do, by the reason; a probe that fails is one.",
+    "steersman_redis_up": (
+        "1 if sessions could be read and changed when that was last tried (once a second), 0 if not; NaN before the first time."
+    ),
+    "steersman_session_cache_hits_total": "Sessions of which the store had nothing to tell that was not known.",
+    "steersman_session_cache_misses_total": "Sessions that were read whole from the store.",
+    "steersman_session_cache_bytes": "Memory taken by sessions that are remembered (the setting session_cache_mb bounds it).",
+    "steersman_sessions_created_total": "Sessions created.",
+    "steersman_sessions_deleted_total": "Sessions deleted by callers.",
+    "steersman_session_events_total": "Events acknowledged: new ones, and ones known already.",
+    "steersman_bundle_info": "1; the labels say what is served.",
+    "steersman_ready": "1 if the server takes calls, with all of its workers; 0 while one loads its bundle, and while it drains.",
+    "steersman_workers": "Processes that take calls (the setting workers says how many shall).",
+    "steersman_worker_deaths_total": "Workers that ended without being told to, and are started again.",
+}
 STAGES = ("lower", "concept", "edit", "upper", "search", "append")
 
 
@@ -48,19 +94,17 @@ class Registry(CollectorRegistry):
         """Adds another process of this server to the `process_` metrics."""
         self._processes.watch(pid)
 
-    def counter(self, name: str, text: str, labels: Sequence[str] = ()) -> Counter:
-        return self._made(Counter, name, text, labels)
+    def counter(self, name: str, labels: Sequence[str] = ()) -> Counter:
+        return self._made(Counter, name, labels)
 
-    def gauge(self, name: str, text: str, labels: Sequence[str] = ()) -> Gauge:
-        return self._made(Gauge, name, text, labels)
+    def gauge(self, name: str, labels: Sequence[str] = ()) -> Gauge:
+        return self._made(Gauge, name, labels)
 
-    def histogram(
-        self, name: str, text: str, labels: Sequence[str] = (), buckets: Sequence[float] = SECONDS
-    ) -> Histogram:
-        return self._made(Histogram, name, text, labels, buckets=buckets)
+    def histogram(self, name: str, labels: Sequence[str] = (), buckets: Sequence[float] = SECONDS) -> Histogram:
+        return self._made(Histogram, name, labels, buckets=buckets)
 
-    def _made(self, kind: type[Kind], name: str, text: str, labels: Sequence[str], **options: Any) -> Kind:
-        return kind(name, text, labels, registry=self, **options) if self.collected else cast(Kind, _Nothing())
+    def _made(self, kind: type[Kind], name: str, labels: Sequence[str], **options: Any) -> Kind:
+        return kind(name, HELP[name], labels, registry=self, **options) if self.collected else cast(Kind, _Nothing())
 
 
 class _Nothing:
@@ -97,14 +141,10 @@ class CallMetrics:
     """Calls and refusals, under the names that gRPC dashboards expect."""
 
     def __init__(self, registry: Registry) -> None:
-        self._started = registry.counter("grpc_server_started_total", "Calls begun.", METHOD)
-        self._handled = registry.counter("grpc_server_handled_total", "Calls ended, by status.", (*METHOD, "grpc_code"))
-        self._call_seconds = registry.histogram(
-            "grpc_server_handling_seconds", "Time of a call that is no stream.", METHOD
-        )
-        self._refused = registry.counter(
-            "steersman_refused_total", "Calls answered with an error, by the reason given.", ("reason",)
-        )
+        self._started = registry.counter("grpc_server_started_total", METHOD)
+        self._handled = registry.counter("grpc_server_handled_total", (*METHOD, "grpc_code"))
+        self._call_seconds = registry.histogram("grpc_server_handling_seconds", METHOD)
+        self._refused = registry.counter("steersman_refused_total", ("reason",))
         for reason in reasons():
             self._refused.labels(reason.lower())
 
@@ -121,35 +161,20 @@ class EngineMetrics:
 
     def __init__(self, registry: Registry) -> None:
         counter, gauge, histogram = registry.counter, registry.gauge, registry.histogram
-        self._queue_depth = gauge("steersman_queue_depth", "Requests that wait for a batch.")
-        self._queue_capacity = gauge(
-            "steersman_queue_capacity", "Requests that may wait; more are refused (the setting queue_size)."
-        )
-        self._queue_wait = histogram("steersman_queue_wait_seconds", "Wait of a request until its batch began.")
-        self._batch_size = histogram("steersman_batch_size", "Requests computed together.", buckets=BATCH_SIZES)
-        self._inference = histogram("steersman_inference_seconds", "Time of a batch in one graph.", ("stage",))
+        self._queue_depth = gauge("steersman_queue_depth")
+        self._queue_capacity = gauge("steersman_queue_capacity")
+        self._queue_wait = histogram("steersman_queue_wait_seconds")
+        self._batch_size = histogram("steersman_batch_size", buckets=BATCH_SIZES)
+        self._inference = histogram("steersman_inference_seconds", ("stage",))
         for stage in STAGES:
             self._inference.labels(stage)
-        self._state_hits = counter(
-            "steersman_state_cache_hits_total",
-            "Hidden states not computed: kept from an earlier request, or that of another request of the batch.",
-        )
-        self._state_misses = counter("steersman_state_cache_misses_total", "Hidden states computed.")
-        self.watch_state_cache = gauge(
-            "steersman_state_cache_bytes",
-            "Memory taken by hidden states that are kept (the setting state_cache_mb bounds it).",
-        ).set_function
-        self._kv_hits = counter(
-            "steersman_kv_cache_hits_total", "Histories of which only the new events were computed."
-        )
-        self._kv_misses = counter("steersman_kv_cache_misses_total", "Histories computed from their first event on.")
-        self.kv_evicted: Callable[[], None] = counter(
-            "steersman_kv_cache_evictions_total", "Histories whose keys and values made room for others."
-        ).inc
-        self.watch_kv_cache = gauge(
-            "steersman_kv_cache_bytes",
-            "Memory taken by keys and values that are kept (the setting kv_cache_mb bounds it).",
-        ).set_function
+        self._state_hits = counter("steersman_state_cache_hits_total")
+        self._state_misses = counter("steersman_state_cache_misses_total")
+        self.watch_state_cache = gauge("steersman_state_cache_bytes").set_function
+        self._kv_hits = counter("steersman_kv_cache_hits_total")
+        self._kv_misses = counter("steersman_kv_cache_misses_total")
+        self.kv_evicted: Callable[[], None] = counter("steersman_kv_cache_evictions_total").inc
+        self.watch_kv_cache = gauge("steersman_kv_cache_bytes").set_function
 
     def watch_queue(self, depth: Callable[[], int], capacity: int) -> None:
         self._queue_depth.set_function(depth)
@@ -179,15 +204,9 @@ class SteeringMetrics:
     """Recommendations, their controls, and what steering does to lists."""
 
     def __init__(self, registry: Registry) -> None:
-        recommendations = registry.counter(
-            "steersman_recommendations_total", "Recommendations given, with any control or none.", ("steered",)
-        )
+        recommendations = registry.counter("steersman_recommendations_total", ("steered",))
         self._recommendations = {steered: recommendations.labels(str(steered).lower()) for steered in (False, True)}
-        controls = registry.counter(
-            "steersman_controls_applied_total",
-            "Controls of recommendations given, by what they steer, how, and who brought them.",
-            ("target", "operation", "source"),
-        )
+        controls = registry.counter("steersman_controls_applied_total", ("target", "operation", "source"))
         self._controls = {
             (target, operation, source): controls.labels(
                 target, _word(Operation.Name(operation)), _word(ControlSource.Name(source), "CONTROL_SOURCE_")
@@ -197,23 +216,14 @@ class SteeringMetrics:
             for source in ControlSource.values()
             if operation and source and (target == "feature" or operation == OPERATION_ADD)
         }
-        self.list_change = registry.histogram(
-            "steersman_list_change_ratio",
-            "Share of a steered list that the list without controls lacks (the setting list_change_sample says how often).",
-            buckets=TENTHS,
-        ).observe
-        degraded = registry.counter(
-            "steersman_degraded_total", "Recommendations that say they are degraded, by reason.", ("reason",)
-        )
+        self.list_change = registry.histogram("steersman_list_change_ratio", buckets=TENTHS).observe
+        degraded = registry.counter("steersman_degraded_total", ("reason",))
         self._degraded = {
             value: degraded.labels(_word(Degradation.Name(value)))
             for value in Degradation.values()
             if value != DEGRADATION_UNSPECIFIED
         }
-        self._new_sessions = registry.counter(
-            "steersman_recommendations_new_session_total",
-            "Recommendations for a session that the store did not hold before: new users, or sessions lost or not replicated yet.",
-        )
+        self._new_sessions = registry.counter("steersman_recommendations_new_session_total")
 
     def recommended(
         self, applied: Iterable[AppliedControl], degradations: Iterable[int], *, new_session: bool = False
@@ -234,44 +244,18 @@ class SessionMetrics:
 
     def __init__(self, registry: Registry) -> None:
         counter, gauge = registry.counter, registry.gauge
-        self._redis_seconds = registry.histogram(
-            "steersman_redis_seconds",
-            "Time of an operation on the session store, failed ones included.",
-            ("operation",),
-        )
-        self._redis_errors = counter(
-            "steersman_redis_errors_total",
-            "Operations that the session store did not answer in time, or with an error.",
-            ("operation",),
-        )
-        self._redis_failures = counter(
-            "steersman_redis_failures_total",
-            "Operations that the session store did not do, by the reason; a probe that fails is one.",
-            ("reason",),
-        )
-        self.redis_up: Callable[[float], None] = gauge(
-            "steersman_redis_up",
-            "1 if sessions could be read and changed when that was last tried (once a second), 0 if not; NaN before the first time.",
-        ).set
+        self._redis_seconds = registry.histogram("steersman_redis_seconds", ("operation",))
+        self._redis_errors = counter("steersman_redis_errors_total", ("operation",))
+        self._redis_failures = counter("steersman_redis_failures_total", ("reason",))
+        self.redis_up: Callable[[float], None] = gauge("steersman_redis_up").set
         # Not 0: a bundle that takes long to load must not look like a store that is down.
         self.redis_up(float("nan"))
-        self._session_hits = counter(
-            "steersman_session_cache_hits_total", "Sessions of which the store had nothing to tell that was not known."
-        )
-        self._session_misses = counter(
-            "steersman_session_cache_misses_total", "Sessions that were read whole from the store."
-        )
-        self.watch_session_cache = gauge(
-            "steersman_session_cache_bytes",
-            "Memory taken by sessions that are remembered (the setting session_cache_mb bounds it).",
-        ).set_function
-        self.session_created: Callable[[], None] = counter("steersman_sessions_created_total", "Sessions created.").inc
-        self.session_deleted: Callable[[], None] = counter(
-            "steersman_sessions_deleted_total", "Sessions deleted by callers."
-        ).inc
-        events = counter(
-            "steersman_session_events_total", "Events acknowledged: new ones, and ones known already.", ("result",)
-        )
+        self._session_hits = counter("steersman_session_cache_hits_total")
+        self._session_misses = counter("steersman_session_cache_misses_total")
+        self.watch_session_cache = gauge("steersman_session_cache_bytes").set_function
+        self.session_created: Callable[[], None] = counter("steersman_sessions_created_total").inc
+        self.session_deleted: Callable[[], None] = counter("steersman_sessions_deleted_total").inc
+        events = counter("steersman_session_events_total", ("result",))
         self._appended, self._duplicates = events.labels("appended"), events.labels("duplicate")
 
     def declare_store(self, operations: Iterable[str], reasons: Iterable[str]) -> None:
@@ -302,21 +286,10 @@ class ServerMetrics:
     """What is served, and the processes that serve it."""
 
     def __init__(self, registry: Registry) -> None:
-        self._info = registry.gauge(
-            "steersman_bundle_info",
-            "1; the labels say what is served.",
-            ("version", "format", "data", "backend", "device"),
-        )
-        self._ready = registry.gauge(
-            "steersman_ready",
-            "1 if the server takes calls, with all of its workers; 0 while one loads its bundle, and while it drains.",
-        )
-        self._workers = registry.gauge(
-            "steersman_workers", "Processes that take calls (the setting workers says how many shall)."
-        )
-        self.worker_died: Callable[[], None] = registry.counter(
-            "steersman_worker_deaths_total", "Workers that ended without being told to, and are started again."
-        ).inc
+        self._info = registry.gauge("steersman_bundle_info", ("version", "format", "data", "backend", "device"))
+        self._ready = registry.gauge("steersman_ready")
+        self._workers = registry.gauge("steersman_workers")
+        self.worker_died: Callable[[], None] = registry.counter("steersman_worker_deaths_total").inc
 
     def bundle(self, *, version: str, bundle_format: str, data: str, backend: str, device: str) -> None:
         self._info.labels(version, bundle_format, data, backend, device).set(1)

@@ -47,13 +47,23 @@ from steersman_service.engine.loading import load_engine
 from steersman_service.engine.options import EngineOptions
 from steersman_service.sessions.store import SessionStore
 from steersman_service.sessions.valkey import EmbeddedValkey
-from steersman_service.telemetry.metrics import Metrics
+from steersman_service.settings import Settings
+from steersman_service.telemetry.metrics import (
+    CallMetrics,
+    EngineMetrics,
+    Metrics,
+    Registry,
+    ServerMetrics,
+    SessionMetrics,
+    SteeringMetrics,
+)
 from tests.serving import Running, failure, serving, settings_for
 
 HORROR = Control(concept="genres:Horror", operation=OPERATION_ADD, strength=2.0)
 # What the server does by itself, and what follows from the counts that stand beside it.
 BACKGROUND = ("process_", "python_", "steersman_redis_up", "steersman_redis_failures_total")
 DERIVED = ("_bucket", "_sum")
+SUBSYSTEMS = (CallMetrics, EngineMetrics, SteeringMetrics, SessionMetrics, ServerMetrics)
 
 
 def scrape(server: Running) -> dict[str, float]:
@@ -502,3 +512,18 @@ def test_who_gives_up_and_whose_deadline_passes_are_told_apart(
             assert set(moved) - set(late) <= {"steersman_queue_depth"}
         go_on.set()
         first.result()
+
+
+def test_a_subsystem_has_metrics_of_its_own_and_shares_no_attribute() -> None:
+    registries = [Registry() for _ in SUBSYSTEMS]
+    parts = [subsystem(registry) for subsystem, registry in zip(SUBSYSTEMS, registries, strict=True)]
+    own = [
+        {family.name for family in registry.collect() if not family.name.startswith(BACKGROUND[:2])}
+        for registry in registries
+    ]
+    everything = Metrics().registry.collect()
+    assert sorted(name for names in own for name in names) == sorted(
+        family.name for family in everything if not family.name.startswith(BACKGROUND[:2])
+    )
+    attributes = [name for part in parts for name in vars(part)]
+    assert len(attributes) == len(set(attributes))
