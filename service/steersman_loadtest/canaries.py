@@ -9,7 +9,7 @@ from steersman.v1.recommendation_service_pb2 import RecommendedItem, RecommendRe
 MARGIN = 5
 
 
-class Ranked(NamedTuple):
+class RankedItem(NamedTuple):
     """An item of an answer."""
 
     item_id: str
@@ -20,7 +20,7 @@ class Canary(NamedTuple):
     """A call and its answer."""
 
     request: RecommendRequest
-    reference: Sequence[Ranked]
+    reference: Sequence[RankedItem]
     """The answer when nothing else was asked, MARGIN items longer than the request asks for."""
     concept: str = ""
     """The concept that is steered, if what it does is judged."""
@@ -34,11 +34,11 @@ class Canary(NamedTuple):
         return sum(item_id in self.having for item_id in item_ids) / max(1, len(item_ids))
 
 
-def ranked(items: Iterable[RecommendedItem]) -> tuple[Ranked, ...]:
-    return tuple(Ranked(item.item_id, item.score) for item in items)
+def ranked(items: Iterable[RecommendedItem]) -> tuple[RankedItem, ...]:
+    return tuple(RankedItem(item.item_id, item.score) for item in items)
 
 
-def difference(reference: Sequence[Ranked], answer: Sequence[Ranked], tolerance: float) -> str:
+def difference(reference: Sequence[RankedItem], answer: Sequence[RankedItem], tolerance: float) -> str:
     """How `answer` differs from the start of `reference`, or nothing.
 
     Scores may differ by `tolerance` times their scale (the largest magnitude in the reference, at least 1), and only

@@ -6,7 +6,7 @@ from enum import StrEnum
 
 from steersman.v1.recommendation_service_pb2 import RecommendRequest, RecommendResponse
 from steersman_loadtest.canaries import Canary, difference, ranked
-from steersman_loadtest.record import Share, Violation
+from steersman_loadtest.record import ConceptShare, FailedCheck
 
 
 class Check(StrEnum):
@@ -67,54 +67,54 @@ class Expectation:
     canary: Canary | None = None
 
 
-def check(expected: Expectation, answer: RecommendResponse) -> Iterator[Violation]:
+def check(expected: Expectation, answer: RecommendResponse) -> Iterator[FailedCheck]:
     """What does not hold of `answer`."""
     yield from _check_list(expected, answer)
     yield from _check_filters(expected, {item.item_id for item in answer.items})
     request, use = expected.request, answer.history_use
     if answer.request_id != request.request_id:
-        yield Violation(Check.REQUEST, f"id {answer.request_id!r} for {request.request_id!r}")
+        yield FailedCheck(Check.REQUEST, f"id {answer.request_id!r} for {request.request_id!r}")
     if answer.bundle_version != expected.bundle_version:
-        yield Violation(Check.BUNDLE, f"{answer.bundle_version} for {expected.bundle_version}")
+        yield FailedCheck(Check.BUNDLE, f"{answer.bundle_version} for {expected.bundle_version}")
     if [applied.control for applied in answer.applied_controls] != list(request.controls):
-        yield Violation(Check.CONTROLS, f"{len(answer.applied_controls)} applied, {len(request.controls)} sent")
+        yield FailedCheck(Check.CONTROLS, f"{len(answer.applied_controls)} applied, {len(request.controls)} sent")
     if not expected.events[0] <= use.total_events <= expected.events[1]:
-        yield Violation(Check.HISTORY, f"{use.total_events} events, not {_range(expected.events)}")
+        yield FailedCheck(Check.HISTORY, f"{use.total_events} events, not {_range(expected.events)}")
     if answer.degradations and not request.session_id:
-        yield Violation(Check.DEGRADED, "a call without a session")
+        yield FailedCheck(Check.DEGRADED, "a call without a session")
     if expected.canary and (why := difference(expected.canary.reference, ranked(answer.items), expected.tolerance)):
-        yield Violation(Check.STEERED_CANARY if request.controls else Check.PLAIN_CANARY, why)
+        yield FailedCheck(Check.STEERED_CANARY if request.controls else Check.PLAIN_CANARY, why)
 
 
-def _check_list(expected: Expectation, answer: RecommendResponse) -> Iterator[Violation]:
+def _check_list(expected: Expectation, answer: RecommendResponse) -> Iterator[FailedCheck]:
     items, eligible = answer.items, answer.eligible_items
     if len(items) != min(expected.request.k, eligible):
-        yield Violation(Check.COUNT, f"{len(items)} items of {eligible} eligible, {expected.request.k} wanted")
+        yield FailedCheck(Check.COUNT, f"{len(items)} items of {eligible} eligible, {expected.request.k} wanted")
     if not expected.eligible[0] <= eligible <= expected.eligible[1]:
-        yield Violation(Check.ELIGIBLE, f"{eligible} items, not {_range(expected.eligible)}")
+        yield FailedCheck(Check.ELIGIBLE, f"{eligible} items, not {_range(expected.eligible)}")
     if len({item.item_id for item in items}) != len(items):
-        yield Violation(Check.REPEATED, ", ".join(item.item_id for item in items))
+        yield FailedCheck(Check.REPEATED, ", ".join(item.item_id for item in items))
     scores = [item.score for item in items]
     if scores != sorted(scores, reverse=True):
-        yield Violation(Check.ORDER, ", ".join(f"{score:.7g}" for score in scores))
+        yield FailedCheck(Check.ORDER, ", ".join(f"{score:.7g}" for score in scores))
 
 
-def _check_filters(expected: Expectation, got: Set[str]) -> Iterator[Violation]:
+def _check_filters(expected: Expectation, got: Set[str]) -> Iterator[FailedCheck]:
     filters = expected.request.filters
     wrong = {Check.SEEN: got & expected.seen, Check.DENIED: got & set(filters.deny_item_ids)}
     if expected.only is not None:
         wrong[Check.ATTRIBUTE if filters.attributes else Check.ALLOWED] = got - expected.only
     for name, item_ids in wrong.items():
         if item_ids:
-            yield Violation(name, f"item {', '.join(sorted(item_ids))}")
+            yield FailedCheck(name, f"item {', '.join(sorted(item_ids))}")
 
 
-def share(expected: Expectation, answer: RecommendResponse) -> Share | None:
+def share(expected: Expectation, answer: RecommendResponse) -> ConceptShare | None:
     """What steering did to the share of a concept's items, where a canary is there to tell."""
     canary = expected.canary
     if canary is None or not canary.concept:
         return None
-    return Share(canary.concept, canary.plain_share, canary.share([item.item_id for item in answer.items]))
+    return ConceptShare(canary.concept, canary.plain_share, canary.share([item.item_id for item in answer.items]))
 
 
 def _range(limits: tuple[int, int]) -> str:

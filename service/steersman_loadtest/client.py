@@ -13,10 +13,10 @@ import uvloop
 
 from steersman_loadtest.audit import Auditor
 from steersman_loadtest.scenario import Scenario
-from steersman_loadtest.sender import Order, Sender
+from steersman_loadtest.sender import RunOrder, Sender
+from steersman_loadtest.target import read_target
 from steersman_loadtest.traffic import Traffic
 from steersman_loadtest.users import Users
-from steersman_service.cli.address import read_address
 
 # A server that went away is tried again within a second.
 CHANNEL_OPTIONS = (
@@ -26,7 +26,7 @@ CHANNEL_OPTIONS = (
 )
 
 
-class Ready(NamedTuple):
+class ClientReady(NamedTuple):
     """A process has started."""
 
 
@@ -37,7 +37,7 @@ class AuditOrder(NamedTuple):
     """Limit of the whole audit."""
 
 
-class Broken(NamedTuple):
+class ClientFailed(NamedTuple):
     """A client failed: a fault of the harness."""
 
     why: str
@@ -60,27 +60,26 @@ async def _serve(pipe: Connection, scenario: Scenario, tolerance: float, name: s
         async def hand_on(message: Any) -> None:
             await asyncio.get_running_loop().run_in_executor(writer, pipe.send, message)
 
-        address = read_address(scenario.address)
-        options = [*CHANNEL_OPTIONS, *address.options]
-        async with grpc.aio.insecure_channel(address.target, options) as channel:
+        target = read_target(scenario.address)
+        async with grpc.aio.insecure_channel(target.name, [*CHANNEL_OPTIONS, *target.options]) as channel:
             sender = Sender(channel, Traffic(scenario, tolerance, users, name, rng), hand_on)
             gc.freeze()  # The scenario lives on: looking through it for garbage would only hold up calls.
-            await hand_on(Ready())
+            await hand_on(ClientReady())
             while (order := await asyncio.to_thread(_received, pipe)) is not None:
                 try:
-                    if isinstance(order, Order):
+                    if isinstance(order, RunOrder):
                         await hand_on(await sender.run(order))
                     else:
                         auditor = Auditor(channel, limits.session_events, tolerance, order.seconds)
                         await hand_on(await auditor.audit(users.all))
                 except Exception as error:
-                    await hand_on(Broken(f"{type(error).__name__}: {error}"))
+                    await hand_on(ClientFailed(f"{type(error).__name__}: {error}"))
 
 
-def _received(pipe: Connection) -> Order | AuditOrder | None:
+def _received(pipe: Connection) -> RunOrder | AuditOrder | None:
     """The next order, or None if there will be no more."""
     try:
-        order: Order | AuditOrder = pipe.recv()
+        order: RunOrder | AuditOrder = pipe.recv()
     except EOFError:
         return None
     return order

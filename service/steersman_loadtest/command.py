@@ -2,22 +2,22 @@
 
 import json
 import os
+import shlex
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
+from steersman_loadtest.errors import LoadTestError
 from steersman_loadtest.mix import Mix
-from steersman_loadtest.search import Search
-from steersman_service.cli.client import DEFAULT_ADDRESS, command, connected
-from steersman_service.cli.commands import Address, Json
-from steersman_service.cli.printing import fail, print_json, remark
-from steersman_service.errors import LoadTestError
+from steersman_loadtest.printing import print_line
+from steersman_loadtest.rate_search import RateSearch
+from steersman_loadtest.target import DEFAULT_ADDRESS, connected, read_target
 
 if TYPE_CHECKING:
-    from steersman_loadtest.fleet import Sending
-    from steersman_loadtest.harness import Plan, Results
+    from steersman_loadtest.fleet import SendOptions
+    from steersman_loadtest.harness import LoadTestResult, Plan
     from steersman_loadtest.histories import Histories
     from steersman_loadtest.scenario import Scenario
 
@@ -52,7 +52,7 @@ def _column(text: str, flag: str, default: str) -> Any:
 
 
 def loadtest(
-    address: Address = DEFAULT_ADDRESS,
+    address: Annotated[str, typer.Option(help="Where the server listens: host:port, or a host.")] = DEFAULT_ADDRESS,
     histories: Annotated[
         Path | None,
         typer.Option(help="Interactions as `steersman train` takes them, a file or a folder. [default: made up]"),
@@ -91,7 +91,7 @@ def loadtest(
     tolerance: Annotated[float, _sending("Of canaries' scores, relative to their scale.", min=0, max=1)] = 1e-5,
     audit: Annotated[bool, _sending("Compare all sessions with what was acknowledged, and delete them.")] = True,
     audit_seconds: Annotated[float, _sending("Limit of the audit.", min=1, max=3600)] = 60.0,
-    as_json: Json = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the results as JSON.")] = False,
     out: Annotated[Path | None, typer.Option(help="Write the JSON to this file.")] = None,
     plot: Annotated[Path | None, typer.Option(help="Draw the run into this file (.png, .svg, .pdf).")] = None,
 ) -> None:
@@ -101,22 +101,26 @@ def loadtest(
     The sessions of a test that is interrupted stay until they expire.
     """
     if then and not search:
-        fail("--then: goes only with --search", 2)
+        _fail("--then: goes only with --search", 2)
     columns = (user_column, item_column, time_column)
     if any(columns) and not histories:
-        fail("--user-column, --item-column, --time-column: columns are those of --histories; give that, too", 2)
+        _fail("--user-column, --item-column, --time-column: columns are those of --histories; give that, too", 2)
     _check_files(out, plot)
+    try:
+        read_target(address)
+    except ValueError as error:
+        _fail(str(error), 2)
     from steersman_loadtest import harness, report
-    from steersman_loadtest.fleet import Sending
+    from steersman_loadtest.fleet import SendOptions
 
     if plot:
         from steersman_loadtest.plot import plot as draw
     mix = Mix(session, steered, concepts, filtered, canary, k, users)
-    sending = Sending(arrivals is Arrivals.POISSON, seed, check, tolerance, timeout)
+    sending = SendOptions(arrivals is Arrivals.POISSON, seed, check, tolerance, timeout)
     plan = harness.Plan(
         rate=rate,
         seconds=seconds,
-        search=Search(rate, probe_seconds=probe_seconds, hold_seconds=hold_seconds) if search else None,
+        search=RateSearch(rate, probe_seconds=probe_seconds, hold_seconds=hold_seconds) if search else None,
         p99_ms=p99_ms,
         then=then,
         processes=processes,
@@ -131,12 +135,12 @@ def loadtest(
         if plot:
             draw(results.main, plot)
     except (LoadTestError, OSError) as error:
-        fail(str(error))
+        _fail(str(error))
     if as_json:
-        print_json(json.dumps(figures))
+        typer.echo(json.dumps(figures))
     else:
         report.print_report(scenario, sending, results)
-        remark(f"Next: {_next(address, search, plot)}")
+        print_line(f"Next: {_next(address, search, plot)}", stderr=True)
     raise typer.Exit(0 if results.passed else 1)
 
 
@@ -154,9 +158,9 @@ def _histories(file: Path | None, columns: tuple[str | None, str | None, str | N
 
 
 def _tested(
-    address: str, histories: "Histories | None", mix: Mix, sending: "Sending", plan: "Plan"
-) -> "tuple[Scenario, Results]":
-    from steersman_loadtest.display import RichDisplay
+    address: str, histories: "Histories | None", mix: Mix, sending: "SendOptions", plan: "Plan"
+) -> "tuple[Scenario, LoadTestResult]":
+    from steersman_loadtest.display import LoadTestDisplay
     from steersman_loadtest.fleet import Fleet
     from steersman_loadtest.harness import Harness
     from steersman_loadtest.preparation import prepare
@@ -165,7 +169,7 @@ def _tested(
         scenario = prepare(
             channel, address, mix, histories, seed=sending.seed, timeout_seconds=max(10.0, sending.timeout_seconds)
         )
-    with RichDisplay() as display, Fleet(scenario, sending) as fleet:
+    with LoadTestDisplay() as display, Fleet(scenario, sending) as fleet:
         return scenario, Harness(fleet, plan, display).test()
 
 
@@ -173,12 +177,19 @@ def _check_files(out: Path | None, plot: Path | None) -> None:
     """Before the run: it would be a pity to lose its figures."""
     for name, file in (("--out", out), ("--plot", plot)):
         if file and not file.absolute().parent.is_dir():
-            fail(f"{name}: there is no folder {file.absolute().parent}", 2)
+            _fail(f"{name}: there is no folder {file.absolute().parent}", 2)
     if plot and plot.suffix not in PICTURES:
-        fail(f"--plot: {plot.name}: must end in {', '.join(PICTURES)}", 2)
+        _fail(f"--plot: {plot.name}: must end in {', '.join(PICTURES)}", 2)
+
+
+def _fail(text: str, code: int = 1) -> NoReturn:
+    """Ends the command. `code` is 2 where the command line itself is wrong."""
+    print_line(text, "red", stderr=True)
+    raise typer.Exit(code)
 
 
 def _next(address: str, search: bool, plot: Path | None) -> str:
     if not search:
-        return f"the rate that the server holds: {command('loadtest --search', address)}"
+        where = "" if address == DEFAULT_ADDRESS else f" --address {shlex.quote(address)}"
+        return f"the rate that the server holds: steersman loadtest --search{where}"
     return "a picture of it: the same with --plot FILE.png" if plot is None else f"look at {plot}"

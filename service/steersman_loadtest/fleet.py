@@ -11,11 +11,11 @@ from types import TracebackType
 from typing import Any, Self, TypeVar
 
 from steersman_loadtest.audit import Audit
-from steersman_loadtest.client import AuditOrder, Broken, Ready, run_client
-from steersman_loadtest.record import Record
+from steersman_loadtest.client import AuditOrder, ClientFailed, ClientReady, run_client
+from steersman_loadtest.errors import LoadTestError
+from steersman_loadtest.record import CallRecord
 from steersman_loadtest.scenario import Scenario
-from steersman_loadtest.sender import Order, Usage
-from steersman_service.errors import LoadTestError
+from steersman_loadtest.sender import RunOrder, Usage
 
 # What processes get to hear of a run before it starts.
 HEAD_START_SECONDS = 0.3
@@ -25,11 +25,11 @@ GRACE_SECONDS = 30.0
 TICK_SECONDS = 0.2
 END_SECONDS = 2.0
 
-Message = TypeVar("Message", Ready, Usage, Audit)
+Message = TypeVar("Message", ClientReady, Usage, Audit)
 
 
 @dataclass(frozen=True)
-class Sending:
+class SendOptions:
     """How calls are sent, whatever their rate."""
 
     poisson: bool = True
@@ -46,7 +46,7 @@ class Sending:
 class Fleet:
     """Spawned, not forked: gRPC does not survive a fork. The parent only counts, so that nothing disturbs the sending."""
 
-    def __init__(self, scenario: Scenario, sending: Sending) -> None:
+    def __init__(self, scenario: Scenario, sending: SendOptions) -> None:
         self.name = f"loadtest-{uuid.uuid4().hex[:8]}"
         """Begins the ids of all sessions and requests."""
         self._scenario, self._sending = scenario, sending
@@ -83,10 +83,10 @@ class Fleet:
             process.start()
             theirs.close()
             self._clients.append((process, ours))
-        self._collect(Ready, START_SECONDS, self._clients[-count:])
+        self._collect(ClientReady, START_SECONDS, self._clients[-count:])
 
     def run(
-        self, rate: float, seconds: float, take: Callable[[Iterable[Record]], None], tick: Callable[[float], None]
+        self, rate: float, seconds: float, take: Callable[[Iterable[CallRecord]], None], tick: Callable[[float], None]
     ) -> Sequence[Usage]:
         """`rate` calls a second, of all clients together. `take` gets the records, `tick` the seconds since the start.
 
@@ -95,7 +95,7 @@ class Fleet:
         sending, self._runs = self._sending, self._runs + 1
         start = time.monotonic() + HEAD_START_SECONDS
         for index, (_, pipe) in enumerate(self._clients):
-            order = Order(
+            order = RunOrder(
                 start=start,
                 seconds=seconds,
                 rate=rate / self.size,
@@ -118,7 +118,7 @@ class Fleet:
             total = total.plus(audit)
         return total
 
-    def _order(self, pipe: Connection, order: Order | AuditOrder) -> None:
+    def _order(self, pipe: Connection, order: RunOrder | AuditOrder) -> None:
         try:
             pipe.send(order)
         except OSError:
@@ -129,7 +129,7 @@ class Fleet:
         wanted: type[Message],
         limit_seconds: float,
         clients: Iterable[tuple[SpawnProcess, Connection]],
-        take: Callable[[Iterable[Record]], None] = lambda records: None,
+        take: Callable[[Iterable[CallRecord]], None] = lambda records: None,
         tick: Callable[[], None] = lambda: None,
     ) -> list[Message]:
         """One message of the `wanted` type from each client; records on the way to it are taken."""
@@ -145,7 +145,7 @@ class Fleet:
                 if isinstance(message, wanted):
                     found.append(message)
                     waiting.remove(pipe)
-                elif isinstance(message, Broken):
+                elif isinstance(message, ClientFailed):
                     raise LoadTestError(f"a client process failed: {message.why}")
                 else:
                     take(message)

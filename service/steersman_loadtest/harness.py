@@ -2,25 +2,16 @@
 
 import time
 from dataclasses import dataclass, field
-from typing import Protocol
 
 from steersman_loadtest.audit import Audit
-from steersman_loadtest.figures import LIMITS, Figures
+from steersman_loadtest.display import LoadTestDisplay
 from steersman_loadtest.fleet import HEAD_START_SECONDS, Fleet
-from steersman_loadtest.record import Outcome
-from steersman_loadtest.search import Found, Search
+from steersman_loadtest.rate_search import RateSearch, RateSearchResult
+from steersman_loadtest.record import CallOutcome
+from steersman_loadtest.run_statistics import LIMITS, RunStatistics
 
 # Rounds of warming up, each of which may add a client process.
 WARM_UP_SECONDS = 2.0
-
-
-class Display(Protocol):
-    """Shows how a test goes."""
-
-    def began(self, figures: Figures) -> None: ...
-    def goes(self, figures: Figures, elapsed_seconds: float) -> None: ...
-    def ended(self, figures: Figures) -> None: ...
-    def says(self, text: str) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -30,7 +21,7 @@ class Plan:
     rate: float = 100.0
     """Calls a second; with a search, the first rate that is tried."""
     seconds: float = 30.0
-    search: Search | None = None
+    search: RateSearch | None = None
     p99_ms: float = 100.0
     """A rate is held if p99 stays below this."""
     then: float = 0.0
@@ -42,19 +33,19 @@ class Plan:
 
 
 @dataclass
-class Results:
+class LoadTestResult:
     """What came of it."""
 
     plan: Plan
-    runs: list[Figures] = field(default_factory=list)
+    runs: list[RunStatistics] = field(default_factory=list)
     """In their order; those of a search among them."""
-    found: Found | None = None
+    found: RateSearchResult | None = None
     """Of a search."""
     audit: Audit | None = None
     processes: int = 0
 
     @property
-    def main(self) -> Figures:
+    def main(self) -> RunStatistics:
         """The run that counts: the last."""
         return self.runs[-1]
 
@@ -67,11 +58,11 @@ class Results:
 
 
 class Harness:
-    def __init__(self, fleet: Fleet, plan: Plan, display: Display) -> None:
+    def __init__(self, fleet: Fleet, plan: Plan, display: LoadTestDisplay) -> None:
         self._fleet, self._plan, self._display = fleet, plan, display
-        self._results = Results(plan)
+        self._results = LoadTestResult(plan)
 
-    def test(self) -> Results:
+    def test(self) -> LoadTestResult:
         """Raises LoadTestError if it cannot go on."""
         plan, results = self._plan, self._results
         self._fleet.grow(plan.processes)
@@ -100,7 +91,7 @@ class Harness:
             pass
         return why_not_held(figures, self._plan.p99_ms)
 
-    def _grown(self, figures: Figures) -> bool:
+    def _grown(self, figures: RunStatistics) -> bool:
         """Adds a client process if the clients were the limit, and there may be more."""
         if figures.limit != "client" or self._fleet.size >= self._plan.most_processes:
             return False
@@ -108,8 +99,8 @@ class Harness:
         self._fleet.grow()
         return True
 
-    def _run(self, name: str, rate: float, seconds: float) -> Figures:
-        figures = Figures(name, rate, seconds)
+    def _run(self, name: str, rate: float, seconds: float) -> RunStatistics:
+        figures = RunStatistics(name, rate, seconds)
         self._display.began(figures)
         figures.began_unix_seconds = time.time() + HEAD_START_SECONDS
         figures.finish(self._fleet.run(rate, seconds, figures.take, lambda at: self._display.goes(figures, at)))
@@ -118,12 +109,12 @@ class Harness:
         return figures
 
 
-def why_not_held(figures: Figures, p99_ms: float) -> str:
+def why_not_held(figures: RunStatistics, p99_ms: float) -> str:
     """Why the rate of a run does not count as held, or nothing."""
     p99 = figures.latency.milliseconds(99)
     reasons = {
         f"{figures.failed} errors": figures.failed > 0,
-        f"{figures.outcomes[Outcome.REFUSED]} refused": figures.outcomes[Outcome.REFUSED] > 0,
+        f"{figures.outcomes[CallOutcome.REFUSED]} refused": figures.outcomes[CallOutcome.REFUSED] > 0,
         f"{figures.violations.total()} violations": figures.violations.total() > 0,
         f"p99 {p99:.0f} ms": p99 >= p99_ms,
     }

@@ -8,8 +8,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from steersman_loadtest.errors import LoadTestError
 from steersman_loadtest.interactions import SEPARATORS, HistoryColumns, read_interactions
-from steersman_service.errors import LoadTestError
 
 KINDS = (".parquet", *SEPARATORS)
 MAX_HISTORIES = 10_000

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.compute
 from pyarrow import csv, parquet
 
-from steersman_service.errors import LoadTestError
+from steersman_loadtest.errors import LoadTestError
 
 pc: Any = pyarrow.compute  # Its stubs do not know chunked arrays everywhere.
 
@@ -41,7 +41,7 @@ class HistoryColumns(NamedTuple):
     time: str | None = None
 
 
-class Interactions(NamedTuple):
+class InteractionTable(NamedTuple):
     """Events that are whole."""
 
     events: pa.Table
@@ -50,7 +50,7 @@ class Interactions(NamedTuple):
     """What was read and what was left out, as lines of text."""
 
 
-def read_interactions(file: Path, columns: HistoryColumns) -> Interactions:
+def read_interactions(file: Path, columns: HistoryColumns) -> InteractionTable:
     """Parquet, CSV or TSV. Raises LoadTestError if it cannot be read, or the order of events cannot be told."""
     try:
         table, chosen = _read(file, columns)
@@ -71,7 +71,7 @@ def read_interactions(file: Path, columns: HistoryColumns) -> Interactions:
         raise LoadTestError(
             f"{file}: only {events.num_rows:,} of {read.num_rows:,} rows are whole: {'; '.join(missing)}"
         )
-    return Interactions(events, told)
+    return InteractionTable(events, told)
 
 
 def _read(file: Path, columns: HistoryColumns) -> tuple[pa.Table, dict[str, str]]:

@@ -5,10 +5,10 @@ from pathlib import Path
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from steersman_loadtest.figures import Figures, Times, percentiles
+from steersman_loadtest.run_statistics import LatencyHistogram, RunStatistics, percentiles
 
 
-def plot(figures: Figures, path: Path) -> None:
+def plot(figures: RunStatistics, path: Path) -> None:
     """Writes the picture, in the format that the file's name ends in."""
     picture = Figure(figsize=(8, 8), layout="constrained")
     above, below = picture.subplots(2)
@@ -18,7 +18,7 @@ def plot(figures: Figures, path: Path) -> None:
     picture.savefig(path, dpi=120)
 
 
-def _plot_latency(axes: Axes, figures: Figures) -> None:
+def _plot_latency(axes: Axes, figures: RunStatistics) -> None:
     """The nearer to 100, the wider a percent: x is 1 / (1 - percentile / 100), on a logarithmic axis."""
     axes.plot(*_curve(figures.latency), color="black", label="all")
     for kind, times in figures.latency_by_kind.items():
@@ -33,13 +33,13 @@ def _plot_latency(axes: Axes, figures: Figures) -> None:
     axes.legend()
 
 
-def _curve(times: Times) -> tuple[list[float], list[float]]:
+def _curve(times: LatencyHistogram) -> tuple[list[float], list[float]]:
     below = [percentile for percentile in percentiles(times.count) if percentile < 100]
     x = [1 / (1 - percentile / 100) for percentile in below]
     return [*x, max(1.0, times.count)], [times.milliseconds(percentile) for percentile in (*below, 100)]
 
 
-def _plot_rates(axes: Axes, figures: Figures) -> None:
+def _plot_rates(axes: Axes, figures: RunStatistics) -> None:
     for name in ("sent", "answered", "degraded", "refused", "errors"):
         counts = [getattr(second, name) for second in figures.series]
         if any(counts) or name == "errors":

@@ -2,27 +2,28 @@
 
 import random
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence, Set
+from collections.abc import Callable, Iterable, Iterator, Sequence, Set
 from dataclasses import replace
 from itertools import islice
+from typing import Any
 
 import grpc
 
 from steersman.v1.control_pb2 import OPERATION_ADD, Control
-from steersman.v1.feature_service_pb2 import Concept, Feature
+from steersman.v1.feature_service_pb2 import Concept, Feature, ListConceptsRequest, ListFeaturesRequest
 from steersman.v1.feature_service_pb2_grpc import FeatureServiceStub
 from steersman.v1.model_service_pb2 import GetModelInfoRequest, GetModelInfoResponse
 from steersman.v1.model_service_pb2_grpc import ModelServiceStub
 from steersman.v1.recommendation_service_pb2 import RecommendRequest, RecommendResponse
 from steersman.v1.recommendation_service_pb2_grpc import RecommendationServiceStub
 from steersman_loadtest.canaries import MARGIN, Canary, ranked
+from steersman_loadtest.errors import LoadTestError
 from steersman_loadtest.histories import Histories, make_up_histories
 from steersman_loadtest.mix import Mix
-from steersman_loadtest.scenario import FEATURE_STRENGTHS, Scenario, Value
-from steersman_service.cli.listing import list_concepts, list_features
-from steersman_service.errors import LoadTestError
+from steersman_loadtest.scenario import FEATURE_STRENGTHS, AttributeValue, Scenario
 
 MAX_FEATURES = 10_000
+PAGE_SIZE = 1000
 MAX_VALUES = 20
 MAX_POPULAR = 100
 # Histories that canaries are made of, and concepts that some of them steer.
@@ -33,7 +34,7 @@ LEAST_EFFECT = 0.1
 MOST_UNKNOWN = 0.5
 
 
-class Server:
+class BlockingClient:
     """The server, asked one thing after the other."""
 
     def __init__(self, channel: grpc.Channel, timeout_seconds: float) -> None:
@@ -45,11 +46,21 @@ class Server:
         return self._models.GetModelInfo(GetModelInfoRequest(), timeout=self._timeout)
 
     def concepts(self) -> list[Concept]:
-        return list(list_concepts(self._catalogue, self._timeout).concepts)
+        pages = self._pages(self._catalogue.ListConcepts, ListConceptsRequest())
+        return [concept for page in pages for concept in page.concepts]
 
     def features(self) -> list[Feature]:
-        """MAX_FEATURES at most."""
-        return list(list_features(self._catalogue, MAX_FEATURES, self._timeout).features)
+        """The first MAX_FEATURES."""
+        pages = self._pages(self._catalogue.ListFeatures, ListFeaturesRequest(page_size=PAGE_SIZE))
+        return list(islice((feature for page in pages for feature in page.features), MAX_FEATURES))
+
+    def _pages(self, method: Callable[..., Any], request: Any) -> Iterator[Any]:
+        page = method(request, timeout=self._timeout)
+        yield page
+        while page.next_page_token:
+            request.page_token = page.next_page_token
+            page = method(request, timeout=self._timeout)
+            yield page
 
     def recommend(self, request: RecommendRequest) -> RecommendResponse:
         return self._recommendations.Recommend(request, timeout=self._timeout)
@@ -70,7 +81,7 @@ def prepare(
     Raises LoadTestError if the mix asks for what the bundle does not have, or if the histories are of other items than
     the bundle's; grpc.RpcError if the server does not answer.
     """
-    server = Server(channel, timeout_seconds)
+    server = BlockingClient(channel, timeout_seconds)
     info, concepts, features = server.info(), server.concepts(), server.features()
     alive = [feature.id for feature in features if feature.scale]
     _check_mix(mix, info, concepts, alive)
@@ -101,16 +112,16 @@ def _check_mix(mix: Mix, info: GetModelInfoResponse, concepts: Sequence[Concept]
         raise LoadTestError(f"k: {mix.k} and {MARGIN} to spare are more than the {info.limits.k} that the server gives")
 
 
-def _named_values(concepts: Iterable[Concept], features: Iterable[Feature]) -> Iterable[Value]:
+def _named_values(concepts: Iterable[Concept], features: Iterable[Feature]) -> Iterable[AttributeValue]:
     """Values that the catalogue names, those of concepts first."""
-    named = [Value(concept.attribute, concept.value) for concept in concepts]
-    named += [Value(feature.association.attribute, feature.association.value) for feature in features]
+    named = [AttributeValue(concept.attribute, concept.value) for concept in concepts]
+    named += [AttributeValue(feature.association.attribute, feature.association.value) for feature in features]
     return dict.fromkeys(value for value in named if all(value))
 
 
 def _complete_values(
-    server: Server, info: GetModelInfoResponse, named: Iterable[Value]
-) -> Iterator[tuple[Value, Set[str]]]:
+    server: BlockingClient, info: GetModelInfoResponse, named: Iterable[AttributeValue]
+) -> Iterator[tuple[AttributeValue, Set[str]]]:
     """The items of MAX_VALUES values, save those with more items than an answer holds."""
     for value in islice(named, MAX_VALUES):
         answer = server.recommend(RecommendRequest(k=info.limits.k, filters=value.filters()))
@@ -118,7 +129,9 @@ def _complete_values(
             yield value, frozenset(item.item_id for item in answer.items)
 
 
-def _with_canaries(scenario: Scenario, server: Server, concepts: Sequence[Concept], rng: random.Random) -> Scenario:
+def _with_canaries(
+    scenario: Scenario, server: BlockingClient, concepts: Sequence[Concept], rng: random.Random
+) -> Scenario:
     mix, everyone = scenario.mix, scenario.histories.item_ids
     chosen = rng.sample(everyone, min(CANARIES, len(everyone)))
     histories = [scenario.history(history[: rng.randint(1, len(history))]) for history in chosen]
@@ -147,7 +160,7 @@ def _check_known(scenario: Scenario, answers: Iterable[RecommendResponse]) -> No
 
 
 def _feature_canaries(
-    scenario: Scenario, server: Server, requests: Sequence[RecommendRequest], rng: random.Random
+    scenario: Scenario, server: BlockingClient, requests: Sequence[RecommendRequest], rng: random.Random
 ) -> Iterator[Canary]:
     operations = list(FEATURE_STRENGTHS)
     for index, request in enumerate(requests):
@@ -157,11 +170,11 @@ def _feature_canaries(
 
 
 def _concept_canaries(
-    scenario: Scenario, server: Server, concepts: Iterable[Concept], plain: Iterable[Canary]
+    scenario: Scenario, server: BlockingClient, concepts: Iterable[Concept], plain: Iterable[Canary]
 ) -> Iterator[Canary]:
     """Some concepts at strength 1, each on every other history of the plain canaries."""
     for concept in sorted(concepts, key=_effect, reverse=True)[:CANARY_CONCEPTS]:
-        having = scenario.values.get(Value(concept.attribute, concept.value), frozenset())
+        having = scenario.values.get(AttributeValue(concept.attribute, concept.value), frozenset())
         judged = concept.name if having and _effect(concept) >= LEAST_EFFECT else ""
         control = Control(concept=concept.name, operation=OPERATION_ADD, strength=1.0)
         for unsteered in islice(plain, 0, None, 2):

@@ -4,7 +4,7 @@ from enum import StrEnum
 from typing import NamedTuple
 
 
-class Kind(StrEnum):
+class CallKind(StrEnum):
     """What was called."""
 
     APPEND = "append"
@@ -17,7 +17,7 @@ class Kind(StrEnum):
     """Recommend by history, with a control."""
 
 
-class Outcome(StrEnum):
+class CallOutcome(StrEnum):
     """What came of a call."""
 
     OK = "ok"
@@ -31,7 +31,7 @@ class Outcome(StrEnum):
     """Not sent: too many calls of this client were still without an answer."""
 
 
-class Violation(NamedTuple):
+class FailedCheck(NamedTuple):
     """Something that must hold and did not."""
 
     check: str
@@ -39,7 +39,7 @@ class Violation(NamedTuple):
     detail: str
 
 
-class Share(NamedTuple):
+class ConceptShare(NamedTuple):
     """Share of a concept's items in the answer to one call that steered it, 0 to 1."""
 
     concept: str
@@ -48,20 +48,20 @@ class Share(NamedTuple):
     steered: float
 
 
-class Record(NamedTuple):
+class CallRecord(NamedTuple):
     """Times are seconds since the run began."""
 
-    kind: Kind
+    kind: CallKind
     due: float
     sent: float
     done: float
-    outcome: Outcome
+    outcome: CallOutcome
     code: str = "OK"
     """gRPC status."""
     reason: str = ""
     """Of an error: the reason of its ErrorInfo, or what the transport says."""
-    violations: tuple[Violation, ...] = ()
-    share: Share | None = None
+    violations: tuple[FailedCheck, ...] = ()
+    share: ConceptShare | None = None
 
     @property
     def latency(self) -> float:

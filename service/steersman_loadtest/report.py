@@ -4,19 +4,19 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from typing import Any
 
-from steersman_loadtest.figures import LIMITS, Figures
-from steersman_loadtest.fleet import Sending
-from steersman_loadtest.harness import Results
-from steersman_loadtest.record import Outcome
+from steersman_loadtest.fleet import SendOptions
+from steersman_loadtest.harness import LoadTestResult
+from steersman_loadtest.printing import print_line, print_table
+from steersman_loadtest.rate_search import RateSearchResult
+from steersman_loadtest.record import CallOutcome
+from steersman_loadtest.run_statistics import LIMITS, RunStatistics
 from steersman_loadtest.scenario import Scenario
-from steersman_loadtest.search import Found
-from steersman_service.cli.printing import Column, print_table, say
 
 # Grows when a name goes away or changes its meaning, not when one is added.
 SCHEMA = 1
 
 
-def as_json(scenario: Scenario, sending: Sending, results: Results) -> dict[str, Any]:
+def as_json(scenario: Scenario, sending: SendOptions, results: LoadTestResult) -> dict[str, Any]:
     """`runs` are in their order; the last one is the one that counts."""
     info, histories, plan, found, audit = scenario.info, scenario.histories, results.plan, results.found, results.audit
     return {
@@ -48,41 +48,43 @@ def as_json(scenario: Scenario, sending: Sending, results: Results) -> dict[str,
     }
 
 
-def print_report(scenario: Scenario, sending: Sending, results: Results) -> None:
+def print_report(scenario: Scenario, sending: SendOptions, results: LoadTestResult) -> None:
     """Tables of the run that counts, and what has to be known to read them."""
     main = results.main
     _print_latencies(main)
     if main.steering:
         _print_steering(main)
     for line in (*_conditions(scenario, sending), *_outcomes(main), *_search(results), *_audit(results)):
-        say(line)
+        print_line(line)
     for run in results.runs:
         for example in run.examples:
-            say(f"  {run.name}: {example}")
+            print_line(f"  {run.name}: {example}")
 
 
-def _print_latencies(figures: Figures) -> None:
+def _print_latencies(figures: RunStatistics) -> None:
     names = ("mean", "p50", "p90", "p99", "p99_9", "max")
-    say(f"{figures.name} at {figures.rate:.1f}/s for {figures.seconds:.0f} s: milliseconds from when calls were due")
+    print_line(
+        f"{figures.name} at {figures.rate:.1f}/s for {figures.seconds:.0f} s: milliseconds from when calls were due"
+    )
     rows = []
     for name, times in (("all", figures.latency), *figures.latency_by_kind.items()):
         summary = times.summary()
         if times.count:
             rows.append((str(name), str(times.count), *(f"{summary[name]:.1f}" for name in names)))
     columns = ("calls", "answered", *(name.replace("_", ".") for name in names))
-    print_table([Column(name, key=True) for name in columns], rows)
+    print_table(columns, rows)
 
 
-def _print_steering(figures: Figures) -> None:
+def _print_steering(figures: RunStatistics) -> None:
     columns = ("concept at strength 1", "answers", "its share of the list without", "and with")
     rows = [
         (steered.concept, str(steered.answers), f"{steered.plain:.2f}", f"{steered.steered:.2f}")
         for steered in figures.steering
     ]
-    print_table([Column(name, key=True) for name in columns], rows)
+    print_table(columns, rows)
 
 
-def _conditions(scenario: Scenario, sending: Sending) -> Iterator[str]:
+def _conditions(scenario: Scenario, sending: SendOptions) -> Iterator[str]:
     info, mix, histories = scenario.info, scenario.mix, scenario.histories
     yield (
         f"Server: {scenario.address}, bundle {info.bundle_version[:12]} ({info.data}), {info.shapes.items} items, "
@@ -100,11 +102,11 @@ def _conditions(scenario: Scenario, sending: Sending) -> Iterator[str]:
         yield "No attribute value was found whose items an answer can hold: attribute filters were not tried."
 
 
-def _outcomes(figures: Figures) -> Iterator[str]:
+def _outcomes(figures: RunStatistics) -> Iterator[str]:
     outcomes = figures.outcomes
     yield (
         f"Sent {figures.sent}, answered {figures.answered} ({figures.answered_rate:.1f}/s), of these degraded "
-        f"{outcomes[Outcome.DEGRADED]}; refused {outcomes[Outcome.REFUSED]}, errors {figures.failed}."
+        f"{outcomes[CallOutcome.DEGRADED]}; refused {outcomes[CallOutcome.REFUSED]}, errors {figures.failed}."
     )
     for (outcome, code, reason), count in figures.errors.most_common():
         yield f"  {outcome}: {code} {reason}: {count}"
@@ -120,18 +122,18 @@ def _outcomes(figures: Figures) -> Iterator[str]:
     )
 
 
-def _search(results: Results) -> Iterator[str]:
+def _search(results: LoadTestResult) -> Iterator[str]:
     if results.found and results.plan.search:
         what = f"held for {results.plan.search.hold_seconds:.0f} s, no error, p99 below {results.plan.p99_ms:g} ms"
         rate = results.found.rate
         yield f"Saturating rate: {rate:.1f}/s ({what})." if rate else f"No rate was {what}: {_last(results.found)}."
 
 
-def _last(found: Found) -> str:
+def _last(found: RateSearchResult) -> str:
     return found.probes[-1].why_not
 
 
-def _audit(results: Results) -> Iterator[str]:
+def _audit(results: LoadTestResult) -> Iterator[str]:
     if audit := results.audit:
         yield (
             f"Audit: {audit.sessions} sessions, {audit.acknowledged} acknowledged events, lost {audit.lost}; sessions "

@@ -15,7 +15,7 @@ from steersman_loadtest.mix import Mix
 FEATURE_STRENGTHS: Mapping[Operation, float] = {OPERATION_ADD: 0.5, OPERATION_SCALE: 2.0, OPERATION_ABLATE: 0.0}
 
 
-class Value(NamedTuple):
+class AttributeValue(NamedTuple):
     """A value of an attribute."""
 
     attribute: str
@@ -36,7 +36,7 @@ class Scenario:
     concepts: Sequence[str]
     features: Sequence[int]
     """Those that can be steered."""
-    values: Mapping[Value, Set[str]]
+    values: Mapping[AttributeValue, Set[str]]
     """All items that have a value, for the values of which that is known."""
     known: Set[str]
     """Ids of items that the bundle knows. There may be more."""

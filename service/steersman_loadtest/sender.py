@@ -13,8 +13,8 @@ from grpc_status import rpc_status
 
 from steersman.v1.recommendation_service_pb2_grpc import RecommendationServiceStub
 from steersman.v1.session_service_pb2_grpc import SessionServiceStub
-from steersman_loadtest.record import Kind, Outcome, Record
-from steersman_loadtest.traffic import Call, Findings, Traffic
+from steersman_loadtest.record import CallKind, CallOutcome, CallRecord
+from steersman_loadtest.traffic import Call, CheckResult, Traffic
 
 # A timer of the event loop is good for a millisecond: what is due within half of one leaves at once.
 EARLY_SECONDS = 0.0005
@@ -31,7 +31,7 @@ TRANSPORT = {
 }
 
 
-class Order(NamedTuple):
+class RunOrder(NamedTuple):
     """A run, as one client gets it."""
 
     start: float
@@ -56,7 +56,7 @@ class Usage(NamedTuple):
     wall_seconds: float
 
 
-def arrivals(order: Order) -> Iterator[float]:
+def arrivals(order: RunOrder) -> Iterator[float]:
     """Seconds from the start at which calls are due."""
     rng = random.Random(order.seed)
     at = 0.0 if order.poisson else (order.offset - 1) / order.rate
@@ -68,16 +68,16 @@ class Sender:
     """One client with one connection. Runs follow one another; users and their sessions stay."""
 
     def __init__(
-        self, channel: grpc.aio.Channel, traffic: Traffic, hand_on: Callable[[list[Record]], Awaitable[None]]
+        self, channel: grpc.aio.Channel, traffic: Traffic, hand_on: Callable[[list[CallRecord]], Awaitable[None]]
     ) -> None:
         self._recommend = RecommendationServiceStub(channel).Recommend
         self._append = SessionServiceStub(channel).AppendEvents
         self._traffic, self._hand_on = traffic, hand_on
-        self._records: list[Record] = []
+        self._records: list[CallRecord] = []
         self._in_flight: set[asyncio.Task[None]] = set()
         self._bugs: list[BaseException] = []
 
-    async def run(self, order: Order) -> Usage:
+    async def run(self, order: RunOrder) -> Usage:
         """Sends, waits for the last answers (for the timeout at most), and hands on a record of every call."""
         rng = random.Random(order.seed + 1)
         over = asyncio.Event()
@@ -98,10 +98,12 @@ class Sender:
             raise self._bugs[0]
         return usage
 
-    def _send(self, order: Order, due: float, checked: bool) -> None:
+    def _send(self, order: RunOrder, due: float, checked: bool) -> None:
         if len(self._in_flight) >= MAX_IN_FLIGHT:
             now = time.monotonic() - order.start
-            self._records.append(Record(Kind.PLAIN, due, now, now, Outcome.UNSENT, "", "TOO_MANY_IN_FLIGHT"))
+            self._records.append(
+                CallRecord(CallKind.PLAIN, due, now, now, CallOutcome.UNSENT, "", "TOO_MANY_IN_FLIGHT")
+            )
             return
         task = asyncio.create_task(self._call(order, due, self._traffic.next(), checked))
         self._in_flight.add(task)
@@ -112,10 +114,10 @@ class Sender:
         if error := task.exception():
             self._bugs.append(error)
 
-    async def _call(self, order: Order, due: float, call: Call, checked: bool) -> None:
+    async def _call(self, order: RunOrder, due: float, call: Call, checked: bool) -> None:
         sent = time.monotonic()
-        outcome, code, reason, found = Outcome.OK, "OK", "", Findings()
-        method = self._append if call.kind is Kind.APPEND else self._recommend
+        outcome, code, reason, found = CallOutcome.OK, "OK", "", CheckResult()
+        method = self._append if call.kind is CallKind.APPEND else self._recommend
         try:
             answer = await method(call.request, timeout=order.timeout_seconds)  # type: ignore[arg-type]
             done = time.monotonic()
@@ -125,11 +127,11 @@ class Sender:
         else:
             found = self._traffic.answered(call, answer, checked)
             if getattr(answer, "degradations", None):
-                outcome = Outcome.DEGRADED
+                outcome = CallOutcome.DEGRADED
         finally:
             self._traffic.done(call)
         times = (due, sent - order.start, done - order.start)
-        self._records.append(Record(call.kind, *times, outcome, code, reason, found.violations, found.share))
+        self._records.append(CallRecord(call.kind, *times, outcome, code, reason, found.violations, found.share))
 
     async def _keep_handing_on(self, over: asyncio.Event) -> None:
         """One after the other, and the last when the run is over."""
@@ -140,10 +142,10 @@ class Sender:
             await self._hand_on(taken)
 
 
-def failure(error: grpc.aio.AioRpcError) -> tuple[Outcome, str, str]:
+def failure(error: grpc.aio.AioRpcError) -> tuple[CallOutcome, str, str]:
     """Outcome, code and reason of a call that failed."""
     code = error.code()
-    outcome = Outcome.REFUSED if code is grpc.StatusCode.RESOURCE_EXHAUSTED else Outcome.ERROR
+    outcome = CallOutcome.REFUSED if code is grpc.StatusCode.RESOURCE_EXHAUSTED else CallOutcome.ERROR
     return outcome, code.name, _reason(error)
 
 

@@ -10,7 +10,7 @@ from steersman.v1.recommendation_service_pb2 import RecommendRequest, RecommendR
 from steersman.v1.session_service_pb2 import AppendEventsRequest, AppendEventsResponse
 from steersman_loadtest.canaries import Canary
 from steersman_loadtest.checks import Expectation, check, share
-from steersman_loadtest.record import Kind, Share, Violation
+from steersman_loadtest.record import CallKind, ConceptShare, FailedCheck
 from steersman_loadtest.scenario import FEATURE_STRENGTHS, Scenario
 from steersman_loadtest.users import User, Users
 
@@ -24,20 +24,20 @@ ALLOWED = 100
 class Call:
     """What to send. `expected` is of Recommend calls, `user` of those of a session."""
 
-    kind: Kind
+    kind: CallKind
     request: RecommendRequest | AppendEventsRequest
     expected: Expectation | None = None
     user: User | None = None
 
 
-class Findings(NamedTuple):
+class CheckResult(NamedTuple):
     """What an answer shows."""
 
-    violations: tuple[Violation, ...] = ()
-    share: Share | None = None
+    violations: tuple[FailedCheck, ...] = ()
+    share: ConceptShare | None = None
 
 
-class Past(NamedTuple):
+class ExpectedHistory(NamedTuple):
     """What the server knows of the one who asks."""
 
     seen: Set[str]
@@ -74,16 +74,16 @@ class Traffic:
             request.controls.append(self._control())
         return self._recommend(request, _past(request), only=self._filter(request))
 
-    def answered(self, call: Call, answer: RecommendResponse | AppendEventsResponse, checked: bool) -> Findings:
+    def answered(self, call: Call, answer: RecommendResponse | AppendEventsResponse, checked: bool) -> CheckResult:
         """Takes an answer. Findings are empty unless it is to be checked."""
         if isinstance(answer, AppendEventsResponse):
             assert call.user
             violations = tuple(call.user.acknowledge(answer))
-            return Findings(violations) if checked else Findings()
+            return CheckResult(violations) if checked else CheckResult()
         assert call.expected
         if not checked:
-            return Findings()
-        return Findings(tuple(check(call.expected, answer)), share(call.expected, answer))
+            return CheckResult()
+        return CheckResult(tuple(check(call.expected, answer)), share(call.expected, answer))
 
     def done(self, call: Call) -> None:
         """The call is over, whatever came of it."""
@@ -92,14 +92,14 @@ class Traffic:
 
     def _session_call(self) -> Call:
         kind, user = self._users.next()
-        if kind is Kind.APPEND:
+        if kind is CallKind.APPEND:
             return Call(kind, user.append(), user=user)
         before = user.history[: user.acknowledged]
         request = RecommendRequest(session_id=user.session_id, fallback_history=self._scenario.history(before))
         if self._rng.random() < self._scenario.mix.steered:
             request.controls.append(self._control())
         # A session forgets what is beyond its limit, a fallback does not; and it may have what was not acknowledged.
-        past = Past(
+        past = ExpectedHistory(
             seen=set(before[-self._scenario.info.limits.session_events :]),
             events=(len(before), len(before) + user.pending),
             perhaps=set(user.history[: user.acknowledged + user.pending]),
@@ -114,7 +114,7 @@ class Traffic:
     def _recommend(
         self,
         request: RecommendRequest,
-        past: Past,
+        past: ExpectedHistory,
         *,
         only: Set[str] | None = None,
         user: User | None = None,
@@ -133,7 +133,7 @@ class Traffic:
             only=only,
             canary=canary,
         )
-        kind = Kind.SESSION if user else Kind.STEERED if request.controls else Kind.PLAIN
+        kind = CallKind.SESSION if user else CallKind.STEERED if request.controls else CallKind.PLAIN
         return Call(kind, request, expected, user)
 
     def _control(self) -> Control:
@@ -162,7 +162,7 @@ class Traffic:
         return self._scenario.values[value]
 
 
-def _past(request: RecommendRequest) -> Past:
+def _past(request: RecommendRequest) -> ExpectedHistory:
     history = request.history
     total = history.events_before + len(history.item_ids)
-    return Past(set(history.item_ids), (total, total))
+    return ExpectedHistory(set(history.item_ids), (total, total))

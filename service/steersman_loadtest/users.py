@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from steersman.v1.session_service_pb2 import AppendEventsRequest, AppendEventsResponse, Event
 from steersman_loadtest.checks import Check
-from steersman_loadtest.record import Kind, Violation
+from steersman_loadtest.record import CallKind, FailedCheck
 
 
 class User:
@@ -37,15 +37,15 @@ class User:
         events = [Event(event_id=str(number), item_id=self.history[number]) for number in numbers]
         return AppendEventsRequest(session_id=self.session_id, events=events)
 
-    def acknowledge(self, answer: AppendEventsResponse) -> Iterator[Violation]:
+    def acknowledge(self, answer: AppendEventsResponse) -> Iterator[FailedCheck]:
         """Takes the answer to `append`; what does not hold of it."""
         sent, self.pending = self.pending, 0
         self.acknowledged += sent
         if answer.appended + answer.duplicates != sent or (answer.duplicates and not self._again):
             detail = f"{answer.appended} appended and {answer.duplicates} known of {sent} sent"
-            yield Violation(Check.APPEND, detail)
+            yield FailedCheck(Check.APPEND, detail)
         if answer.total_events != self.acknowledged:
-            yield Violation(Check.APPEND, f"{answer.total_events} in all, {self.acknowledged} acknowledged")
+            yield FailedCheck(Check.APPEND, f"{answer.total_events} in all, {self.acknowledged} acknowledged")
 
 
 class Users:
@@ -62,20 +62,20 @@ class Users:
         self._idle: deque[User] = deque()
         self._asking: deque[User] = deque()
 
-    def next(self) -> tuple[Kind, User]:
+    def next(self) -> tuple[CallKind, User]:
         """Whose turn it is. Whoever did something asks next; then the one who was idle longest does something.
 
         There are more users than wanted only while all of them wait for answers.
         """
         if self._asking:
-            return Kind.SESSION, self._asking.popleft()
+            return CallKind.SESSION, self._asking.popleft()
         if self._active >= self._wanted and self._idle:
-            return Kind.APPEND, self._idle.popleft()
-        return Kind.APPEND, self._arrive()
+            return CallKind.APPEND, self._idle.popleft()
+        return CallKind.APPEND, self._arrive()
 
-    def done(self, kind: Kind, user: User) -> None:
+    def done(self, kind: CallKind, user: User) -> None:
         """The call that `next` wanted is over, whatever came of it."""
-        if kind is Kind.APPEND:
+        if kind is CallKind.APPEND:
             self._asking.append(user)
         elif user.finished:
             self._active -= 1

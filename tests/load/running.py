@@ -10,13 +10,13 @@ from uuid import uuid4
 import grpc
 
 from steersman_loadtest.audit import Audit, Auditor
-from steersman_loadtest.figures import Figures
 from steersman_loadtest.histories import Histories
 from steersman_loadtest.mix import Mix
 from steersman_loadtest.preparation import prepare
-from steersman_loadtest.record import Record
+from steersman_loadtest.record import CallRecord
+from steersman_loadtest.run_statistics import RunStatistics
 from steersman_loadtest.scenario import Scenario
-from steersman_loadtest.sender import Order, Sender
+from steersman_loadtest.sender import RunOrder, Sender
 from steersman_loadtest.traffic import Traffic
 from steersman_loadtest.users import Users
 
@@ -26,8 +26,8 @@ TOLERANCE = 1e-5
 class Ran(NamedTuple):
     """What came of a run."""
 
-    figures: Figures
-    records: list[Record]
+    figures: RunStatistics
+    records: list[CallRecord]
     audit: Audit
 
 
@@ -48,13 +48,13 @@ async def run(
     seconds: float = 1.0,
     address: str | None = None,
     audit_seconds: float = 20.0,
-    taking: Callable[[list[Record]], None] = lambda records: None,
+    taking: Callable[[list[CallRecord]], None] = lambda records: None,
     **order: Any,
 ) -> Ran:
     """`taking` is called with records as they are handed on, on the event loop that sends."""
-    figures, taken = Figures("test", rate, seconds), []
+    figures, taken = RunStatistics("test", rate, seconds), []
 
-    async def hand_on(records: list[Record]) -> None:
+    async def hand_on(records: list[CallRecord]) -> None:
         taking(records)
         taken.extend(records)
 
@@ -63,7 +63,7 @@ async def run(
     settings = {"poisson": False, "offset": 0.5, "seed": 0, "checked": 1.0, "timeout_seconds": 10.0, **order}
     async with grpc.aio.insecure_channel(address or scenario.address) as channel:
         sender = Sender(channel, Traffic(scenario, TOLERANCE, users, "test", rng), hand_on)
-        usage = await sender.run(Order(start=time.monotonic() + 0.05, seconds=seconds, rate=rate, **settings))
+        usage = await sender.run(RunOrder(start=time.monotonic() + 0.05, seconds=seconds, rate=rate, **settings))
         figures.take(taken)
         figures.finish([usage])
         audit = await Auditor(channel, scenario.info.limits.session_events, TOLERANCE, audit_seconds).audit(users.all)

@@ -8,9 +8,9 @@ import pytest
 from steersman.v1.control_pb2 import OPERATION_ADD, Control
 from steersman.v1.recommendation_service_pb2 import DEGRADATION_SESSION_UNAVAILABLE, RecommendRequest, RecommendResponse
 from steersman.v1.session_service_pb2 import AppendEventsRequest, AppendEventsResponse
-from steersman_loadtest.canaries import Ranked, difference
+from steersman_loadtest.canaries import RankedItem, difference
 from steersman_loadtest.checks import Check
-from steersman_loadtest.record import Kind, Outcome
+from steersman_loadtest.record import CallKind, CallOutcome
 from steersman_loadtest.scenario import Scenario
 from tests.load.proxy import Append, Proxy, Recommend, Refused
 from tests.load.running import mixed, run
@@ -89,7 +89,7 @@ async def test_an_honest_server_violates_nothing(scenario: Scenario) -> None:
     ran = await run(mixed(scenario, filtered=0.5, canary=0.3), seconds=2.0)
     assert not ran.figures.examples
     assert ran.figures.sent == ran.figures.answered == 200
-    assert {record.kind for record in ran.records} == set(Kind)
+    assert {record.kind for record in ran.records} == set(CallKind)
     assert ran.audit.sessions > 5
     assert ran.audit.compared
     assert ran.audit.acknowledged > ran.audit.sessions
@@ -229,7 +229,7 @@ async def test_an_append_without_an_answer_is_sent_again_and_counts_once(proxy: 
 
     proxy.appends = forgets_to_answer
     ran = await run(mixed(scenario, session=1), address=proxy.address, seconds=2.0)
-    assert ran.figures.outcomes[Outcome.REFUSED] > 10
+    assert ran.figures.outcomes[CallOutcome.REFUSED] > 10
     assert not ran.figures.examples
     assert not ran.audit.failed
 
@@ -240,14 +240,25 @@ async def test_only_the_stated_share_is_checked(proxy: Proxy, scenario: Scenario
 
 
 def test_items_that_lie_close_may_change_places_in_a_canary() -> None:
-    reference = [Ranked("a", 5.0), Ranked("b", 4.00002), Ranked("c", 4.0), Ranked("d", 3.0), Ranked("e", 2.99999)]
+    reference = [
+        RankedItem("a", 5.0),
+        RankedItem("b", 4.00002),
+        RankedItem("c", 4.0),
+        RankedItem("d", 3.0),
+        RankedItem("e", 2.99999),
+    ]
     same = [
         reference[:4],
-        [Ranked("a", 5.00004), Ranked("c", 4.0), Ranked("b", 4.0), Ranked("e", 3.0)],  # e lay beyond the answer
+        [
+            RankedItem("a", 5.00004),
+            RankedItem("c", 4.0),
+            RankedItem("b", 4.0),
+            RankedItem("e", 3.0),
+        ],  # e lay beyond the answer
         [],
     ]
     assert not any(difference(reference, answer, 1e-5) for answer in same)
-    assert "rank 1: score" in difference(reference, [Ranked("a", 5.0001)], 1e-5)
-    assert "rank 1: item d for a" in difference(reference, [Ranked("d", 5.0)], 1e-5)
-    assert "rank 1: item x for a" in difference(reference, [Ranked("x", 5.0)], 1e-5)
-    assert difference(reference, [*reference, Ranked("f", 1.0)], 1e-5) == "6 items for 5"
+    assert "rank 1: score" in difference(reference, [RankedItem("a", 5.0001)], 1e-5)
+    assert "rank 1: item d for a" in difference(reference, [RankedItem("d", 5.0)], 1e-5)
+    assert "rank 1: item x for a" in difference(reference, [RankedItem("x", 5.0)], 1e-5)
+    assert difference(reference, [*reference, RankedItem("f", 1.0)], 1e-5) == "6 items for 5"

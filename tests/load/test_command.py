@@ -76,7 +76,7 @@ def test_a_search_that_finds_nothing(address: str, data_dir: Path) -> None:
 
 def test_a_search_and_a_run_after_it(address: str, data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every rate up to the most is held, however slow the machine: calls have a minute."""
-    monkeypatch.setattr("steersman_loadtest.search.MOST_RATE", 40)
+    monkeypatch.setattr("steersman_loadtest.rate_search.MOST_RATE", 40)
     wanted = ("--rate", "20", "--p99-ms", "60000", "--probe-seconds", "1", "--hold-seconds", "2", "--seconds", "1")
     options = ("--histories", str(data_dir), "--json", "--timeout", "60")
     ran = loadtest("--address", address, "--search", "--then", "0.5", *wanted, *options)
@@ -94,8 +94,8 @@ def test_a_search_and_a_run_after_it(address: str, data_dir: Path, monkeypatch: 
 
 def test_a_client_that_cannot_keep_up_gets_another_beside_it(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever it does counts as late and busy here."""
-    monkeypatch.setattr("steersman_loadtest.figures.LATE_SECONDS", -1.0)
-    monkeypatch.setattr("steersman_loadtest.figures.BUSY", 0.0)
+    monkeypatch.setattr("steersman_loadtest.run_statistics.LATE_SECONDS", -1.0)
+    monkeypatch.setattr("steersman_loadtest.run_statistics.BUSY", 0.0)
     ran = loadtest("--address", address, "--rate", "20", "--seconds", "1", "--most-processes", "2", "--no-audit")
     assert "1 client process(es) could not keep up: one more" in ran.stderr
     assert "Clients: 2 process(es)" in ran.stdout

@@ -6,9 +6,9 @@ import polars as pl
 import pytest
 
 from steersman_loadtest import histories
+from steersman_loadtest.errors import LoadTestError
 from steersman_loadtest.histories import make_up_histories, read_histories
 from steersman_loadtest.interactions import HistoryColumns
-from steersman_service.errors import LoadTestError
 
 EVENTS = {"user_id": [2, 1, 1, 2, 3, 1], "item_id": [10, 20, 30, 40, 50, 20], "timestamp": [50, 9, 1, 4, 1, 9]}
 # User 3 did one thing only.

@@ -10,9 +10,9 @@ import pytest
 
 from steersman.v1.recommendation_service_pb2 import RecommendRequest, RecommendResponse
 from steersman_loadtest import sender
-from steersman_loadtest.record import Outcome, Record
+from steersman_loadtest.record import CallOutcome, CallRecord
 from steersman_loadtest.scenario import Scenario
-from steersman_loadtest.sender import Order, arrivals
+from steersman_loadtest.sender import RunOrder, arrivals
 from tests.load.proxy import Proxy, Recommend, Refused
 from tests.load.running import mixed, run
 from tests.serving import serving, settings_for
@@ -20,9 +20,9 @@ from tests.serving import serving, settings_for
 STALL_SECONDS = 1.0
 
 
-def order(**changes: object) -> Order:
+def order(**changes: object) -> RunOrder:
     settings = {"start": 0, "seconds": 10, "rate": 50, "poisson": True, "offset": 0.5, "seed": 0, "checked": 1}
-    return Order(**{**settings, "timeout_seconds": 5, **changes})  # type: ignore[arg-type]
+    return RunOrder(**{**settings, "timeout_seconds": 5, **changes})  # type: ignore[arg-type]
 
 
 def test_even_arrivals_of_several_clients_interleave() -> None:
@@ -67,7 +67,7 @@ async def test_a_server_that_stalls_once_shows_in_the_percentiles(proxy: Proxy, 
 async def test_a_client_that_stalls_counts_it_as_latency_and_as_lag(scenario: Scenario) -> None:
     stalls = iter([0.0, 0.5])
 
-    def stall(records: list[Record]) -> None:
+    def stall(records: list[CallRecord]) -> None:
         time.sleep(next(stalls, 0.0))  # on the event loop that sends
 
     ran = await run(mixed(scenario, session=0), rate=100, seconds=2, taking=stall)
@@ -93,7 +93,7 @@ async def test_calls_beyond_what_may_wait_are_counted_as_unsent(
     timer.start()
     ran = await run(mixed(scenario, session=0), address=proxy.address, rate=50)
     timer.join()
-    assert ran.figures.outcomes[Outcome.UNSENT] == 45
+    assert ran.figures.outcomes[CallOutcome.UNSENT] == 45
     assert ran.figures.answered == 5
     assert ran.figures.failed == 45
 
@@ -117,7 +117,7 @@ async def test_refusals_are_not_errors(proxy: Proxy, scenario: Scenario) -> None
 
     proxy.answers = refuses
     figures = (await run(mixed(scenario, session=0), address=proxy.address)).figures
-    assert figures.outcomes == {Outcome.REFUSED: 100}
+    assert figures.outcomes == {CallOutcome.REFUSED: 100}
     assert not figures.failed
 
 
@@ -139,7 +139,7 @@ def storeless(bundle_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Ite
 
 async def test_sessions_without_a_store_are_degraded_not_wrong(storeless: str, scenario: Scenario) -> None:
     figures = (await run(mixed(scenario, session=1, steered=0), address=storeless, audit_seconds=0.5)).figures
-    assert figures.outcomes == {Outcome.DEGRADED: 50, Outcome.ERROR: 50}
+    assert figures.outcomes == {CallOutcome.DEGRADED: 50, CallOutcome.ERROR: 50}
     assert figures.errors == {("error", "UNAVAILABLE", "SESSION_STORE_UNAVAILABLE"): 50}
     assert not figures.violations
 

@@ -9,7 +9,7 @@ from typing import Any, Literal, NamedTuple
 from hdrh.histogram import HdrHistogram
 
 from steersman_loadtest.checks import Check
-from steersman_loadtest.record import Kind, Outcome, Record, Share
+from steersman_loadtest.record import CallKind, CallOutcome, CallRecord, ConceptShare
 from steersman_loadtest.sender import Usage
 
 # Histograms count microseconds, up to an hour, to three digits.
@@ -31,7 +31,7 @@ LIMITS: dict[Limit, str] = {
 }
 
 
-class Times:
+class LatencyHistogram:
     """A histogram of times."""
 
     def __init__(self) -> None:
@@ -56,7 +56,7 @@ class Times:
 
 
 @dataclass
-class Second:
+class SecondCounts:
     """One second of a run."""
 
     sent: int = 0
@@ -78,7 +78,7 @@ class Trouble(NamedTuple):
     last: float
 
 
-class Steered(NamedTuple):
+class SteeringEffect(NamedTuple):
     """What steering a concept at strength 1 did to the share of its items, 0 to 1, on average over `answers`."""
 
     concept: str
@@ -92,29 +92,29 @@ class Steered(NamedTuple):
         return self.answers >= LEAST_SHARES and self.steered <= self.plain
 
 
-class Figures:
+class RunStatistics:
     """Grows by the records of a run's calls, in any order."""
 
     def __init__(self, name: str, rate: float, seconds: float) -> None:
         self.name, self.rate, self.seconds = name, rate, seconds
-        self.latency, self.lag = Times(), Times()
+        self.latency, self.lag = LatencyHistogram(), LatencyHistogram()
         """Of answers, from when calls were due; and by how much calls left late."""
-        self.latency_by_kind = {kind: Times() for kind in Kind}
-        self.outcomes: Counter[Outcome] = Counter()
+        self.latency_by_kind = {kind: LatencyHistogram() for kind in CallKind}
+        self.outcomes: Counter[CallOutcome] = Counter()
         self.errors: Counter[tuple[str, str, str]] = Counter()
         """By outcome, code and reason."""
         self.violations: Counter[str] = Counter()
         self.examples: list[str] = []
         """Of violations, the first few."""
-        self.series: list[Second] = []
-        self.troubles: dict[Outcome, Trouble] = {}
+        self.series: list[SecondCounts] = []
+        self.troubles: dict[CallOutcome, Trouble] = {}
         """By outcome, save `ok`."""
         self.began_unix_seconds = 0.0
         """When the run began, on the clock of the wall, for whoever stops and starts things meanwhile."""
         self.usages: Sequence[Usage] = ()
-        self._shares: dict[str, list[Share]] = defaultdict(list)
+        self._shares: dict[str, list[ConceptShare]] = defaultdict(list)
 
-    def take(self, records: Iterable[Record]) -> None:
+    def take(self, records: Iterable[CallRecord]) -> None:
         for record in records:
             self._take(record)
 
@@ -133,12 +133,12 @@ class Figures:
 
     @property
     def answered(self) -> int:
-        return self.outcomes[Outcome.OK] + self.outcomes[Outcome.DEGRADED]
+        return self.outcomes[CallOutcome.OK] + self.outcomes[CallOutcome.DEGRADED]
 
     @property
     def failed(self) -> int:
         """Calls that were neither answered nor refused."""
-        return self.outcomes[Outcome.ERROR] + self.outcomes[Outcome.UNSENT]
+        return self.outcomes[CallOutcome.ERROR] + self.outcomes[CallOutcome.UNSENT]
 
     @property
     def answered_rate(self) -> float:
@@ -146,9 +146,9 @@ class Figures:
         return self.answered / self.seconds
 
     @property
-    def steering(self) -> list[Steered]:
+    def steering(self) -> list[SteeringEffect]:
         return [
-            Steered(concept, len(shares), fmean(s.plain for s in shares), fmean(s.steered for s in shares))
+            SteeringEffect(concept, len(shares), fmean(s.plain for s in shares), fmean(s.steered for s in shares))
             for concept, shares in sorted(self._shares.items())
         ]
 
@@ -174,8 +174,8 @@ class Figures:
             "sent": self.sent,
             "answered": self.answered,
             "answered_per_second": self.answered_rate,
-            "degraded": self.outcomes[Outcome.DEGRADED],
-            "refused": self.outcomes[Outcome.REFUSED],
+            "degraded": self.outcomes[CallOutcome.DEGRADED],
+            "refused": self.outcomes[CallOutcome.REFUSED],
             "errors": self.failed,
             "errors_by_reason": [
                 {"outcome": outcome, "code": code, "reason": reason, "count": count}
@@ -198,34 +198,34 @@ class Figures:
             "series": [{"second": second, **asdict(counts)} for second, counts in enumerate(self.series)],
         }
 
-    def _take(self, record: Record) -> None:
+    def _take(self, record: CallRecord) -> None:
         self.outcomes[record.outcome] += 1
         self.lag.add(record.lag)
         self._second(record.due).sent += 1
         second = self._second(record.done)
-        if record.outcome in (Outcome.OK, Outcome.DEGRADED):
+        if record.outcome in (CallOutcome.OK, CallOutcome.DEGRADED):
             self.latency.add(record.latency)
             self.latency_by_kind[record.kind].add(record.latency)
             second.answered += 1
             second.max_ms = max(second.max_ms, 1e3 * record.latency)
         else:
             self.errors[record.outcome, record.code, record.reason] += 1
-            second.refused += record.outcome is Outcome.REFUSED
-            second.errors += record.outcome is not Outcome.REFUSED
-        second.degraded += record.outcome is Outcome.DEGRADED
-        if record.outcome is not Outcome.OK:
+            second.refused += record.outcome is CallOutcome.REFUSED
+            second.errors += record.outcome is not CallOutcome.REFUSED
+        second.degraded += record.outcome is CallOutcome.DEGRADED
+        if record.outcome is not CallOutcome.OK:
             self._troubled(record.outcome, record.done)
         for violation in record.violations:
             self._violated(violation.check, f"{record.kind} call due at {record.due:.3f} s: {violation.detail}")
         if record.share:
             self._shares[record.share.concept].append(record.share)
 
-    def _second(self, at: float) -> Second:
+    def _second(self, at: float) -> SecondCounts:
         while len(self.series) <= int(at):
-            self.series.append(Second())
+            self.series.append(SecondCounts())
         return self.series[int(at)]
 
-    def _troubled(self, outcome: Outcome, at: float) -> None:
+    def _troubled(self, outcome: CallOutcome, at: float) -> None:
         before = self.troubles.get(outcome, Trouble(at, at))
         self.troubles[outcome] = Trouble(min(before.first, at), max(before.last, at))
 

@@ -9,7 +9,7 @@ MOST_RATE = 1e6
 MAX_CONFIRMATIONS = 8
 
 
-class Probe(NamedTuple):
+class RateProbe(NamedTuple):
     """A rate that was tried."""
 
     rate: float
@@ -18,15 +18,15 @@ class Probe(NamedTuple):
     """Why the rate was not held; empty if it was."""
 
 
-class Found(NamedTuple):
+class RateSearchResult(NamedTuple):
     """What the search came to."""
 
     rate: float | None
     """The saturating rate, or None if not even the lowest rate was held."""
-    probes: list[Probe]
+    probes: list[RateProbe]
 
 
-class Search(NamedTuple):
+class RateSearch(NamedTuple):
     """How to search: double the rate until it is too much, then halve the distance, then confirm."""
 
     start: float = 50.0
@@ -39,15 +39,15 @@ class Search(NamedTuple):
     hold_seconds: float = 30.0
     """The rate that is found was held that long."""
 
-    def find(self, try_rate: Callable[[float, float], str]) -> Found:
+    def find(self, try_rate: Callable[[float, float], str]) -> RateSearchResult:
         """`try_rate(rate, seconds)` tells why a rate is not held, or nothing.
 
         A short probe that fails is made once more: a hiccup of a few milliseconds must not halve the outcome.
         """
-        probes: list[Probe] = []
+        probes: list[RateProbe] = []
 
         def held(rate: float, seconds: float) -> bool:
-            probes.append(Probe(rate, seconds, try_rate(rate, seconds)))
+            probes.append(RateProbe(rate, seconds, try_rate(rate, seconds)))
             return not probes[-1].why_not
 
         def probed(rate: float) -> bool:
@@ -57,7 +57,7 @@ class Search(NamedTuple):
         while low and high / low > 1 + self.precision:
             middle = math.sqrt(low * high)
             low, high = (middle, high) if probed(middle) else (low, middle)
-        return Found(self._confirmed(low, held) if low else None, probes)
+        return RateSearchResult(self._confirmed(low, held) if low else None, probes)
 
     def _bracket(self, probed: Callable[[float], bool]) -> tuple[float, float]:
         """A rate that is held (0 if none is), and one that is not (MOST_RATE if all are)."""

@@ -2,12 +2,12 @@
 
 import pytest
 
-from steersman_loadtest.search import MAX_CONFIRMATIONS, MOST_RATE, Found, Search
+from steersman_loadtest.rate_search import MAX_CONFIRMATIONS, MOST_RATE, RateSearch, RateSearchResult
 
-SEARCH = Search(start=50, probe_seconds=5, hold_seconds=30)
+SEARCH = RateSearch(start=50, probe_seconds=5, hold_seconds=30)
 
 
-def found(capacity: float, search: Search = SEARCH, hold_capacity: float | None = None) -> Found:
+def found(capacity: float, search: RateSearch = SEARCH, hold_capacity: float | None = None) -> RateSearchResult:
     """Of a server that holds `capacity` calls a second, and `hold_capacity` for long."""
 
     def try_rate(rate: float, seconds: float) -> str:
