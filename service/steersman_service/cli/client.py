@@ -1,71 +1,113 @@
-"""The client side of the command line: reaches a server, and explains errors."""
+"""The connection of the command line to a server: what it asks, and how it explains errors."""
 
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from functools import cached_property
 from typing import NoReturn
 
 import grpc
 from google.rpc import error_details_pb2
 from grpc_status import rpc_status
 
+from steersman.v1.feature_service_pb2 import ListConceptsResponse, ListFeaturesResponse
+from steersman.v1.feature_service_pb2_grpc import FeatureServiceStub
+from steersman.v1.item_service_pb2 import ListItemsResponse
+from steersman.v1.item_service_pb2_grpc import ItemServiceStub
+from steersman.v1.model_service_pb2 import GetModelInfoRequest, GetModelInfoResponse
+from steersman.v1.model_service_pb2_grpc import ModelServiceStub
+from steersman.v1.recommendation_service_pb2 import RecommendRequest, RecommendResponse
+from steersman.v1.recommendation_service_pb2_grpc import RecommendationServiceStub
 from steersman_service.cli.address import DEFAULT_PORT, Address, read_address
+from steersman_service.cli.listing import MAX_PAGE_SIZE, list_concepts, list_features, list_items
 from steersman_service.cli.printing import fail
 
 DEFAULT_ADDRESS = f"127.0.0.1:{DEFAULT_PORT}"
-# What to ask for when a field names something that there is not.
+# Of a search.
+MAX_TEXT_BYTES = 256
+# The commands that list valid names, by the end of the field that is wrong.
 LISTS = {"concept": "steersman features --concepts", "feature.id": "steersman features"}
 
 
-@contextmanager
-def connected(address: str) -> Iterator[grpc.Channel]:
-    """A channel; an error of a call inside is explained, and ends the command with exit code 1.
+class Client:
+    """`timeout_seconds` is the limit of each call."""
 
-    To this machine it goes directly, whatever proxy the environment names.
-    """
+    def __init__(self, channel: grpc.Channel, address: str, timeout_seconds: float) -> None:
+        self._channel, self._address, self._timeout = channel, address, timeout_seconds
+        self._features, self._items = FeatureServiceStub(channel), ItemServiceStub(channel)
+
+    def command(self, words: str, *quoted: str) -> str:
+        """A command for the same server: `words` as they are, `quoted` escaped for the shell."""
+        where = [] if self._address == DEFAULT_ADDRESS else ["--address", self._address]
+        return " ".join(["steersman", words, *map(shlex.quote, [*quoted, *where])])
+
+    @cached_property
+    def info(self) -> GetModelInfoResponse:
+        return ModelServiceStub(self._channel).GetModelInfo(GetModelInfoRequest(), timeout=self._timeout)
+
+    def recommend(self, request: RecommendRequest) -> RecommendResponse:
+        return RecommendationServiceStub(self._channel).Recommend(request, timeout=self._timeout)
+
+    def features(self, text: str, limit: int, steerable_only: bool) -> ListFeaturesResponse:
+        return list_features(self._features, limit, self._timeout, text=text, steerable_only=steerable_only)
+
+    def concepts(self, text: str) -> ListConceptsResponse:
+        return list_concepts(self._features, self._timeout, text=text)
+
+    def has_concept(self, name: str) -> bool:
+        text = name.encode()[:MAX_TEXT_BYTES].decode(errors="ignore")
+        return any(concept.name == name for concept in self.concepts(text).concepts)
+
+    def items(self, text: str, limit: int) -> ListItemsResponse:
+        return list_items(self._items, limit, self._timeout, text=text)
+
+    def known_ids(self, ids: Iterable[str]) -> set[str]:
+        """Those of `ids` that the bundle has."""
+        asked, known = list(dict.fromkeys(ids)), set[str]()
+        for begin in range(0, len(asked), MAX_PAGE_SIZE):
+            some = asked[begin : begin + MAX_PAGE_SIZE]
+            listed = list_items(self._items, MAX_PAGE_SIZE, self._timeout, item_ids=some)
+            known.update(item.item_id for item in listed.items)
+        return known
+
+
+@contextmanager
+def connected(address: str, timeout_seconds: float) -> Iterator[Client]:
+    """Explains the error of a call inside, and ends the command with exit code 1. No proxy is used for loopback addresses."""
     try:
         read = read_address(address)
     except ValueError as error:
         fail(f"--address: {error}", 2)
     try:
         with grpc.insecure_channel(read.target, read.options) as channel:
-            yield channel
+            yield Client(channel, address, timeout_seconds)
     except grpc.RpcError as error:
         _explain(error, read)
-
-
-def command(words: str, address: str, *quoted: str) -> str:
-    """A command to type next, for the same server: `words` as they are, `quoted` as the shell wants them."""
-    where = [] if address == DEFAULT_ADDRESS else ["--address", address]
-    return " ".join(["steersman", words, *map(shlex.quote, [*quoted, *where])])
 
 
 def _explain(error: grpc.RpcError, address: Address) -> NoReturn:
     assert isinstance(error, grpc.Call)
     status = rpc_status.from_call(error)
     if status is None and error.code() in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED):
-        fail(_unreached(error, address))
-    violations = error_details_pb2.BadRequest()
-    any(detail.Unpack(violations) for detail in (status.details if status else ()))
-    fields = [f"{violation.field}: {violation.description}" for violation in violations.field_violations]
-    lists = [names for end, names in LISTS.items() if any(v.field.endswith(end) for v in violations.field_violations)]
+        fail(_explain_no_answer(error, address))
+    bad = error_details_pb2.BadRequest()
+    any(detail.Unpack(bad) for detail in (status.details if status else ()))
+    described = "; ".join(f"{wrong.field}: {wrong.description}" for wrong in bad.field_violations)
+    lists = [command for end, command in LISTS.items() if any(w.field.endswith(end) for w in bad.field_violations)]
     hint = f". Names: {lists[0]}" if lists else ""
-    fail(f"{error.code().name}: {'; '.join(fields) or error.details()}{hint}")
+    fail(f"{error.code().name}: {described or error.details()}{hint}")
 
 
-def _unreached(error: grpc.Call, address: Address) -> str:
+def _explain_no_answer(error: grpc.Call, address: Address) -> str:
     if proxy := address.proxy:
         return (
             f"No server answers at {address.target} through the proxy of {proxy}. "
-            f"If that is in the way: no_proxy={address.host.strip('[]')}"
+            f"To connect directly: no_proxy={address.host.strip('[]')}"
         )
     if error.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
-        return f"No answer from {address.target} in time. Give it longer: --timeout SECONDS"
+        return f"No answer from {address.target} in time. Allow more: --timeout SECONDS"
     if "DNS" in (error.details() or "") or "resolution" in (error.details() or ""):
         return f"No server answers at {address.target}: the name cannot be resolved. Write host:port after --address"
-    start = "" if address.target == DEFAULT_ADDRESS or not address.loopback else _port_flag(address)
-    return f"No server answers at {address.target}. Start one: steersman serve{start}"
-
-
-def _port_flag(address: Address) -> str:
-    return f" --port {address.target.rpartition(':')[2]}"
+    local = address.loopback and address.target != DEFAULT_ADDRESS
+    port = f" --port {address.target.rpartition(':')[2]}" if local else ""
+    return f"No server answers at {address.target}. Start one: steersman serve{port}"

@@ -1,4 +1,4 @@
-"""The commands that ask a running server: recommend, features, items. They need the extra `client` alone."""
+"""The commands that call a running server: recommend, features, items. They need only the extra `client`."""
 
 from typing import Annotated
 from uuid import uuid4
@@ -6,11 +6,8 @@ from uuid import uuid4
 import typer
 
 from steersman.v1 import recommendation_service_pb2 as pb
-from steersman.v1.feature_service_pb2_grpc import FeatureServiceStub
-from steersman.v1.item_service_pb2_grpc import ItemServiceStub
-from steersman.v1.recommendation_service_pb2_grpc import RecommendationServiceStub
 from steersman.v1.session_service_pb2 import Event
-from steersman_service.cli.arguments import Known, read_controls, read_tilts, read_where
+from steersman_service.cli.arguments import read_control, read_tilt, read_where
 from steersman_service.cli.client import DEFAULT_ADDRESS, connected
 from steersman_service.cli.comparison import print_comparison
 from steersman_service.cli.display import (
@@ -19,51 +16,56 @@ from steersman_service.cli.display import (
     print_items,
     print_message,
     print_recommendations,
-    tell_history,
+    warn_of_history,
 )
-from steersman_service.cli.listing import list_concepts, list_features, list_items
 from steersman_service.cli.printing import fail
 from steersman_service.cli.typed_items import read_items
 
 Address = Annotated[str, typer.Option(help="Where the server listens: host:port, or a host.")]
 Json = Annotated[bool, typer.Option("--json", help="Print the answer as JSON.")]
-Timeout = Annotated[float, typer.Option(help="Longest wait for the answer, in seconds.")]
-NAMES = "A name that holds commas: alone in an option of its own, or in double quotes."
+Timeout = Annotated[float, typer.Option(help="Longest wait for an answer, in seconds.")]
+History = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="Item ids or titles, oldest first: 50,181,172, or Alien. Repeatable. Write a name that has commas in double quotes, or "
+        "alone in an option of its own."
+    ),
+]
+Controls = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="genres:Horror=0.8, f123:add=0.5, f123:scale=2, f123:ablate. Repeatable. Write a concept whose name looks like a feature in "
+        "double quotes: '\"f12\"=0.8'."
+    ),
+]
+Tilts = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="By an attribute of the items, in nats: genres:Horror=0.8, or year=-0.5 for a numeric one. Repeatable. The longest known name "
+        "of an attribute is used; write another one in double quotes."
+    ),
+]
+NewItems = Annotated[list[str] | None, typer.Option(help="Item ids or titles to append to the session.")]
+Where = Annotated[
+    list[str] | None, typer.Option(help="Only items with genres=Horror. Repeatable. Names as with --tilt.")
+]
+Allow = Annotated[list[str] | None, typer.Option(help="Only these items, as with --history.")]
+Deny = Annotated[list[str] | None, typer.Option(help="None of these items, as with --history.")]
+Compare = Annotated[bool, typer.Option("--compare", help="Show the list without --control and --tilt beside it.")]
 
 
 def recommend(
-    history: Annotated[
-        list[str] | None,
-        typer.Option(help=f"Item ids or titles, oldest first: 50,181,172, or Alien. Repeatable. {NAMES}"),
-    ] = None,
+    history: History = None,
     session: Annotated[str, typer.Option(help="Session id, instead of a history.")] = "",
-    new: Annotated[
-        list[str] | None, typer.Option(help="Item ids or titles that the session is to remember from now on.")
-    ] = None,
-    control: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="genres:Horror=0.8, f123:add=0.5, f123:scale=2, f123:ablate. Repeatable. A concept that is called like a "
-            "feature: in double quotes, '\"f12\"=0.8'."
-        ),
-    ] = None,
-    tilt: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="By an attribute of the items, in nats: genres:Horror=0.8, or year=-0.5 for a numeric one. The longest known "
-            "name of an attribute is taken; another one: in double quotes."
-        ),
-    ] = None,
+    new: NewItems = None,
+    control: Controls = None,
+    tilt: Tilts = None,
     k: Annotated[int, typer.Option("--k", "-k", min=1, help="Items wanted.")] = 10,
-    where: Annotated[
-        list[str] | None, typer.Option(help="Only items with genres=Horror; repeat for more. Names as with --tilt.")
-    ] = None,
-    allow: Annotated[list[str] | None, typer.Option(help="Only these items, as with --history.")] = None,
-    deny: Annotated[list[str] | None, typer.Option(help="None of these items, as with --history.")] = None,
-    include_seen: Annotated[bool, typer.Option(help="Let items of the history come back.")] = False,
-    compare: Annotated[
-        bool, typer.Option("--compare", help="Show the list without --control and --tilt beside the one with them.")
-    ] = False,
+    where: Where = None,
+    allow: Allow = None,
+    deny: Deny = None,
+    include_seen: Annotated[bool, typer.Option(help="Do not exclude items of the history.")] = False,
+    compare: Compare = False,
     address: Address = DEFAULT_ADDRESS,
     timeout: Timeout = 10.0,
     as_json: Json = False,
@@ -73,35 +75,35 @@ def recommend(
         fail("--compare: there is nothing to compare; give --control or --tilt, too", 2)
     if history is not None and session:
         fail("--history: is ambiguous beside --session; give one of them")
-    with connected(address) as channel:
-        known = Known(channel, address, timeout)
+    with connected(address, timeout) as client:
+        controls = [*(read_control(text, client) for text in control or ())]
+        controls += [read_tilt(text, client) for text in tilt or ()]
+        filters = pb.Filters(
+            include_seen=include_seen,
+            allow_item_ids=read_items("--allow", allow or [], client),
+            deny_item_ids=read_items("--deny", deny or [], client),
+            attributes=read_where(where or [], client),
+        )
+        new_events = [
+            Event(event_id=uuid4().hex, item_id=item_id) for item_id in read_items("--new", new or [], client)
+        ]
         request = pb.RecommendRequest(
-            session_id=session,
-            controls=[*read_controls(control or [], known), *read_tilts(tilt or [], known)],
-            k=k,
-            filters=pb.Filters(
-                include_seen=include_seen,
-                allow_item_ids=read_items("--allow", allow or [], known),
-                deny_item_ids=read_items("--deny", deny or [], known),
-                attributes=read_where(where or [], known),
-            ),
-            new_events=[Event(event_id=uuid4().hex, item_id=item) for item in read_items("--new", new or [], known)],
+            session_id=session, k=k, controls=controls, filters=filters, new_events=new_events
         )
         if history is not None:
-            request.history.item_ids.extend(read_items("--history", history, known))
-        stub = RecommendationServiceStub(channel)
-        response = stub.Recommend(request, timeout=timeout)
-        # The session has the new events by now.
+            request.history.item_ids.extend(read_items("--history", history, client))
+        response = client.recommend(request)
+        # The first call has appended the new events.
         request.ClearField("controls")
         request.ClearField("new_events")
-        plain = stub.Recommend(request, timeout=timeout) if compare else None
-    tell_history(response, request)
-    if plain:
-        print_comparison(plain, response, as_json)
-    elif as_json:
-        print_message(response)
-    else:
-        print_recommendations(response, known)
+        plain = client.recommend(request) if compare else None
+        warn_of_history(response, request)
+        if plain:
+            print_comparison(plain, response, as_json)
+        elif as_json:
+            print_message(response)
+        else:
+            print_recommendations(response, client)
 
 
 def features(
@@ -113,16 +115,14 @@ def features(
     timeout: Timeout = 10.0,
     as_json: Json = False,
 ) -> None:
-    """List what a running server can be steered by."""
-    with connected(address) as channel:
-        known = Known(channel, address, timeout)
-        stub = FeatureServiceStub(channel)
+    """List the features or concepts by which a running server can be steered."""
+    with connected(address, timeout) as client:
         if concepts:
-            listed = list_concepts(stub, timeout, text=text)
-            print_message(listed) if as_json else print_concepts(listed, known)
-            return
-        page = list_features(stub, limit, timeout, text=text, steerable_only=steerable)
-    print_message(page) if as_json else print_features(page, known)
+            listed = client.concepts(text)
+            print_message(listed) if as_json else print_concepts(listed, client)
+        else:
+            page = client.features(text, limit, steerable)
+            print_message(page) if as_json else print_features(page, client)
 
 
 def items(
@@ -134,6 +134,6 @@ def items(
 ) -> None:
     """Find items of a running server by words of their titles: steersman items star wars"""
     wanted = " ".join(text or [])
-    with connected(address) as channel:
-        page = list_items(ItemServiceStub(channel), limit, timeout, text=wanted)
-    print_message(page) if as_json else print_items(page, Known(channel, address, timeout), wanted)
+    with connected(address, timeout) as client:
+        page = client.items(wanted, limit)
+        print_message(page) if as_json else print_items(page, client, wanted)

@@ -1,72 +1,54 @@
-"""Two lists side by side: without controls and with them. What entered, what left, what moved."""
+"""The recommendations without controls beside those with them: which items entered, left or moved."""
 
 import json
 from itertools import zip_longest
-from typing import Any
 
 from google.protobuf.json_format import MessageToDict
 
 from steersman.v1.recommendation_service_pb2 import RecommendedItem, RecommendResponse
 from steersman_service.cli.display import applied_control
-from steersman_service.cli.printing import Column, print_json, print_table, remark, say
+from steersman_service.cli.printing import print_json, print_table, remark, say
 
-COLUMNS = [
-    Column("", key=True),
-    Column("item", key=True),
-    Column("without controls"),
-    Column("item", key=True),
-    Column("with controls"),
-    Column("change", key=True),
-]
+TITLES = ("", "item", "without controls", "item", "with controls", "change")
 
 
 def print_comparison(plain: RecommendResponse, steered: RecommendResponse, as_json: bool) -> None:
-    """`plain` was asked without the controls of the request; those of a session are in both."""
+    """`plain` is the answer without the controls of the request. Those of the session apply to both."""
     before, after = _ranks(plain), _ranks(steered)
+    entered = [item_id for item_id in after if item_id not in before]
+    left = [item_id for item_id in before if item_id not in after]
     if as_json:
-        print_json(json.dumps(_as_json(plain, steered, before, after), ensure_ascii=False, indent=2))
+        moved = [
+            {"item_id": item_id, "from": before[item_id], "to": rank}
+            for item_id, rank in after.items()
+            if before.get(item_id, rank) != rank
+        ]
+        plain_dict, steered_dict = (MessageToDict(each, preserving_proto_field_name=True) for each in (plain, steered))
+        told = {"plain": plain_dict, "steered": steered_dict, "entered": entered, "left": left, "moved": moved}
+        print_json(json.dumps(told, ensure_ascii=False, indent=2))
         return
     rows = [
-        (str(rank), *_named(old), *_named(new), _change(new, rank, before) if new else "")
+        (str(rank), *_cells(old), *_cells(new), _change(before.get(new.item_id), rank) if new else "")
         for rank, (old, new) in enumerate(zip_longest(plain.items, steered.items), 1)
     ]
-    print_table(COLUMNS, rows)
+    print_table(TITLES, rows, foldable=("without controls", "with controls"))
     for applied in steered.applied_controls:
         say(applied_control(applied))
     titles = {item.item_id: item.title for item in (*plain.items, *steered.items)}
-    for word, ids in (("entered", after.keys() - before.keys()), ("left", before.keys() - after.keys())):
-        order = sorted(ids, key=(after | before).__getitem__)
-        say(f"{word}: {'; '.join(f'{titles[item_id]} ({item_id})' for item_id in order) or 'none'}")
-    remark("Next: more or less of it: another strength after the =.")
+    for word, ids in (("entered", entered), ("left", left)):
+        say(f"{word}: {'; '.join(f'{titles[item_id]} ({item_id})' for item_id in ids) or 'none'}")
+    remark("Next: change the strength after the =.")
 
 
 def _ranks(response: RecommendResponse) -> dict[str, int]:
     return {item.item_id: rank for rank, item in enumerate(response.items, 1)}
 
 
-def _named(item: RecommendedItem | None) -> tuple[str, str]:
+def _cells(item: RecommendedItem | None) -> tuple[str, str]:
     return (item.item_id, item.title) if item else ("", "")
 
 
-def _change(item: RecommendedItem, rank: int, before: dict[str, int]) -> str:
-    old = before.get(item.item_id)
-    if old is None:
+def _change(before: int | None, rank: int) -> str:
+    if before is None:
         return "entered"
-    return f"{'up' if rank < old else 'down'} {abs(old - rank)}" if old != rank else ""
-
-
-def _as_json(
-    plain: RecommendResponse, steered: RecommendResponse, before: dict[str, int], after: dict[str, int]
-) -> dict[str, Any]:
-    moved = [
-        {"item_id": one, "from": before[one], "to": rank}
-        for one, rank in after.items()
-        if rank != before.get(one, rank)
-    ]
-    return {
-        "plain": MessageToDict(plain, preserving_proto_field_name=True),
-        "steered": MessageToDict(steered, preserving_proto_field_name=True),
-        "entered": [item_id for item_id in after if item_id not in before],
-        "left": [item_id for item_id in before if item_id not in after],
-        "moved": moved,
-    }
+    return f"{'up' if rank < before else 'down'} {abs(before - rank)}" if before != rank else ""

@@ -1,4 +1,4 @@
-"""What `recommend`, `features` and `items` print: the answer on standard output, what to know and to do next on standard error."""
+"""What the client commands print: the answer on standard output, warnings and the next command on standard error."""
 
 from google.protobuf.json_format import MessageToJson
 from google.protobuf.message import Message
@@ -7,10 +7,12 @@ from steersman.v1 import feature_service_pb2 as features_pb
 from steersman.v1 import recommendation_service_pb2 as pb
 from steersman.v1.control_pb2 import AppliedControl
 from steersman.v1.item_service_pb2 import ItemAttribute, ListItemsResponse
-from steersman_service.cli.arguments import Known
-from steersman_service.cli.printing import Column, print_json, print_table, remark, say, warn
+from steersman_service.cli.client import Client
+from steersman_service.cli.printing import print_json, print_table, remark, say, warn
 
+MAX_EDITS = 5
 EFFECT = "share of its kind in the top 10, without → at strength 1"
+TITLES = "items at which it is most active"
 
 
 def print_message(message: Message) -> None:
@@ -18,13 +20,11 @@ def print_message(message: Message) -> None:
     print_json(MessageToJson(message, preserving_proto_field_name=True, ensure_ascii=False))
 
 
-def tell_history(response: pb.RecommendResponse, request: pb.RecommendRequest) -> None:
-    """What the answer does not rest on, though it may seem so."""
+def warn_of_history(response: pb.RecommendResponse, request: pb.RecommendRequest) -> None:
+    """Warnings of what the answer could not use, and of items that are missing."""
     use = response.history_use
     if request.session_id and use.unknown_events:
-        warn(
-            f"{use.unknown_events} events of the session are of items unknown to the server's bundle: they were skipped."
-        )
+        warn(f"{use.unknown_events} events of the session were skipped: the server's bundle does not have their items.")
     if response.degradations:
         warn("Degraded: the session could not be read.")
     if use.empty:
@@ -33,77 +33,63 @@ def tell_history(response: pb.RecommendResponse, request: pb.RecommendRequest) -
         warn(f"Filters and history leave {response.eligible_items} items.")
 
 
-def print_recommendations(response: pb.RecommendResponse, known: Known) -> None:
-    columns = [Column("", key=True), Column("item", key=True), Column("title"), Column("score", key=True)]
+def print_recommendations(response: pb.RecommendResponse, client: Client) -> None:
     rows = [(str(n), item.item_id, item.title, f"{item.score:.3f}") for n, item in enumerate(response.items, 1)]
-    print_table(columns, rows)
+    print_table(("", "item", "title", "score"), rows, foldable=("title",))
     for applied in response.applied_controls:
         say(applied_control(applied))
     if response.applied_controls:
-        remark("Next: the same with --compare shows the list without these controls beside it.")
+        remark("Next: add --compare to see the list without these controls beside it.")
     else:
-        remark(f"Next: steer it with --control NAME=0.8; the names: {known.command('features --concepts')}")
+        remark(f"Next: steer it with --control NAME=0.8; the names: {client.command('features --concepts')}")
 
 
 def applied_control(applied: AppliedControl) -> str:
-    """What a control came down to, on one line."""
+    """A control and its edits, on one line."""
     control = applied.control
     if control.HasField("attribute"):
         target = ":".join(filter(None, (control.attribute.name, control.attribute.value)))
         return f"tilt {target} = {control.strength:g}"
     target = control.concept or f"feature {control.feature.id}"
-    edits = ", ".join(f"{edit.label} (f{edit.feature_id}) {edit.strength:+.2f}" for edit in applied.edits[:5])
-    more = f" and {len(applied.edits) - 5} more" if len(applied.edits) > 5 else ""
+    edits = ", ".join(f"{edit.label} (f{edit.feature_id}) {edit.strength:+.2f}" for edit in applied.edits[:MAX_EDITS])
+    more = f" and {len(applied.edits) - MAX_EDITS} more" if len(applied.edits) > MAX_EDITS else ""
     return f"{target} = {control.strength:g}: {edits}{more}"
 
 
-def print_features(page: features_pb.ListFeaturesResponse, known: Known) -> None:
-    columns = [
-        Column("feature", key=True),
-        Column("label"),
-        Column("steers as labelled", key=True),
-        Column(EFFECT, key=True),
-        Column("items at which it is most active"),
+def print_features(page: features_pb.ListFeaturesResponse, client: Client) -> None:
+    rows = [
+        (f"f{one.id}", one.label, "yes" if one.steerable else "no", _effect(one), "; ".join(one.top_item_titles[:2]))
+        for one in page.features
     ]
-    rows = []
-    for feature in page.features:
-        steers = "yes" if feature.steerable else "no"
-        rows.append((f"f{feature.id}", feature.label, steers, _effect(feature), "; ".join(feature.top_item_titles[:2])))
-    print_table(columns, rows)
+    print_table(("feature", "label", "steers as labelled", EFFECT, TITLES), rows, foldable=("label", TITLES))
     say(f"{len(page.features)} of {page.total_size} features of bundle {page.bundle_version[:12]}")
-    if page.features:
-        remark(f"Next: {known.command('recommend --history IDS', '--control', f'f{page.features[0].id}:add=0.8')}")
-    else:
-        remark(f"Next: all of them: {known.command('features')}")
+    _suggest_control(client, f"f{page.features[0].id}:add=0.8" if page.features else "", "features")
 
 
-def print_concepts(listed: features_pb.ListConceptsResponse, known: Known) -> None:
-    columns = [
-        Column("concept", key=True),
-        Column("features it moves", key=True),
-        Column(EFFECT, key=True),
-        Column("accuracy kept (NDCG@10)", key=True),
-    ]
+def print_concepts(listed: features_pb.ListConceptsResponse, client: Client) -> None:
     rows = []
     for concept in listed.concepts:
         kept = f"{concept.effect.ndcg_kept:.2f}" if concept.HasField("effect") else ""
         rows.append((concept.name, str(len(concept.terms)), _effect(concept), kept))
-    print_table(columns, rows)
-    if listed.concepts:
-        remark(f"Next: {known.command('recommend --history IDS', '--control', f'{listed.concepts[0].name}=0.8')}")
+    print_table(("concept", "features it moves", EFFECT, "accuracy kept (NDCG@10)"), rows)
+    _suggest_control(client, f"{listed.concepts[0].name}=0.8" if listed.concepts else "", "features --concepts")
+
+
+def _suggest_control(client: Client, control: str, listing: str) -> None:
+    if control:
+        remark(f"Next: {client.command('recommend --history IDS', '--control', control)}")
     else:
-        remark(f"Next: all of them: {known.command('features --concepts')}")
+        remark(f"Next: list all: {client.command(listing)}")
 
 
-def print_items(page: ListItemsResponse, known: Known, text: str) -> None:
+def print_items(page: ListItemsResponse, client: Client, text: str) -> None:
     rows = [(item.item_id, item.title, "; ".join(map(_attribute, item.attributes))) for item in page.items]
-    print_table([Column("item", key=True), Column("title"), Column("attributes")], rows)
-    found = f"that {text!r} names" if text else "of the bundle"
-    say(f"{len(page.items)} of {page.total_size} items {found}")
+    print_table(("item", "title", "attributes"), rows, foldable=("title", "attributes"))
+    say(f"{len(page.items)} of {page.total_size} items {f'that match {text!r}' if text else 'of the bundle'}")
     if page.items:
-        remark(f"Next: {known.command('recommend', '--history', page.items[0].item_id)}")
+        remark(f"Next: {client.command('recommend', '--history', page.items[0].item_id)}")
     else:
-        remark("Next: fewer words, or parts of them.")
+        remark("Next: try fewer words, or parts of them.")
 
 
 def _attribute(attribute: ItemAttribute) -> str:

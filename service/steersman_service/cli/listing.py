@@ -1,15 +1,11 @@
-"""The client side of lists: follows their pages to the end."""
+"""Lists of the server, whose pages are merged into one answer."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
-from steersman.v1.feature_service_pb2 import (
-    ListConceptsRequest,
-    ListConceptsResponse,
-    ListFeaturesRequest,
-    ListFeaturesResponse,
-)
+from steersman.v1 import feature_service_pb2 as features_pb
+from steersman.v1 import item_service_pb2 as items_pb
 from steersman.v1.feature_service_pb2_grpc import FeatureServiceStub
-from steersman.v1.item_service_pb2 import ListItemsRequest, ListItemsResponse
 from steersman.v1.item_service_pb2_grpc import ItemServiceStub
 
 MAX_PAGE_SIZE = 1000
@@ -17,41 +13,41 @@ MAX_PAGE_SIZE = 1000
 
 def list_features(
     stub: FeatureServiceStub, limit: int, timeout: float, *, text: str = "", steerable_only: bool = False
-) -> ListFeaturesResponse:
-    """The first `limit` features, as one answer. `timeout` seconds are for each page."""
-    request = ListFeaturesRequest(text=text, steerable_only=steerable_only, page_size=min(limit, MAX_PAGE_SIZE))
-    listed = page = stub.ListFeatures(request, timeout=timeout)
-    while page.next_page_token and len(listed.features) < limit:
-        request.page_token = page.next_page_token
-        request.page_size = min(limit - len(listed.features), MAX_PAGE_SIZE)
-        page = stub.ListFeatures(request, timeout=timeout)
-        listed.features.extend(page.features)
-        listed.next_page_token = page.next_page_token
-    return listed
+) -> features_pb.ListFeaturesResponse:
+    """The first `limit` features. `timeout` is in seconds, for each page."""
+    request = features_pb.ListFeaturesRequest(text=text, steerable_only=steerable_only)
+    merged: features_pb.ListFeaturesResponse = _merged(stub.ListFeatures, request, "features", timeout, limit)
+    return merged
 
 
-def list_concepts(stub: FeatureServiceStub, timeout: float, *, text: str = "") -> ListConceptsResponse:
-    """All concepts, as one answer. `timeout` seconds are for each page."""
-    request = ListConceptsRequest(text=text)
-    listed = page = stub.ListConcepts(request, timeout=timeout)
-    while page.next_page_token:
-        request.page_token = page.next_page_token
-        page = stub.ListConcepts(request, timeout=timeout)
-        listed.concepts.extend(page.concepts)
-    listed.next_page_token = ""
-    return listed
+def list_concepts(stub: FeatureServiceStub, timeout: float, *, text: str = "") -> features_pb.ListConceptsResponse:
+    """All concepts. `timeout` is in seconds, for each page."""
+    request = features_pb.ListConceptsRequest(text=text)
+    merged: features_pb.ListConceptsResponse = _merged(stub.ListConcepts, request, "concepts", timeout)
+    return merged
 
 
 def list_items(
     stub: ItemServiceStub, limit: int, timeout: float, *, text: str = "", item_ids: Sequence[str] = ()
-) -> ListItemsResponse:
-    """The first `limit` items, as one answer. `timeout` seconds are for each page."""
-    request = ListItemsRequest(text=text, item_ids=item_ids, page_size=min(limit, MAX_PAGE_SIZE))
-    listed = page = stub.ListItems(request, timeout=timeout)
-    while page.next_page_token and len(listed.items) < limit:
+) -> items_pb.ListItemsResponse:
+    """The first `limit` items. `timeout` is in seconds, for each page."""
+    request = items_pb.ListItemsRequest(text=text, item_ids=item_ids)
+    merged: items_pb.ListItemsResponse = _merged(stub.ListItems, request, "items", timeout, limit)
+    return merged
+
+
+def _merged(method: Callable[..., Any], request: Any, field: str, timeout: float, limit: int | None = None) -> Any:
+    """The first page, extended by the `field` of the following ones; all of them where `limit` is None."""
+    merged = None
+    while True:
+        if limit is not None:
+            request.page_size = min(limit - (len(getattr(merged, field)) if merged else 0), MAX_PAGE_SIZE)
+        page = method(request, timeout=timeout)
+        if merged is None:
+            merged = page
+        else:
+            getattr(merged, field).extend(getattr(page, field))
+            merged.next_page_token = page.next_page_token
+        if not page.next_page_token or len(getattr(merged, field)) == limit:
+            return merged
         request.page_token = page.next_page_token
-        request.page_size = min(limit - len(listed.items), MAX_PAGE_SIZE)
-        page = stub.ListItems(request, timeout=timeout)
-        listed.items.extend(page.items)
-        listed.next_page_token = page.next_page_token
-    return listed

@@ -1,12 +1,8 @@
-"""What commands print: tables and lines in which whatever comes from data is text, and nothing else.
-
-A name is never read as markup or as the code of a picture, and can neither steer a terminal nor turn a line around. Keys, such as ids, are
-never cut. Without a terminal nothing is cut or wrapped.
-"""
+"""Prints tables and lines. Text from data is printed as text: never as markup, and never as characters that control a terminal."""
 
 import unicodedata
-from collections.abc import Iterable, Sequence
-from typing import NamedTuple, NoReturn
+from collections.abc import Collection, Iterable, Sequence
+from typing import NoReturn
 
 import typer
 from rich.cells import cell_len
@@ -14,83 +10,70 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-# Columns without a terminal: more than any table has.
+# Width of the console where there is no terminal: nothing is wrapped or cut.
 UNBOUNDED = 1 << 20
-# What a column may be folded to on a terminal.
-LEAST_FOLDED = 16
-# Control characters, such as escapes and line breaks; surrogates; separators of lines and paragraphs.
+LEAST_FOLDED_WIDTH = 16
+# Control characters, surrogates, separators of lines and of paragraphs.
 UNPRINTABLE = frozenset(("Cc", "Cs", "Zl", "Zp"))
-# They turn the direction of what comes after them.
+# They change the direction of the text after them.
 BIDIRECTIONAL = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 
 
-class Column(NamedTuple):
-    """Of a table."""
-
-    title: str
-    key: bool = False
-    """What is in it is typed again, or is a figure: it is never folded."""
-
-
 def printable(text: str) -> str:
-    """`text` on one line, with characters that would steer a terminal or the direction of writing as escapes, as in "\\x1b"."""
-    return "".join(_escaped(char) if _steers(char) else char for char in text)
+    """`text` on one line, with escapes such as "\\x1b" for control characters and changes of direction."""
+    return "".join(char.encode("unicode_escape").decode() if _is_control(char) else char for char in text)
 
 
-def _steers(char: str) -> bool:
+def _is_control(char: str) -> bool:
     return unicodedata.category(char) in UNPRINTABLE or char in BIDIRECTIONAL
 
 
-def _escaped(char: str) -> str:
-    return char.encode("unicode_escape").decode()
-
-
-def print_table(columns: Sequence[Column], rows: Iterable[Sequence[str]]) -> None:
-    """Writes to standard output."""
+def print_table(titles: Sequence[str], rows: Iterable[Sequence[str]], foldable: Collection[str] = ()) -> None:
+    """To standard output. On a terminal, columns whose title is `foldable` are folded to fit; others, such as ids, never are."""
     cells = [[printable(cell) for cell in row] for row in rows]
-    console = _console(stderr=False)
+    console = _console()
     table = Table()
     least = 1
-    for index, column in enumerate(columns):
-        widest = max((cell_len(row[index]) for row in cells), default=0)
-        width = widest if column.key else min(widest, LEAST_FOLDED)
-        table.add_column(Text(column.title), overflow="fold", min_width=width)
-        least += max(width, max(map(cell_len, column.title.split()), default=0)) + 3
+    for title, *column in zip(titles, *cells, strict=True):
+        widest = max(map(cell_len, column), default=0)
+        width = min(widest, LEAST_FOLDED_WIDTH) if title in foldable else widest
+        table.add_column(Text(title), overflow="fold", min_width=width)
+        least += max([width, *map(cell_len, title.split())]) + 3
     for row in cells:
         table.add_row(*map(Text, row))
-    # A terminal that is too narrow for the keys wraps whole lines by itself.
+    # A terminal too narrow for this wraps whole lines by itself.
     console.width = max(console.width, least) if console.is_terminal else UNBOUNDED
     console.print(table)
 
 
 def print_json(text: str) -> None:
-    """JSON as it is, but for characters that JSON lets pass and `printable` does not: they become its own escapes."""
-    typer.echo("".join(f"\\u{ord(char):04x}" if char != "\n" and _steers(char) else char for char in text))
+    """JSON, in which control characters and changes of direction are escaped."""
+    typer.echo("".join(f"\\u{ord(char):04x}" if char != "\n" and _is_control(char) else char for char in text))
 
 
 def say(text: str) -> None:
-    """A line of an answer, on standard output."""
-    _print(text, stderr=False)
+    """A line of the answer, on standard output."""
+    _print(text)
 
 
 def remark(text: str) -> None:
-    """A line that is not part of the answer, on standard error: pipes stay clean."""
+    """A line beside the answer, on standard error."""
     _print(text, stderr=True)
 
 
 def warn(text: str) -> None:
-    _print(text, stderr=True, style="yellow")
+    _print(text, "yellow", stderr=True)
 
 
 def fail(text: str, code: int = 1) -> NoReturn:
-    """Says what is wrong and ends the command; `code` is 2 where the command line itself is wrong."""
-    _print(text, stderr=True, style="red")
+    """Ends the command. `code` is 2 where the command line itself is wrong."""
+    _print(text, "red", stderr=True)
     raise typer.Exit(code)
 
 
-def _print(text: str, *, stderr: bool, style: str = "") -> None:
-    _console(stderr=stderr).print(Text(printable(text), style), soft_wrap=True)
+def _print(text: str, style: str = "", *, stderr: bool = False) -> None:
+    _console(stderr).print(Text(printable(text), style), soft_wrap=True)
 
 
-def _console(*, stderr: bool) -> Console:
+def _console(stderr: bool = False) -> Console:
     return Console(stderr=stderr, markup=False, emoji=False, highlight=False)

@@ -12,8 +12,8 @@ import pytest
 
 ID, TITLE = "025b413f-8a9a-021e-a648-a7dd0c0ffee5", "A rather long title of a product with colour and size " * 2
 SERVICE = f"""
-from steersman_service.cli.printing import Column, print_table
-print_table([Column("item", key=True), Column("title")], [({ID!r}, {TITLE!r}), ("[b]", ":books:\\x1b[31m")])
+from steersman_service.cli.printing import print_table
+print_table(("item", "title"), [({ID!r}, {TITLE!r}), ("[b]", ":books:\\x1b[31m")], foldable=("title",))
 """
 TRAINING = f"""
 from steersman_training.printing import print_table
