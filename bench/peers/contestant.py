@@ -99,12 +99,15 @@ def grpc_call(port: int, message: Message) -> bytes:
 class Process:
     """A server process, with those that it starts, in a session of its own."""
 
-    def __init__(self, name: str, command: Sequence[str], log: Path, environment: dict[str, str]) -> None:
+    def __init__(
+        self, name: str, command: Sequence[str], log: Path, environment: dict[str, str], folder: Path | None = None
+    ) -> None:
+        """`folder`: where it runs; None: here."""
         self.name, self._log = name, log
         log.parent.mkdir(parents=True, exist_ok=True)
         with log.open("wb") as file:
             self._process = subprocess.Popen(
-                command, stdout=file, stderr=file, env=os.environ | environment, start_new_session=True
+                command, stdout=file, stderr=file, env=os.environ | environment, cwd=folder, start_new_session=True
             )
 
     def __enter__(self) -> Self:

@@ -40,11 +40,12 @@ import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import polars as pl
 
+from bench.quartiles import Quartiles
 from bench.train_speed.contestant import Contestant, Turn
 from bench.train_speed.steersman_child import open_split
 from bench.train_speed.turns import Sizes
@@ -52,12 +53,6 @@ from steersman_training.data.sequences import IntArray, Split
 
 OURS = "steersman"
 Rounds = Sequence[Mapping[str, Turn]]
-
-
-class Quartiles(NamedTuple):
-    low: float
-    median: float
-    high: float
 
 
 def main() -> None:
@@ -151,7 +146,7 @@ def epoch_line(train_ends_U: IntArray, length: int) -> str:
 
 def figures(rounds: Rounds) -> dict[str, Any]:
     """Figures by name: `train_speed_<peer>` is the median over rounds of Steersman's events/s over the peer's."""
-    speeds = {name: _quartiles(_speeds(rounds, name)) for name in rounds[0]}
+    speeds = {name: Quartiles.of(_speeds(rounds, name)) for name in rounds[0]}
     ratios = {name: _ratios(rounds, name) for name in rounds[0] if name != OURS}
     return {
         **{f"train_speed_{name}": ratio.median for name, ratio in ratios.items()},
@@ -166,7 +161,7 @@ def table(rounds: Rounds) -> Iterator[str]:
     head = f"median of {len(rounds)} rounds (quartiles)"
     yield f"{head:<32}{'events/s':>26}{'events/step':>13}{'cores':>7}  steersman / it"
     for name in rounds[0]:
-        speed, turns = _quartiles(_speeds(rounds, name)), [turns[name] for turns in rounds]
+        speed, turns = Quartiles.of(_speeds(rounds, name)), [turns[name] for turns in rounds]
         size = sum(turn.events for turn in turns) / sum(turn.steps for turn in turns)
         cores = sum(turn.processor_seconds for turn in turns) / sum(turn.seconds for turn in turns)
         shown = f"{speed.median:,.0f} ({speed.low:,.0f} to {speed.high:,.0f})"
@@ -179,12 +174,7 @@ def _speeds(rounds: Rounds, name: str) -> list[float]:
 
 
 def _ratios(rounds: Rounds, name: str) -> Quartiles:
-    """Round by round: what slows a whole round down leaves its ratio as it is."""
-    return _quartiles([a / b for a, b in zip(_speeds(rounds, OURS), _speeds(rounds, name), strict=True)])
-
-
-def _quartiles(values: Sequence[float]) -> Quartiles:
-    return Quartiles(*(float(value) for value in np.percentile(values, [25, 50, 75])))
+    return Quartiles.of_ratios(_speeds(rounds, OURS), _speeds(rounds, name))
 
 
 def _processor() -> str:
