@@ -57,7 +57,9 @@ class Turn(NamedTuple):
 
 def main() -> None:
     """Prints the medians of both ways, and their ratios pair by pair."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        "python -m bench.overhead", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--bundle", type=Path, default=Path("data/bundles/current"))
     parser.add_argument("--rounds", type=int, default=8)
     parser.add_argument("--pairs", type=int, default=4, help="of turns, in a round")

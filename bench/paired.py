@@ -109,7 +109,9 @@ def main() -> None:
 
 
 def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        "python -m bench.paired", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--before", type=Path, required=True, help="checkout")
     parser.add_argument("--after", type=Path, required=True, help="checkout")
     parser.add_argument("--bundle", type=Path, required=True, help="that both serve")
@@ -178,8 +180,11 @@ def measured(
 
 
 def _started(name: str, side: Side, steersman: Steersman, folder: Path) -> Process:
+    python = side.checkout / ".venv/bin/python"
+    if not python.is_file():
+        raise NotThere(f"{name}: there is no {python}: a checkout needs its own virtual environment")
     command = [
-        str(side.checkout / ".venv/bin/python"), "-m", "steersman_service", "serve", "--port", "0", "--metrics-port", "0",
+        str(python), "-m", "steersman_service", "serve", "--port", "0", "--metrics-port", "0",
         "--data", str(folder / "data"), "--bundle", str(steersman.bundle.folder.absolute()),
         "--log-format", "json", "--log-level", "info", *side.flags,
     ]  # fmt: skip

@@ -20,7 +20,9 @@ DONE = ".installed"
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        "python -m bench.peers.install", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--into", type=Path, default=Path("data/peers"))
     parser.add_argument("--only", default=",".join(PEERS), help="peers, separated by commas")
     arguments = parser.parse_args()

@@ -5,8 +5,9 @@ from typing import Any
 
 import pytest
 
-from bench.paired import SESSIONS_AT_A_TIME, interleaved, made_calls, order, summary, table
+from bench.paired import SESSIONS_AT_A_TIME, Calls, Side, interleaved, made_calls, measured, order, summary, table
 from bench.peers.client import Message
+from bench.peers.contestant import NotThere
 from bench.peers.steersman import Steersman
 from bench.quartiles import Quartiles
 from steersman.v1.recommendation_service_pb2 import RecommendRequest
@@ -14,6 +15,8 @@ from steersman_service.bundle.bundle import load_bundle
 
 ROUNDS = ((100.0, 200.0), (400.0, 1200.0), (300.0, 300.0))
 """Session turns/s before and after."""
+
+CALLS = Calls([], [], [], [], [])
 
 
 def runs(per_second: float, failed: int = 0) -> dict[str, dict[str, Any]]:
@@ -65,7 +68,7 @@ def test_the_turns_of_a_session_stay_in_order_and_apart() -> None:
 
 
 def test_no_call_is_sent_twice(bundle_dir: Path) -> None:
-    calls = made_calls(Steersman(load_bundle(bundle_dir, "onnx"), Path()), seconds=-1.9)
+    calls = made_calls(Steersman(load_bundle(bundle_dir, "onnx"), Path()), seconds=0.0)
     turns = [turn for visit in calls.visits for turn in visit]
     sessions = [RecommendRequest.FromString(message.body) for [message] in [*turns, *calls.at_rate]]
     assert all(len(request.new_events) == 1 for request in sessions)
@@ -74,3 +77,16 @@ def test_no_call_is_sent_twice(bundle_dir: Path) -> None:
     stateless = [turn for visit in calls.stateless for turn in visit] + calls.single
     bodies = [turn[0].body for turn in stateless]
     assert len(set(bodies)) == len(bodies)
+
+
+def test_a_server_runs_in_its_checkout_with_its_flags(bundle_dir: Path, tmp_path: Path) -> None:
+    python = tmp_path / ".venv" / "bin" / "python"
+    steersman = Steersman(load_bundle(bundle_dir, "onnx"), Path())
+    side = Side(tmp_path, ["--workers", "2"])
+    with pytest.raises(NotThere, match=r"before: there is no .*python"):
+        measured("before", side, steersman, CALLS, 1.0, None)
+    python.parent.mkdir(parents=True)
+    python.write_text('#!/bin/sh\necho "$@"; pwd; exit 1\n')
+    python.chmod(0o755)
+    with pytest.raises(NotThere, match=f"before does not start: .*--workers 2 / {tmp_path}$"):
+        measured("before", side, steersman, CALLS, 1.0, None)
