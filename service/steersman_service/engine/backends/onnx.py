@@ -17,7 +17,7 @@ OPTIONS = {"cpu": {}, "cuda": {"use_tf32": "0"}}
 
 
 class OnnxBackend:
-    """On a CPU. Tensors are arrays: where nothing has to be brought anywhere, wrapping them costs more than it gives."""
+    """On a CPU. Tensors are arrays: wrapping them would cost more than it gives."""
 
     name = "onnx"
     device = "cpu"
@@ -57,7 +57,7 @@ class OnnxBackend:
 
 
 class OnnxDeviceBackend(OnnxBackend):
-    """On a GPU. Tensors are OrtValues: what one graph answers stays on the device until the next one takes it."""
+    """On a GPU. Tensors are OrtValues, which stay on the device from one graph to the next."""
 
     def __init__(self, bundle: Bundle, threads: int, device: str = "cuda") -> None:
         self.device = device
@@ -92,13 +92,13 @@ def load_onnx_backend(bundle: Bundle, device: str, threads: int) -> OnnxBackend:
 def open_session(bundle: Bundle, file: str, device: str, threads: int) -> ort.InferenceSession:
     """A graph in ONNX Runtime, on "cpu" or "cuda". Raises BundleError if it does not load.
 
-    It is given as bytes, and so are its weights in other files of the bundle: nothing but what was hashed is loaded.
+    Graph and weights are given as bytes: only what was hashed is loaded.
     """
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
-    # Spinning threads answer a busy loop of calls sooner and take the core from everything else.
+    # Spinning threads would take the core from everything else.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    # Its own format, which it would recognise by itself, has other ways to name files.
+    # ONNX Runtime's own format has other ways to name files.
     options.add_session_config_entry("session.load_model_format", "ONNX")
     options.log_severity_level = 3
     model = bundle.read(file)

@@ -1,12 +1,12 @@
-"""Where a model of ONNX has its weights, told from its bytes: ONNX Runtime would look for files beside the server's working folder.
+"""Which files hold the weights of an ONNX model: ONNX Runtime would look for them in the server's working folder.
 
-Only what leads to tensors is looked at (onnx.proto3), and only as protobuf's wire format; weights are stepped over.
+Reads protobuf's wire format of the messages that lead to tensors (onnx.proto3), and skips weights.
 """
 
 from collections.abc import Container, Iterator
 from typing import NamedTuple
 
-# Messages: field number -> kind of message. What is not here holds no tensor.
+# Kind of message -> field number -> kind of message. What is not here holds no tensor.
 MODEL, GRAPH, NODE, ATTRIBUTE, TENSOR, SPARSE, FUNCTION, TRAINING, ENTRY = range(9)
 WITHIN: dict[int, dict[int, int]] = {
     MODEL: {7: GRAPH, 20: TRAINING, 25: FUNCTION},
@@ -28,8 +28,7 @@ class ExternalDataError(ValueError):
 
 
 class _Message(NamedTuple):
-    path: tuple[int, ...]
-    """Kinds of the messages that it lies in, and its own."""
+    path: tuple[int, ...]  # kinds of the messages that it lies in, and its own
     content: memoryview
 
 

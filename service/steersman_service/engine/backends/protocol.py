@@ -1,4 +1,4 @@
-"""What runs the graphs of a bundle. Siblings: onnx_backend.py and torch_backend.py."""
+"""What runs the graphs of a bundle. Siblings: onnx.py and torchscript.py."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol

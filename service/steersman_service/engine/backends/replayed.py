@@ -1,24 +1,21 @@
-"""Runs a function of tensors from recordings, one for each of some sizes of its inputs: one call tells a GPU what took a hundred.
-
-A recording reads the same memory every time, and writes to the same memory.
-"""
+"""Replays a function of tensors from CUDA graphs, one for each of some sizes of its inputs: one launch instead of a hundred."""
 
 from collections.abc import Callable, Sequence
 
 import torch
 
 Tensors = tuple[torch.Tensor, ...]
-# As PyTorch's documentation has it. What is done once (a library's memory, a kernel that is loaded) must be done before a capture.
+# As PyTorch's documentation has it: what is done once (memory of a library, loading of a kernel) must precede a capture.
 WARM_UPS = 3
-# Of what a recording gives beside what the function gives, absolute and relative.
 TOLERANCE = 1e-4
+"""Of a recording against its function, absolute and relative."""
 
 
 class Recorder:
-    """Records on a device: on a GPU a CUDA graph; on a CPU, where there is nothing to gain, the function itself, for tests.
+    """Records CUDA graphs on a GPU; on a CPU, for tests, the function itself.
 
-    What it records shares memory, so that one recording is replayed after another, on one stream. After a capture that failed, PyTorch's
-    allocator may think that it goes on: nothing may be recorded any more, on this recorder or on another one.
+    Recordings share memory, so they must be replayed on one stream. After a capture that failed, PyTorch's allocator may think that it
+    goes on: nothing may be recorded any more, on any recorder.
     """
 
     def __init__(self, device: str) -> None:
@@ -27,17 +24,16 @@ class Recorder:
             self._stream, self._pool = torch.cuda.Stream(), torch.cuda.graph_pool_handle()
 
     def record(self, run: Callable[[], Tensors]) -> tuple[Callable[[], None], Tensors]:
-        """What does again what `run` does, and where it writes what `run` gives."""
-        return self._capture(run) if self._on_gpu else _repeated(run)
-
-    def _capture(self, run: Callable[[], Tensors]) -> tuple[Callable[[], None], Tensors]:
+        """Replays `run`, and the tensors that a replay writes to."""
+        if not self._on_gpu:
+            return _repeated(run)
         graph = torch.cuda.CUDAGraph()
         self._stream.wait_stream(torch.cuda.current_stream())
         # Where a capture fails, `torch.cuda.graph` does not put back the stream that was current before. This does.
         with torch.cuda.stream(self._stream):
             for _ in range(WARM_UPS):
                 run()
-            # What other threads do is none of its business; what this one may not do still fails.
+            # Other threads may do what they like; what this one may not do still fails.
             with torch.cuda.graph(graph, self._pool, self._stream, capture_error_mode="thread_local"):
                 outputs = run()
         torch.cuda.current_stream().wait_stream(self._stream)
@@ -55,13 +51,13 @@ def _repeated(run: Callable[[], Tensors]) -> tuple[Callable[[], None], Tensors]:
 
 
 class Replayed:
-    """A function of tensors whose first dimension is that of requests, none of which has a part in what another one is given.
+    """A function of tensors with a row for each request, independent of the other rows.
 
     Inputs that fit a recording are padded to the smallest one; for others, the function runs.
     """
 
     def __init__(self, run: Callable[..., Tensors], fills: Sequence[float | None]) -> None:
-        """`fills` pads the inputs in the other dimensions; None: this input is the same tensor in every call, and is read where it lies."""
+        """`fills` pads the inputs in the other dimensions. None: an input that is the same tensor in every call."""
         self._run = run
         self._fills = fills
         self._recordings: list[_Recording] = []
@@ -71,7 +67,7 @@ class Replayed:
         return self._run(*inputs) if found is None else found(inputs)
 
     def record(self, recorder: Recorder, example: Tensors) -> None:
-        """For inputs up to the size of `example`, whose memory is the recording's from here on. Raises RuntimeError if it fails."""
+        """For inputs up to the size of `example`, whose memory the recording takes over. Raises RuntimeError if it fails."""
         self._recordings.append(_Recording(self._run, self._fills, recorder, example))
         self._recordings.sort(key=lambda one: one.size)
 
@@ -100,7 +96,7 @@ class _Recording:
                 rows = len(given)
                 _lay(given, own[:rows], fill)
         self._replay()
-        # The next replay, of this recording or of one that shares its memory, writes there, and may come before anybody has read this.
+        # The next replay of any recording may write there before this is read.
         return tuple(output[:rows].clone() for output in self._outputs)
 
     def _check(self, wanted: Tensors) -> None:
@@ -114,7 +110,7 @@ class _Recording:
 
 
 def _lay(given: torch.Tensor, own: torch.Tensor, fill: float) -> None:
-    """In rows that nobody asked for stays what was there: it is valid, and is given to nobody."""
+    """Rows beyond the given ones keep what was there: it is valid, and is not returned."""
     if given.shape[1:] != own.shape[1:]:
         own.fill_(fill)
         own = own[tuple(slice(size) for size in given.shape)]

@@ -19,16 +19,14 @@ except ImportError:
 
 from steersman_service.engine.backends.replayed import Replayed, Tensors
 
-# Larger arrays are those of a bundle, brought once: memory that is pinned stays so.
+# Larger arrays are those of a bundle, copied once: pinned memory stays pinned.
 MOST_PINNED_BYTES = 64 << 20
 
 
 class TorchBackend:
-    """Tensors are torch's. A GPU is told what to do, array by array and graph by graph, and waited for in `get` and `fetch` alone."""
+    """Tensors are torch's. A GPU is waited for in `get` and `fetch` alone."""
 
     name = "torch"
-    replayed: dict[str, Replayed]
-    """Graphs that are run from recordings where their inputs fit one. None until some are put here (recordings.py)."""
 
     def __init__(self, bundle: Bundle, device: str, threads: int) -> None:
         if device == "cuda" and not torch.cuda.is_available():
@@ -36,7 +34,8 @@ class TorchBackend:
         self.device = "cuda" if torch.cuda.is_available() and device != "cpu" else "cpu"
         if threads:
             torch.set_num_threads(threads)
-        self.replayed = {}
+        self.replayed: dict[str, Replayed] = {}
+        """Graphs that are run from recordings where their inputs fit one (recordings.py)."""
         self._graphs = bundle.graphs
         self._modules = {name: self._module(bundle, graph) for name, graph in self._graphs.items()}
 
@@ -73,7 +72,7 @@ class TorchBackend:
 
     def run_directly(self, graph: str, *inputs: torch.Tensor) -> Tensors:
         """Outputs of `graph`, from its inputs in order, from no recording. In inference mode."""
-        # As they are: what the executor would make of a graph on a GPU, it would make of every new shape, in the middle of a call.
+        # Not optimised: the executor would do so for every new shape, in the middle of a call.
         with cast(Any, torch.jit).optimized_execution(False):
             outputs = self._modules[graph](*inputs)
         return (outputs,) if isinstance(outputs, torch.Tensor) else outputs
@@ -104,8 +103,8 @@ def reads_a_file(module: torch.jit.ScriptModule) -> bool:
 def move(module: torch.jit.ScriptModule, device: str) -> None:
     """Has a traced graph run on `device`.
 
-    Tracing writes down where the example lay (`torch.arange(..., device="cpu")`), and `map_location` does not change it. What it does take
-    along are the numbers that sizes are computed with, and a GPU would be waited for to know a size: they stay on the CPU.
+    `map_location` does not change devices that tracing wrote down (`torch.arange(..., device="cpu")`). It would move the numbers that
+    sizes are computed with, and a size would wait for the GPU: they stay on the CPU.
     """
     for part in module.modules():
         compiled = cast(Any, part)._c

@@ -1,6 +1,4 @@
-"""Finds the best of very many items on a CPU: lists that promise most, or a scan that misses nothing.
-
-Both give candidates; their scores are computed from the item table in float32, as those of every index are.
+"""Finds the best of very many items on a CPU: candidates by inverted lists (approximate) or a scan (exact), scored in float32.
 
 Dimensions: B batch, D hidden, N items, K top-k, X excluded items, R rows, S sample of items.
 """
@@ -18,27 +16,24 @@ from steersman_service.engine.index.scan import Scan
 from steersman_service.errors import BundleError
 
 FEW = 4000
-"""So many items that filters leave are scored one by one sooner than lists or a scan find the best of them."""
+"""Up to as many eligible items are all scored: that is faster than lists or a scan."""
 SAMPLE = 4096
-"""Items that tell how many of all are better than what was found."""
+"""Items from which it is estimated how many of all are better than what was found."""
 DEEPER = 2
-"""A filtered search goes so many times as deep as a random filter would need, and deeper where its items lie that much deeper still."""
+"""A filtered search goes as many times deeper than a random filter would need."""
 LEAST_RECALL = 0.8
-"""Of the golden rows, which are few: lists that find less were made of other items."""
+"""On the golden rows: lists that find less were made of other items."""
 
 
 class LargeIndex:
-    """Answers each request by itself, so that no other one decides how far its search goes.
+    """Answers each request by itself, so that no other one decides how deep its search goes.
 
-    Tilts change which items are close: they take the scan. So does what lies deeper than the lists were measured, and
-    whatever they find too few items for. Few eligible items are all scored.
+    The scan takes requests with tilts, which change what items are close, those that go deeper than the lists were measured, and those
+    for which the lists find too few items.
     """
 
     def __init__(self, bundle: Bundle, backend: Backend, threads: int, *, approximate: bool) -> None:
-        """Of a bundle that carries an index, whose lists are left out unless it may be `approximate`.
-
-        Raises BundleError for files that are not what the bundle says, or do not find what its golden rows say.
-        """
+        """Raises BundleError for files that are not what the bundle says, or do not find what its golden rows say."""
         self._backend = backend
         # Of numpy's own class: taking rows of a mapped file's is slow.
         self._items_ND, self._biases_N = np.asarray(bundle.items_ND), np.asarray(bundle.biases_N)
@@ -71,13 +66,13 @@ class LargeIndex:
         return self._scored(query_D, self._scan.candidates(query_D, terms, k), terms, k)
 
     def _in_lists(self, lists: Lists, query_D: Array, terms: Terms, k: int, eligible: int) -> "_Best":
-        """Fewer than k where the lists are no help."""
+        """Fewer than k where the lists do not suffice."""
         filtered = terms.eligible_N is not None
         depth = (DEEPER if filtered else 1) * k * len(self._items_ND) / max(1, eligible)
         best = self._scored(query_D, lists.candidates(query_D, terms, k, depth), terms, k)
         if not filtered or len(best.rows_K) < k:
             return best
-        # A filter may go against the query: what it leaves lies deeper than its share says.
+        # Where a filter goes against the query, eligible items lie deeper than their share says.
         found = self._sample.depth(query_D, best.scores_K[-1])
         if found <= DEEPER * depth:
             return best
@@ -89,14 +84,14 @@ class LargeIndex:
         if terms.tilts_N is not None:
             scores_R += terms.tilts_N[rows_R]
         if len(rows_R) > k:
-            # Those that are as good as the k-th stay: ties are broken by row.
+            # Those equal to the k-th stay: ties break by row.
             good = scores_R >= np.partition(scores_R, -k)[-k]
             rows_R, scores_R = rows_R[good], scores_R[good]
         best_K = np.lexsort((rows_R, -scores_R))[:k]
         return _Best(rows_R[best_K], scores_R[best_K])
 
     def _check(self, bundle: Bundle) -> None:
-        """What every item scores must lie where the scan says, and the best items must be in the lists."""
+        """Every score must lie within the scan's error, and the best items must be in the lists."""
         hits = []
         for query_D in bundle.golden["search"]["query_BD"]:
             scores_N = self._items_ND @ query_D + self._biases_N

@@ -51,16 +51,16 @@ class Lists:
             )
 
     def candidates(self, query_D: Array, terms: Terms, k: int, depth: float) -> Array:
-        """Rows among which the k best that may be returned should be, if they are among the best `depth` of all. (R)
+        """Rows that should hold the k best eligible items, if these are among the best `depth` of all. (R)
 
-        None come back where that is deeper than was measured.
+        Empty where that is deeper than was measured.
         """
         size = self._index.ntotal
         probes, per_item = self._effort(depth).probes, self._effort(k).candidates_per_item
         if not probes:
             return np.zeros(0, np.int64)
         faiss, selector = self._faiss, self._selector(terms)
-        # It counts for the thread that says so.
+        # A setting of the calling thread.
         faiss.omp_set_num_threads(self._threads)
         query_P = np.zeros(self._size, np.float32)
         query_P[: len(query_D)] = query_D
@@ -71,11 +71,11 @@ class Lists:
         return rows_R[rows_R >= 0]
 
     def _effort(self, depth: float) -> Effort:
-        """The least that is enough; an empty one where none is."""
+        """The least that is enough, or an empty one."""
         return next((effort for effort in self._efforts if depth <= effort.depth), Effort())
 
     def _selector(self, terms: Terms) -> Any:
-        """Of what may be returned; None if that is everything. faiss keeps what a selector is made of."""
+        """Of eligible items; None if all are."""
         if terms.eligible_N is not None:
             mask_N: Array = terms.mask(len(terms.eligible_N))  # type: ignore[assignment]  # there is one
             return self._faiss.IDSelectorBitmap(np.packbits(mask_N, bitorder="little"))

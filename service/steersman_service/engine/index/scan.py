@@ -1,4 +1,4 @@
-"""Reads every item, in eight bits for each number, and gives those that can be among the best: searching them is exact.
+"""Reads every item in eight bits a number and gives those that can be among the best: searching them is exact.
 
 Dimensions: B batch, D hidden, N items, R rows that remain.
 """
@@ -36,14 +36,14 @@ class Scan:
         self._binding.bind_output("errors_B", "cpu")
 
     def candidates(self, query_D: Array, terms: Terms, k: int) -> Array:
-        """Rows of all items that can be among the k best that may be returned; k at least. Fewer only if fewer may be. (R)"""
+        """Rows of all items that can be among the k best eligible ones; at least k if as many are eligible. (R)"""
         scores_N, error = self.estimates(query_D)
         if terms.tilts_N is not None:
             scores_N += terms.tilts_N
         if terms.eligible_N is not None:
             np.copyto(scores_N, -np.inf, where=~terms.eligible_N)
         scores_N[terms.excluded_X] = -np.inf
-        # Whoever is among the k best has an estimate within two errors of the k-th best estimate.
+        # The k best have estimates within two errors of the k-th best estimate.
         rows_R = _near_the_best(scores_N, k, 2 * error)
         if len(rows_R) > k:
             scores_R = scores_N[rows_R]
@@ -51,7 +51,7 @@ class Scan:
         return rows_R
 
     def estimates(self, query_D: Array) -> tuple[Array, float]:
-        """Of query . item + bias for every item, and by how much any may be wrong at most. The array (N) is the caller's until the next."""
+        """query . item + bias of every item, and the largest possible error. The next call overwrites the array. (N)"""
         self._binding.bind_cpu_input("query_BD", query_D[None])
         self._session.run_with_iobinding(self._binding)
         _, errors_B = self._binding.get_outputs()
