@@ -7,10 +7,8 @@ from collections.abc import Callable
 import numpy as np
 
 from steersman_service.bundle.bundle import Array
-from steersman_service.engine.engine import Edits, Work
+from steersman_service.engine.request import NO_EDITS, NO_ROWS, NO_STRENGTHS, EngineRequest
 from steersman_service.scheduling.client import Engines
-
-NO_EDITS = Edits(np.zeros(0, np.int64), np.zeros(0, np.float32), np.zeros(0, np.float32))
 
 
 class ListChange:
@@ -24,10 +22,10 @@ class ListChange:
         self._closed = False
         self._tasks: set[asyncio.Task[None]] = set()
 
-    def sample(self, work: Work, rows_K: Array) -> None:
+    def sample(self, request: EngineRequest, rows_K: Array) -> None:
         """Compares `rows_K`, or not, once the event loop has sent what is ready to be sent."""
         if len(rows_K) and random.random() < self._share:
-            asyncio.get_running_loop().call_soon(self._begin, work, rows_K)
+            asyncio.get_running_loop().call_soon(self._begin, request, rows_K)
 
     async def close(self) -> None:
         """Cancels what is under way, and compares nothing from now on."""
@@ -36,16 +34,15 @@ class ListChange:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    def _begin(self, work: Work, rows_K: Array) -> None:
+    def _begin(self, request: EngineRequest, rows_K: Array) -> None:
         if not self._closed:
-            task = asyncio.create_task(self._compare(work, rows_K))
+            task = asyncio.create_task(self._compare(request, rows_K))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
 
-    async def _compare(self, work: Work, rows_K: Array) -> None:
-        no_rows, no_strengths = NO_EDITS.features_E, NO_EDITS.strengths_E
+    async def _compare(self, request: EngineRequest, rows_K: Array) -> None:
         plain = await self._engines.spare(
-            work._replace(edits=NO_EDITS, concepts_C=no_rows, concept_strengths_C=no_strengths, tilts_N=None)
+            request._replace(edits=NO_EDITS, concepts_C=NO_ROWS, concept_strengths_C=NO_STRENGTHS, tilts_N=None)
         )
         if plain is not None:
             self._observe(float(np.isin(rows_K, plain.rows_K, invert=True).mean()))

@@ -10,8 +10,8 @@ from steersman_service.api.caller import Caller
 from steersman_service.api.list_change import ListChange
 from steersman_service.api.release import Release
 from steersman_service.checks import MAX_REQUEST_ID_BYTES, check_bytes, check_events, check_session_id
-from steersman_service.errors import FieldViolation, SessionBehind, StoreUnavailable, raise_if_any
 from steersman_service.engine.request import EngineResult
+from steersman_service.errors import FieldViolation, SessionBehind, StoreUnavailable, raise_if_any
 from steersman_service.scheduling.client import Engines
 from steersman_service.sessions.reader import SessionReader
 from steersman_service.settings import Settings
@@ -68,13 +68,11 @@ class RecommendationService:
             request.k or DEFAULT_K,
             grows=bool(request.session_id),
         )
-        result = await self.engines.submit(
-            interpretation.work, caller.deadline, caller.tenant, request.session_id
-        )
+        result = await self.engines.submit(interpretation.request, caller.deadline, caller.tenant, request.session_id)
         applied = steering.resolve(result.concept_edits, self.release.catalogue.labels)
         self.metrics.recommended(applied, loaded.degradations, new_session=loaded.new_session)
         if applied:
-            self.list_change.sample(interpretation.work, result.rows_K)
+            self.list_change.sample(interpretation.request, result.rows_K)
         return self._response(caller.request_id, loaded, interpretation, applied, result)
 
     def _check(self, request: pb.RecommendRequest) -> Iterator[FieldViolation]:

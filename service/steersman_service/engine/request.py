@@ -63,6 +63,11 @@ class EngineResult(NamedTuple):
     scores_K: Array
     concept_edits: list[Edits]
     """The edits that each concept came down to."""
+    queue_seconds: float = 0.0
+    """From arrival at the queue to the start of the batch."""
+    inference_seconds: float = 0.0
+    """Of the whole batch."""
+    batch_size: int = 1
 
 
 class Cost(NamedTuple):

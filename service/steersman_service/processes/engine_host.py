@@ -45,7 +45,7 @@ async def open_engine(
     settings: Settings, metrics: Metrics, lost: asyncio.Event
 ) -> AsyncIterator[tuple[Engine, Batcher]]:
     """An engine and its queue in this process. `lost` is set when the engine hangs, or computes nothing any more."""
-    engine = load_engine(settings, metrics)
+    engine = load_engine(settings.bundle_folder, settings.engine_options, metrics)
     metrics.watch_kv_cache(lambda: engine.key_values.held_bytes)
     metrics.watch_state_cache(lambda: engine.states.held_bytes)
     batcher = Batcher(

@@ -12,7 +12,6 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
-from steersman.v1.control_pb2 import Control
 from steersman_service.errors import StoreUnavailable
 from steersman_service.sessions.functions import Part, StoreFunctions
 from steersman_service.sessions.reasons import REASONS, StoreLog, reason_of

@@ -24,7 +24,7 @@ from steersman_service.bundle.catalogue import Catalogue
 from steersman_service.bundle.items import Items
 from steersman_service.bundle.replacement import Replacements
 from steersman_service.checks import did_you_mean
-from steersman_service.engine.engine import Edits
+from steersman_service.engine.request import Edits
 from steersman_service.errors import ENOUGH_VIOLATIONS, FieldViolation, StaleFeature, raise_if_any
 from steersman_service.steering.tilts import tilts
 

@@ -6,7 +6,7 @@ from steersman.v1.bundle_pb2 import Window
 from steersman.v1.recommendation_service_pb2 import Filters, HistoryUse
 from steersman_service.bundle.items import NOWHERE, Items, Rows, known
 from steersman_service.bundle.window import in_window
-from steersman_service.engine.engine import Work
+from steersman_service.engine.request import EngineRequest
 from steersman_service.steering.controls import Steering
 from steersman_service.steering.eligibility import Eligibility, eligibility
 
@@ -23,7 +23,7 @@ class ItemHistory(NamedTuple):
 class Interpretation(NamedTuple):
     """The engine's request, with what else the answer says of the caller's."""
 
-    work: Work
+    request: EngineRequest
     eligibility: Eligibility
     history_use: HistoryUse
 
@@ -36,7 +36,7 @@ def interpret(
     shown = in_window(places, total_events, window.length, window.stride)
     ids_T = known(shown)
     eligible = eligibility(filters, known(places), items)
-    work = Work(
+    request = EngineRequest(
         ids_T=ids_T,
         edits=steering.edits,
         concepts_C=steering.concepts_C,
@@ -53,4 +53,4 @@ def interpret(
         unknown_events=len(shown) - len(ids_T),
         empty=not len(ids_T),
     )
-    return Interpretation(work, eligible, use)
+    return Interpretation(request, eligible, use)

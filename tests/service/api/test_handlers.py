@@ -21,8 +21,10 @@ from steersman_service.api.release import Release
 from steersman_service.bundle.bundle import Bundle
 from steersman_service.engine.backends.protocol import load_backend
 from steersman_service.engine.engine import Engine
-from steersman_service.errors import DeadlineTooNear, InvalidRequest, NotFound
-from steersman_service.scheduling.batcher import Batcher, Computed
+from steersman_service.engine.graphs import Graphs
+from steersman_service.engine.request import EngineRequest, EngineResult
+from steersman_service.errors import DeadlinePassed, InvalidRequest, NotFound
+from steersman_service.scheduling.batcher import Batcher
 from steersman_service.telemetry.metrics import Metrics
 from tests.serving import settings_for
 
@@ -32,9 +34,11 @@ HORROR = Control(concept="genres:Horror", operation=OPERATION_ADD, strength=0.5)
 class Queue(Batcher):
     """Remembers how it was asked."""
 
-    async def submit(self, work: Any, timeout_seconds: float | None, tenant: str = "") -> Computed:
-        self.asked = timeout_seconds, tenant
-        return await super().submit(work, timeout_seconds, tenant)
+    async def submit(
+        self, request: EngineRequest, deadline: float = float("inf"), tenant: str = "", session: str = ""
+    ) -> EngineResult:
+        self.asked = deadline, tenant
+        return await super().submit(request, deadline, tenant, session)
 
 
 @pytest.fixture
@@ -44,7 +48,7 @@ def release(bundle: Bundle, bundle_dir: Path, tmp_path: Path) -> Release:
 
 @pytest.fixture
 async def queue(bundle: Bundle) -> AsyncIterator[Queue]:
-    queue = Queue(Engine(bundle, load_backend(bundle, "onnx", "cpu", 1)), queue_size=8, max_batch=4)
+    queue = Queue(Engine(Graphs(bundle, load_backend(bundle, "onnx", "cpu", 1))), queue_size=8, max_batch=4)
     yield queue
     await queue.close()
 
@@ -60,12 +64,11 @@ async def test_a_recommendation_carries_the_callers_deadline_tenant_and_request_
     recommendation: RecommendationService, release: Release, queue: Queue
 ) -> None:
     request = RecommendRequest(history=History(item_ids=release.items.ids[:5]), controls=[HORROR], k=3)
-    response = await recommendation.Recommend(request, Caller(time.monotonic() + 60, "acme", "r1"))
+    deadline = time.monotonic() + 60
+    response = await recommendation.Recommend(request, Caller(deadline, "acme", "r1"))
     assert (len(response.items), response.request_id, response.bundle_version) == (3, "r1", release.version)
     assert response.applied_controls[0].edits
-    seconds, tenant = queue.asked
-    assert tenant == "acme"
-    assert seconds == pytest.approx(60, abs=30)
+    assert queue.asked == (deadline, "acme")
     await recommendation.Recommend(request, Caller())
     assert queue.asked == (float("inf"), "")
 
@@ -79,7 +82,7 @@ async def test_errors_are_raised_as_they_are(recommendation: RecommendationServi
 
 async def test_a_deadline_that_has_passed_is_refused(recommendation: RecommendationService) -> None:
     await recommendation.Recommend(RecommendRequest(), Caller())
-    with pytest.raises(DeadlineTooNear):
+    with pytest.raises(DeadlinePassed):
         await recommendation.Recommend(RecommendRequest(), Caller(time.monotonic() - 1))
 
 

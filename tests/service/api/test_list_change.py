@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 from steersman_service.api.list_change import ListChange
-from steersman_service.engine.engine import Answer, Edits, Work
+from steersman_service.engine.request import Edits, EngineRequest, EngineResult
 from steersman_service.scheduling.batcher import Batcher
 
 EDITS = Edits(np.array([3]), np.ones(1, np.float32), np.ones(1, np.float32))
-STEERED = Work(
+STEERED = EngineRequest(
     np.array([0]), EDITS, np.array([1]), np.ones(1, np.float32), np.ones(9, np.bool_), 4, np.ones(9, np.float32)
 )
 
@@ -20,22 +20,23 @@ STEERED = Work(
 class PlainEngine:
     """Answers rows 0 to 3. Waits before that while the gate is shut."""
 
-    depth = 1
-
     def __init__(self) -> None:
         self.gate = threading.Event()
         self.gate.set()
         self.entered = threading.Event()
-        self.works: list[Work] = []
+        self.requests: list[EngineRequest] = []
 
-    def positions(self, work: Work) -> int:
-        return len(work.ids_T)
+    def cost(self, request: EngineRequest) -> tuple[float, ...]:
+        return 1, len(request.ids_T)
 
-    def run(self, batch: Sequence[Work]) -> list[Answer]:
-        self.works += batch
+    def works(self) -> bool:
+        return True
+
+    def run(self, batch: Sequence[EngineRequest]) -> list[EngineResult]:
+        self.requests += batch
         self.entered.set()
         self.gate.wait()
-        return [Answer(np.arange(4), np.zeros(4), []) for _ in batch]
+        return [EngineResult(np.arange(4), np.zeros(4), []) for _ in batch]
 
 
 class Spare(Batcher):
@@ -44,7 +45,7 @@ class Spare(Batcher):
     def __init__(self) -> None:
         self.asked = 0
 
-    async def spare(self, work: Work) -> None:
+    async def spare(self, request: EngineRequest) -> None:
         self.asked += 1
 
 
@@ -77,7 +78,7 @@ async def test_the_same_request_without_its_controls_is_computed_after_the_answe
         change.sample(STEERED, np.array(rows))
         assert not engine.entered.wait(0.01), "not before the handler has returned"
         assert await ratios.get() == ratio
-        plain = engine.works[-1]
+        plain = engine.requests[-1]
         assert [len(edits) for edits in (*plain.edits, plain.concepts_C, plain.concept_strengths_C)] == [0] * 5
         assert plain.tilts_N is None
         assert plain.ids_T is STEERED.ids_T
@@ -110,5 +111,5 @@ async def test_the_drain_drops_what_is_under_way_and_what_comes_later(batcher: B
     change.sample(STEERED, np.array([7]))
     await begun()
     engine.gate.set()
-    await batcher.submit(STEERED, None)
-    assert (ratios, len(engine.works)) == ([], 2)
+    await batcher.submit(STEERED)
+    assert (ratios, len(engine.requests)) == ([], 2)

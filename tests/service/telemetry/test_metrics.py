@@ -47,7 +47,6 @@ from steersman_service.engine.loading import load_engine
 from steersman_service.engine.options import EngineOptions
 from steersman_service.sessions.store import SessionStore
 from steersman_service.sessions.valkey import EmbeddedValkey
-from steersman_service.settings import Settings
 from steersman_service.telemetry.metrics import (
     CallMetrics,
     EngineMetrics,
