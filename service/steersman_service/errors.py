@@ -18,12 +18,8 @@ class StartupError(SteersmanError):
     """The server cannot start. The message is for the operator: it names the cause and the remedy."""
 
 
-class ServerFailed(SteersmanError):
-    """The server cannot go on. The message is for the operator."""
-
-
-class LoadTestError(SteersmanError):
-    """A load test cannot run, or cannot go on. The message names the cause and the remedy."""
+class EngineFailed(SteersmanError):
+    """The engine of this process hangs, or computes nothing any more: the process has to end."""
 
 
 class BundleError(StartupError):

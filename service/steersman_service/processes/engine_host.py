@@ -9,7 +9,7 @@ import structlog
 
 from steersman_service.engine.engine import Engine
 from steersman_service.engine.loading import load_engine
-from steersman_service.errors import ServerFailed
+from steersman_service.errors import EngineFailed
 from steersman_service.processes.link import Link, Ready, first_of, run_child, settle_memory
 from steersman_service.scheduling.batcher import Batcher
 from steersman_service.scheduling.host import EngineHost
@@ -25,7 +25,7 @@ log = structlog.get_logger()
 
 
 async def serve(settings: Settings, sockets: list[str], link: Link, metrics: Metrics) -> None:
-    """Until the supervisor says `drain`. Raises StartupError, or ServerFailed if the engine is lost."""
+    """Until the supervisor says `drain`. Raises StartupError, or EngineFailed if the engine is lost."""
     lost = asyncio.Event()
     async with open_engine(settings, metrics, lost) as (engine, batcher):
         settle_memory()
@@ -37,7 +37,7 @@ async def serve(settings: Settings, sockets: list[str], link: Link, metrics: Met
             await first_of(link.drain, lost)
         await host.close(0 if lost.is_set() else END_SECONDS)
     if lost.is_set():
-        raise ServerFailed("the engine is lost")
+        raise EngineFailed
 
 
 @asynccontextmanager

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from steersman_service.app import Backend, running
 from steersman_service.bundle.bundle import load_bundle
-from steersman_service.errors import ServerFailed
+from steersman_service.errors import EngineFailed
 from steersman_service.processes.link import Link, Ready, first_of, run_child, settle_memory
 from steersman_service.scheduling.client import EnginePool
 from steersman_service.scheduling.stall import watched_loop
@@ -15,7 +15,7 @@ from steersman_service.telemetry.metrics import Metrics
 
 
 async def serve(settings: Settings, sockets: list[str], link: Link, metrics: Metrics) -> None:
-    """Until the supervisor says `drain`. Raises StartupError, or ServerFailed if an engine in this process is lost."""
+    """Until the supervisor says `drain`. Raises StartupError, or EngineFailed if an engine in this process is lost."""
     lost = asyncio.Event()
     async with AsyncExitStack() as stack:
         backend = await opened_backend(settings, sockets, metrics, lost, stack)
@@ -25,7 +25,7 @@ async def serve(settings: Settings, sockets: list[str], link: Link, metrics: Met
         with watched_loop(settings.stall_seconds):
             await first_of(link.drain, lost)
     if lost.is_set():
-        raise ServerFailed("the engine is lost")
+        raise EngineFailed
 
 
 async def opened_backend(

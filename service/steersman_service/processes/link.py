@@ -16,7 +16,7 @@ from typing import Any
 import msgspec
 import uvloop
 
-from steersman_service.errors import ServerFailed, StartupError
+from steersman_service.errors import EngineFailed, StartupError
 from steersman_service.scheduling.frames import FrameReader, frame, received
 from steersman_service.settings import Settings
 from steersman_service.telemetry.families import Family, families
@@ -188,7 +188,7 @@ async def _run(serve: Serve, connection: socket.socket) -> None:
         link.tell(Failed("the server was stopped before it was ready"))
     except StartupError as error:
         link.tell(Failed(str(error)))
-    except ServerFailed:
+    except EngineFailed:
         code = 1
     link.report()
     obeying.cancel()

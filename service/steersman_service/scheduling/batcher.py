@@ -11,7 +11,7 @@ import structlog
 from steersman_service.engine.request import EngineRequest, EngineResult
 from steersman_service.errors import DeadlinePassed, DeadlineTooNear, Draining, EngineLost, QueueFull
 from steersman_service.scheduling.fair_queue import FairQueue
-from steersman_service.scheduling.latency import NOTHING, LatencyModel, Load
+from steersman_service.scheduling.latency import NOTHING, Load, QueueModel
 
 log = structlog.get_logger()
 
@@ -60,7 +60,6 @@ class Batcher:
         self._engine = engine
         self._queue_size = queue_size
         self._max_batch = max_batch
-        self._batch_seconds = batch_seconds
         self._on_batch = on_batch
         self._on_broken = on_broken
         self._loop = asyncio.get_running_loop()
@@ -72,7 +71,7 @@ class Batcher:
         """Computed now."""
         self._done_at = 0.0
         """When that is expected to end."""
-        self._latency = LatencyModel()
+        self._model = QueueModel(max_batch, batch_seconds)
         self._batches_done = 0
         self._closing = self._waking = self._lost = False
         self._thread = threading.Thread(target=self._work, name="engine", daemon=True)
@@ -184,7 +183,7 @@ class Batcher:
             while True:
                 if not self._waking and (batch := self._take()):
                     now, load = time.monotonic(), _load(batch)
-                    self._batch, self._done_at = batch, now + self._latency.seconds(load)
+                    self._batch, self._done_at = batch, now + self._model.latency.seconds(load)
                     if not batch[0].spare:
                         self._on_batch([now - job.submitted for job in batch])
                     return batch
@@ -203,7 +202,7 @@ class Batcher:
                 self._waiting.drop(job)
                 passed = DeadlinePassed("the deadline passed in the queue: not computed")
                 self._loop.call_soon_threadsafe(_set, [(job, passed)])
-            elif batch and self._marginal_seconds(load.plus(job.load)) > self._room_seconds:
+            elif batch and self._model.overfull(load.plus(job.load)):
                 break
             else:
                 self._waiting.take(job)
@@ -219,7 +218,7 @@ class Batcher:
         now = time.monotonic()
         with self._changed:
             if not batch[0].spare and now > start and not any(isinstance(one, Exception) for one in outcomes):
-                self._latency.learn(_load(batch), now - start)
+                self._model.latency.learn(_load(batch), now - start)
             self._batches_done += 1
             self._batch = []
         told: list[tuple[_Job, EngineResult | Exception]] = [
@@ -272,34 +271,14 @@ class Batcher:
 
     def _wait_seconds(self, before: Load, now: float) -> float:
         """Expected time until the batch of a request starts that comes after `before`."""
-        batches = self._batches(before)
-        whole = int(batches)  # the rest shares the request's own batch
-        waited = whole * self._latency.call_seconds + self._marginal_seconds(before) * (
-            whole / batches if batches else 0
-        )
-        return self._busy_seconds(now) + waited
+        return self._busy_seconds(now) + self._model.wait_seconds(before)
 
     def _drain_seconds(self, now: float) -> float:
         """Expected time until the queue is empty."""
-        waiting = self._waiting.load
-        calls = (1 + self._batches(waiting)) * self._latency.call_seconds
-        return max(0.01, self._busy_seconds(now) + calls + self._marginal_seconds(waiting))
+        return max(0.01, self._busy_seconds(now) + self._model.drain_seconds(self._waiting.load))
 
     def _busy_seconds(self, now: float) -> float:
         return max(0.0, self._done_at - now) if self._batch else 0.0
-
-    def _batches(self, load: Load) -> float:
-        """Batches that `load` fills, by number or by time."""
-        return max(load.requests / self._max_batch, self._marginal_seconds(load) / self._room_seconds)
-
-    @property
-    def _room_seconds(self) -> float:
-        """Time for the requests of a batch, beside the call itself; at least as much as the call takes."""
-        call = self._latency.call_seconds
-        return max(self._batch_seconds - call, call)
-
-    def _marginal_seconds(self, load: Load) -> float:
-        return self._latency.seconds(load) - self._latency.call_seconds
 
 
 def _load(batch: Sequence[_Job]) -> Load:

@@ -73,3 +73,40 @@ class LatencyModel:
             if products[row]:
                 fitted = sum(product * term for product, term in zip(products, self._terms, strict=True))
                 self._terms[row] = max(0.0, self._terms[row] + (target - fitted) / products[row])
+
+
+class QueueModel:
+    """How long a queue takes, whose batches hold up to `max_batch` requests and are expected to take up to `batch_seconds`."""
+
+    def __init__(self, max_batch: int, batch_seconds: float) -> None:
+        self.latency = LatencyModel()
+        self._max_batch = max_batch
+        self._batch_seconds = batch_seconds
+
+    def overfull(self, load: Load) -> bool:
+        """Whether a batch would take too long."""
+        return self._marginal_seconds(load) > self._room_seconds
+
+    def wait_seconds(self, before: Load) -> float:
+        """Until the batch of a request starts that comes after `before`."""
+        batches = self._batches(before)
+        whole = int(batches)  # the rest shares the request's own batch
+        share = whole / batches if batches else 0.0
+        return whole * self.latency.call_seconds + share * self._marginal_seconds(before)
+
+    def drain_seconds(self, waiting: Load) -> float:
+        """Until all of `waiting`, and a request more, is computed."""
+        return (1 + self._batches(waiting)) * self.latency.call_seconds + self._marginal_seconds(waiting)
+
+    def _batches(self, load: Load) -> float:
+        """Batches that `load` fills, by number or by time."""
+        return max(load.requests / self._max_batch, self._marginal_seconds(load) / self._room_seconds)
+
+    @property
+    def _room_seconds(self) -> float:
+        """Time for the requests of a batch, beside the call itself; at least as much as the call takes."""
+        call = self.latency.call_seconds
+        return max(self._batch_seconds - call, call)
+
+    def _marginal_seconds(self, load: Load) -> float:
+        return self.latency.seconds(load) - self.latency.call_seconds

@@ -10,13 +10,20 @@ from contextlib import contextmanager
 from typing import Any, Literal, TypeVar, cast
 
 from google.rpc.code_pb2 import Code
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, PlatformCollector, disable_created_metrics
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    PlatformCollector,
+    ProcessCollector,
+    disable_created_metrics,
+)
 
 from steersman.v1.control_pb2 import OPERATION_ADD, AppliedControl, ControlSource, Operation
 from steersman.v1.recommendation_service_pb2 import DEGRADATION_UNSPECIFIED, Degradation
 from steersman_service.errors import RequestError, reasons
 from steersman_service.telemetry.port import exposed
-from steersman_service.telemetry.process import Processes
 
 CallType = Literal["unary", "server_stream", "bidi_stream"]
 Kind = TypeVar("Kind", Counter, Gauge, Histogram)
@@ -85,14 +92,9 @@ class Registry(CollectorRegistry):
         disable_created_metrics()  # type: ignore[no-untyped-call]
         super().__init__()
         self.collected = collected
-        self._processes = Processes()
         if collected:
-            self.register(self._processes)
+            ProcessCollector(registry=self)
             PlatformCollector(registry=self)
-
-    def watch_process(self, pid: int) -> None:
-        """Adds another process of this server to the `process_` metrics."""
-        self._processes.watch(pid)
 
     def counter(self, name: str, labels: Sequence[str] = ()) -> Counter:
         return self._made(Counter, name, labels)
@@ -309,7 +311,6 @@ class Metrics(CallMetrics, EngineMetrics, SteeringMetrics, SessionMetrics, Serve
 
     def __init__(self, *, collected: bool = True) -> None:
         self.registry = Registry(collected=collected)
-        self.watch_process = self.registry.watch_process
         CallMetrics.__init__(self, self.registry)
         EngineMetrics.__init__(self, self.registry)
         SteeringMetrics.__init__(self, self.registry)
