@@ -1,4 +1,4 @@
-"""Where a server is: the address as a person types it, and whether a proxy stands between."""
+"""The address of a server as typed on the command line, and the proxy that gRPC would use for it."""
 
 import ipaddress
 import os
@@ -8,26 +8,23 @@ from urllib.parse import urlsplit
 from urllib.request import proxy_bypass
 
 DEFAULT_PORT = 50051
-# Targets that name no host and port, and are gRPC's own affair.
-OTHER = re.compile(r"(unix|unix-abstract|vsock|xds|google-c2p):")
-NAMED = re.compile(r"(?P<scheme>dns:(//[^/]*/)?|ipv4:|ipv6:)?(?P<rest>.*)")
+# gRPC resolves these: they name no single host and port.
+RESOLVED_BY_GRPC = re.compile(r"(unix|unix-abstract|vsock|xds|google-c2p):.*|ipv[46]:.*,.*", re.DOTALL)
+SCHEME_AND_REST = re.compile(r"(?P<scheme>dns:(//[^/]*/)?|ipv4:|ipv6:)?(?P<rest>.*)", re.DOTALL)
 HOST_AND_PORT = re.compile(r"(?P<host>\[[^\]]+\]|[^:\[\]/,\s]+)(:(?P<port>\d+))?")
-# gRPC takes the first that is set, in lower case alone.
+# In gRPC's order; it ignores upper case.
 PROXIES = ("grpc_proxy", "https_proxy", "http_proxy")
 
 
 class Address(NamedTuple):
-    """Of a server."""
-
     target: str
     """As gRPC takes it, with a port."""
     host: str
-    """Empty if it is no host."""
+    """Without brackets; empty if gRPC resolves the target."""
 
     @property
     def loopback(self) -> bool:
-        """Whether it is this machine, which no proxy can reach."""
-        name = self.host.strip("[]").lower().rstrip(".")
+        name = self.host.lower().rstrip(".")
         if name == "localhost" or name.endswith(".localhost"):
             return True
         try:
@@ -39,36 +36,32 @@ class Address(NamedTuple):
 
     @property
     def options(self) -> list[tuple[str, int]]:
-        """Of a channel to it."""
+        """Of a channel. No proxy is used for loopback addresses."""
         return [("grpc.enable_http_proxy", 0)] if self.loopback else []
 
     @property
     def proxy(self) -> str:
-        """The variable that sends calls through a proxy, with the proxy's host; empty if they go directly."""
-        if not self.host or self.loopback or proxy_bypass(self.host.strip("[]")):
+        """The variable that names the proxy, with the proxy's host but no password; empty if no proxy is used."""
+        if not self.host or self.loopback or proxy_bypass(self.host):
             return ""
         name = next((name for name in PROXIES if os.environ.get(name)), "")
-        # Without the password that may stand there.
         return name and f"{name} ({urlsplit(os.environ[name]).netloc.rpartition('@')[2] or 'not a URL'})"
 
 
 def read_address(text: str) -> Address:
-    """Understands `host`, `host:port`, IPv6 with brackets or without, and gRPC's own names. Raises ValueError, with the remedy."""
-    if OTHER.match(text):
+    """`host`, `host:port`, IPv6 with brackets or without, and gRPC's own targets. Raises ValueError, with the remedy."""
+    if RESOLVED_BY_GRPC.fullmatch(text):
         return Address(text, "")
     if "://" in text and not text.startswith("dns:"):
         raise ValueError(f"{text!r} is a URL: write host:port, as in localhost:{DEFAULT_PORT}")
-    named = NAMED.fullmatch(text)
-    scheme, rest = (named["scheme"] or "", named["rest"]) if named else ("", text)
-    if scheme.startswith("ipv") and "," in rest:
-        return Address(text, "")
-    if rest.count(":") > 1 and "[" not in rest:
-        rest = f"[{rest}]"
-    found = HOST_AND_PORT.fullmatch(rest)
-    if not found or (found["port"] and not 0 < int(found["port"]) < 65536):
-        raise ValueError(
-            f"{text!r} is no address: write host:port, as in localhost:{DEFAULT_PORT} or [::1]:{DEFAULT_PORT}"
-        )
-    if found["host"].isdigit() and not found["port"]:
-        raise ValueError(f"{text!r} names no host: write localhost:{found['host']}")
-    return Address(f"{scheme}{found['host']}:{found['port'] or DEFAULT_PORT}", found["host"])
+    named = SCHEME_AND_REST.fullmatch(text)
+    assert named
+    rest = named["rest"]
+    typed = HOST_AND_PORT.fullmatch(f"[{rest}]" if rest.count(":") > 1 and "[" not in rest else rest)
+    if not typed or (typed["port"] and not 0 < int(typed["port"]) < 65536):
+        examples = f"localhost:{DEFAULT_PORT} or [::1]:{DEFAULT_PORT}"
+        raise ValueError(f"{text!r} is no address: write host:port, as in {examples}")
+    host = typed["host"]
+    if host.isdigit() and not typed["port"]:
+        raise ValueError(f"{text!r} names no host: write localhost:{host}")
+    return Address(f"{named['scheme'] or ''}{host}:{typed['port'] or DEFAULT_PORT}", host.strip("[]"))

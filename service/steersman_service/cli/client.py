@@ -1,32 +1,38 @@
 """The connection of the command line to a server: what it asks, and how it explains errors."""
 
 import shlex
-from collections.abc import Iterable, Iterator
+import sys
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import cached_property
-from typing import NoReturn
+from typing import Any, NoReturn, TypeVar
 
 import grpc
 from google.rpc import error_details_pb2
 from grpc_status import rpc_status
 
-from steersman.v1.feature_service_pb2 import ListConceptsResponse, ListFeaturesResponse
+from steersman.v1 import feature_service_pb2 as features_pb
+from steersman.v1 import item_service_pb2 as items_pb
 from steersman.v1.feature_service_pb2_grpc import FeatureServiceStub
-from steersman.v1.item_service_pb2 import ListItemsResponse
 from steersman.v1.item_service_pb2_grpc import ItemServiceStub
 from steersman.v1.model_service_pb2 import GetModelInfoRequest, GetModelInfoResponse
 from steersman.v1.model_service_pb2_grpc import ModelServiceStub
 from steersman.v1.recommendation_service_pb2 import RecommendRequest, RecommendResponse
 from steersman.v1.recommendation_service_pb2_grpc import RecommendationServiceStub
 from steersman_service.cli.address import DEFAULT_PORT, Address, read_address
-from steersman_service.cli.listing import MAX_PAGE_SIZE, list_concepts, list_features, list_items
 from steersman_service.cli.printing import fail
 
 DEFAULT_ADDRESS = f"127.0.0.1:{DEFAULT_PORT}"
+MAX_PAGE_SIZE = 1000
 # Of a search.
 MAX_TEXT_BYTES = 256
 # The commands that list valid names, by the end of the field that is wrong.
 LISTS = {"concept": "steersman features --concepts", "feature.id": "steersman features"}
+
+
+Listed = TypeVar(
+    "Listed", features_pb.ListFeaturesResponse, features_pb.ListConceptsResponse, items_pb.ListItemsResponse
+)
 
 
 class Client:
@@ -48,27 +54,41 @@ class Client:
     def recommend(self, request: RecommendRequest) -> RecommendResponse:
         return RecommendationServiceStub(self._channel).Recommend(request, timeout=self._timeout)
 
-    def features(self, text: str, limit: int, steerable_only: bool) -> ListFeaturesResponse:
-        return list_features(self._features, limit, self._timeout, text=text, steerable_only=steerable_only)
+    def features(self, limit: int, text: str = "", steerable_only: bool = False) -> features_pb.ListFeaturesResponse:
+        """The first `limit`, as one answer."""
+        request = features_pb.ListFeaturesRequest(text=text, steerable_only=steerable_only)
+        return self._listed(self._features.ListFeatures, request, "features", limit)
 
-    def concepts(self, text: str) -> ListConceptsResponse:
-        return list_concepts(self._features, self._timeout, text=text)
+    def concepts(self, text: str = "") -> features_pb.ListConceptsResponse:
+        """All, as one answer."""
+        return self._listed(self._features.ListConcepts, features_pb.ListConceptsRequest(text=text), "concepts")
 
     def has_concept(self, name: str) -> bool:
         text = name.encode()[:MAX_TEXT_BYTES].decode(errors="ignore")
         return any(concept.name == name for concept in self.concepts(text).concepts)
 
-    def items(self, text: str, limit: int) -> ListItemsResponse:
-        return list_items(self._items, limit, self._timeout, text=text)
+    def items(self, limit: int, text: str) -> items_pb.ListItemsResponse:
+        """The first `limit`, as one answer."""
+        return self._listed(self._items.ListItems, items_pb.ListItemsRequest(text=text), "items", limit)
 
     def known_ids(self, ids: Iterable[str]) -> set[str]:
         """Those of `ids` that the bundle has."""
         asked, known = list(dict.fromkeys(ids)), set[str]()
         for begin in range(0, len(asked), MAX_PAGE_SIZE):
-            some = asked[begin : begin + MAX_PAGE_SIZE]
-            listed = list_items(self._items, MAX_PAGE_SIZE, self._timeout, item_ids=some)
-            known.update(item.item_id for item in listed.items)
+            request = items_pb.ListItemsRequest(item_ids=asked[begin : begin + MAX_PAGE_SIZE])
+            known.update(item.item_id for item in self._listed(self._items.ListItems, request, "items").items)
         return known
+
+    def _listed(self, method: Callable[..., Listed], request: Any, field: str, limit: int = sys.maxsize) -> Listed:
+        """The first `limit` of `field`: the first page, extended by those after it."""
+        request.page_size = min(limit, MAX_PAGE_SIZE)
+        listed = page = method(request, timeout=self._timeout)
+        while page.next_page_token and (missing := limit - len(getattr(listed, field))) > 0:
+            request.page_token, request.page_size = page.next_page_token, min(missing, MAX_PAGE_SIZE)
+            page = method(request, timeout=self._timeout)
+            getattr(listed, field).extend(getattr(page, field))
+            listed.next_page_token = page.next_page_token
+        return listed
 
 
 @contextmanager
@@ -102,7 +122,7 @@ def _explain_no_answer(error: grpc.Call, address: Address) -> str:
     if proxy := address.proxy:
         return (
             f"No server answers at {address.target} through the proxy of {proxy}. "
-            f"To connect directly: no_proxy={address.host.strip('[]')}"
+            f"To connect directly: no_proxy={address.host}"
         )
     if error.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
         return f"No answer from {address.target} in time. Allow more: --timeout SECONDS"

@@ -121,7 +121,7 @@ def features(
             listed = client.concepts(text)
             print_message(listed) if as_json else print_concepts(listed, client)
         else:
-            page = client.features(text, limit, steerable)
+            page = client.features(limit, text, steerable)
             print_message(page) if as_json else print_features(page, client)
 
 
@@ -135,5 +135,5 @@ def items(
     """Find items of a running server by words of their titles: steersman items star wars"""
     wanted = " ".join(text or [])
     with connected(address, timeout) as client:
-        page = client.items(wanted, limit)
+        page = client.items(limit, wanted)
         print_message(page) if as_json else print_items(page, client, wanted)

@@ -90,7 +90,7 @@ def _find_title(option: str, readings: Sequence[Reading], client: Client) -> tup
     for reading in readings:
         if len(reading.text.encode()) > MAX_TEXT_BYTES:
             continue
-        found = client.items(reading.text, MAX_TITLES_SEARCHED)
+        found = client.items(MAX_TITLES_SEARCHED, reading.text)
         single = reading.parts == 1
         items = list(found.items[: found.exact_matches])
         items = items or [item for item in found.items if single and _has_words(item, reading.text)]

@@ -9,7 +9,7 @@ import pytest
 
 from steersman.v1.feature_service_pb2 import Feature, GetFeatureRequest, ListConceptsRequest, ListFeaturesRequest
 from steersman_service.bundle.bundle import Bundle
-from steersman_service.cli.listing import list_concepts, list_features
+from steersman_service.cli.client import Client
 from tests.serving import Running, failure, serving, settings_for
 
 
@@ -121,9 +121,10 @@ def test_pages_end_where_a_message_would_be_too_large(bundle_dir: Path, tmp_path
     with serving(settings_for(tmp_path, bundle_dir, max_message_bytes=1024)) as server:
         first = server.feature.ListConcepts(ListConceptsRequest())
         assert first.next_page_token
-        concepts = list_concepts(server.feature, 10)
+        client = Client(server.channel, "", 10)
+        concepts = client.concepts()
         assert [concept.name for concept in concepts.concepts] == bundle.concepts["name"].to_pylist()
         assert not concepts.next_page_token
-        features = list_features(server.feature, 1000, 10)
+        features = client.features(1000)
         assert [feature.id for feature in features.features] == list(range(bundle.manifest.shape.features))
-        assert len(list_features(server.feature, 7, 10).features) == 7
+        assert len(client.features(7).features) == 7
