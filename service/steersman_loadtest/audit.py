@@ -1,4 +1,4 @@
-"""The audit after a run: what every session holds, against what the server acknowledged."""
+"""The audit after a run: compares the events of every session with those that the server acknowledged."""
 
 import asyncio
 from collections import Counter
@@ -27,27 +27,27 @@ class Audit(NamedTuple):
     acknowledged: int = 0
     """Events whose append was answered."""
     lost: int = 0
-    """Acknowledged events that are not there."""
+    """Acknowledged events that the session does not have."""
     wrong: int = 0
-    """Sessions that hold other events beside: some twice, out of order, or never sent."""
+    """Sessions with other events: repeated, out of order, or never sent."""
     unread: int = 0
-    """Sessions that could not be read, or not asked, in time."""
+    """Sessions that could not be read or compared in time."""
     compared: int = 0
     """Sessions asked for recommendations twice: by their id, and with their events as a history."""
     different: int = 0
-    """Those where the two answers differ."""
+    """Sessions whose two answers differ."""
 
     def plus(self, other: "Audit") -> "Audit":
         return Audit(*map(sum, zip(self, other, strict=True)))
 
     @property
     def failed(self) -> int:
-        """Whatever should not be."""
+        """Events and sessions that fail the audit."""
         return self.lost + self.wrong + self.unread + self.different
 
 
 class Auditor:
-    """Reads sessions, compares, and deletes them. A server that is away is waited for, within the limit of time."""
+    """Reads, compares and deletes sessions. Waits for a server that is unreachable, within the time limit."""
 
     def __init__(self, channel: grpc.aio.Channel, kept_events: int, tolerance: float, seconds: float) -> None:
         """`kept_events` is what a session keeps; `seconds` is the limit of the whole audit."""
@@ -81,7 +81,7 @@ class Auditor:
         return counted
 
     async def _read(self, session_id: str, seconds: float) -> Session:
-        """An empty one if there is none."""
+        """An empty session if the server has none."""
         try:
             request = GetSessionRequest(session_id=session_id)
             return (await self._sessions.GetSession(request, timeout=seconds, wait_for_ready=True)).session
@@ -100,7 +100,7 @@ class Auditor:
 
 
 def events_of(session: Session, user: User, kept_events: int) -> Audit:
-    """`lost` and `wrong` of one session. Events that were never acknowledged may be there, all of an append or none."""
+    """`lost` and `wrong` of one session. Events that were not acknowledged may be in it: all of an append, or none."""
     sure, sent = user.acknowledged, user.acknowledged + user.pending
     total = sent if session.total_events == sent else sure
     expected = user.history[:total][-kept_events:]

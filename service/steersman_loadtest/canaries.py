@@ -1,16 +1,16 @@
-"""Canaries: calls that are made again and again, whose answer was taken before the run, alone."""
+"""Canaries: calls repeated during a run, whose answers were recorded before it, without other load."""
 
 from collections.abc import Iterable, Sequence, Set
 from typing import NamedTuple
 
 from steersman.v1.recommendation_service_pb2 import RecommendedItem, RecommendRequest
 
-# References are longer than answers, so that an item that may change places with one just beyond the answer is known.
+# Further items of a reference: an item just beyond the answer may change places with one in it.
 MARGIN = 5
 
 
 class RankedItem(NamedTuple):
-    """An item of an answer."""
+    """An item of an answer, with its score."""
 
     item_id: str
     score: float
@@ -21,11 +21,11 @@ class Canary(NamedTuple):
 
     request: RecommendRequest
     reference: Sequence[RankedItem]
-    """The answer when nothing else was asked, MARGIN items longer than the request asks for."""
+    """The answer without other load, MARGIN items longer than requested."""
     concept: str = ""
-    """The concept that is steered, if what it does is judged."""
+    """The steered concept, if its effect is checked."""
     having: Set[str] = frozenset()
-    """All of the concept's items."""
+    """All items of the concept."""
     plain_share: float = 0.0
     """Their share in the answer to the same call without controls, 0 to 1."""
 
@@ -39,7 +39,7 @@ def ranked(items: Iterable[RecommendedItem]) -> tuple[RankedItem, ...]:
 
 
 def difference(reference: Sequence[RankedItem], answer: Sequence[RankedItem], tolerance: float) -> str:
-    """How `answer` differs from the start of `reference`, or nothing.
+    """How `answer` differs from the start of `reference`; empty if it does not.
 
     Scores may differ by `tolerance` times their scale (the largest magnitude in the reference, at least 1), and only
     items whose scores lie closer than that may change places.

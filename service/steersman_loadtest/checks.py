@@ -1,4 +1,4 @@
-"""What must hold of every answer, whatever the load."""
+"""Checks of every answer."""
 
 from collections.abc import Iterator, Set
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from steersman_loadtest.record import ConceptShare, FailedCheck
 
 
 class Check(StrEnum):
-    """Names of what must hold."""
+    """What each checks."""
 
     REQUEST = "request"
     """The answer echoes the request's id."""
@@ -39,18 +39,18 @@ class Check(StrEnum):
     DEGRADED = "degraded"
     """A call that needs no session is not degraded."""
     PLAIN_CANARY = "plain canary"
-    """A call without controls is answered as it was alone: it feels no other call's edits."""
+    """A call without controls gets the same answer as without load: other calls' edits do not affect it."""
     STEERED_CANARY = "steered canary"
-    """A call with a control is answered as it was alone."""
+    """A call with a control gets the same answer as without load."""
     STEERING = "steering"
-    """On average, steering a concept raises the share of its items (judged over the run)."""
+    """Steering a concept raises the share of its items, on average over the run."""
     APPEND = "append"
     """Every event that is sent counts, and counts once."""
 
 
 @dataclass(frozen=True, slots=True)
 class Expectation:
-    """What must hold of the answer to a Recommend."""
+    """The correct answer to a Recommend."""
 
     request: RecommendRequest
     bundle_version: str
@@ -68,7 +68,7 @@ class Expectation:
 
 
 def check(expected: Expectation, answer: RecommendResponse) -> Iterator[FailedCheck]:
-    """What does not hold of `answer`."""
+    """The checks that `answer` fails."""
     yield from _check_list(expected, answer)
     yield from _check_filters(expected, {item.item_id for item in answer.items})
     request, use = expected.request, answer.history_use
@@ -110,7 +110,7 @@ def _check_filters(expected: Expectation, got: Set[str]) -> Iterator[FailedCheck
 
 
 def share(expected: Expectation, answer: RecommendResponse) -> ConceptShare | None:
-    """What steering did to the share of a concept's items, where a canary is there to tell."""
+    """The share of a concept's items without and with steering; None if the call does not measure it."""
     canary = expected.canary
     if canary is None or not canary.concept:
         return None

@@ -1,4 +1,4 @@
-"""A client process: one sender on an event loop of its own, which does what the fleet orders through a pipe."""
+"""A client process: one sender on its own event loop, which executes the orders that the fleet sends through a pipe."""
 
 import asyncio
 import gc
@@ -18,7 +18,7 @@ from steersman_loadtest.target import read_target
 from steersman_loadtest.traffic import Traffic
 from steersman_loadtest.users import Users
 
-# A server that went away is tried again within a second.
+# Reconnect within a second.
 CHANNEL_OPTIONS = (
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.min_reconnect_backoff_ms", 100),
@@ -44,7 +44,7 @@ class ClientFailed(NamedTuple):
 
 
 def run_client(pipe: Connection, scenario: Scenario, tolerance: float, name: str, seed: int) -> None:
-    """Serves orders until the other end of the pipe is closed. `name` begins the ids of sessions and requests."""
+    """Executes orders until the pipe is closed. `name` begins the ids of sessions and requests."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the fleet's to handle.
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(_serve(pipe, scenario, tolerance, name, seed))
@@ -54,7 +54,7 @@ async def _serve(pipe: Connection, scenario: Scenario, tolerance: float, name: s
     rng = random.Random(seed)
     limits, mix = scenario.info.limits, scenario.mix
     users = Users(scenario.histories.item_ids, mix.users, limits.events_per_append, name, rng)
-    # Writing to a full pipe waits: not on the event loop, and one message after the other.
+    # Writing to a full pipe blocks: one thread writes, not the event loop.
     with ThreadPoolExecutor(1) as writer:
 
         async def hand_on(message: Any) -> None:
@@ -63,7 +63,7 @@ async def _serve(pipe: Connection, scenario: Scenario, tolerance: float, name: s
         target = read_target(scenario.address)
         async with grpc.aio.insecure_channel(target.name, [*CHANNEL_OPTIONS, *target.options]) as channel:
             sender = Sender(channel, Traffic(scenario, tolerance, users, name, rng), hand_on)
-            gc.freeze()  # The scenario lives on: looking through it for garbage would only hold up calls.
+            gc.freeze()  # The scenario is permanent: scanning it for garbage would delay calls.
             await hand_on(ClientReady())
             while (order := await asyncio.to_thread(_received, pipe)) is not None:
                 try:
@@ -77,7 +77,7 @@ async def _serve(pipe: Connection, scenario: Scenario, tolerance: float, name: s
 
 
 def _received(pipe: Connection) -> RunOrder | AuditOrder | None:
-    """The next order, or None if there will be no more."""
+    """The next order; None after the last."""
     try:
         order: RunOrder | AuditOrder = pipe.recv()
     except EOFError:

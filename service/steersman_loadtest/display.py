@@ -1,4 +1,4 @@
-"""How a load test goes: a line that moves on a terminal, plain lines where there is none. Written to standard error."""
+"""Progress of a load test on standard error: a bar on a terminal, plain lines elsewhere."""
 
 from types import TracebackType
 from typing import Self
@@ -10,7 +10,7 @@ from steersman_loadtest.printing import printable
 from steersman_loadtest.record import CallOutcome
 from steersman_loadtest.run_statistics import RunStatistics
 
-# Without a terminal, a line is printed this often.
+# Between plain lines.
 PLAIN_LINE_SECONDS = 10.0
 
 

@@ -1,4 +1,4 @@
-"""The fleet: one client process or several, which run and audit together."""
+"""The fleet: the client processes, which run and audit together."""
 
 import multiprocessing
 import time
@@ -17,9 +17,9 @@ from steersman_loadtest.record import CallRecord
 from steersman_loadtest.scenario import Scenario
 from steersman_loadtest.sender import RunOrder, Usage
 
-# What processes get to hear of a run before it starts.
+# Between the order and the start of a run.
 HEAD_START_SECONDS = 0.3
-# What a process may take to start, and beyond the time of a run and of its last calls.
+# Limits: for the start of a process, and for its answer after the last call of a run has timed out.
 START_SECONDS = 120.0
 GRACE_SECONDS = 30.0
 TICK_SECONDS = 0.2
@@ -30,10 +30,10 @@ Message = TypeVar("Message", ClientReady, Usage, Audit)
 
 @dataclass(frozen=True)
 class SendOptions:
-    """How calls are sent, whatever their rate."""
+    """How calls are sent and checked."""
 
     poisson: bool = True
-    """Arrivals at random (Poisson), or evenly spaced."""
+    """Random arrivals (Poisson), or evenly spaced ones."""
     seed: int = 0
     checked: float = 1.0
     """Share of the answers that are checked, 0 to 1."""
@@ -44,11 +44,11 @@ class SendOptions:
 
 
 class Fleet:
-    """Spawned, not forked: gRPC does not survive a fork. The parent only counts, so that nothing disturbs the sending."""
+    """Processes are spawned, since gRPC does not survive a fork. The parent only collects their records."""
 
     def __init__(self, scenario: Scenario, sending: SendOptions) -> None:
         self.name = f"loadtest-{uuid.uuid4().hex[:8]}"
-        """Begins the ids of all sessions and requests."""
+        """Prefix of the ids of all sessions and requests."""
         self._scenario, self._sending = scenario, sending
         self._clients: list[tuple[SpawnProcess, Connection]] = []
         self._runs = 0
@@ -110,7 +110,7 @@ class Fleet:
         return self._collect(Usage, limit, self._clients, take, lambda: tick(time.monotonic() - start))
 
     def audit(self, seconds: float) -> Audit:
-        """Of all sessions, which are deleted then. Raises LoadTestError as `run` does."""
+        """Audits all sessions and deletes them. Raises LoadTestError as `run` does."""
         for _, pipe in self._clients:
             self._order(pipe, AuditOrder(seconds))
         total = Audit()
@@ -122,7 +122,7 @@ class Fleet:
         try:
             pipe.send(order)
         except OSError:
-            raise LoadTestError("a client process has ended before its time") from None
+            raise LoadTestError("a client process ended unexpectedly") from None
 
     def _collect(
         self,
@@ -132,7 +132,7 @@ class Fleet:
         take: Callable[[Iterable[CallRecord]], None] = lambda records: None,
         tick: Callable[[], None] = lambda: None,
     ) -> list[Message]:
-        """One message of the `wanted` type from each client; records on the way to it are taken."""
+        """One message of the type `wanted` from each client. Passes the records before it to `take`."""
         found: list[Message] = []
         waiting = [pipe for _, pipe in clients]
         deadline = time.monotonic() + limit_seconds
@@ -156,4 +156,4 @@ class Fleet:
         try:
             return pipe.recv()
         except (EOFError, OSError):
-            raise LoadTestError("a client process has ended before its time") from None
+            raise LoadTestError("a client process ended unexpectedly") from None

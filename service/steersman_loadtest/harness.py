@@ -1,4 +1,4 @@
-"""The course of a load test: warm up, run at a rate or search for one, audit."""
+"""Runs a load test: warms up, runs at a rate or searches for one, audits."""
 
 import time
 from dataclasses import dataclass, field
@@ -16,7 +16,7 @@ WARM_UP_SECONDS = 2.0
 
 @dataclass(frozen=True)
 class Plan:
-    """What to run."""
+    """The rates, lengths and limits of a test."""
 
     rate: float = 100.0
     """Calls a second; with a search, the first rate that is tried."""
@@ -34,26 +34,25 @@ class Plan:
 
 @dataclass
 class LoadTestResult:
-    """What came of it."""
+    """The results of all runs, of the search and of the audit."""
 
     plan: Plan
     runs: list[RunStatistics] = field(default_factory=list)
-    """In their order; those of a search among them."""
-    found: RateSearchResult | None = None
-    """Of a search."""
+    """In order, including those of a search."""
+    search: RateSearchResult | None = None
     audit: Audit | None = None
     processes: int = 0
 
     @property
     def main(self) -> RunStatistics:
-        """The run that counts: the last."""
+        """The last run."""
         return self.runs[-1]
 
     @property
     def passed(self) -> bool:
-        """No call failed in the run that counts, nothing was violated in any, nothing acknowledged was lost."""
+        """No call failed in the main run, no check failed in any run, no acknowledged event was lost."""
         violated = any(run.violations for run in self.runs)
-        nothing_found = self.found is not None and self.found.rate is None
+        nothing_found = self.search is not None and self.search.rate is None
         return not (self.main.failed or violated or nothing_found or (self.audit and self.audit.failed))
 
 
@@ -67,9 +66,9 @@ class Harness:
         plan, results = self._plan, self._results
         self._fleet.grow(plan.processes)
         if plan.search:
-            results.found = plan.search.find(self._tried)
-            if results.found.rate and plan.then:
-                self._run(f"{plan.then:.0%} of saturation", plan.then * results.found.rate, plan.seconds)
+            results.search = plan.search.find(self._tried)
+            if results.search.rate and plan.then:
+                self._run(f"{plan.then:.0%} of saturation", plan.then * results.search.rate, plan.seconds)
         else:
             self._warm_up()
             self._run("run", plan.rate, plan.seconds)
@@ -92,7 +91,7 @@ class Harness:
         return why_not_held(figures, self._plan.p99_ms)
 
     def _grown(self, figures: RunStatistics) -> bool:
-        """Adds a client process if the clients were the limit, and there may be more."""
+        """Adds a client process if the clients were the limit, up to `most_processes`."""
         if figures.limit != "client" or self._fleet.size >= self._plan.most_processes:
             return False
         self._display.says(f"{self._fleet.size} client process(es) could not keep up: one more")
@@ -110,7 +109,7 @@ class Harness:
 
 
 def why_not_held(figures: RunStatistics, p99_ms: float) -> str:
-    """Why the rate of a run does not count as held, or nothing."""
+    """Why the rate of a run was not held; empty if it was."""
     p99 = figures.latency.milliseconds(99)
     reasons = {
         f"{figures.failed} errors": figures.failed > 0,

@@ -1,4 +1,4 @@
-"""Histories to send: those of real users, from a file of interactions, or made up where there is no file."""
+"""Histories to send: of real users from a file of interactions, or made up."""
 
 import random
 from collections.abc import Sequence
@@ -18,24 +18,24 @@ USUAL = HistoryColumns()
 
 
 class Histories(NamedTuple):
-    """What users did."""
+    """The items of each user's events."""
 
     source: str
-    """Where it comes from, as reports say it."""
+    """Origin, for reports."""
     real: bool
     item_ids: list[list[str]]
     """Of each user, oldest first; two events or more."""
-    told: tuple[str, ...] = ()
-    """What was read and what was left out, as lines of text."""
+    summary: tuple[str, ...] = ()
+    """Summary of what was read and left out, in lines."""
 
 
 def read_histories(path: Path, seed: int, columns: HistoryColumns = USUAL) -> Histories:
     """A file of interactions (Parquet, CSV or TSV), or a folder with one called `interactions`, as `steersman train` takes it.
 
-    Of more than MAX_HISTORIES users some are drawn. Raises LoadTestError if the file cannot be used.
+    Of more than MAX_HISTORIES users, that many are drawn. Raises LoadTestError if the file cannot be used.
     """
     file = _interactions(path)
-    table, told = read_interactions(file, columns)
+    table, summary = read_interactions(file, columns)
     # The sort is stable: events of the same time stay in the order of the file.
     table = table.sort_by([("user", "ascending"), ("time", "ascending")])
     users, items = table["user"].to_numpy(), table["item"]
@@ -47,12 +47,12 @@ def read_histories(path: Path, seed: int, columns: HistoryColumns = USUAL) -> Hi
         spans = random.Random(seed).sample(spans, MAX_HISTORIES)
     histories = [[str(item) for item in items[start:end].to_pylist()] for start, end in spans]
     events = sum(map(len, histories))
-    told = (*told, f"  users      {len(histories):,} with two events or more, {events:,} in all")
-    return Histories(str(file), True, histories, told)
+    summary = (*summary, f"  users      {len(histories):,} with two events or more, {events:,} in all")
+    return Histories(str(file), True, histories, summary)
 
 
 def make_up_histories(item_ids: Sequence[str], seed: int) -> Histories:
-    """Histories of known items in random order, some items far more often than others. Raises LoadTestError without items."""
+    """Histories of known items in random order, with a skewed popularity. Raises LoadTestError without items."""
     if len(item_ids) < 2:
         raise LoadTestError("the server names no items to make histories of: give --histories FILE")
     rng = random.Random(seed)

@@ -1,4 +1,4 @@
-"""A file of interactions, read as `steersman train` reads it: which column is what, what is missing, and when events were."""
+"""Reads a file of interactions as `steersman train` does: finds the columns, drops incomplete rows, parses times."""
 
 import re
 from pathlib import Path
@@ -12,7 +12,7 @@ from steersman_loadtest.errors import LoadTestError
 
 pc: Any = pyarrow.compute  # Its stubs do not know chunked arrays everywhere.
 
-# Names that are understood without being told, best first; upper case, spaces and underscores make no difference.
+# Recognised names of columns, best first. Case, spaces and underscores are ignored.
 GUESSES = {
     "user": ("user_id", "user", "userId"),
     "item": ("item_id", "item", "itemId", "movieId"),
@@ -24,7 +24,7 @@ MISSING = (
     *("", "NULL", "Null", "null", "(null)", "\\N", "None", "none", "NONE", "nil", "undefined", "NaT", "-", "--", "?"),
     *("N/A", "n/a", "NA", "#N/A", "#NA", "#N/A N/A", "<NA>", "NaN", "nan", "NAN", "-NaN", "-nan"),
 )
-"""What programs write where there is nothing."""
+"""Texts that programs write for a missing value."""
 NUMBER = r"^[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?$"
 YEAR_FIRST = r"^\d{4}-\d{2}-\d{2}([T ]\d{2}:\d{2}.*)?$"
 YEAR_LAST = (
@@ -42,16 +42,16 @@ class HistoryColumns(NamedTuple):
 
 
 class InteractionTable(NamedTuple):
-    """Events that are whole."""
+    """Complete events."""
 
     events: pa.Table
-    """Columns user and item (text) and time (something that can be sorted)."""
-    told: tuple[str, ...]
-    """What was read and what was left out, as lines of text."""
+    """Columns user and item (text) and time (sortable)."""
+    summary: tuple[str, ...]
+    """Summary of what was read and left out, in lines."""
 
 
 def read_interactions(file: Path, columns: HistoryColumns) -> InteractionTable:
-    """Parquet, CSV or TSV. Raises LoadTestError if it cannot be read, or the order of events cannot be told."""
+    """Parquet, CSV or TSV. Raises LoadTestError if the file cannot be read, or its times are ambiguous."""
     try:
         table, chosen = _read(file, columns)
         ids = {role: _ids(table[chosen[role]]) for role in ("user", "item")}
@@ -61,7 +61,7 @@ def read_interactions(file: Path, columns: HistoryColumns) -> InteractionTable:
     read = pa.table({**ids, "time": time})
     events = read.drop_null()
     missing = [f"no {role}: {read[role].null_count:,}" for role in read.column_names if read[role].null_count]
-    told = (
+    summary = (
         f"histories: {file}",
         f"  rows read  {read.num_rows:,}",
         f"  left out   {'; '.join(missing) or 'none'}",
@@ -71,11 +71,11 @@ def read_interactions(file: Path, columns: HistoryColumns) -> InteractionTable:
         raise LoadTestError(
             f"{file}: only {events.num_rows:,} of {read.num_rows:,} rows are whole: {'; '.join(missing)}"
         )
-    return InteractionTable(events, told)
+    return InteractionTable(events, summary)
 
 
 def _read(file: Path, columns: HistoryColumns) -> tuple[pa.Table, dict[str, str]]:
-    """The three columns and which is which. Ids in text are text: 007 is not 7."""
+    """The three columns, and their names by role. Ids in text files stay text: 007 is not 7."""
     if file.suffix == ".parquet":
         chosen = _choose(parquet.read_schema(file).names, columns, file)
         return parquet.read_table(file, columns=list(dict.fromkeys(chosen.values()))), chosen
@@ -112,7 +112,7 @@ def _plain(name: str) -> str:
 
 
 def _separator(file: Path) -> str:
-    """The usual one of its kind of file, or another one where the first line has none of that."""
+    """The separator of the file's type, or the most frequent other one if the first line does not have it."""
     usual = SEPARATORS[file.suffix]
     with file.open("rb") as opened:
         line = opened.readline(1 << 20)
@@ -121,7 +121,7 @@ def _separator(file: Path) -> str:
 
 
 def _present(column: Any) -> Any:
-    """As text without whitespace around it; null where there is nothing, or a word for it."""
+    """As text without surrounding whitespace; null for missing values."""
     text = pc.utf8_trim_whitespace(column.cast(pa.string()))
     return pc.if_else(pc.is_in(text, value_set=pa.array(MISSING)), None, text)
 
@@ -138,7 +138,7 @@ def _ids(column: Any) -> Any:
 
 
 def _time(column: Any, where: str) -> Any:
-    """Something that can be sorted. Raises LoadTestError where it is text whose order cannot be told."""
+    """A sortable column. Raises LoadTestError for text that is no time, or an ambiguous one."""
     kind = column.type
     if not pa.types.is_string(kind) and not pa.types.is_large_string(kind):
         return pc.if_else(pc.is_finite(column), column, None) if pa.types.is_floating(kind) else column
@@ -165,7 +165,7 @@ def _numbers(text: Any, where: str) -> Any:
 
 
 def _stamps(text: Any, where: str) -> Any:
-    """Year first: with time zones as instants, else as they stand there."""
+    """Times with the year first; as instants if they have time zones."""
     for kind in (pa.timestamp("us"), pa.timestamp("us", "UTC")):
         try:
             return text.cast(kind)
@@ -175,7 +175,7 @@ def _stamps(text: Any, where: str) -> Any:
 
 
 def _dates(text: Any, where: str) -> Any:
-    """Dates with the year last, as numbers of that order. Raises LoadTestError where day and month cannot be told apart."""
+    """Dates with the year last, as sortable numbers. Raises LoadTestError if day and month cannot be summary apart."""
     parts = pc.extract_regex(text, YEAR_LAST)
     one, two, year, hour, minute, second = (
         pc.fill_null(_part(parts, name), 0) for name in ("one", "two", "year", "hour", "minute", "second")

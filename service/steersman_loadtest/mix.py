@@ -8,7 +8,7 @@ class Mix:
     """Shares are 0 to 1. Every call is one arrival of the set rate."""
 
     session: float = 0.5
-    """Of all calls, those of users with a session: AppendEvents and Recommend by session id, by turns."""
+    """Of all calls, those of sessions: AppendEvents and Recommend by session id, in turn."""
     steered: float = 0.5
     """Of all Recommend calls, those with a control."""
     concepts: float = 0.6
@@ -16,8 +16,8 @@ class Mix:
     filtered: float = 0.2
     """Of all Recommend calls, those with a filter: an attribute value, allowed ids or denied ids."""
     canary: float = 0.1
-    """Of the Recommend calls without a session, those that repeat a call whose answer is known."""
+    """Of the Recommend calls without a session, those that repeat a canary."""
     k: int = 10
     """Items wanted of each Recommend."""
     users: int = 100
-    """Sessions that are active at a time, of each client process."""
+    """Active sessions of each client process."""

@@ -1,4 +1,4 @@
-"""A picture of a run: latency by percentile, and what happened over time."""
+"""Plots of a run: latency by percentile, and calls over time."""
 
 from pathlib import Path
 
@@ -9,7 +9,7 @@ from steersman_loadtest.run_statistics import LatencyHistogram, RunStatistics, p
 
 
 def plot(figures: RunStatistics, path: Path) -> None:
-    """Writes the picture, in the format that the file's name ends in."""
+    """Writes the plots, in the format of the file's suffix."""
     picture = Figure(figsize=(8, 8), layout="constrained")
     above, below = picture.subplots(2)
     _plot_latency(above, figures)
@@ -19,7 +19,7 @@ def plot(figures: RunStatistics, path: Path) -> None:
 
 
 def _plot_latency(axes: Axes, figures: RunStatistics) -> None:
-    """The nearer to 100, the wider a percent: x is 1 / (1 - percentile / 100), on a logarithmic axis."""
+    """x is 1 / (1 - percentile / 100), on a logarithmic axis."""
     axes.plot(*_curve(figures.latency), color="black", label="all")
     for kind, times in figures.latency_by_kind.items():
         if times.count:

@@ -1,4 +1,4 @@
-"""Prepares a load test: learns the catalogue, which items have which values, and the answers to canaries."""
+"""Prepares a load test: reads the catalogue, the items of attribute values, and the answers to canaries."""
 
 import random
 from collections import Counter
@@ -26,16 +26,16 @@ MAX_FEATURES = 10_000
 PAGE_SIZE = 1000
 MAX_VALUES = 20
 MAX_POPULAR = 100
-# Histories that canaries are made of, and concepts that some of them steer.
+# Canaries without controls, and concepts that further ones steer.
 CANARIES = 24
 CANARY_CONCEPTS = 8
-# Steering a concept is judged where the bundle states at least this effect on the share of its items.
+# The effect of a concept is checked if the bundle states at least this effect on the share of its items.
 LEAST_EFFECT = 0.1
 MOST_UNKNOWN = 0.5
 
 
 class BlockingClient:
-    """The server, asked one thing after the other."""
+    """Blocking calls to the server."""
 
     def __init__(self, channel: grpc.Channel, timeout_seconds: float) -> None:
         self._timeout = timeout_seconds
@@ -66,7 +66,7 @@ class BlockingClient:
         return self._recommendations.Recommend(request, timeout=self._timeout)
 
     def longer_answer(self, request: RecommendRequest) -> RecommendResponse:
-        """As a canary's reference is taken."""
+        """The answer with MARGIN further items."""
         longer = RecommendRequest()
         longer.CopyFrom(request)
         longer.k += MARGIN
@@ -76,7 +76,7 @@ class BlockingClient:
 def prepare(
     channel: grpc.Channel, address: str, mix: Mix, histories: Histories | None, *, seed: int, timeout_seconds: float
 ) -> Scenario:
-    """Asks the server what has to be known. Without `histories`, some are made up of the catalogue's items.
+    """Reads from the server what clients need. Without `histories`, some are made up of the catalogue's items.
 
     Raises LoadTestError if the mix asks for what the bundle does not have, or if the histories are of other items than
     the bundle's; grpc.RpcError if the server does not answer.
@@ -122,7 +122,7 @@ def _named_values(concepts: Iterable[Concept], features: Iterable[Feature]) -> I
 def _complete_values(
     server: BlockingClient, info: GetModelInfoResponse, named: Iterable[AttributeValue]
 ) -> Iterator[tuple[AttributeValue, Set[str]]]:
-    """The items of MAX_VALUES values, save those with more items than an answer holds."""
+    """The items of MAX_VALUES values, except values with more items than an answer holds."""
     for value in islice(named, MAX_VALUES):
         answer = server.recommend(RecommendRequest(k=info.limits.k, filters=value.filters()))
         if 0 < answer.eligible_items == len(answer.items):

@@ -1,4 +1,4 @@
-"""Searches for the saturating rate: the highest that is held for a while with no error and a bounded p99."""
+"""Searches for the saturating rate: the highest that is held without errors and with a bounded p99."""
 
 import math
 from collections.abc import Callable
@@ -10,7 +10,7 @@ MAX_CONFIRMATIONS = 8
 
 
 class RateProbe(NamedTuple):
-    """A rate that was tried."""
+    """One trial of a rate."""
 
     rate: float
     seconds: float
@@ -19,30 +19,35 @@ class RateProbe(NamedTuple):
 
 
 class RateSearchResult(NamedTuple):
-    """What the search came to."""
+    """The result of a search."""
 
     rate: float | None
     """The saturating rate, or None if not even the lowest rate was held."""
     probes: list[RateProbe]
 
+    @property
+    def why_not(self) -> str:
+        """Why the last probe was not held; empty if it was."""
+        return self.probes[-1].why_not
+
 
 class RateSearch(NamedTuple):
-    """How to search: double the rate until it is too much, then halve the distance, then confirm."""
+    """Doubles the rate until it is not held, bisects, then confirms."""
 
     start: float = 50.0
     """First rate, calls a second."""
     least: float = 1.0
-    """Rates below are not tried."""
+    """The lowest rate that is tried."""
     precision: float = 0.05
-    """The search ends when the least rate that was too much is at most this much above the highest that was not."""
+    """The search ends when the lowest rate that was not held is at most this share above the highest that was."""
     probe_seconds: float = 5.0
     hold_seconds: float = 30.0
-    """The rate that is found was held that long."""
+    """The result was held for this time."""
 
     def find(self, try_rate: Callable[[float, float], str]) -> RateSearchResult:
-        """`try_rate(rate, seconds)` tells why a rate is not held, or nothing.
+        """`try_rate(rate, seconds)` returns why a rate is not held; empty if it is.
 
-        A short probe that fails is made once more: a hiccup of a few milliseconds must not halve the outcome.
+        A failed probe is repeated once, so that one hiccup does not halve the result.
         """
         probes: list[RateProbe] = []
 
@@ -71,7 +76,7 @@ class RateSearch(NamedTuple):
         return (rate / 2, rate) if rate > self.least else (0.0, rate)
 
     def _confirmed(self, rate: float, held: Callable[[float, float], bool]) -> float | None:
-        """The rate, or the next lower one that is held as long as it takes."""
+        """The rate, or the next lower one that is held for `hold_seconds`."""
         for _ in range(MAX_CONFIRMATIONS):
             if held(rate, self.hold_seconds):
                 return rate

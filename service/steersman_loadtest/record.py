@@ -1,11 +1,11 @@
-"""The record of one call: when it was due, sent and done, and what came of it. Clients make them, figures are made of them."""
+"""The record of one call: its times, its outcome and the checks that its answer failed."""
 
 from enum import StrEnum
 from typing import NamedTuple
 
 
 class CallKind(StrEnum):
-    """What was called."""
+    """The method, and how it was called."""
 
     APPEND = "append"
     """AppendEvents."""
@@ -18,21 +18,21 @@ class CallKind(StrEnum):
 
 
 class CallOutcome(StrEnum):
-    """What came of a call."""
+    """How a call ended."""
 
     OK = "ok"
     DEGRADED = "degraded"
     """Answered, and the answer says that it is degraded."""
     REFUSED = "refused"
-    """RESOURCE_EXHAUSTED: the server was full, and said so."""
+    """RESOURCE_EXHAUSTED: the server refused it under load."""
     ERROR = "error"
     """Any other status."""
     UNSENT = "unsent"
-    """Not sent: too many calls of this client were still without an answer."""
+    """Not sent: too many calls of the client were in flight."""
 
 
 class FailedCheck(NamedTuple):
-    """Something that must hold and did not."""
+    """A check that an answer failed."""
 
     check: str
     """Its name, as in `checks.Check`."""
@@ -59,19 +59,16 @@ class CallRecord(NamedTuple):
     code: str = "OK"
     """gRPC status."""
     reason: str = ""
-    """Of an error: the reason of its ErrorInfo, or what the transport says."""
+    """Of an error: the reason of its ErrorInfo, or of the transport."""
     violations: tuple[FailedCheck, ...] = ()
     share: ConceptShare | None = None
 
     @property
     def latency(self) -> float:
-        """Seconds from the time the call was due, however late it left: a call that had to wait for its turn waited.
-
-        One that left a little early is measured from when it left.
-        """
+        """Seconds since the call was due, however late it was sent, or since it was sent, if that was earlier."""
         return self.done - min(self.due, self.sent)
 
     @property
     def lag(self) -> float:
-        """Seconds that it left late."""
+        """Seconds from when the call was due to when it was sent."""
         return max(0.0, self.sent - self.due)

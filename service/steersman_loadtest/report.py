@@ -1,4 +1,4 @@
-"""The report of a load test: as JSON, whose names stay, and as tables."""
+"""The report of a load test: as JSON with stable names, and as tables."""
 
 from collections.abc import Iterator
 from dataclasses import asdict
@@ -7,18 +7,23 @@ from typing import Any
 from steersman_loadtest.fleet import SendOptions
 from steersman_loadtest.harness import LoadTestResult
 from steersman_loadtest.printing import print_line, print_table
-from steersman_loadtest.rate_search import RateSearchResult
 from steersman_loadtest.record import CallOutcome
 from steersman_loadtest.run_statistics import LIMITS, RunStatistics
 from steersman_loadtest.scenario import Scenario
 
-# Grows when a name goes away or changes its meaning, not when one is added.
+# Incremented when a name is removed or changes its meaning.
 SCHEMA = 1
 
 
 def as_json(scenario: Scenario, sending: SendOptions, results: LoadTestResult) -> dict[str, Any]:
-    """`runs` are in their order; the last one is the one that counts."""
-    info, histories, plan, found, audit = scenario.info, scenario.histories, results.plan, results.found, results.audit
+    """`runs` are in order; the last one is the main run."""
+    info, histories, plan, search, audit = (
+        scenario.info,
+        scenario.histories,
+        results.plan,
+        results.search,
+        results.audit,
+    )
     return {
         "schema": SCHEMA,
         "passed": results.passed,
@@ -36,12 +41,12 @@ def as_json(scenario: Scenario, sending: SendOptions, results: LoadTestResult) -
         "sending": asdict(sending),
         "canaries": {"plain": len(scenario.plain_canaries), "steered": len(scenario.steered_canaries)},
         "known_attribute_values": len(scenario.values),
-        "search": found
+        "search": search
         and {
-            "rate": found.rate,
+            "rate": search.rate,
             "p99_ms": plan.p99_ms,
             "hold_seconds": plan.search and plan.search.hold_seconds,
-            "probes": [probe._asdict() for probe in found.probes],
+            "probes": [probe._asdict() for probe in search.probes],
         },
         "runs": [run.as_json() for run in results.runs],
         "audit": audit and audit._asdict(),
@@ -49,7 +54,7 @@ def as_json(scenario: Scenario, sending: SendOptions, results: LoadTestResult) -
 
 
 def print_report(scenario: Scenario, sending: SendOptions, results: LoadTestResult) -> None:
-    """Tables of the run that counts, and what has to be known to read them."""
+    """Tables of the main run, and the conditions of the test."""
     main = results.main
     _print_latencies(main)
     if main.steering:
@@ -123,14 +128,12 @@ def _outcomes(figures: RunStatistics) -> Iterator[str]:
 
 
 def _search(results: LoadTestResult) -> Iterator[str]:
-    if results.found and results.plan.search:
+    if results.search and results.plan.search:
         what = f"held for {results.plan.search.hold_seconds:.0f} s, no error, p99 below {results.plan.p99_ms:g} ms"
-        rate = results.found.rate
-        yield f"Saturating rate: {rate:.1f}/s ({what})." if rate else f"No rate was {what}: {_last(results.found)}."
-
-
-def _last(found: RateSearchResult) -> str:
-    return found.probes[-1].why_not
+        found = results.search
+        yield (
+            f"Saturating rate: {found.rate:.1f}/s ({what})." if found.rate else f"No rate was {what}: {found.why_not}."
+        )
 
 
 def _audit(results: LoadTestResult) -> Iterator[str]:

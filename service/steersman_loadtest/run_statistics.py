@@ -1,4 +1,4 @@
-"""The figures of one run, made of the records of its calls."""
+"""Statistics of one run, from the records of its calls."""
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
@@ -16,11 +16,11 @@ from steersman_loadtest.sender import Usage
 MOST_MICROSECONDS = 3_600_000_000
 DIGITS = 3
 MAX_EXAMPLES = 20
-# The clients are behind if one call of a hundred leaves later than this,
+# Calls leave late if 1% of them leave later than this;
 LATE_SECONDS = 0.010
-# and the cause is in them if one of them used this much of a CPU core.
+# the clients are the cause if one of them used this share of a CPU core.
 BUSY = 0.85
-# Steering is judged by this many answers or more.
+# Least number of answers by which a concept's effect is checked.
 LEAST_SHARES = 10
 
 Limit = Literal["none", "client", "machine"]
@@ -32,7 +32,7 @@ LIMITS: dict[Limit, str] = {
 
 
 class LatencyHistogram:
-    """A histogram of times."""
+    """A histogram of durations."""
 
     def __init__(self) -> None:
         self._histogram = HdrHistogram(1, MOST_MICROSECONDS, DIGITS)
@@ -45,7 +45,7 @@ class LatencyHistogram:
         return int(self._histogram.get_total_count())
 
     def milliseconds(self, percentile: float) -> float:
-        """The time within which `percentile` (0 to 100) of them lie; 0 if there are none."""
+        """At a percentile from 0 to 100; 0 if the histogram is empty."""
         return float(self._histogram.get_value_at_percentile(percentile)) / 1e3 if self.count else 0.0
 
     def summary(self) -> dict[str, float]:
@@ -62,24 +62,24 @@ class SecondCounts:
     sent: int = 0
     """Calls that were due."""
     answered: int = 0
-    """Answers that came, degraded ones among them."""
+    """Answers received, including degraded ones."""
     degraded: int = 0
     refused: int = 0
     errors: int = 0
     """Other errors, and calls that were not sent."""
     max_ms: float = 0.0
-    """The slowest answer that came."""
+    """Latency of the slowest answer received."""
 
 
 class Trouble(NamedTuple):
-    """From when to when something came up, in seconds since the run began, by when calls were done."""
+    """The first and the last call with an outcome, by when they ended, in seconds since the run began."""
 
     first: float
     last: float
 
 
 class SteeringEffect(NamedTuple):
-    """What steering a concept at strength 1 did to the share of its items, 0 to 1, on average over `answers`."""
+    """Effect of steering a concept at strength 1: mean share of its items without and with it, 0 to 1."""
 
     concept: str
     answers: int
@@ -88,12 +88,12 @@ class SteeringEffect(NamedTuple):
 
     @property
     def failed(self) -> bool:
-        """Whether enough answers say that it did not raise it."""
+        """Whether the share did not rise, over enough answers."""
         return self.answers >= LEAST_SHARES and self.steered <= self.plain
 
 
 class RunStatistics:
-    """Grows by the records of a run's calls, in any order."""
+    """Takes the records of a run's calls, in any order."""
 
     def __init__(self, name: str, rate: float, seconds: float) -> None:
         self.name, self.rate, self.seconds = name, rate, seconds
@@ -105,12 +105,12 @@ class RunStatistics:
         """By outcome, code and reason."""
         self.violations: Counter[str] = Counter()
         self.examples: list[str] = []
-        """Of violations, the first few."""
+        """The first failed checks."""
         self.series: list[SecondCounts] = []
         self.troubles: dict[CallOutcome, Trouble] = {}
-        """By outcome, save `ok`."""
+        """By outcome, except `ok`."""
         self.began_unix_seconds = 0.0
-        """When the run began, on the clock of the wall, for whoever stops and starts things meanwhile."""
+        """Wall-clock time of the start, to relate the run to other events."""
         self.usages: Sequence[Usage] = ()
         self._shares: dict[str, list[ConceptShare]] = defaultdict(list)
 
@@ -159,7 +159,7 @@ class RunStatistics:
 
     @property
     def limit(self) -> Limit:
-        """What kept calls from leaving on time: a client's own work, or a machine that gave it no CPU; or nothing did."""
+        """Why calls left late: the client was busy, or the machine gave it no CPU. `none` if they left on time."""
         if self.lag.milliseconds(99) <= 1e3 * LATE_SECONDS:
             return "none"
         return "client" if max(self.cpu_shares, default=0.0) >= BUSY else "machine"
@@ -236,7 +236,7 @@ class RunStatistics:
 
 
 def percentiles(count: int) -> Iterator[float]:
-    """0 to 100, nearer and nearer to 100 as far as `count` values can tell: ten to each halving of what is left."""
+    """From 0 to 100, ten for each halving of the distance to 100, as far as `count` values resolve them."""
     left = 100.0
     while left > 100 / max(1, count):
         yield 100 - left

@@ -1,4 +1,4 @@
-"""The scenario of a load test: all that client processes need to know to make calls and to judge answers."""
+"""The scenario of a load test: everything that client processes need to make calls and to check answers."""
 
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from steersman_loadtest.canaries import Canary
 from steersman_loadtest.histories import Histories
 from steersman_loadtest.mix import Mix
 
-# What is done to a feature, and how strongly.
+# Operations on features, with their strengths.
 FEATURE_STRENGTHS: Mapping[Operation, float] = {OPERATION_ADD: 0.5, OPERATION_SCALE: 2.0, OPERATION_ABLATE: 0.0}
 
 
@@ -37,9 +37,9 @@ class Scenario:
     features: Sequence[int]
     """Those that can be steered."""
     values: Mapping[AttributeValue, Set[str]]
-    """All items that have a value, for the values of which that is known."""
+    """All items of each value, for some values."""
     known: Set[str]
-    """Ids of items that the bundle knows. There may be more."""
+    """Ids of some items of the bundle."""
     popular: Sequence[str]
     """Known ids, those with the most events first."""
     plain_canaries: Sequence[Canary] = ()
@@ -50,14 +50,14 @@ class Scenario:
         return Control(feature=reference, operation=operation, strength=FEATURE_STRENGTHS[operation])
 
     def history(self, item_ids: Sequence[str]) -> History:
-        """As a client sends it: the latest items, as many as the server takes, and the number of those before."""
+        """The latest items, up to the server's limit, and the number of events before them."""
         sent = item_ids[-self.info.limits.history_items :]
         return History(item_ids=sent, events_before=len(item_ids) - len(sent))
 
     def eligible(self, excluded: Set[str], perhaps: Set[str], only: Set[str] | None) -> tuple[int, int]:
-        """Least and most items that may come back: not those `excluded`, `perhaps` not those, and `only` known ones.
+        """Least and most items that may be eligible: without `excluded`, with or without `perhaps`, and of `only`, if given.
 
-        It is also open whether the bundle knows an excluded item, save for the known ones.
+        An excluded item outside `known` may or may not be one of the bundle.
         """
         more = excluded | perhaps
         if only is not None:

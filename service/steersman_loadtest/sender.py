@@ -16,13 +16,13 @@ from steersman.v1.session_service_pb2_grpc import SessionServiceStub
 from steersman_loadtest.record import CallKind, CallOutcome, CallRecord
 from steersman_loadtest.traffic import Call, CheckResult, Traffic
 
-# A timer of the event loop is good for a millisecond: what is due within half of one leaves at once.
+# Timers of the event loop have a resolution of 1 ms: a call that is due within half of that leaves at once.
 EARLY_SECONDS = 0.0005
-# Calls of one client that may be without an answer; further ones count as unsent.
+# Calls of one client in flight; further ones count as unsent.
 MAX_IN_FLIGHT = 10_000
 # How often records are handed on.
 HAND_ON_SECONDS = 0.25
-# What the transport says of calls that got no answer from the server, and what that means.
+# Reasons of calls without an answer of the server, by the transport's message.
 TRANSPORT = {
     "failed to connect": "NOT_CONNECTED",
     "connection refused": "NOT_CONNECTED",
@@ -32,7 +32,7 @@ TRANSPORT = {
 
 
 class RunOrder(NamedTuple):
-    """A run, as one client gets it."""
+    """One client's part of a run."""
 
     start: float
     """Of the run, on the monotonic clock, which all processes of a machine share."""
@@ -50,7 +50,7 @@ class RunOrder(NamedTuple):
 
 
 class Usage(NamedTuple):
-    """What a run cost its client."""
+    """The time that a client used for a run."""
 
     cpu_seconds: float
     wall_seconds: float
@@ -65,7 +65,7 @@ def arrivals(order: RunOrder) -> Iterator[float]:
 
 
 class Sender:
-    """One client with one connection. Runs follow one another; users and their sessions stay."""
+    """One client with one connection. Users and their sessions persist from run to run."""
 
     def __init__(
         self, channel: grpc.aio.Channel, traffic: Traffic, hand_on: Callable[[list[CallRecord]], Awaitable[None]]
@@ -86,7 +86,7 @@ class Sender:
         began = time.monotonic(), time.process_time()
         for at in arrivals(order):
             early = order.start + at - time.monotonic()
-            # Even a sender that is behind must let answers in.
+            # A sender that is late must yield to the event loop, too, to receive answers.
             await asyncio.sleep(early if early > EARLY_SECONDS else 0)
             self._send(order, at, checked=rng.random() < order.checked)
         await asyncio.sleep(order.start + order.seconds - time.monotonic())
@@ -134,7 +134,7 @@ class Sender:
         self._records.append(CallRecord(call.kind, *times, outcome, code, reason, found.violations, found.share))
 
     async def _keep_handing_on(self, over: asyncio.Event) -> None:
-        """One after the other, and the last when the run is over."""
+        """Hands on the records so far at intervals, and the last ones at the end of the run."""
         while self._records or not over.is_set():
             with suppress(TimeoutError):
                 await asyncio.wait_for(over.wait(), HAND_ON_SECONDS)
@@ -150,7 +150,7 @@ def failure(error: grpc.aio.AioRpcError) -> tuple[CallOutcome, str, str]:
 
 
 def _reason(error: grpc.aio.AioRpcError) -> str:
-    """The server's own, or what the transport means."""
+    """The server's own, or that of the transport."""
     status = rpc_status.from_call(error)  # type: ignore[arg-type]
     info = error_details_pb2.ErrorInfo()
     if status is not None and any(detail.Unpack(info) for detail in status.details):

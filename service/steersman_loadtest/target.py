@@ -31,7 +31,7 @@ def read_target(address: str) -> Target:
     """
     typed = HOST_AND_PORT.fullmatch(address)
     if not address or address.startswith((":", "http:", "https:")):
-        raise ValueError(f"--address: {address!r} is no address: write host:port, as in {DEFAULT_ADDRESS}")
+        raise ValueError(f"{address!r} is no address: write host:port, as in {DEFAULT_ADDRESS}")
     if not typed:
         return Target(address)
     host = typed["host"]

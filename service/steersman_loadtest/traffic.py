@@ -1,4 +1,4 @@
-"""The traffic of one client: draws call after call from the mix, and says what must hold of each answer."""
+"""The traffic of one client: draws calls from the mix, and checks their answers."""
 
 import random
 from collections.abc import Set
@@ -22,7 +22,7 @@ ALLOWED = 100
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """What to send. `expected` is of Recommend calls, `user` of those of a session."""
+    """A request. `expected` is set for Recommend, `user` for calls of a session."""
 
     kind: CallKind
     request: RecommendRequest | AppendEventsRequest
@@ -31,14 +31,14 @@ class Call:
 
 
 class CheckResult(NamedTuple):
-    """What an answer shows."""
+    """The checks that an answer failed, and the share of a concept's items that it measured."""
 
     violations: tuple[FailedCheck, ...] = ()
     share: ConceptShare | None = None
 
 
 class ExpectedHistory(NamedTuple):
-    """What the server knows of the one who asks."""
+    """The history that the server is to use."""
 
     seen: Set[str]
     """Items of the history."""
@@ -49,7 +49,7 @@ class ExpectedHistory(NamedTuple):
 
 
 class Traffic:
-    """Calls come from a seed; whose turn it is depends on who still waits for an answer, too."""
+    """Draws from a seed. The user of a session's call also depends on which users still wait for answers."""
 
     def __init__(self, scenario: Scenario, tolerance: float, users: Users, name: str, rng: random.Random) -> None:
         """`tolerance` is that of scores, relative to their scale; `name` begins the ids of requests."""
@@ -75,7 +75,7 @@ class Traffic:
         return self._recommend(request, _past(request), only=self._filter(request))
 
     def answered(self, call: Call, answer: RecommendResponse | AppendEventsResponse, checked: bool) -> CheckResult:
-        """Takes an answer. Findings are empty unless it is to be checked."""
+        """Records what an append acknowledged. Checks the answer if it is to be `checked`."""
         if isinstance(answer, AppendEventsResponse):
             assert call.user
             violations = tuple(call.user.acknowledge(answer))
@@ -86,7 +86,7 @@ class Traffic:
         return CheckResult(tuple(check(call.expected, answer)), share(call.expected, answer))
 
     def done(self, call: Call) -> None:
-        """The call is over, whatever came of it."""
+        """The call has ended, with an answer or without."""
         if call.user:
             self._users.done(call.kind, call.user)
 
@@ -98,7 +98,7 @@ class Traffic:
         request = RecommendRequest(session_id=user.session_id, fallback_history=self._scenario.history(before))
         if self._rng.random() < self._scenario.mix.steered:
             request.controls.append(self._control())
-        # A session forgets what is beyond its limit, a fallback does not; and it may have what was not acknowledged.
+        # A session keeps its latest events alone, a fallback history all; and a session may have events that were not acknowledged.
         past = ExpectedHistory(
             seen=set(before[-self._scenario.info.limits.session_events :]),
             events=(len(before), len(before) + user.pending),
@@ -144,7 +144,7 @@ class Traffic:
         return self._scenario.feature_control(rng.choice(self._scenario.features), rng.choice(self._operations))
 
     def _filter(self, request: RecommendRequest) -> Set[str] | None:
-        """Gives some requests a filter: no popular items, only some items, or only those with an attribute value."""
+        """Adds a filter to some requests: denied popular items, allowed items, or an attribute value. Returns the items that it names."""
         rng, filters = self._rng, request.filters
         if rng.random() >= self._scenario.mix.filtered:
             return None

@@ -1,4 +1,4 @@
-"""Users with sessions that persist and grow: they do something, ask what to do next, and come back."""
+"""Simulated users, whose sessions persist and grow: each appends events and asks for recommendations, in turn."""
 
 import random
 from collections import deque
@@ -10,7 +10,7 @@ from steersman_loadtest.record import CallKind, FailedCheck
 
 
 class User:
-    """Lives through a history: a part of it at first, then event by event, each acknowledged before the next is sent.
+    """Sends a history: a part of it at first, then event by event, each acknowledged before the next is sent.
 
     An append that is not acknowledged is sent again as it was, as the API tells clients to.
     """
@@ -21,7 +21,7 @@ class User:
         self.acknowledged = 0
         """Events whose append was answered."""
         self.pending = 0
-        """Events after those that were sent, and not acknowledged (yet)."""
+        """Events that were sent after those, and are not acknowledged."""
         self._first = first
         self._again = False
 
@@ -38,7 +38,7 @@ class User:
         return AppendEventsRequest(session_id=self.session_id, events=events)
 
     def acknowledge(self, answer: AppendEventsResponse) -> Iterator[FailedCheck]:
-        """Takes the answer to `append`; what does not hold of it."""
+        """Takes the answer to `append`. The checks that it fails."""
         sent, self.pending = self.pending, 0
         self.acknowledged += sent
         if answer.appended + answer.duplicates != sent or (answer.duplicates and not self._again):
@@ -49,7 +49,7 @@ class User:
 
 
 class Users:
-    """Those who are active, and those who were. Each makes one call at a time."""
+    """Active and past users. Each has at most one call in flight."""
 
     def __init__(
         self, histories: Sequence[Sequence[str]], active: int, most_at_once: int, name: str, rng: random.Random
@@ -63,9 +63,9 @@ class Users:
         self._asking: deque[User] = deque()
 
     def next(self) -> tuple[CallKind, User]:
-        """Whose turn it is. Whoever did something asks next; then the one who was idle longest does something.
+        """The next call's kind and user: Recommend for a user who has just appended, else an append of the user who was idle longest.
 
-        There are more users than wanted only while all of them wait for answers.
+        Adds a user beyond `active` only if all others wait for answers.
         """
         if self._asking:
             return CallKind.SESSION, self._asking.popleft()
@@ -74,7 +74,7 @@ class Users:
         return CallKind.APPEND, self._arrive()
 
     def done(self, kind: CallKind, user: User) -> None:
-        """The call that `next` wanted is over, whatever came of it."""
+        """The call of `next` has ended, with an answer or without."""
         if kind is CallKind.APPEND:
             self._asking.append(user)
         elif user.finished:

@@ -15,7 +15,7 @@ from tests.load.proxy import Proxy
 from tests.load.test_checks import dishonest, drop_the_last
 from tests.serving import Running
 
-# The names of the JSON: whoever reads it counts on them.
+# The names of the JSON: programs that read it rely on them.
 NAMES = "schema passed address server histories mix sending canaries known_attribute_values search runs audit"
 RUN_NAMES = (
     "name rate seconds began_unix_s sent answered answered_per_second degraded refused errors errors_by_reason"
@@ -93,7 +93,7 @@ def test_a_search_and_a_run_after_it(address: str, data_dir: Path, monkeypatch: 
 
 
 def test_a_client_that_cannot_keep_up_gets_another_beside_it(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever it does counts as late and busy here."""
+    """All calls count as late and all clients as busy here."""
     monkeypatch.setattr("steersman_loadtest.run_statistics.LATE_SECONDS", -1.0)
     monkeypatch.setattr("steersman_loadtest.run_statistics.BUSY", 0.0)
     ran = loadtest("--address", address, "--rate", "20", "--seconds", "1", "--most-processes", "2", "--no-audit")
@@ -138,7 +138,7 @@ def test_without_its_extra_it_says_what_to_install(package: str, options: list[s
     assert "pip install 'steersman[loadtest]'" in ran.stderr
 
 
-def test_nobody_answers() -> None:
+def test_no_server_answers() -> None:
     ran = loadtest("--address", "127.0.0.1:1")
     assert ran.exit_code == 1
     assert "No server answers at 127.0.0.1:1. Start one: steersman serve" in ran.stderr

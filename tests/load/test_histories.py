@@ -48,7 +48,7 @@ def test_ids_that_came_as_floats_are_whole_numbers(tmp_path: Path) -> None:
     for name in ("a.parquet", "a.csv"):
         found = read_histories(tmp_path / name, seed=0)
         assert found.item_ids == WANTED, name
-        assert "  left out   no item: 1" in found.told
+        assert "  left out   no item: 1" in found.summary
 
 
 def test_words_for_nothing_are_no_ids_and_are_counted(tmp_path: Path) -> None:
@@ -57,7 +57,7 @@ def test_words_for_nothing_are_no_ids_and_are_counted(tmp_path: Path) -> None:
     )
     found = read_histories(tmp_path / "a.csv", seed=0)
     assert found.item_ids == [["d", "b", "a", "d", "e"]]
-    assert "  left out   no user: 1; no item: 2; no time: 1" in found.told
+    assert "  left out   no user: 1; no item: 2; no time: 1" in found.summary
 
 
 @pytest.mark.parametrize(
@@ -71,7 +71,7 @@ def test_words_for_nothing_are_no_ids_and_are_counted(tmp_path: Path) -> None:
         ["1700000000000000001", "1700000000000000002", "1700000000000000003"],
     ],
 )
-def test_times_are_an_order_whatever_their_form(tmp_path: Path, times: list[str]) -> None:
+def test_times_of_any_form_are_sorted(tmp_path: Path, times: list[str]) -> None:
     frame = pl.DataFrame({"user": ["u"] * 3, "item": ["a", "b", "c"], "time": times}).reverse()
     frame.write_csv(tmp_path / "a.csv", separator=";")
     assert read_histories(tmp_path / "a.csv", seed=0).item_ids == [["a", "b", "c"]]
@@ -86,7 +86,7 @@ def test_columns_can_be_named(tmp_path: Path) -> None:
         read_histories(tmp_path / "a.csv", seed=0)
     found = read_histories(tmp_path / "a.csv", seed=0, columns=HistoryColumns("who", "what", "When it was"))
     assert found.item_ids == WANTED
-    assert "  columns    user: who; item: what; time: When it was" in found.told
+    assert "  columns    user: who; item: what; time: When it was" in found.summary
     with pytest.raises(LoadTestError, match=r"no column where; it has who, .*: --item-column"):
         read_histories(tmp_path / "a.csv", seed=0, columns=HistoryColumns("who", "where"))
     frame.rename({"who": "User ID", "what": "ITEM", "When it was": "Timestamp"}).write_csv(tmp_path / "b.csv")

@@ -1,4 +1,4 @@
-"""The console script `steersman`: the service's commands, and those of the entry-point group `steersman.commands`."""
+"""The console script `steersman`: the commands of this project, and those of the entry-point group `steersman.commands`."""
 
 import functools
 import io
@@ -17,20 +17,20 @@ OWN = (
     *(EntryPoint(name, f"steersman_service.cli.commands:{name}", GROUP) for name in ("recommend", "features", "items")),
     EntryPoint("loadtest", "steersman_loadtest.command:loadtest", GROUP),
 )
-# What brings all that the commands of a module import: see pyproject.toml.
+# The extra that each module of commands needs: see pyproject.toml.
 EXTRAS = {
     "steersman_service.cli.serve": "service",
     "steersman_service.cli.commands": "client",
     "steersman_loadtest.command": "loadtest",
     "steersman_training.commands": "training",
 }
-# Rounds for which a thread of OpenMP looks whether the others are done before it sleeps. libgomp's own 300,000 are milliseconds of a core,
-# and where other work wants that core, the others cannot become done: an epoch of training took ten to forty times as long.
+# Rounds that an OpenMP thread spins at a barrier before it sleeps. libgomp's default of 300,000 takes milliseconds of a core, which other
+# threads of the same barrier may need: with more threads than cores, an epoch of training took ten to forty times as long.
 SPINS = "1000"
 
 
 def make_app() -> typer.Typer:
-    """The commands of whichever extras are installed; the others say what they need."""
+    """All commands. Those whose extra is not installed say so when they are run."""
     app = typer.Typer(
         help="A recommender that people can steer.", no_args_is_help=True, pretty_exceptions_show_locals=False
     )
@@ -45,17 +45,14 @@ def make_app() -> typer.Typer:
 
 def main() -> None:
     bound_spinning()
-    for stream in (sys.stdout, sys.stderr):  # a title that the terminal's encoding lacks is no reason to fail
+    for stream in (sys.stdout, sys.stderr):  # A title may have characters that the terminal's encoding lacks.
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
     make_app()()
 
 
 def bound_spinning() -> None:
-    """Lets threads that wait for each other sleep soon, unless the environment says how they shall wait.
-
-    libgomp reads it when torch or faiss is imported, here and in child processes.
-    """
+    """Sets GOMP_SPINCOUNT, unless the environment configures how threads wait. libgomp reads it when torch or faiss is imported."""
     if not {"GOMP_SPINCOUNT", "OMP_WAIT_POLICY"} & os.environ.keys():
         os.environ["GOMP_SPINCOUNT"] = SPINS
 
@@ -75,7 +72,7 @@ def _options(
 
 
 def _guarded(entry: EntryPoint, command: Callable[..., None]) -> Callable[..., None]:
-    """`command`, which may import what it needs when it runs, and says in a line what is missing then."""
+    """`command`, with a message in place of an ImportError: some commands import what they need when they run."""
 
     @functools.wraps(command)
     def guarded(*arguments: Any, **options: Any) -> None:
@@ -92,8 +89,8 @@ def _add_unavailable(app: typer.Typer, entry: EntryPoint, need: str) -> None:
         _end(entry, need)
 
     options = {"ignore_unknown_options": True, "allow_extra_args": True}
-    help_text = need[0].upper() + need[1:]
-    app.command(entry.name, help=help_text.replace("[", "\\["), context_settings=options)(unavailable)
+    help_text = (need[0].upper() + need[1:]).replace("[", "\\[")
+    app.command(entry.name, help=help_text, context_settings=options)(unavailable)
 
 
 def _end(entry: EntryPoint, need: str) -> NoReturn:
@@ -102,14 +99,14 @@ def _end(entry: EntryPoint, need: str) -> NoReturn:
 
 
 def _need(entry: EntryPoint, error: ImportError) -> str:
-    """What is missing, and how to get it. Raises `error` again if that is no package that one could install."""
+    """The missing package, and how to install it. Raises `error` if it is a fault of Steersman's own modules."""
     package = (error.name or "").partition(".")[0]
     absent = error.name == entry.module.partition(".")[0]  # the whole package of the command
     if not package or (package.startswith("steersman") and not absent) or package in sys.stdlib_module_names:
         raise error
     if not isinstance(error, ModuleNotFoundError):
         return f"{package} is installed, but cannot be imported: {' '.join(str(error).split())}"
-    if entry.module not in EXTRAS:
+    extra = EXTRAS.get(entry.module)
+    if extra is None:
         return f"needs {error.name}, which is not installed"
-    extra = EXTRAS[entry.module]
     return f"needs {error.name}, of the extra {extra}: pip install 'steersman[{extra}]'"
