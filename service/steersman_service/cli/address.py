@@ -12,6 +12,7 @@ DEFAULT_PORT = 50051
 RESOLVED_BY_GRPC = re.compile(r"(unix|unix-abstract|vsock|xds|google-c2p):.*|ipv[46]:.*,.*", re.DOTALL)
 SCHEME_AND_REST = re.compile(r"(?P<scheme>dns:(//[^/]*/)?|ipv4:|ipv6:)?(?P<rest>.*)", re.DOTALL)
 HOST_AND_PORT = re.compile(r"(?P<host>\[[^\]]+\]|[^:\[\]/,\s]+)(:(?P<port>\d+))?")
+BARE_IPV6 = re.compile(r"(?=[^:]*:[^:]*:)[0-9A-Fa-f:.]+(%[\w.-]+)?")
 # In gRPC's order; it ignores upper case.
 PROXIES = ("grpc_proxy", "https_proxy", "http_proxy")
 
@@ -57,7 +58,7 @@ def read_address(text: str) -> Address:
     named = SCHEME_AND_REST.fullmatch(text)
     assert named
     rest = named["rest"]
-    typed = HOST_AND_PORT.fullmatch(f"[{rest}]" if rest.count(":") > 1 and "[" not in rest else rest)
+    typed = HOST_AND_PORT.fullmatch(f"[{rest}]" if BARE_IPV6.fullmatch(rest) else rest)
     if not typed or (typed["port"] and not 0 < int(typed["port"]) < 65536):
         examples = f"localhost:{DEFAULT_PORT} or [::1]:{DEFAULT_PORT}"
         raise ValueError(f"{text!r} is no address: write host:port, as in {examples}")

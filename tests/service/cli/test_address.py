@@ -19,6 +19,7 @@ DEAD = "http://user:secret@127.0.0.1:9"
         ("[::1]", "[::1]:50051", True),
         ("[::1]:7", "[::1]:7", True),
         ("::1", "[::1]:50051", True),
+        ("fe80::1%eth0.7", "[fe80::1%eth0.7]:50051", False),
         ("dns:///localhost", "dns:///localhost:50051", True),
         ("dns:localhost:7", "dns:localhost:7", True),
         ("ipv4:127.0.0.1:7", "ipv4:127.0.0.1:7", True),
@@ -32,7 +33,7 @@ def test_what_an_address_means(typed: str, target: str, loopback: bool) -> None:
     assert (read.target, read.loopback) == (target, loopback)
 
 
-@pytest.mark.parametrize("typed", ["", ":50051", "50051", "localhost:", "localhost:x", "localhost:99999", "http://a:1"])
+@pytest.mark.parametrize("typed", ["", ":50051", "50051", "localhost:", "localhost:x", "x:y:7", "dns:a:x", "::1 ", "localhost:99999", "http://a:1"])
 def test_what_is_missing_is_said(typed: str) -> None:
     failed = CliRunner().invoke(make_app(), ["features", "--address", typed])
     assert failed.exit_code == 2
