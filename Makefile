@@ -84,7 +84,7 @@ deploy-check: $(DEV) ## Lint and validate what is in deploy/
 		then cd deploy/prometheus && promtool check config prometheus.yml && promtool test rules alerts.test.yml; \
 		else echo "promtool: SKIPPED, it is not on the PATH (Debian: apt-get install prometheus)"; fi
 
-docs: $(DEV) ## Write the tables of docs/operate.md again
+docs: $(DEV) ## Write the tables of docs/settings.md and docs/runbook.md again
 	$(BIN)/python docs/tables.py
 
 docs-check: $(DEV) ## Check that those tables are those of the code

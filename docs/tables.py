@@ -1,4 +1,4 @@
-"""Writes the tables of operate.md that stand between `<!-- table: NAME -->` and `<!-- end -->`, each from its source.
+"""Writes the tables between `<!-- table: NAME -->` and `<!-- end -->` in settings.md and runbook.md, each from its source.
 
 `make docs` writes them, `make docs-check` fails if they are not what it would write.
 """
@@ -17,9 +17,10 @@ from steersman_service.sessions.store import OPERATIONS
 from steersman_service.settings import PREFIX, Settings
 from steersman_service.telemetry.metrics import Metrics
 
-PAGE = Path(__file__).parent / "operate.md"
+DOCS = Path(__file__).parent
+RUNBOOK = DOCS / "runbook.md"
 ALERTS = Path(__file__).parent.parent / "deploy" / "prometheus" / "alerts.yml"
-# Those of the client library: not every system has all of them.
+# Metrics of the client library: not every system has all of them.
 LIBRARY = ("process_", "python_")
 BOUNDS = {"minimum": "at least", "exclusiveMinimum": "above", "maximum": "at most", "exclusiveMaximum": "below"}
 
@@ -28,18 +29,21 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--check", action="store_true", help="write nothing; fail if there is anything to write")
     check = parser.parse_args().check
-    old = PAGE.read_text("utf-8")
-    new = old
-    for name, rows in (
-        ("settings", _settings()),
-        ("metrics", _metrics()),
-        ("alerts", _alerts(old)),
-        ("store", _store()),
-    ):
-        new = _replaced(new, name, "\n".join(rows))
-    if check and new != old:
-        sys.exit(f"{PAGE} is stale: commit what 'make docs' writes")
-    PAGE.write_text(new, "utf-8")
+    tables = {
+        DOCS / "settings.md": {"settings": _settings(), "metrics": _metrics()},
+        RUNBOOK: {"alerts": _alerts(), "store": _store()},
+    }
+    stale = []
+    for page, own in tables.items():
+        old = new = page.read_text("utf-8")
+        for name, rows in own.items():
+            new = _replaced(new, name, "\n".join(rows), page)
+        if new != old:
+            stale.append(page)
+        if not check:
+            page.write_text(new, "utf-8")
+    if check and stale:
+        sys.exit(f"{', '.join(map(str, stale))} is stale: commit what 'make docs' writes")
 
 
 def _settings() -> Iterator[str]:
@@ -94,14 +98,15 @@ def _store() -> Iterator[str]:
         yield _row(f"`{reason}`", meaning)
 
 
-def _alerts(page: str) -> Iterator[str]:
-    """Every alert has a section of its own on the page: its `runbook_url` leads there."""
+def _alerts() -> Iterator[str]:
+    """Every alert has a section of its own in the runbook: its `runbook_url` leads there."""
+    runbook = RUNBOOK.read_text("utf-8")
     yield from _head("alert", "severity", "after", "meaning")
     for group in yaml.safe_load(ALERTS.read_text("utf-8"))["groups"]:
         for rule in group["rules"]:
             name, meaning = rule["alert"], rule["annotations"]["description"]
-            if f"\n### {name}\n" not in page:
-                sys.exit(f"{PAGE} has no section ### {name}, to say what to do about that alert")
+            if f"\n### {name}\n" not in runbook:
+                sys.exit(f"{RUNBOOK} has no section ### {name} that says what to do about that alert")
             yield _row(f"[{name}](#{name.lower()})", rule["labels"]["severity"], rule["for"], meaning.strip())
 
 
@@ -114,12 +119,12 @@ def _row(*cells: str) -> str:
     return f"| {' | '.join(cell.replace('|', '&#124;') for cell in cells)} |"
 
 
-def _replaced(page: str, name: str, table: str) -> str:
+def _replaced(text: str, name: str, table: str, page: Path) -> str:
     begin, end = f"<!-- table: {name} -->\n", "\n<!-- end -->"
-    before, found, rest = page.partition(begin)
+    before, found, rest = text.partition(begin)
     after = rest.partition(end)[2]
     if not (found and after):
-        sys.exit(f"{PAGE} has no place for the table of {name}: {begin.strip()} to {end.strip()}")
+        sys.exit(f"{page} has no place for the table of {name}: {begin.strip()} to {end.strip()}")
     return f"{before}{begin}{table}{end}{after}"
 
 

@@ -27,7 +27,7 @@ from tests.e2e.processes import until_gone, workers_of
 
 COMMAND = [sys.executable, "-m", "steersman_service", "serve", "--port", "0", "--metrics-port", "0"]
 WORKERS = ["--workers", "2"]
-OPERATE = Path(__file__).parents[2] / "docs" / "operate.md"
+RUNBOOK = Path(__file__).parents[2] / "docs" / "runbook.md"
 CLIENTS = 6
 ANSWERED = re.compile(r'^grpc_server_handled_total\{grpc_code="OK",grpc_method="Recommend",.*\} (\S+)$', re.MULTILINE)
 
@@ -74,8 +74,8 @@ class Served:
         return round(sum(map(float, ANSWERED.findall(self.scrape()))))
 
     def channel(self) -> grpc.Channel:
-        """With a connection of its own, and the retries that docs/operate.md asks for."""
-        config = OPERATE.read_text("utf-8").partition("```json\n")[2].partition("```")[0]
+        """With a connection of its own, and the retries that docs/runbook.md asks for."""
+        config = RUNBOOK.read_text("utf-8").partition("```json\n")[2].partition("```")[0]
         options = [("grpc.use_local_subchannel_pool", 1), ("grpc.service_config", json.dumps(json.loads(config)))]
         return grpc.insecure_channel(self.address, options)
 

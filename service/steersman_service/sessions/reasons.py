@@ -11,7 +11,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import InvalidResponse, RedisError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-# What is wrong, and what to do. docs/operate.md has them as a table.
+# What is wrong, and what to do. docs/runbook.md has them as a table.
 REASONS = {
     "WRONGPASS": "it refuses user or password of STEERSMAN_REDIS_URL (special characters are written as %XX)",
     "NOAUTH": "it wants a password: redis://:PASSWORD@HOST, or redis://USER:PASSWORD@HOST",
