@@ -93,7 +93,9 @@ class Settings(BaseSettings):
     max_filter_items: int = Field(10_000, ge=1, description="Most ids and values in all filters of a request")
     max_events_per_append: int = Field(1000, ge=1, description="Most events of one AppendEvents")
     max_session_events: int = Field(1000, ge=1, description="Events kept for each session, the latest ones")
-    session_ttl_seconds: float = Field(30 * 86400.0, gt=0, description="Untouched sessions live this long, in seconds")
+    session_ttl_seconds: float = Field(
+        30 * 86400.0, gt=0, description="A session lives this long after its last use, less a tenth at most, in seconds"
+    )
 
     drain_seconds: float = Field(20.0, ge=0, description="Longest wait for calls in flight at shutdown, in seconds")
     max_message_bytes: int = Field(4 << 20, ge=1024, description="Largest message taken or given, in bytes")
@@ -108,7 +110,7 @@ class Settings(BaseSettings):
     stall_seconds: float = Field(
         10.0,
         gt=0,
-        description="An engine, a worker or an event loop that has made no progress for so long is ended, in seconds; inf turns it off",
+        description="An engine, a process or an event loop that makes no progress for this long is replaced, in seconds; inf turns it off",
     )
     default_deadline_ms: float = Field(
         30_000.0, gt=0, description="Deadline of a call that brings none, in milliseconds; inf turns it off"

@@ -267,6 +267,14 @@ async def _renewed(supervisor: Supervisor, renew: asyncio.Event) -> None:
         await supervisor.replace()
 
 
+def private_folder() -> "tempfile.TemporaryDirectory[str]":
+    """For the sockets of engine hosts: in TMPDIR or /tmp, or in shared memory where a container's root is read-only."""
+    for place in (None, "/dev/shm"):
+        with suppress(OSError):
+            return tempfile.TemporaryDirectory(prefix="steersman-", dir=place)
+    raise StartupError("no folder for the engines' sockets: set TMPDIR to one that can be written to")
+
+
 @asynccontextmanager
 async def _supervised(settings: Settings) -> AsyncIterator[Supervisor]:
     if settings.workers > 1 and sys.platform != "linux":
@@ -276,7 +284,7 @@ async def _supervised(settings: Settings) -> AsyncIterator[Supervisor]:
         port = ReservedPort(settings.host, settings.port)
         stack.callback(port.close)
         url = settings.redis_url or await stack.enter_async_context(embedded_store(settings.data / "valkey"))
-        sockets = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="steersman-")))
+        sockets = Path(stack.enter_context(private_folder()))
         changed = settings.model_copy(update={"port": port.number, "redis_url": url})
         supervisor = Supervisor(changed, metrics, sockets)
         metrics_port = 0

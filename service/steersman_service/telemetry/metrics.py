@@ -77,9 +77,9 @@ HELP = {
     "steersman_sessions_deleted_total": "Sessions deleted by callers.",
     "steersman_session_events_total": "Events acknowledged: new ones, and ones known already.",
     "steersman_bundle_info": "1; the labels say what is served.",
-    "steersman_ready": "1 if the server takes calls, with all of its workers; 0 while one loads its bundle, and while it drains.",
-    "steersman_workers": "Processes that take calls (the setting workers says how many shall).",
-    "steersman_worker_deaths_total": "Workers that ended without being told to, and are started again.",
+    "steersman_ready": "1 if every process takes calls; 0 while one loads, and while the server drains.",
+    "steersman_workers": "Front ends that take calls (the setting workers says how many there should be).",
+    "steersman_worker_deaths_total": "Front ends and engine hosts that ended without being told to, and are started again.",
 }
 STAGES = ("lower", "concept", "edit", "upper", "search", "append")
 

@@ -33,7 +33,10 @@ def test_what_an_address_means(typed: str, target: str, loopback: bool) -> None:
     assert (read.target, read.loopback) == (target, loopback)
 
 
-@pytest.mark.parametrize("typed", ["", ":50051", "50051", "localhost:", "localhost:x", "x:y:7", "dns:a:x", "::1 ", "localhost:99999", "http://a:1"])
+@pytest.mark.parametrize(
+    "typed",
+    ["", ":50051", "50051", "localhost:", "localhost:x", "x:y:7", "dns:a:x", "::1 ", "localhost:99999", "http://a:1"],
+)
 def test_what_is_missing_is_said(typed: str) -> None:
     failed = CliRunner().invoke(make_app(), ["features", "--address", typed])
     assert failed.exit_code == 2
