@@ -107,9 +107,10 @@ def test_the_user_is_that_of_the_image() -> None:
 
 
 def test_the_bundle_goes_from_its_image_to_where_the_server_looks() -> None:
-    (volume,) = POD["volumes"]
-    (written,), (read,) = INIT["volumeMounts"], SERVER["volumeMounts"]
-    assert volume["name"] == written["name"] == read["name"]
+    (written,), (read, sockets) = INIT["volumeMounts"], SERVER["volumeMounts"]
+    assert written["name"] == read["name"]
+    assert [volume["name"] for volume in POD["volumes"]] == [read["name"], sockets["name"]]
+    assert sockets["mountPath"] == "/tmp", "where the sockets of its processes are"
     *_, source, target = INIT["command"]
     assert f"COPY . {source.removesuffix('.')}\n" in (DEPLOY / "Dockerfile.bundle").read_text()
     assert target == f"{written['mountPath']}/"
