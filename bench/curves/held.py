@@ -136,7 +136,7 @@ async def _write(bundle: Bundle, store: SessionStore, lengths: Sequence[int], fi
 
 
 async def _visits(bundle: Bundle, store: SessionStore, sessions: int) -> tuple[float, float]:
-    """Median microseconds in which an event is appended and the session read: whole, and by whoever read it before."""
+    """Median microseconds in which an event is appended and the session read: whole, and by a process that read it before."""
     rng = np.random.default_rng(sessions)
     items = Items(bundle.items)
     seconds: list[list[float]] = [[], []]

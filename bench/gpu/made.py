@@ -10,7 +10,7 @@ from steersman.v1 import bundle_pb2
 from steersman_training.autoencoder.edit import Edit
 from steersman_training.autoencoder.sae import SparseAutoencoder
 from steersman_training.bundle.bundle import write_bundle
-from steersman_training.bundle.export import Graphs
+from steersman_training.bundle.export import ExportedGraphs
 from steersman_training.bundle.golden import golden_rows
 from steersman_training.bundle.graphs import SolvedConcepts, Solver
 from steersman_training.data.sequences import Batch
@@ -31,7 +31,7 @@ def made(out: Path, *, items: int, hidden: int, window: int, features: int) -> P
     edit = Edit(sae, torch.ones(features))
     of_concepts = torch.stack([torch.randperm(features)[:CONCEPT_FEATURES] for _ in range(CONCEPTS)])
     leans_XN = (torch.rand(CONCEPTS, items) < 0.2).float()
-    graphs = Graphs.of(model, edit, SolvedConcepts(edit, of_concepts, leans_XN, torch.ones(CONCEPTS), Solver()))
+    graphs = ExportedGraphs.of(model, edit, SolvedConcepts(edit, of_concepts, leans_XN, torch.ones(CONCEPTS), Solver()))
     rng = np.random.default_rng(0)
     batch = Batch(rng.integers(items, size=(HISTORIES, window)), rng.integers(1, window + 1, HISTORIES))
     manifest = bundle_pb2.Manifest(

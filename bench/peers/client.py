@@ -143,7 +143,7 @@ class Http2:
 
 
 class Http1:
-    """HTTP/1.1 that is kept alive: one call at a time on a connection, and those that come meanwhile wait their turn."""
+    """HTTP/1.1 that is kept alive: one call at a time on a connection, and further ones wait their turn."""
 
     def __init__(self, port: int) -> None:
         self.socket = _connected(port)

@@ -43,7 +43,7 @@ class Turns:
         """Takes standard output for itself: what the trained program prints goes to standard error from now on."""
         self._answers = os.fdopen(os.dup(1), "w")
         os.dup2(2, 1)
-        # Were it open in forked processes too, nobody would see that this one has ended.
+        # Were it open in forked processes too, the end of this one would not be seen.
         os.register_at_fork(after_in_child=self._answers.close)
 
     def begin(self, **facts: str | int) -> None:

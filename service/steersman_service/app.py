@@ -38,13 +38,13 @@ CHECK_SECONDS = 1.0
 LAST_ANSWERS_SECONDS = 0.5
 # Calls in flight beside those that the queue takes: most of them wait for the session store.
 MOST_OTHER_CALLS = 4096
-# Calls that gRPC's core holds until the event loop takes them, and how long. Beyond, it cancels calls that nobody here hears of: left to
+# Calls that gRPC's core holds until the event loop takes them, and how long. Beyond, it cancels calls before they are counted: left to
 # itself from 1,000 on, or after 30 s. A deadline ends them sooner.
 MOST_PENDING, LONGEST_PENDING_SECONDS = 100_000, 3600
 LARGEST_INT32 = 2**31 - 1
 
 
-class Backend(NamedTuple):
+class EngineHandle(NamedTuple):
     """What answers requests of a bundle."""
 
     bundle: Bundle
@@ -59,7 +59,7 @@ class Backend(NamedTuple):
 async def running(
     settings: Settings,
     metrics: Metrics,
-    backend: Backend,
+    backend: EngineHandle,
     may_listen: Callable[[], Awaitable[None]] | None = None,
 ) -> AsyncIterator[int]:
     """A front end that is ready; gives its port. What is started first is stopped last: calls drain while all they need is up.
@@ -120,7 +120,7 @@ def _listen(server: grpc.aio.Server, settings: Settings) -> int:
         raise StartupError(f"cannot listen on {address}; is another server running there?") from error
 
 
-def _tell_bundle(backend: Backend, metrics: Metrics) -> None:
+def _tell_bundle(backend: EngineHandle, metrics: Metrics) -> None:
     manifest = backend.bundle.manifest
     metrics.bundle(
         version=backend.bundle.version,
@@ -154,7 +154,7 @@ async def _open_store(settings: Settings, bundle: Bundle, metrics: Metrics, stac
 
 def _add_services(
     server: grpc.aio.Server,
-    backend: Backend,
+    backend: EngineHandle,
     store: SessionStore,
     settings: Settings,
     metrics: Metrics,

@@ -19,7 +19,7 @@ from steersman_training.autoencoder.edit import Edit, natural_scale
 from steersman_training.autoencoder.sae import SaeConfig, SparseAutoencoder, measure_sae, train_sae
 from steersman_training.autoencoder.states import collect_states
 from steersman_training.bundle.bundle import write_bundle
-from steersman_training.bundle.export import Graphs
+from steersman_training.bundle.export import ExportedGraphs
 from steersman_training.bundle.golden import golden_rows, sample_queries
 from steersman_training.catalogue.aims import Aim, all_aims, with_exposure, with_popularity
 from steersman_training.catalogue.attributes import AttributeValues
@@ -189,7 +189,7 @@ def _explain(
     figures = _figures(model, split, sae, states.h_SD, evidence.measured_on.h_SD)
     figures |= {"recommender.epochs": fitted.epochs, "recommender.seconds": fitted.seconds}
     manifest = _manifest(replace(data, items=items), config, figures, concepts.height)
-    graphs, histories = Graphs.of(model, edit, graph), _histories(split, config.recommender)
+    graphs, histories = ExportedGraphs.of(model, edit, graph), _histories(split, config.recommender)
     queries = None
     if items.height >= config.index_from:
         queries = sample_queries(graphs, Batch(*(part[:-RANDOM_HISTORIES] for part in histories)))

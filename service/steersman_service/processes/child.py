@@ -164,7 +164,7 @@ class ChildProcess:
         for waited in (self._loaded, self._listening):
             if not waited.done():
                 waited.set_exception(StartupError(why))
-                waited.exception()  # nobody may have waited for it
+                waited.exception()  # there may be no caller that waits
         self._reported.set()
         return code
 

@@ -4,7 +4,7 @@ import asyncio
 from contextlib import AsyncExitStack
 from pathlib import Path
 
-from steersman_service.app import Backend, running
+from steersman_service.app import EngineHandle, running
 from steersman_service.bundle.bundle import load_bundle
 from steersman_service.errors import EngineFailed
 from steersman_service.processes.link import Link, Ready, first_of, run_child, settle_memory
@@ -30,19 +30,19 @@ async def serve(settings: Settings, sockets: list[str], link: Link, metrics: Met
 
 async def opened_backend(
     settings: Settings, sockets: list[str], metrics: Metrics, lost: asyncio.Event, stack: AsyncExitStack
-) -> Backend:
+) -> EngineHandle:
     """Engine hosts that listen on `sockets`, or, without any, an engine in this process."""
     if not sockets:
         # Imported here: a front end without an engine needs no ONNX Runtime.
         from steersman_service.processes.engine_host import open_engine
 
         engine, batcher = await stack.enter_async_context(open_engine(settings, metrics, lost))
-        return Backend(engine.bundle, batcher, engine.backend.name, engine.backend.device)
+        return EngineHandle(engine.bundle, batcher, engine.backend.name, engine.backend.device)
     bundle = load_bundle(settings.bundle_folder, settings.backend)
     pool = EnginePool([Path(socket) for socket in sockets])
     stack.callback(pool.close)
     hello = await pool.connect(bundle.version)
-    return Backend(bundle, pool, hello.backend, hello.device)
+    return EngineHandle(bundle, pool, hello.backend, hello.device)
 
 
 if __name__ == "__main__":

@@ -44,7 +44,7 @@ class EngineClient:
         self.hello: Hello | None = None
         """None while there is no connection."""
         self._path = path
-        self._connection: _Connection | None = None
+        self._connection: _EngineConnection | None = None
         self._under_way: dict[int, asyncio.Future[EngineResult | None]] = {}
         self._number = 0
         self._ready: list[ToEngine] = []
@@ -58,7 +58,7 @@ class EngineClient:
     async def connect(self) -> Hello:
         """Waits for the engine host's Hello."""
         while True:
-            connection = _Connection(self)
+            connection = _EngineConnection(self)
             with suppress(OSError):
                 await asyncio.get_running_loop().create_unix_connection(lambda made=connection: made, str(self._path))  # type: ignore[misc]
                 self.hello = await connection.hello
@@ -132,7 +132,7 @@ class EngineClient:
             self._connection.transport.write(frame(ready))
 
 
-class _Connection(asyncio.Protocol):
+class _EngineConnection(asyncio.Protocol):
     def __init__(self, client: EngineClient) -> None:
         self.transport: asyncio.WriteTransport
         self.closing = False

@@ -37,14 +37,14 @@ class EngineHost:
     def __init__(self, batcher: Batcher, hello: Hello) -> None:
         self.batcher = batcher
         self.hello = hello
-        self._connections: set[_Connection] = set()
+        self._connections: set[_FrontEndConnection] = set()
         self._left = asyncio.Event()
         self._server: asyncio.Server | None = None
 
     async def listen(self, path: Path) -> None:
         # Bound under another name: a front end that finds the socket finds it listening.
         bound = path.with_suffix(".new")
-        self._server = await asyncio.get_running_loop().create_unix_server(lambda: _Connection(self), bound)
+        self._server = await asyncio.get_running_loop().create_unix_server(lambda: _FrontEndConnection(self), bound)
         os.replace(bound, path)
 
     async def close(self, seconds: float) -> None:
@@ -61,15 +61,15 @@ class EngineHost:
                 connection.abort()
         await self.batcher.close()
 
-    def entered(self, connection: "_Connection") -> None:
+    def entered(self, connection: "_FrontEndConnection") -> None:
         self._connections.add(connection)
 
-    def left(self, connection: "_Connection") -> None:
+    def left(self, connection: "_FrontEndConnection") -> None:
         self._connections.discard(connection)
         self._left.set()
 
 
-class _Connection(asyncio.Protocol):
+class _FrontEndConnection(asyncio.Protocol):
     """One front end."""
 
     def __init__(self, host: EngineHost) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 import structlog
 
 TICK_SECONDS = 0.5
-# On a busy machine an honest batch takes long. Time in which whoever is waited for uses the processor counts by this part.
+# On a busy machine a batch takes long. Time in which the watched process or thread uses the processor counts by this part.
 COMPUTING_WEIGHT = 0.25
 # Who loads may wait for a disk, or for others, this many times longer than one that serves, if it uses no processor meanwhile.
 LOADING_FACTOR = 3
@@ -68,7 +68,7 @@ def cpu_of_thread(thread: int) -> Callable[[], float]:
 
 @contextmanager
 def watched_loop(limit_seconds: float) -> Iterator[None]:
-    """Ends the process if its event loop is blocked: nothing else in it could, and nobody gets an answer any more."""
+    """Ends the process if its event loop is blocked: no call is answered any more."""
     ticks, done, thread = [0], threading.Event(), threading.get_ident()
 
     async def tick() -> None:

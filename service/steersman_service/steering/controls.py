@@ -1,4 +1,4 @@
-"""Parses controls once: validation, the engine's request and the answer share what comes out."""
+"""Parses controls once: validation, the engine's request and the answer share the result."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass

@@ -14,7 +14,7 @@ import polars as pl
 from google.protobuf import json_format
 
 from steersman.v1 import bundle_pb2
-from steersman_training.bundle.export import TOLERANCE, Array, Graphs, Tensors, write_graphs
+from steersman_training.bundle.export import TOLERANCE, Array, ExportedGraphs, Tensors, write_graphs
 from steersman_training.bundle.golden import golden_sets
 from steersman_training.bundle.index import ItemVectors, write_lists, write_scan
 
@@ -26,7 +26,7 @@ ARRAYS = {"items_ND": "items.npy", "biases_N": "biases.npy"}
 def write_bundle(
     parent: Path,
     manifest: bundle_pb2.Manifest,
-    graphs: Graphs,
+    graphs: ExportedGraphs,
     golden: dict[str, Tensors],
     tables: dict[str, pl.DataFrame],
     queries: Mapping[str, Array] | None = None,
@@ -75,7 +75,9 @@ def write_bundle(
     return folder
 
 
-def _write_manifest(folder: Path, manifest: bundle_pb2.Manifest, graphs: Graphs, golden: dict[str, Tensors]) -> str:
+def _write_manifest(
+    folder: Path, manifest: bundle_pb2.Manifest, graphs: ExportedGraphs, golden: dict[str, Tensors]
+) -> str:
     manifest.format_major, manifest.format_minor = FORMAT
     manifest.created = datetime.now(UTC).isoformat(timespec="seconds")
     for spec in graphs.specs:

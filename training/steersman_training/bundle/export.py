@@ -58,7 +58,7 @@ class GraphSpec(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Graphs:
+class ExportedGraphs:
     """All graphs of a bundle, in the order of a request, and the item table that they are fed."""
 
     specs: tuple[GraphSpec, ...]
@@ -71,7 +71,7 @@ class Graphs:
         return any(spec.name == name for spec in self.specs)
 
     @staticmethod
-    def of(model: Recommender, edit: Edit, concepts: SolvedConcepts | FixedConcepts) -> "Graphs":
+    def of(model: Recommender, edit: Edit, concepts: SolvedConcepts | FixedConcepts) -> "ExportedGraphs":
         """Copies everything to the CPU; the item table is an input of the graphs, not part of them."""
         weights = (model.items.weight, model.biases)
         tables = dict(zip(TABLES, (table.detach().cpu().float() for table in weights), strict=True))
@@ -96,11 +96,11 @@ class Graphs:
             append = ("items_ND", "new_ids_B", "kept_lengths_B", *kept)
             specs.append(GraphSpec("keep", Keep(stripped), history, ("h_BD", *kept)))
             specs.append(GraphSpec("append", Append(stripped), append, ("h_BD", "added_BLD")))
-        return Graphs(tuple(specs), tables)
+        return ExportedGraphs(tuple(specs), tables)
 
 
 def write_graphs(
-    graphs: Graphs,
+    graphs: ExportedGraphs,
     golden: dict[str, Tensors],
     folder: Path,
     report: Callable[[int, int], None] = lambda done, total: None,

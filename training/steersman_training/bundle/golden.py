@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from steersman_training.autoencoder.edit import Edit
-from steersman_training.bundle.export import TABLES, TOLERANCE, Array, ExportError, Graphs, GraphSpec, Tensors
+from steersman_training.bundle.export import TABLES, TOLERANCE, Array, ExportedGraphs, ExportError, GraphSpec, Tensors
 from steersman_training.bundle.graphs import FixedConcepts, SolvedConcepts
 from steersman_training.data.sequences import Batch
 
@@ -35,7 +35,7 @@ NamedInputs = Iterator[tuple[str, Tensors]]
 
 
 @torch.no_grad()
-def golden_rows(graphs: Graphs, batch: Batch, concept_count: int, seed: int = 0) -> dict[str, Tensors]:
+def golden_rows(graphs: ExportedGraphs, batch: Batch, concept_count: int, seed: int = 0) -> dict[str, Tensors]:
     """Inputs and outputs of every graph on some of the histories of `batch`, away from ties and thresholds. graph -> tensor -> value.
 
     Raises ExportError if too few histories are.
@@ -57,7 +57,7 @@ def golden_rows(graphs: Graphs, batch: Batch, concept_count: int, seed: int = 0)
 
 
 @torch.no_grad()
-def sample_queries(graphs: Graphs, batch: Batch, seed: int = 0) -> dict[str, Array]:
+def sample_queries(graphs: ExportedGraphs, batch: Batch, seed: int = 0) -> dict[str, Array]:
     """Queries of some histories, without controls and with edits of a few random features each, by kind. (B, D)"""
     edits = _edits(graphs, len(batch.lengths_B), np.random.default_rng(seed))
     pool = {**graphs.tables, **_histories(batch), **edits}
@@ -67,13 +67,13 @@ def sample_queries(graphs: Graphs, batch: Batch, seed: int = 0) -> dict[str, Arr
     return {kind: upper(given)["query_BD"].numpy() for kind, given in (("plain", pool), ("steered", edited))}
 
 
-def _edit(graphs: Graphs) -> Edit:
+def _edit(graphs: ExportedGraphs) -> Edit:
     edit = graphs["edit"].module
     assert isinstance(edit, Edit)
     return edit
 
 
-def _inputs(graphs: Graphs, batch: Batch, concept_count: int, rng: np.random.Generator) -> Tensors:
+def _inputs(graphs: ExportedGraphs, batch: Batch, concept_count: int, rng: np.random.Generator) -> Tensors:
     rows, items = len(batch.lengths_B), len(graphs.tables["items_ND"])
     k = max(1, min(10, items // 2))
     eligible_BN = torch.from_numpy(rng.random((rows, items)) < 0.8)
@@ -93,7 +93,7 @@ def _histories(batch: Batch) -> Tensors:
     return {"ids_BT": torch.from_numpy(batch.ids_BT), "lengths_B": torch.from_numpy(batch.lengths_B)}
 
 
-def _edits(graphs: Graphs, rows: int, rng: np.random.Generator) -> Tensors:
+def _edits(graphs: ExportedGraphs, rows: int, rng: np.random.Generator) -> Tensors:
     """Four for each row, of features that are not dead."""
     alive = _edit(graphs).scale_F.nonzero().flatten()
     return {
@@ -103,7 +103,7 @@ def _edits(graphs: Graphs, rows: int, rng: np.random.Generator) -> Tensors:
     }
 
 
-def _run(graphs: Graphs, pool: Tensors, names: Container[str] | None = None) -> dict[str, Tensors]:
+def _run(graphs: ExportedGraphs, pool: Tensors, names: Container[str] | None = None) -> dict[str, Tensors]:
     """Runs the graphs in the order of a request (those of `names`; None: all); adds their outputs to the pool."""
     golden: dict[str, Tensors] = {}
     for spec in graphs.specs:
@@ -125,7 +125,7 @@ def _run(graphs: Graphs, pool: Tensors, names: Container[str] | None = None) -> 
     return golden
 
 
-def _first_events(graphs: Graphs, pool: Tensors) -> Tensors:
+def _first_events(graphs: ExportedGraphs, pool: Tensors) -> Tensors:
     """The first events of each history, and the kept tensors before the last of them. An empty history is appended any item."""
     begin = {"ids_BT": pool["ids_BT"][:, :GOLDEN_EVENTS], "lengths_B": pool["lengths_B"].clamp_max(GOLDEN_EVENTS)}
     before_B = (begin["lengths_B"] - 1).clamp_min(0)
@@ -140,7 +140,7 @@ def _apart(scores_BK: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def golden_sets(graphs: Graphs, golden: dict[str, Tensors]) -> dict[str, Tensors]:
+def golden_sets(graphs: ExportedGraphs, golden: dict[str, Tensors]) -> dict[str, Tensors]:
     """Further sets by name ("edit/features") -> tensor -> value, given the golden rows of each graph, whose states they use."""
     sets: dict[str, Tensors] = {}
     for name, given in (*_features(graphs, golden), *_concepts(graphs, golden), *_long(graphs), *_items(graphs)):
@@ -151,7 +151,7 @@ def golden_sets(graphs: Graphs, golden: dict[str, Tensors]) -> dict[str, Tensors
     return sets
 
 
-def _features(graphs: Graphs, golden: dict[str, Tensors]) -> NamedInputs:
+def _features(graphs: ExportedGraphs, golden: dict[str, Tensors]) -> NamedInputs:
     """Every feature is edited, and active in some row."""
     edit, plain_D = _edit(graphs), golden["edit"]["h_BD"][0]
     rows, active_F = [], torch.zeros(len(edit.scale_F), dtype=torch.bool)
@@ -199,7 +199,7 @@ def _edited(edit: Edit, h_D: Tensor, group_E: Tensor, width: int) -> Tensors:
     }
 
 
-def _concepts(graphs: Graphs, golden: dict[str, Tensors]) -> NamedInputs:
+def _concepts(graphs: ExportedGraphs, golden: dict[str, Tensors]) -> NamedInputs:
     """Every concept, solved on every item."""
     concepts = graphs["concept"].module
     assert isinstance(concepts, SolvedConcepts | FixedConcepts)
@@ -226,7 +226,7 @@ def _of_concepts(concepts_BC: Tensor) -> Tensors:
     return {"concepts_BC": concepts_BC, "concept_strengths_BC": torch.ones(concepts_BC.shape)}
 
 
-def _long(graphs: Graphs) -> NamedInputs:
+def _long(graphs: ExportedGraphs) -> NamedInputs:
     """A history as long as the window, of random items."""
     length = int(graphs["lower"].module.model.config.window_length)  # type: ignore[union-attr,arg-type]
     ids_BT = torch.randint(len(graphs.tables["items_ND"]), (1, length), generator=torch.Generator().manual_seed(0))
@@ -239,7 +239,7 @@ def _long(graphs: Graphs) -> NamedInputs:
         yield "append/long", kept | {"new_ids_B": ids_BT[:, -1], "kept_lengths_B": before["lengths_B"]}
 
 
-def _items(graphs: Graphs) -> NamedInputs:
+def _items(graphs: ExportedGraphs) -> NamedInputs:
     """All items are found, the last row first."""
     items_ND, biases_N = graphs.tables["items_ND"], graphs.tables["biases_N"]
     if len(items_ND) > MOST_ITEMS:

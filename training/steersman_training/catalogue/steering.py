@@ -20,7 +20,7 @@ RESOLVED_TOGETHER = 256  # users whose concepts are solved at once: each takes K
 READ_TOGETHER = 512  # users whose histories are read at once: each takes P x D numbers several times over
 
 
-class Lists(NamedTuple):
+class SteeredLists(NamedTuple):
     """Ten items for each user (all, if there are fewer), and the NDCG of the user's next event."""
 
     rows_BK: Tensor
@@ -49,7 +49,7 @@ class Audience:
     targets_B: Tensor
 
     @cached_property
-    def plain(self) -> Lists:
+    def plain(self) -> SteeredLists:
         """The lists without any control."""
         return self.lists()
 
@@ -78,21 +78,23 @@ class Audience:
         return (scores_BN - 1e4 * ~self.eligible_BN).log_softmax(-1)
 
     @torch.no_grad()
-    def lists(self, h_BD: Tensor | None = None, tilts_N: Tensor | None = None) -> Lists:
+    def lists(self, h_BD: Tensor | None = None, tilts_N: Tensor | None = None) -> SteeredLists:
         """The lists from these states (by default the users' own), with a bias on the scores of items."""
         query_BD = graphs.Upper(self.model)(self.h_BD if h_BD is None else h_BD, *self.context)
         scores_BN = self.model.score(query_BD)
         if tilts_N is not None:
             scores_BN = scores_BN + tilts_N
         scores_BN = scores_BN.masked_fill(~self.eligible_BN, -math.inf)
-        return Lists(scores_BN.topk(min(TOP, scores_BN.shape[1])).indices, ndcg(ranks(scores_BN, self.targets_B)))
+        return SteeredLists(
+            scores_BN.topk(min(TOP, scores_BN.shape[1])).indices, ndcg(ranks(scores_BN, self.targets_B))
+        )
 
     @torch.no_grad()
-    def edited(self, edit: Edit, features_BE: Tensor, gains_BE: Tensor, strengths_BE: Tensor) -> Lists:
+    def edited(self, edit: Edit, features_BE: Tensor, gains_BE: Tensor, strengths_BE: Tensor) -> SteeredLists:
         """The lists with edits, a row for each user."""
         return self.lists(edit(self.h_BD, features_BE, gains_BE, strengths_BE).edited_BD)
 
-    def steered(self, edit: Edit, feature: int, strength: float) -> Lists:
+    def steered(self, edit: Edit, feature: int, strength: float) -> SteeredLists:
         """The lists with one feature turned up for all users."""
         features_B1, some_B1 = torch.full_like(self.targets_B, feature)[:, None], self.h_BD[:, :1]
         return self.edited(edit, features_B1, torch.ones_like(some_B1), torch.full_like(some_B1, strength))

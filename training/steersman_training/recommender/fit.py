@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from steersman_training.data.sequences import Batch, IntArray, Split, pad, training_groups
 from steersman_training.recommender import checkpoint as checkpoints
 from steersman_training.recommender.model import Dropout, Recommender, RecommenderConfig
-from steersman_training.recommender.ranking import Metrics, evaluate
+from steersman_training.recommender.ranking import RankingMetrics, evaluate
 from steersman_training.recommender.workers import Workers
 
 MEASURED_STEPS = 10  # in each precision; the shortest counts, so that other programs on the machine do not decide
@@ -65,7 +65,7 @@ class FittedRecommender(NamedTuple):
     """The recommender with the best validation NDCG@10, in evaluation mode."""
 
     model: Recommender
-    valid: Metrics
+    valid: RankingMetrics
     epochs: int
     seconds: float
 

@@ -14,7 +14,7 @@ TOP = 10
 
 
 @dataclass(frozen=True)
-class Metrics:
+class RankingMetrics:
     """Means over targets, with the ten best items of each history taken as its list."""
 
     ndcg: float  # NDCG@10: 1 / log2(1 + rank) of the target, 0 beyond rank 10
@@ -50,7 +50,7 @@ def mask_seen(scores_BN: Tensor, batch: EvaluationBatch) -> Tensor:
     return masked_BN.scatter(1, targets_B[:, None], target_B1)
 
 
-def measure(scored: Iterable[tuple[EvaluationBatch, Tensor]], *, filter_seen: bool) -> Metrics:
+def measure(scored: Iterable[tuple[EvaluationBatch, Tensor]], *, filter_seen: bool) -> RankingMetrics:
     """Metrics of scores (B, N) over batches of held-out events."""
     all_ranks, recommended, items = [], [], 1
     for batch, scores in scored:
@@ -62,11 +62,13 @@ def measure(scored: Iterable[tuple[EvaluationBatch, Tensor]], *, filter_seen: bo
         raise ValueError("no held-out events to measure on: no history is long enough for this split")
     rank = torch.cat(all_ranks).double()
     covered = torch.cat(recommended).unique().numel() / items
-    return Metrics(ndcg(rank).mean().item(), (rank <= TOP).double().mean().item(), (1 / rank).mean().item(), covered)
+    return RankingMetrics(
+        ndcg(rank).mean().item(), (rank <= TOP).double().mean().item(), (1 / rank).mean().item(), covered
+    )
 
 
 @torch.no_grad()
-def evaluate(model: Recommender, split: Split, targets: Targets, *, filter_seen: bool = True) -> Metrics:
+def evaluate(model: Recommender, split: Split, targets: Targets, *, filter_seen: bool = True) -> RankingMetrics:
     """Metrics of the recommender on held-out events, without controls."""
     model.eval()
     config = model.config
@@ -80,7 +82,7 @@ def evaluate(model: Recommender, split: Split, targets: Targets, *, filter_seen:
     return measure(scored(), filter_seen=filter_seen)
 
 
-def evaluate_most_popular(split: Split, targets: Targets, *, filter_seen: bool = True) -> Metrics:
+def evaluate_most_popular(split: Split, targets: Targets, *, filter_seen: bool = True) -> RankingMetrics:
     """The same metrics of recommending the items with the most training events to all users."""
     popularity_N, batches = torch.from_numpy(split.popularity()), evaluation_batches(split, targets, length=1, stride=1)
     scored = ((batch, popularity_N.expand(len(batch.targets_B), -1)) for batch in batches)

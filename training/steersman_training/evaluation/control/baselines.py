@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from steersman_training.autoencoder.edit import Edit
-from steersman_training.catalogue.steering import Audience, Concepts, Lists
+from steersman_training.catalogue.steering import Audience, Concepts, SteeredLists
 
 DRAWS = 8
 """Items drawn for each user to estimate the Fisher information."""
@@ -18,7 +18,7 @@ DRAWS = 8
 class Steer(Protocol):
     """The lists of some users at a strength. Strength 0 does not change them, unless an implementation says otherwise."""
 
-    def __call__(self, people: Audience, strength: float, /) -> Lists: ...
+    def __call__(self, people: Audience, strength: float, /) -> SteeredLists: ...
 
 
 def by_concept(edit: Edit, concepts: Concepts, concept: int) -> Steer:

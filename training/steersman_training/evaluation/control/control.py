@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from steersman_training.catalogue.steering import Audience, Lists
+from steersman_training.catalogue.steering import Audience, SteeredLists
 from steersman_training.evaluation.bootstrap import Interval, bootstrap, ratio
 from steersman_training.evaluation.control.baselines import Steer, by_boost
 from steersman_training.evaluation.overlap import rbo
@@ -32,9 +32,9 @@ class SteeringPath:
 
     people: Audience
     steer: Steer
-    cache: dict[float, Lists] = field(default_factory=dict)
+    cache: dict[float, SteeredLists] = field(default_factory=dict)
 
-    def at(self, strength: float) -> Lists:
+    def at(self, strength: float) -> SteeredLists:
         if strength not in self.cache:
             self.cache[strength] = self.steer(self.people, strength)
         return self.cache[strength]
@@ -98,8 +98,8 @@ class Matched:
 
 
 def matched(
-    method: str, path: SteeringPath, member_N: Tensor, goal: float, first: float, boosted: Lists | None
-) -> tuple[Matched, Lists]:
+    method: str, path: SteeringPath, member_N: Tensor, goal: float, first: float, boosted: SteeredLists | None
+) -> tuple[Matched, SteeredLists]:
     """Searches a path for a goal. `boosted`: score boosting's lists at that goal; None if it does not reach it or if this is it."""
     strength = reach(lambda at: path.at(at).share(member_N), goal, first)
     furthest = max(path.cache.values(), key=lambda lists: lists.share(member_N))
@@ -147,7 +147,7 @@ class CoOccurrence:
         boost = by_boost(member_VN[own])
         return CoOccurrence(member_VN, own, np.stack([_shares(boost(people, tilt), member_VN) for tilt in TILTS]))
 
-    def drift(self, lists: Lists) -> float:
+    def drift(self, lists: SteeredLists) -> float:
         """How far the other attributes' shares are from where boosting to the same share takes them, summed over attributes."""
         shares_V = _shares(lists, self.member_VN)
         own_P = self.shares_PV[:, self.own]
@@ -156,7 +156,7 @@ class CoOccurrence:
         return float(np.abs(shares_V - expected_V)[others_V].sum())
 
 
-def _shares(lists: Lists, member_VN: Tensor) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+def _shares(lists: SteeredLists, member_VN: Tensor) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
     counts_N = torch.bincount(lists.rows_BK.flatten(), minlength=member_VN.shape[1]).double()
     return (member_VN.double() @ counts_N / counts_N.sum()).cpu().numpy()
 

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from steersman_training.autoencoder.sae import SparseAutoencoder
 from steersman_training.bundle.graphs import Lower
-from steersman_training.catalogue.steering import Audience, Lists
+from steersman_training.catalogue.steering import Audience, SteeredLists
 from steersman_training.data.sequences import pad
 from steersman_training.evaluation.control.baselines import Steer
 from steersman_training.recommender.model import Recommender
@@ -88,7 +88,7 @@ def popsteer(sae: SparseAutoencoder, effects: EffectSizes, features: int, *, kee
     shift_F = shifts(effects, features)
 
     @torch.no_grad()
-    def steer(people: Audience, strength: float) -> Lists:
+    def steer(people: Audience, strength: float) -> SteeredLists:
         # A shift of pre-activations is a shift of the encoder's bias.
         shifted = deepcopy(sae)
         shifted.encoder_bias_F.copy_(sae.encoder_bias_F + strength * shift_F)

@@ -18,7 +18,7 @@ from steersman_training.autoencoder.edit import Edit
 from steersman_training.catalogue.aims import Aim
 from steersman_training.catalogue.concepts import target_share
 from steersman_training.catalogue.labels import Labels
-from steersman_training.catalogue.steering import Audience, Concepts, Lists
+from steersman_training.catalogue.steering import Audience, Concepts, SteeredLists
 from steersman_training.evaluation.bootstrap import LEVEL, RESAMPLES, Interval, bootstrap, weights
 from steersman_training.evaluation.control.baselines import (
     Steer,
@@ -223,8 +223,8 @@ def _members(subject: Subject, rows: list[int]) -> Tensor:
 class _Compared(NamedTuple):
     """Lists of all test users at the same goals, by method; absent where a goal is not reached."""
 
-    by_goal: dict[tuple[str, float], Lists]
-    plain: Lists
+    by_goal: dict[tuple[str, float], SteeredLists]
+    plain: SteeredLists
 
 
 @dataclass(frozen=True)
@@ -362,10 +362,10 @@ def _worth(path: SteeringPath, member_N: Tensor, goal: float, first: float) -> f
 
 def _match(
     people: Audience, methods: dict[str, tuple[Steer, float]], member_N: Tensor, goals: list[float]
-) -> tuple[list[Matched], dict[tuple[str, float], Lists], dict[str, list[tuple[float, float]]]]:
+) -> tuple[list[Matched], dict[tuple[str, float], SteeredLists], dict[str, list[tuple[float, float]]]]:
     """All methods at all goals ("boost" comes first), the lists of those that reach them, and the points on the way."""
     results: list[Matched] = []
-    found: dict[tuple[str, float], Lists] = {}
+    found: dict[tuple[str, float], SteeredLists] = {}
     traces: dict[str, list[tuple[float, float]]] = {}
     for method, (steer, first) in methods.items():
         path = SteeringPath(people, steer)
@@ -491,11 +491,11 @@ def _tail_path(people: Audience, steer: Steer) -> tuple[SteeringPath, float]:
     return path, max((at for at in path.cache if at < crossed), default=0.0)
 
 
-def _coverage(lists: Lists, tail_N: Tensor) -> float:
+def _coverage(lists: SteeredLists, tail_N: Tensor) -> float:
     return int(tail_N[lists.rows_BK.unique()].sum()) / int(tail_N.sum())
 
 
-def _coverage_ratio(one: Lists, other: Lists, tail_N: Tensor) -> Interval:
+def _coverage_ratio(one: SteeredLists, other: SteeredLists, tail_N: Tensor) -> Interval:
     """Of what two methods cover of the tail. A resample has fewer distinct users and so covers less, but both methods alike."""
     drawn_RB = (weights(len(one.rows_BK), RESAMPLES) > 0).float().to(tail_N.device)
     covered_R, other_R = (
@@ -506,7 +506,7 @@ def _coverage_ratio(one: Lists, other: Lists, tail_N: Tensor) -> Interval:
     return Interval(_coverage(one, tail_N) / max(_coverage(other, tail_N), 1e-9), low, high)
 
 
-def _listed(lists: Lists, tail_N: Tensor) -> Tensor:
+def _listed(lists: SteeredLists, tail_N: Tensor) -> Tensor:
     """Which tail items each user is shown. (B, tail items)"""
     listed_BN = torch.zeros(len(lists.rows_BK), len(tail_N), device=tail_N.device).scatter_(1, lists.rows_BK, 1.0)
     return listed_BN[:, tail_N]
