@@ -198,20 +198,26 @@ async def _watched(
 ) -> AsyncIterator[None]:
     """Lets the health of SessionService follow the store's, and that of RecommendationService the engines'."""
 
-    async def watch() -> None:
+    async def watch_engines() -> None:
+        while True:
+            engines.changed.clear()
+            await health.set(RECOMMENDATION_SERVICE, SERVING if engines.alive else NOT_SERVING)
+            await engines.changed.wait()
+
+    async def watch_store() -> None:
         while True:
             usable = await store.usable()
             metrics.redis_up(usable)
             await health.set(SESSION_SERVICE, SERVING if usable else NOT_SERVING)
-            await health.set(RECOMMENDATION_SERVICE, SERVING if engines.alive else NOT_SERVING)
             await asyncio.sleep(CHECK_SECONDS)
 
-    watching = asyncio.create_task(watch())
+    watching = [asyncio.create_task(watch()) for watch in (watch_engines, watch_store)]
     try:
         yield
     finally:
-        watching.cancel()
-        await asyncio.gather(watching, return_exceptions=True)
+        for task in watching:
+            task.cancel()
+        await asyncio.gather(*watching, return_exceptions=True)
 
 
 async def _drain(server: grpc.aio.Server, calls: CallInterceptor, seconds: float) -> None:

@@ -51,6 +51,10 @@ def value(server: Served, name: str) -> float:
     return float(found)
 
 
+def resident_bytes(pid: int) -> int:
+    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
 def until_logged(server: Served, event: str) -> None:
     while not any(line["event"] == event for line in server.log):
         time.sleep(0.01)
@@ -98,6 +102,8 @@ def test_what_the_engine_does_is_counted_once(server: Served, bundle_dir: Path, 
                     RecommendationServiceStub(channel).Recommend(RecommendRequest(history=History(item_ids=history)))
             moved.append([value(one, name) - then for name, then in zip(names, before, strict=True)])
     assert moved[0] == moved[1]
+    # Memory is that of all processes.
+    assert value(server, "process_resident_memory_bytes") > 3 * 20e6 + resident_bytes(engine_of(server.process.pid))
     assert moved[0][:3] == [4.0, 1.0, 3.0]
 
 

@@ -228,22 +228,42 @@ def test_who_gives_up_leaves_the_queue(
         assert "steersman_batch_size_sum 1.0" in scrape(server)
 
 
-BLOCKED = """
+BLOCKER = """
 import sys
 class Blocker:
     def find_spec(self, name, path=None, target=None):
         if name.split(".")[0] in ("torch", "steersman_training", "polars"):
             raise ModuleNotFoundError(f"No module named {name!r}", name=name)
 sys.meta_path.insert(0, Blocker())
-from steersman_service.cli.main import main
-main()
 """
 
 
-def test_a_server_starts_where_neither_torch_nor_training_can_be_imported(bundle_dir: Path, tmp_path: Path) -> None:
-    command = [sys.executable, "-c", BLOCKED, "serve", "--port", "0", "--metrics-port", "0", "--log-format", "json"]
-    command += ["--engines", "0", "--data", str(tmp_path), "--bundle", str(bundle_dir)]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+@pytest.fixture
+def without_torch(tmp_path: Path) -> dict[str, str]:
+    """The environment of a process, and of its children, that can import neither torch nor what training needs."""
+    (tmp_path / "blocked").mkdir()
+    (tmp_path / "blocked" / "sitecustomize.py").write_text(BLOCKER)
+    return {**os.environ, "PYTHONPATH": str(tmp_path / "blocked")}
+
+
+@pytest.mark.parametrize("engines", ["0", "1"])
+def test_a_server_starts_where_neither_torch_nor_training_can_be_imported(
+    bundle_dir: Path, tmp_path: Path, without_torch: dict[str, str], engines: str
+) -> None:
+    command = [
+        sys.executable,
+        "-m",
+        "steersman_service",
+        "serve",
+        "--port",
+        "0",
+        "--metrics-port",
+        "0",
+        "--log-format",
+        "json",
+    ]
+    command += ["--engines", engines, "--data", str(tmp_path), "--bundle", str(bundle_dir)]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=without_torch) as process:
         assert process.stderr
         ready = next(line for line in process.stderr if '"ready"' in line)
         address = ready.split('"address": "')[1].split('"')[0]
@@ -255,10 +275,21 @@ def test_a_server_starts_where_neither_torch_nor_training_can_be_imported(bundle
     assert '"stopped"' in rest
 
 
-def test_the_torch_backend_without_torch(bundle_dir: Path, tmp_path: Path) -> None:
-    command = [sys.executable, "-c", BLOCKED, "serve", "--backend", "torch", "--port", "0", "--metrics-port", "0"]
+def test_the_torch_backend_without_torch(bundle_dir: Path, tmp_path: Path, without_torch: dict[str, str]) -> None:
+    command = [
+        sys.executable,
+        "-m",
+        "steersman_service",
+        "serve",
+        "--backend",
+        "torch",
+        "--port",
+        "0",
+        "--metrics-port",
+        "0",
+    ]
     command += ["--engines", "0", "--data", str(tmp_path), "--bundle", str(bundle_dir)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=without_torch)
     assert done.returncode == 1
     assert "torch is not installed" in done.stderr
     assert "Traceback" not in done.stderr

@@ -62,6 +62,8 @@ class Batcher:
         self._max_batch = max_batch
         self._on_batch = on_batch
         self._on_broken = on_broken
+        self.changed = asyncio.Event()
+        """Set when `alive` has changed."""
         self._loop = asyncio.get_running_loop()
         # Holding this lock, the event loop's thread and the engine's change what follows.
         self._changed = threading.Condition()
@@ -163,6 +165,7 @@ class Batcher:
                 lost.append(self._spare)
                 self._spare = None
         _set([(job, EngineLost()) for job in lost])
+        self.changed.set()
 
     def _wake(self) -> None:
         with self._changed:

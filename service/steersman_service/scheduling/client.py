@@ -23,6 +23,9 @@ log = structlog.get_logger()
 class Engines(Protocol):
     """The seam of the engine: a Batcher in this process, or an EnginePool."""
 
+    changed: asyncio.Event
+    """Set when `alive` may have changed."""
+
     @property
     def alive(self) -> bool:
         """Whether there is an engine that takes requests."""
@@ -40,10 +43,12 @@ class Engines(Protocol):
 class EngineClient:
     """One engine host. While it is gone, requests fail with EngineLost at once, and connecting goes on."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, changed: asyncio.Event) -> None:
+        """`changed` is set whenever the connection is made or lost."""
         self.hello: Hello | None = None
         """None while there is no connection."""
         self._path = path
+        self._changed = changed
         self._connection: _EngineConnection | None = None
         self._under_way: dict[int, asyncio.Future[EngineResult | None]] = {}
         self._number = 0
@@ -63,6 +68,7 @@ class EngineClient:
                 await asyncio.get_running_loop().create_unix_connection(lambda made=connection: made, str(self._path))  # type: ignore[misc]
                 self.hello = await connection.hello
                 self._connection = connection
+                self._changed.set()
                 return self.hello
             await asyncio.sleep(RETRY_SECONDS)
 
@@ -99,6 +105,7 @@ class EngineClient:
                 done.set_exception(EngineLost())
         if not closing:
             log.error("connection to the engine lost")
+            self._changed.set()
             self._connecting = asyncio.get_running_loop().create_task(self._reconnect())
 
     async def _reconnect(self) -> None:
@@ -162,7 +169,8 @@ class EnginePool:
 
     def __init__(self, paths: Sequence[Path]) -> None:
         """`paths` are their sockets."""
-        self._clients = [EngineClient(path) for path in paths]
+        self.changed = asyncio.Event()
+        self._clients = [EngineClient(path, self.changed) for path in paths]
 
     @property
     def alive(self) -> bool:

@@ -230,12 +230,11 @@ def test_below_the_last_block_nothing_is_kept(below_the_last_block: Path) -> Non
     assert (counts.hits, counts.misses, growing.key_values.held_bytes) == (0, 0, 0)
 
 
-@pytest.mark.parametrize("engine", ["thread", "process"])
-def test_a_session_that_grows_is_appended_to(bundle_dir: Path, tmp_path: Path, bundle: Bundle, engine: str) -> None:
+def test_a_session_that_grows_is_appended_to(bundle_dir: Path, tmp_path: Path, bundle: Bundle) -> None:
     """Through gRPC, past the window's length; beside it a server that keeps nothing, which is sent the whole history."""
     ids = Items(bundle.items).ids
     with (
-        serving(settings_for(tmp_path / "keeping", bundle_dir, engine=engine)) as server,
+        serving(settings_for(tmp_path / "keeping", bundle_dir)) as server,
         serving(settings_for(tmp_path / "plain", bundle_dir, kv_cache_mb=0, state_cache_mb=0)) as other,
     ):
         before = scrape(server)

@@ -376,6 +376,12 @@ def test_rounding_does_not_decide_which_candidates_a_concept_has(engine: Engine,
     """Every item has a twin whose scores are its own but for rounding, above them or below: often one of both is the last candidate."""
     rng = np.random.default_rng(seed)
     batch = [with_concepts(work, rng)._replace(tilts_N=None, edits=NO_EDITS) for work in works(engine.bundle, 6, seed)]
+    # Where a filter leaves an item and its twin alone, no edit tells them apart, and the solution is rounding.
+    batch = [
+        work
+        for work in batch
+        if work.eligible_N is None or len({row // 2 for row in np.flatnonzero(work.eligible_N)}) > 1
+    ]
     answers = []
     for nudge in (-2e-7, 2e-7):
         items_ND, biases_N = engine.bundle.items_ND.copy(), engine.bundle.biases_N.copy()

@@ -201,14 +201,6 @@ def test_every_series_that_can_be_known_stands_at_zero_from_the_start(bundle_dir
     assert not any(series.partition("{")[0].endswith("_created") for series in samples)
 
 
-def test_an_engine_in_a_process_of_its_own_counts_as_part_of_the_server(bundle_dir: Path, tmp_path: Path) -> None:
-    with serving(settings_for(tmp_path, bundle_dir, engine="process")) as server:
-        both = scrape(server)["process_resident_memory_bytes"]
-        own = Metrics().registry.get_sample_value("process_resident_memory_bytes")
-    # ONNX Runtime alone takes more than that.
-    assert both > (own or 0) + 20e6
-
-
 def test_what_is_served(server: Running, bundle: Bundle) -> None:
     labels = {"version": bundle.version, "format": "1.3", "data": "interactions", "backend": "onnx", "device": "cpu"}
     labels["data"] = bundle.manifest.provenance.data
@@ -421,7 +413,7 @@ def test_ready_only_between_the_warm_up_and_the_drain(
         loading.append(metrics.registry.get_sample_value("steersman_ready"))
         return original(folder, options, metrics)
 
-    monkeypatch.setattr("steersman_service.app.load_engine", load)
+    monkeypatch.setattr("steersman_service.processes.engine_host.load_engine", load)
     with serving(settings_for(tmp_path, bundle_dir, drain_seconds=3600)) as server:
         assert (loading, scrape(server)["steersman_ready"]) == ([0.0], 1.0)
         pending = server.recommendation.Recommend.future(RecommendRequest())
