@@ -13,6 +13,9 @@ from steersman_service.errors import DeadlinePassed, DeadlineTooNear, Draining, 
 from steersman_service.scheduling.fair_queue import FairQueue
 from steersman_service.scheduling.latency import NOTHING, Load, QueueModel
 
+# What the event loop may compute by itself. The way to the engine's thread and back takes a tenth of that.
+INLINE_SECONDS = 0.002
+
 log = structlog.get_logger()
 
 
@@ -42,7 +45,8 @@ class Batcher:
 
     An idle engine starts at once: no batch waits to fill. While it computes, requests gather; the next batch takes up to `max_batch` of
     them, as many as the latency model expects to compute in `batch_seconds`. Tenants take turns, each tenant's requests oldest first. The
-    engine's thread takes the next batch by itself, without a turn of the event loop. A batcher belongs to one event loop.
+    engine's thread takes the next batch by itself, without a turn of the event loop; a single quick request is computed by the event loop
+    (decision 0016 has the figures). A batcher belongs to one event loop.
     """
 
     def __init__(
@@ -170,7 +174,16 @@ class Batcher:
     def _wake(self) -> None:
         with self._changed:
             self._waking = False
+            batch = self._begin() if self._inline() else None
             self._changed.notify()
+        if batch:
+            self._compute(batch)
+
+    def _inline(self) -> bool:
+        """Whether the event loop itself computes the only request in the queue: handing it to the thread and back would take longer than
+        others wait for the event loop."""
+        seconds = self._model.latency.seconds(self._waiting.load)
+        return len(self._waiting) == 1 and not self._batch and 0 < seconds <= INLINE_SECONDS
 
     def _drop(self, job: _Job) -> None:
         with self._changed:
@@ -184,15 +197,20 @@ class Batcher:
         """The next batch; None after `close`."""
         with self._changed:
             while True:
-                if not self._waking and (batch := self._take()):
-                    now, load = time.monotonic(), _load(batch)
-                    self._batch, self._done_at = batch, now + self._model.latency.seconds(load)
-                    if not batch[0].spare:
-                        self._on_batch([now - job.submitted for job in batch])
+                if not self._waking and not self._batch and (batch := self._begin()):
                     return batch
                 if self._closing and not self._waiting and not self._spare:
                     return None
                 self._changed.wait()
+
+    def _begin(self) -> list[_Job]:
+        """Takes a batch, which is computed from now on; empty if there is none."""
+        if batch := self._take():
+            now = time.monotonic()
+            self._batch, self._done_at = batch, now + self._model.latency.seconds(_load(batch))
+            if not batch[0].spare:
+                self._on_batch([now - job.submitted for job in batch])
+        return batch
 
     def _take(self) -> list[_Job]:
         batch: list[_Job] = []
@@ -217,37 +235,23 @@ class Batcher:
 
     def _compute(self, batch: list[_Job]) -> None:
         start = time.monotonic()
-        outcomes = self._outcomes(batch)
+        outcomes = _outcomes(self._engine, [job.request for job in batch])
         now = time.monotonic()
+        failed = [outcome for outcome in outcomes if isinstance(outcome, Exception)]
+        if failed and not self._engine.works():
+            log.error("the engine computes nothing any more", exc_info=failed[0])
+            self._loop.call_soon_threadsafe(self._on_broken)
         with self._changed:
-            if not batch[0].spare and now > start and not any(isinstance(one, Exception) for one in outcomes):
+            if not batch[0].spare and now > start and not failed:
                 self._model.latency.learn(_load(batch), now - start)
             self._batches_done += 1
             self._batch = []
-        told: list[tuple[_Job, EngineResult | Exception]] = [
-            (job, outcome)
-            if isinstance(outcome, Exception)
-            else (
-                job,
-                outcome._replace(
-                    queue_seconds=start - job.submitted, inference_seconds=now - start, batch_size=len(batch)
-                ),
-            )
-            for job, outcome in zip(batch, outcomes, strict=True)
-        ]
-        self._loop.call_soon_threadsafe(_set, told)
-
-    def _outcomes(self, batch: list[_Job]) -> list[EngineResult | Exception]:
-        """A result or an error for each request. After a failure each is tried alone, so that no request fails another."""
-        try:
-            return [*self._engine.run([job.request for job in batch])]
-        except Exception as error:
-            if len(batch) > 1:
-                return [outcome for job in batch for outcome in self._outcomes([job])]
-            if not self._engine.works():
-                log.error("the engine computes nothing any more", exc_info=error)
-                self._loop.call_soon_threadsafe(self._on_broken)
-            return [error]
+            self._changed.notify()
+        told = [_told(job, outcome, start, now, len(batch)) for job, outcome in zip(batch, outcomes, strict=True)]
+        if threading.current_thread() is self._thread:
+            self._loop.call_soon_threadsafe(_set, told)
+        else:
+            _set(told)
 
     def _refuse_one(self, tenant: str, now: float) -> None:
         """Refuses `tenant`, or the newest job of the tenant that fills the queue."""
@@ -282,6 +286,26 @@ class Batcher:
 
     def _busy_seconds(self, now: float) -> float:
         return max(0.0, self._done_at - now) if self._batch else 0.0
+
+
+def _outcomes(engine: Computes, requests: Sequence[EngineRequest]) -> list[EngineResult | Exception]:
+    """A result or an error for each request. After a failure each is tried alone, so that no request fails another."""
+    try:
+        return [*engine.run(requests)]
+    except Exception as error:
+        if len(requests) == 1:
+            return [error]
+        return [outcome for request in requests for outcome in _outcomes(engine, [request])]
+
+
+def _told(
+    job: _Job, outcome: EngineResult | Exception, start: float, end: float, size: int
+) -> tuple[_Job, EngineResult | Exception]:
+    """A job with its error, or with its result and how that was made."""
+    if isinstance(outcome, Exception):
+        return job, outcome
+    timed = outcome._replace(queue_seconds=start - job.submitted, inference_seconds=end - start, batch_size=size)
+    return job, timed
 
 
 def _load(batch: Sequence[_Job]) -> Load:

@@ -432,6 +432,36 @@ async def test_admission_looks_at_what_comes_first_and_what_it_costs(
     assert await asyncio.gather(*calls) == list(range(30))
 
 
+class ThreadEngine(EagerEngine):
+    """Notes the thread that each batch runs in."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gate.set()
+        self.threads: list[int] = []
+
+    def run(self, batch: Sequence[EngineRequest]) -> list[EngineResult]:
+        self.threads.append(threading.get_ident())
+        return super().run(batch)
+
+
+@pytest.mark.parametrize(
+    ("expected_seconds", "together", "inline"),
+    [(0.001, 1, True), (0.01, 1, False), (0.001, 2, False), (0, 1, False)],
+)
+async def test_a_single_quick_request_does_not_leave_the_event_loop(
+    expected_seconds: float, together: int, inline: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(LatencyModel, "seconds", lambda model, load: expected_seconds)  # 0: nothing was learnt yet
+    engine = ThreadEngine()
+    batcher = Batcher(engine, queue_size=QUEUE_SIZE, max_batch=MAX_BATCH)
+    for _ in range(3):
+        assert await asyncio.gather(*(submit(batcher, k) for k in range(together))) == [*range(together)]
+    own = threading.get_ident()
+    assert [thread == own for thread in engine.threads] == [inline] * 3
+    await batcher.close()
+
+
 @pytest.mark.usefixtures("known_latency")
 async def test_who_cannot_wait_for_what_is_being_computed_is_refused(batcher: Batcher, engine: GatedEngine) -> None:
     first = submit(batcher, 1, positions=60_000)
