@@ -119,11 +119,8 @@ def test_a_session_goes_on_with_another_worker_where_it_was(server: Served) -> N
     engine = engine_of(server.process.pid)
     hits, misses = (value(server, f"steersman_kv_cache_{found}_total") for found in ("hits", "misses"))
     for event in ("142", "153"):
-        old = server.pids()
-        for pid in old:
-            os.kill(pid, signal.SIGKILL)
-        for pid in old:
-            until_gone(pid)
+        for pid in server.pids():
+            server.kill(pid)
         server.until("steersman_ready 1.0", "steersman_workers 2.0")
         turn(event)
     assert value(server, "steersman_kv_cache_hits_total") - hits == 2.0
@@ -133,10 +130,8 @@ def test_a_session_goes_on_with_another_worker_where_it_was(server: Served) -> N
 
 def test_a_worker_that_is_killed_leaves_the_engine_alone(server: Served) -> None:
     engine, dying = engine_of(server.process.pid), server.pids()[0]
-    deaths = value(server, "steersman_worker_deaths_total")
     with Load(server) as load:
-        os.kill(dying, signal.SIGKILL)
-        server.until(f"steersman_worker_deaths_total {deaths + 1}")
+        server.kill(dying)
         load.more()
         server.until("steersman_ready 1.0", "steersman_workers 2.0")
         load.more()
@@ -154,7 +149,7 @@ def test_an_engine_that_is_killed_fails_what_waits_and_is_started_again(bundle_d
                 failed = explain(call.exception())
                 assert (failed.code, failed.reason) == (grpc.StatusCode.UNAVAILABLE, "ENGINE_LOST")
                 assert failed.retry_seconds
-        server.until("steersman_worker_deaths_total 1.0")
+        server.until_at_least("steersman_worker_deaths_total", 1)
         server.until("steersman_ready 1.0", "steersman_workers 2.0")
         assert engine_of(server.process.pid) != engine
         assert server.pids() == old, "front ends stay, and find the new engine"
@@ -197,9 +192,7 @@ def test_two_engines_share_the_sessions_and_one_answers_for_both(bundle_dir: Pat
         assert value(server, "steersman_kv_cache_hits_total") - hits == 40.0, "each found what its engine kept"
         assert value(server, "steersman_kv_cache_misses_total") == misses
         dying, other = engines_of(server.process.pid)
-        os.kill(dying, signal.SIGKILL)
-        until_gone(dying)
-        server.until("steersman_ready 0.0")
+        server.kill(dying)
         assert turn("4") == 0, "the other engine answers for both"
         server.until("steersman_ready 1.0")
         assert other in engines_of(server.process.pid)
@@ -267,8 +260,7 @@ def test_sighup_brings_an_engine_for_the_new_bundle(server: Served, current: Pat
     assert value(server, 'steersman_inference_seconds_count{stage="search"}') > searched
     # From now on that is what is started again, the engine included.
     shutil.rmtree(first)
-    os.kill(engine_of(server.process.pid), signal.SIGKILL)
-    server.until("steersman_ready 0.0")
+    server.kill(engine_of(server.process.pid))
     server.until("steersman_ready 1.0", "steersman_workers 2.0")
 
 

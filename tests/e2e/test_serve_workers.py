@@ -29,6 +29,7 @@ COMMAND = [sys.executable, "-m", "steersman_service", "serve", "--port", "0", "-
 WORKERS = ["--workers", "2"]
 RUNBOOK = Path(__file__).parents[2] / "docs" / "runbook.md"
 CLIENTS = 6
+DEATHS = re.compile(r"^steersman_worker_deaths_total (\S+)$", re.MULTILINE)
 ANSWERED = re.compile(r'^grpc_server_handled_total\{grpc_code="OK",grpc_method="Recommend",.*\} (\S+)$', re.MULTILINE)
 
 
@@ -69,6 +70,12 @@ class Served:
             float(line.rpartition(" ")[2]) >= least for line in self.scrape().splitlines() if line.startswith(name)
         ):
             time.sleep(0.01)
+
+    def kill(self, pid: int) -> None:
+        """Kills a process of it, and returns when its death is counted."""
+        (deaths,) = DEATHS.findall(self.scrape())
+        os.kill(pid, signal.SIGKILL)
+        self.until_at_least("steersman_worker_deaths_total", float(deaths) + 1)
 
     def answered(self) -> int:
         return round(sum(map(float, ANSWERED.findall(self.scrape()))))
@@ -180,19 +187,18 @@ def test_workers_are_one_server(server: Served) -> None:
 
 def test_a_worker_that_is_killed_loses_no_request(server: Served) -> None:
     before = server.answered()
-    (deaths,) = re.findall(r"^steersman_worker_deaths_total (\d+)", server.scrape(), re.MULTILINE)
+    (deaths,) = DEATHS.findall(server.scrape())
     dying = server.pids()[0]
     with Load(server) as load:
         server.scrape()
-        os.kill(dying, signal.SIGKILL)
-        server.until("steersman_ready 0.0")
+        server.kill(dying)
         load.more()
         server.until("steersman_ready 1.0", "steersman_workers 2.0")
         load.more()
     assert not load.errors
     assert dying not in server.pids()
     assert len(server.pids()) == 2
-    assert f"steersman_worker_deaths_total {int(deaths) + 1}.0" in server.scrape()
+    assert DEATHS.findall(server.scrape()) == [str(float(deaths) + 1)]
     # What it had counted before stays counted. Only what it counted since it was asked last is gone.
     assert before < server.answered() <= before + load.answers + CLIENTS
 
@@ -211,8 +217,7 @@ def test_sighup_replaces_every_worker_and_loses_nothing(server: Served, current:
     server.until("steersman_ready 1.0", "steersman_workers 2.0")
     # From now on they serve what `current` named then, those that are started again included.
     shutil.rmtree(first)
-    os.kill(server.pids()[0], signal.SIGKILL)
-    server.until("steersman_ready 0.0")
+    server.kill(server.pids()[0])
     server.until("steersman_ready 1.0")
 
 
@@ -224,8 +229,7 @@ def test_workers_stay_where_new_ones_cannot_start(server: Served, current: Path,
         time.sleep(0.01)
     assert any("manifest.json" in line.get("error", "") for line in server.log)
     # One that dies now comes back with the bundle that the others serve.
-    os.kill(before[0], signal.SIGKILL)
-    server.until("steersman_ready 0.0")
+    server.kill(before[0])
     server.until("steersman_ready 1.0")
     assert before[1] in server.pids()
     point(current, bundle)
