@@ -249,8 +249,7 @@ async def supervise(settings: Settings) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # a server of nohup outlives its terminal
-        loop.add_signal_handler(signal.SIGHUP, renew.set)
+    loop.add_signal_handler(signal.SIGHUP, renew.set)
     async with _supervised(settings) as supervisor:
         renewing = asyncio.create_task(_renewed(supervisor, renew))
         await stop.wait()
