@@ -42,7 +42,7 @@ async def serve(settings: Settings, sockets: list[str], link: Link, metrics: Met
 
 @asynccontextmanager
 async def open_engine(
-    settings: Settings, metrics: Metrics, lost: asyncio.Event
+    settings: Settings, metrics: Metrics, lost: asyncio.Event, *, inline: bool = False
 ) -> AsyncIterator[tuple[Engine, Batcher]]:
     """An engine and its queue in this process. `lost` is set when the engine hangs, or computes nothing any more."""
     engine = load_engine(settings.bundle_folder, settings.engine_options, metrics)
@@ -55,6 +55,7 @@ async def open_engine(
         batch_seconds=settings.batch_ms / 1e3,
         on_batch=metrics.batch,
         on_broken=lost.set,
+        inline=inline,
     )
     metrics.watch_queue(lambda: batcher.depth, settings.queue_size)
     # While a GPU hangs, the processor may wait in a loop: its time is no sign of work.

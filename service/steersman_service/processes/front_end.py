@@ -36,7 +36,7 @@ async def opened_backend(
         # Imported here: a front end without an engine needs no ONNX Runtime.
         from steersman_service.processes.engine_host import open_engine
 
-        engine, batcher = await stack.enter_async_context(open_engine(settings, metrics, lost))
+        engine, batcher = await stack.enter_async_context(open_engine(settings, metrics, lost, inline=True))
         return EngineHandle(engine.bundle, batcher, engine.backend.name, engine.backend.device)
     bundle = load_bundle(settings.bundle_folder, settings.backend)
     pool = EnginePool([Path(socket) for socket in sockets])

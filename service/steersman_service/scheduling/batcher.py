@@ -45,8 +45,8 @@ class Batcher:
 
     An idle engine starts at once: no batch waits to fill. While it computes, requests gather; the next batch takes up to `max_batch` of
     them, as many as the latency model expects to compute in `batch_seconds`. Tenants take turns, each tenant's requests oldest first. The
-    engine's thread takes the next batch by itself, without a turn of the event loop; a single quick request is computed by the event loop
-    (decision 0016 has the figures). A batcher belongs to one event loop.
+    engine's thread takes the next batch by itself, without a turn of the event loop; with `inline`, a single quick request is computed
+    by the event loop (decision 0016 has the figures). A batcher belongs to one event loop.
     """
 
     def __init__(
@@ -58,6 +58,7 @@ class Batcher:
         batch_seconds: float = float("inf"),
         on_batch: Callable[[Sequence[float]], None] = lambda waits_seconds: None,
         on_broken: Callable[[], None] = lambda: None,
+        inline: bool = False,
     ) -> None:
         """`on_batch` gets the waits of a batch's requests, in seconds, in the engine's thread; `on_broken` is called in the event loop
         when the engine computes nothing any more."""
@@ -66,6 +67,7 @@ class Batcher:
         self._max_batch = max_batch
         self._on_batch = on_batch
         self._on_broken = on_broken
+        self._may_inline = inline
         self.changed = asyncio.Event()
         """Set when `alive` has changed."""
         self._loop = asyncio.get_running_loop()
@@ -183,7 +185,7 @@ class Batcher:
         """Whether the event loop itself computes the only request in the queue: handing it to the thread and back would take longer than
         others wait for the event loop."""
         seconds = self._model.latency.seconds(self._waiting.load)
-        return len(self._waiting) == 1 and not self._batch and 0 < seconds <= INLINE_SECONDS
+        return self._may_inline and len(self._waiting) == 1 and not self._batch and 0 < seconds <= INLINE_SECONDS
 
     def _drop(self, job: _Job) -> None:
         with self._changed:

@@ -454,7 +454,7 @@ async def test_a_single_quick_request_does_not_leave_the_event_loop(
 ) -> None:
     monkeypatch.setattr(LatencyModel, "seconds", lambda model, load: expected_seconds)  # 0: nothing was learnt yet
     engine = ThreadEngine()
-    batcher = Batcher(engine, queue_size=QUEUE_SIZE, max_batch=MAX_BATCH)
+    batcher = Batcher(engine, queue_size=QUEUE_SIZE, max_batch=MAX_BATCH, inline=True)
     for _ in range(3):
         assert await asyncio.gather(*(submit(batcher, k) for k in range(together))) == [*range(together)]
     own = threading.get_ident()
