@@ -4,6 +4,7 @@ A process serves one bundle, so no key names it.
 """
 
 import sys
+from abc import ABC, abstractmethod
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from typing import Generic, TypeVar
@@ -35,7 +36,7 @@ def prefixes(key: bytes) -> Iterator[bytes]:
     return (key[: -EVENT_BYTES * events] for events in range(1, min(MOST_APPENDED, len(key) // EVENT_BYTES) + 1))
 
 
-class BoundedCache(Generic[Value]):
+class BoundedCache(ABC, Generic[Value]):
     """Values of the keys that were used last, as many as fit in `limit_bytes`; none if that is 0.
 
     Not thread-safe: the engine's thread calls it. Other threads may read `held_bytes` and ask `in`.
@@ -82,8 +83,9 @@ class BoundedCache(Generic[Value]):
             self.held_bytes -= self._size(*self._entries.popitem(last=False))
             self._on_evict()
 
+    @abstractmethod
     def _size(self, key: bytes, value: Value) -> int:
-        raise NotImplementedError
+        """Bytes that an entry takes."""
 
 
 class StateCache(BoundedCache[bytes]):
