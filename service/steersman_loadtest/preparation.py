@@ -50,8 +50,9 @@ class BlockingClient:
         return [concept for page in pages for concept in page.concepts]
 
     def features(self) -> list[Feature]:
-        """The first MAX_FEATURES."""
-        pages = self._pages(self._catalogue.ListFeatures, ListFeaturesRequest(page_size=PAGE_SIZE))
+        """The first MAX_FEATURES, rare ones, too."""
+        request = ListFeaturesRequest(page_size=PAGE_SIZE, include_rare=True)
+        pages = self._pages(self._catalogue.ListFeatures, request)
         return list(islice((feature for page in pages for feature in page.features), MAX_FEATURES))
 
     def _pages(self, method: Callable[..., Any], request: Any) -> Iterator[Any]:

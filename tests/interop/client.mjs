@@ -77,7 +77,7 @@ async function until(what, holds) {
 async function models(model) {
   const info = await model.GetModelInfo();
   assert.match(info.bundle_version, /^[0-9a-f]{64}$/);
-  assert.equal(info.bundle_format, "1.3");
+  assert.equal(info.bundle_format, "1.4");
   assert.ok(info.shapes.items > 0 && info.limits.k > 0 && info.attributes.includes("genres"));
   return info;
 }
@@ -86,13 +86,14 @@ async function catalogue(feature, info) {
   const features = [];
   let page = { next_page_token: "" };
   do {
-    page = await feature.ListFeatures({ page_size: 25, page_token: page.next_page_token });
+    page = await feature.ListFeatures({ page_size: 25, page_token: page.next_page_token, include_rare: true });
     features.push(...page.features);
   } while (page.next_page_token);
-  assert.deepEqual(features.map(({ id }) => id), Array.from({ length: info.shapes.features }, (_, id) => id));
+  const byId = [...features].sort((a, b) => a.id - b.id);
+  assert.deepEqual(byId.map(({ id }) => id), Array.from({ length: info.shapes.features }, (_, id) => id));
   assert.equal(page.total_size, features.length);
   const one = await feature.GetFeature({ id: 7, bundle_version: info.bundle_version });
-  assert.deepEqual(one, { feature: features[7], bundle_version: info.bundle_version });
+  assert.deepEqual(one, { feature: byId[7], bundle_version: info.bundle_version });
   const { concepts } = await feature.ListConcepts({ text: "horror" });
   assert.deepEqual(concepts.map(({ name }) => name), ["genres:Horror"]);
   return { feature: features.find(({ scale }) => scale > 0), concept: concepts[0] };

@@ -1,4 +1,4 @@
-"""A bundle, read and verified: format 1.3 of proto/README.md."""
+"""A bundle, read and verified: format 1.4 of proto/README.md."""
 
 import io
 from collections import defaultdict

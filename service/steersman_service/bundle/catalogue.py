@@ -3,14 +3,31 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
-from steersman.v1.feature_service_pb2 import Association, Concept, ConceptTerm, Effect, Feature
+from steersman.v1.feature_service_pb2 import (
+    FEATURE_KIND_ANCHORED,
+    FEATURE_KIND_DISCOVERED,
+    FEATURE_KIND_UNSPECIFIED,
+    Association,
+    Concept,
+    ConceptTerm,
+    Effect,
+    Feature,
+    FeatureKind,
+)
 from steersman_service.bundle.bundle import Bundle
 from steersman_service.bundle.items import Items
 from steersman_service.errors import BundleError
 
 Row = Mapping[str, Any]
+
+NATURAL_RANGE = 2.0
+"""Largest magnitude of a strength that is called natural."""
+# As the tables hold it.
+LEAST_DENSITY = float(np.float32(0.005))
+KINDS = {"discovered": FEATURE_KIND_DISCOVERED, "anchored": FEATURE_KIND_ANCHORED}
 
 
 class Catalogue:
@@ -23,15 +40,25 @@ class Catalogue:
             raise BundleError("features.parquet", "row f is not feature f")
         self.labels = [feature.label for feature in self.features]
         self.concept_rows = {concept.name: row for row, concept in enumerate(self.concepts)}
-        self._texts = [_text(feature) for feature in self.features]
+        self._ranked = [(feature, _text(feature)) for feature in sorted(self.features, key=_rank)]
 
-    def search_features(self, text: str, steerable_only: bool) -> list[Feature]:
-        """Features whose label, attribute value or top titles contain `text`, in any case."""
+    def search_features(
+        self,
+        text: str,
+        *,
+        steerable_only: bool = False,
+        include_rare: bool = False,
+        kind: FeatureKind = FEATURE_KIND_UNSPECIFIED,
+    ) -> list[Feature]:
+        """Features whose label, attribute value or top titles contain `text`, in any case: steerable ones first, then clear ones."""
         wanted = text.casefold()
         return [
             feature
-            for feature, searched in zip(self.features, self._texts, strict=True)
-            if wanted in searched and (feature.steerable or not steerable_only)
+            for feature, searched in self._ranked
+            if wanted in searched
+            and (feature.steerable or not steerable_only)
+            and (feature.density >= LEAST_DENSITY or include_rare)
+            and (feature.kind == kind or not kind)
         ]
 
     def search_concepts(self, text: str) -> list[Concept]:
@@ -48,8 +75,15 @@ def _rows(file: str, table: pa.Table, items: Items, build: Any) -> list[Any]:
         raise BundleError(file, f"cannot be understood: {error}") from error
 
 
+def _rank(feature: Feature) -> tuple[int, float, float, int]:
+    """Its place in a list: of two features, the one with the smaller rank comes first."""
+    effect = feature.effect.share_after - feature.effect.share_before if feature.steerable else 0.0
+    return (0 if feature.steerable else 1 if feature.clear else 2), -effect, -feature.density, feature.id
+
+
 def _feature(row: Row, items: Items) -> Feature:
     top_items = row["top_items"] or ()
+    kind = KINDS.get(row.get("kind") or "", FEATURE_KIND_UNSPECIFIED)
     return Feature(
         id=row["feature"],
         label=row["label"] or "",
@@ -61,17 +95,26 @@ def _feature(row: Row, items: Items) -> Feature:
         effect=_effect(row),
         top_item_ids=[items.ids[item] for item in top_items],
         top_item_titles=[items.titles[item] for item in top_items],
+        kind=kind,
+        # The first bundles have no descriptions; without one, confidence is 0.
+        clear=kind == FEATURE_KIND_ANCHORED or bool(row.get("description", row["confidence"])),
     )
 
 
 def _concept(row: Row, items: Items) -> Concept:
     terms = zip(row["features"], row["weights"], strict=True)
+    strength = row.get("strength")
+    if strength is None:
+        strength = max(map(abs, row["weights"]), default=0.0)
     return Concept(
         name=row["name"],
         attribute=row["attribute"] or "",
         value=row["value"] or "",
         terms=(ConceptTerm(feature_id=feature, weight=weight) for feature, weight in terms),
         effect=_effect(row),
+        strength=strength,
+        strength_95=row.get("strength_95") or 0.0,
+        beyond_natural=strength > NATURAL_RANGE,
     )
 
 

@@ -54,9 +54,11 @@ class Client:
     def recommend(self, request: RecommendRequest) -> RecommendResponse:
         return RecommendationServiceStub(self._channel).Recommend(request, timeout=self._timeout)
 
-    def features(self, limit: int, text: str = "", steerable_only: bool = False) -> features_pb.ListFeaturesResponse:
+    def features(
+        self, limit: int, text: str = "", *, steerable_only: bool = False, include_rare: bool = False
+    ) -> features_pb.ListFeaturesResponse:
         """The first `limit`, as one answer."""
-        request = features_pb.ListFeaturesRequest(text=text, steerable_only=steerable_only)
+        request = features_pb.ListFeaturesRequest(text=text, steerable_only=steerable_only, include_rare=include_rare)
         return self._listed(self._features.ListFeatures, request, "features", limit)
 
     def concepts(self, text: str = "") -> features_pb.ListConceptsResponse:

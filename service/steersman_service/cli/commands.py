@@ -109,6 +109,9 @@ def recommend(
 def features(
     text: Annotated[str, typer.Option(help="Only those whose label, attribute or titles contain this.")] = "",
     steerable: Annotated[bool, typer.Option("--steerable", help="Only features that steer as labelled.")] = False,
+    rare: Annotated[
+        bool, typer.Option("--all", help="Rare features, too: active at less than 0.5% of events.")
+    ] = False,
     concepts: Annotated[bool, typer.Option("--concepts", help="List concepts instead.")] = False,
     limit: Annotated[int, typer.Option(min=1, max=1000, help="Features shown at most.")] = 50,
     address: Address = DEFAULT_ADDRESS,
@@ -121,8 +124,8 @@ def features(
             listed = client.concepts(text)
             print_message(listed) if as_json else print_concepts(listed, client)
         else:
-            page = client.features(limit, text, steerable)
-            print_message(page) if as_json else print_features(page, client)
+            page = client.features(limit, text, steerable_only=steerable, include_rare=rare)
+            print_message(page) if as_json else print_features(page, client, rare=rare)
 
 
 def items(

@@ -1,11 +1,13 @@
 """What the client commands print: the answer on standard output, warnings and the next command on standard error."""
 
+from collections.abc import Sequence
+
 from google.protobuf.json_format import MessageToJson
 from google.protobuf.message import Message
 
 from steersman.v1 import feature_service_pb2 as features_pb
 from steersman.v1 import recommendation_service_pb2 as pb
-from steersman.v1.control_pb2 import AppliedControl
+from steersman.v1.control_pb2 import AppliedControl, FeatureEdit
 from steersman.v1.item_service_pb2 import ItemAttribute, ListItemsResponse
 from steersman_service.cli.client import Client
 from steersman_service.cli.printing import print_json, print_table, remark, say, warn
@@ -13,6 +15,7 @@ from steersman_service.cli.printing import print_json, print_table, remark, say,
 MAX_EDITS = 5
 EFFECT = "share of its kind in the top 10, without → at strength 1"
 TITLES = "items at which it is most active"
+KINDS = {features_pb.FEATURE_KIND_DISCOVERED: "discovered", features_pb.FEATURE_KIND_ANCHORED: "anchored"}
 
 
 def print_message(message: Message) -> None:
@@ -51,18 +54,43 @@ def applied_control(applied: AppliedControl) -> str:
         target = ":".join(filter(None, (control.attribute.name, control.attribute.value)))
         return f"tilt {target} = {control.strength:g}"
     target = control.concept or f"feature {control.feature.id}"
-    edits = ", ".join(f"{edit.label} (f{edit.feature_id}) {edit.strength:+.2f}" for edit in applied.edits[:MAX_EDITS])
+    edits = ", ".join(map(_edit, applied.edits[:MAX_EDITS])) or "nothing to change"
     more = f" and {len(applied.edits) - MAX_EDITS} more" if len(applied.edits) > MAX_EDITS else ""
-    return f"{target} = {control.strength:g}: {edits}{more}"
+    return f"{target} = {control.strength:g}: {edits}{more}{_beyond(applied.edits)}"
 
 
-def print_features(page: features_pb.ListFeaturesResponse, client: Client) -> None:
+def _edit(edit: FeatureEdit) -> str:
+    gain = f" ×{edit.gain:g}" if edit.gain != 1 else ""
+    strength = f" {round(edit.strength, 2):+g}" if edit.strength else ""
+    return f"{edit.label} (f{edit.feature_id}){gain}{strength}"
+
+
+def _beyond(edits: Sequence[FeatureEdit]) -> str:
+    """Which edits go beyond the natural range of their features; the largest, where there are many."""
+    beyond = [f"f{edit.feature_id}" for edit in edits if edit.beyond_natural]
+    if len(edits) == 1 and beyond:
+        return "; beyond its natural range"
+    more = f" and {len(beyond) - MAX_EDITS} more" if len(beyond) > MAX_EDITS else ""
+    return f"; beyond their natural range: {', '.join(beyond[:MAX_EDITS])}{more}" if beyond else ""
+
+
+def print_features(page: features_pb.ListFeaturesResponse, client: Client, *, rare: bool) -> None:
+    """`rare`: rare ones were asked for, too."""
     rows = [
-        (f"f{one.id}", one.label, "yes" if one.steerable else "no", _effect(one), "; ".join(one.top_item_titles[:2]))
+        (
+            f"f{one.id}",
+            KINDS.get(one.kind, ""),
+            one.label if one.clear else "no clear meaning",
+            "yes" if one.steerable else "no",
+            _effect(one),
+            "; ".join(one.top_item_titles[:2]),
+        )
         for one in page.features
     ]
-    print_table(("feature", "label", "steers as labelled", EFFECT, TITLES), rows, foldable=("label", TITLES))
+    print_table(("feature", "kind", "label", "steers as labelled", EFFECT, TITLES), rows, foldable=("label", TITLES))
     say(f"{len(page.features)} of {page.total_size} features of bundle {page.bundle_version[:12]}")
+    if not rare:
+        remark("Rare features (active at less than 0.5% of events) are left out: --all lists them, too.")
     _suggest_control(client, f"f{page.features[0].id}:add=0.8" if page.features else "", "features")
 
 
@@ -70,8 +98,9 @@ def print_concepts(listed: features_pb.ListConceptsResponse, client: Client) -> 
     rows = []
     for concept in listed.concepts:
         kept = f"{concept.effect.ndcg_kept:.2f}" if concept.HasField("effect") else ""
-        rows.append((concept.name, str(len(concept.terms)), _effect(concept), kept))
-    print_table(("concept", "features it moves", EFFECT, "accuracy kept (NDCG@10)"), rows)
+        needs = f"needs {concept.strength:.1f} times its natural maximum" if concept.beyond_natural else ""
+        rows.append((concept.name, str(len(concept.terms)), _effect(concept), kept, needs))
+    print_table(("concept", "features it moves", EFFECT, "accuracy kept (NDCG@10)", "beyond the natural range"), rows)
     _suggest_control(client, f"{listed.concepts[0].name}=0.8" if listed.concepts else "", "features --concepts")
 
 

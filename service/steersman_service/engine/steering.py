@@ -3,6 +3,7 @@
 Dimensions: B batch, D hidden, E edits, C concepts, K candidates.
 """
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -20,7 +21,7 @@ from steersman_service.engine.search import Searcher
 CORE_PART_BYTES, GPU_PART_BYTES = 2 << 20, 32 << 20
 """Of the largest array of a part, on each core of a CPU: a larger one leaves its cache, and takes longer."""
 # Concepts are solved in double precision.
-SOLVED_BYTES, EDIT_BYTES = 8, 4
+SOLVED_BYTES, FLOAT_BYTES = 8, 4
 CANDIDATES = ("candidates_BK", "candidate_scores_BK")
 RESOLVED = ("concept_features_BE", "concept_gains_BE", "concept_edits_BE")
 
@@ -48,9 +49,12 @@ class Steerer:
         features = golden["concept_features_BE"].shape[1] / golden["concepts_BC"].shape[1]
         if part_bytes is None:
             part_bytes = CORE_PART_BYTES if graphs.backend.device == "cpu" else GPU_PART_BYTES
-        # A concept takes a number for each candidate and feature, an edit its feature's direction.
-        self._most_concepts = max(1, int(part_bytes / (SOLVED_BYTES * self._candidates * features)))
-        self._most_edits = part_bytes // (EDIT_BYTES * shape.hidden)
+        # A concept takes a number for each candidate and feature, and its request the candidates' vectors: as much as so many concepts.
+        self._row_concepts = math.ceil(FLOAT_BYTES * shape.hidden / (SOLVED_BYTES * features))
+        solved_together = int(part_bytes / (SOLVED_BYTES * self._candidates * features))
+        self._most_concepts = max(1, solved_together - self._row_concepts)
+        # An edit takes its feature's direction.
+        self._most_edits = part_bytes // (FLOAT_BYTES * shape.hidden)
 
     def resolve(self, batch: Sequence[EngineRequest], pool: Pool) -> list[list[Edits]]:
         """The edits that each concept of each request comes down to. They depend on no other control."""
@@ -63,15 +67,16 @@ class Steerer:
         if "candidates_BK" in self._graphs.inputs["concept"]:
             plain = [request._replace(k=self._candidates, tilts_N=None) for request in asking]
             pool |= dict(zip(CANDIDATES, self._searcher.search(plain, pool), strict=True))
-        most = self._most_concepts
+        most, row_concepts = self._most_concepts, self._row_concepts
         parts = [
             _Part(place, begin, min(begin + most, len(request.concepts_C)))
             for place, request in enumerate(asking)
             for begin in range(0, len(request.concepts_C), most)
         ]
+        widths = np.array([row_concepts + part.end - part.begin for part in parts])
         solved: dict[_Part, list[Edits]] = {}
         with timed(self._observer, "concept"):
-            for group in bounded_groups(np.array([part.end - part.begin for part in parts]), most):
+            for group in bounded_groups(widths, most + row_concepts):
                 own = [parts[number] for number in group]
                 solved |= zip(own, self._solve(own, asking, pool), strict=True)
         for part in parts:

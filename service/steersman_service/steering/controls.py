@@ -20,7 +20,7 @@ from steersman.v1.control_pb2 import (
     Operation,
 )
 from steersman_service.bundle.bundle import Array
-from steersman_service.bundle.catalogue import Catalogue
+from steersman_service.bundle.catalogue import NATURAL_RANGE, Catalogue
 from steersman_service.bundle.items import Items
 from steersman_service.bundle.replacement import Replacements
 from steersman_service.checks import did_you_mean
@@ -88,6 +88,7 @@ class Steering(NamedTuple):
                 edit = add()
                 edit.feature_id, edit.label = feature, labels[feature]
                 edit.gain, edit.strength = gain, strength
+                edit.beyond_natural = abs(strength) > NATURAL_RANGE
         return self.applied
 
 
@@ -173,8 +174,14 @@ class ControlParser:
         applied = AppliedControl(control=control, source=source)
         row = control.feature.id if target == "feature" else self.catalogue.concept_rows.get(control.concept, 0)
         gain, strength = _gain_and_strength(control)
-        if target == "feature" and not stale and not problems:
-            applied.edits.add(feature_id=row, label=self.catalogue.labels[row], gain=gain, strength=strength)
+        if target == "feature" and not stale and not problems and (gain != 1 or strength != 0):
+            applied.edits.add(
+                feature_id=row,
+                label=self.catalogue.labels[row],
+                gain=gain,
+                strength=strength,
+                beyond_natural=abs(strength) > NATURAL_RANGE,
+            )
         solved = target == "concept" and strength != 0
         return ParsedControl(applied, target, row, gain, strength, problems, stale, solved)
 

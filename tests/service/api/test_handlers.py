@@ -77,7 +77,7 @@ async def test_errors_are_raised_as_they_are(recommendation: RecommendationServi
     with pytest.raises(InvalidRequest, match="k: 5000 items"):
         await recommendation.Recommend(RecommendRequest(k=5000), Caller())
     with pytest.raises(NotFound):
-        await FeatureService(release, 1 << 20).GetFeature(GetFeatureRequest(id=64), Caller())
+        await FeatureService(release, 1 << 20).GetFeature(GetFeatureRequest(id=1000), Caller())
 
 
 async def test_a_deadline_that_has_passed_is_refused(recommendation: RecommendationService) -> None:

@@ -173,6 +173,41 @@ def test_a_concept_is_the_edits_that_it_comes_down_to(server: Running, bundle: B
     assert_same(steered, ask(server, controls=by_hand))
 
 
+def test_edits_that_change_nothing_are_left_out(server: Running, bundle: Bundle, feature: int) -> None:
+    plain = ask(server)
+    for operation, strength in ((OPERATION_ADD, 0.0), (OPERATION_ADD, -0.0), (OPERATION_SCALE, 1.0)):
+        answer = ask(server, controls=[control(bundle, feature, operation, strength)])
+        assert [list(applied.edits) for applied in answer.applied_controls] == [[]]
+        assert_same(answer, plain)
+    for edit in ask(server, controls=[horror(1.0)]).applied_controls[0].edits:
+        assert edit.strength != 0
+
+
+def test_an_edit_says_if_it_is_beyond_the_natural_range(server: Running, bundle: Bundle, feature: int) -> None:
+    given: list[tuple[Operation, float, bool]] = [
+        (OPERATION_ADD, 2.0, False),
+        (OPERATION_ADD, 2.01, True),
+        (OPERATION_ADD, -2.5, True),
+        (OPERATION_SET, 1.9, False),
+        (OPERATION_SCALE, 3.0, False),
+    ]
+    answer = ask(server, controls=[control(bundle, feature, how, strength) for how, strength, _ in given])
+    told = [edit.beyond_natural for applied in answer.applied_controls for edit in applied.edits]
+    assert told == [beyond for *_, beyond in given], "each control by itself, whatever they add up to"
+
+
+def test_edits_of_a_concept_come_strongest_first_and_say_if_they_are_beyond_the_natural_range(server: Running) -> None:
+    edits = [
+        edit
+        for strength in (0.1, 1.0, 5.0)
+        for edit in ask(server, controls=[horror(strength)]).applied_controls[0].edits
+    ]
+    assert {edit.beyond_natural for edit in edits} == {False, True}
+    assert [edit.beyond_natural for edit in edits] == [abs(edit.strength) > 2 for edit in edits]
+    magnitudes = [abs(edit.strength) for edit in ask(server, controls=[horror(5.0)]).applied_controls[0].edits]
+    assert magnitudes == sorted(magnitudes, reverse=True)
+
+
 def test_a_session_is_answered_as_its_whole_history(server: Running, items: Items, session: str) -> None:
     """Beyond the window (20), and beyond what the session keeps (24)."""
     whole = [*items.ids[:29], "unknown"]
@@ -287,7 +322,7 @@ def test_controls_that_say_too_little_or_too_much(server: Running, bundle: Bundl
         "controls[0].operation": Control(concept=CONCEPT),
         "controls[0].concept": unknown,
         "controls[0].feature.bundle_version": Control(feature=fresh, operation=OPERATION_ADD),
-        "controls[0].feature.id": control(bundle, 64, OPERATION_ADD),
+        "controls[0].feature.id": control(bundle, bundle.manifest.shape.features, OPERATION_ADD),
         "controls[0].strength": control(bundle, feature, OPERATION_ABLATE, 1.0),
     }
     for field, given in cases.items():

@@ -106,14 +106,23 @@ def test_a_manifest_that_cannot_be_served(copy: Path, change: Change, why: str) 
 
 
 def test_what_a_later_minor_version_may_add(copy: Path) -> None:
+    added = ("attributes.npy", "attributes.parquet", "novelty.bin")
+
     def later(manifest: dict[str, Any]) -> None:
         manifest.update(format_minor=7, novelty={"a": 1})
         manifest["graphs"].append({"name": "sharpen", "inputs": [], "outputs": []})
+        manifest["files"] |= {name: {"sha256": hashlib.sha256(b"x").hexdigest(), "size": "1"} for name in added}
 
-    table = pq.read_table(copy / "features.parquet")
-    pq.write_table(table.append_column("novelty", table["label"]), copy / "features.parquet")
+    for name in added:
+        (copy / name).write_bytes(b"x")
+    for name, column in (("features.parquet", "label"), ("concepts.parquet", "name"), ("items.parquet", "title")):
+        table = pq.read_table(copy / name)
+        pq.write_table(table.append_column("novelty", table[column]), copy / name)
     resign(copy, later)
-    load(copy)
+    for backend in ("onnx", "torch"):
+        load(copy, backend)
+    (copy / "novelty.bin").write_bytes(b"y")
+    refused(copy, "novelty.bin", "checksum")
 
 
 @pytest.mark.parametrize("backend", ["onnx", "torch"])
@@ -144,7 +153,7 @@ def test_tables_that_do_not_fit(copy: Path) -> None:
     features = pq.read_table(copy / "features.parquet")
     pq.write_table(features.slice(1), copy / "features.parquet")
     resign(copy)
-    refused(copy, "features.parquet", "63 rows")
+    refused(copy, "features.parquet", f"has {features.num_rows - 1} rows")
     pq.write_table(features.drop_columns(["label"]), copy / "features.parquet")
     resign(copy)
     refused(copy, "features.parquet", "no column 'label'")
@@ -153,3 +162,14 @@ def test_tables_that_do_not_fit(copy: Path) -> None:
     pq.write_table(items.take(list(reversed(range(items.num_rows)))), copy / "items.parquet")
     resign(copy)
     refused(copy, "items.parquet", "not sorted")
+
+
+def test_the_first_bundles_have_no_descriptions(copy: Path) -> None:
+    """What is clear is then told by confidence, which is 0 where no term fits."""
+    features = pq.read_table(copy / "features.parquet")
+    lacking = features.drop_columns([name for name in ("description", "kind") if name in features.column_names])
+    pq.write_table(lacking, copy / "features.parquet")
+    resign(copy, lambda manifest: manifest.update(format_minor=0))
+    bundle = load_bundle(copy, "onnx")
+    catalogue = Catalogue(bundle, Items(bundle.items))
+    assert [feature.clear for feature in catalogue.features] == [bool(it) for it in features["confidence"].to_pylist()]

@@ -77,9 +77,11 @@ def test_filters_and_sessions(server: Running, address: tuple[str, str], items: 
     assert [item["item_id"] for item in json.loads(answer.stdout)["items"]] == [items.ids[2]]
 
 
-def test_features_and_concepts(address: tuple[str, str]) -> None:
-    assert "f0" in steersman("features", *address).stdout
-    assert json.loads(steersman("features", "--json", "--limit", "3", *address).stdout)["total_size"] == 64
+def test_features_and_concepts(address: tuple[str, str], bundle: Bundle) -> None:
+    listed = json.loads(steersman("features", "--json", "--limit", "3", *address).stdout)
+    assert all(f"f{feature.get('id', 0)} " in steersman("features", *address).stdout for feature in listed["features"])
+    everything = json.loads(steersman("features", "--all", "--json", "--limit", "3", *address).stdout)
+    assert everything["total_size"] == bundle.manifest.shape.features
     assert "genres:Horror" in steersman("features", "--concepts", *address).stdout
     concepts = json.loads(steersman("features", "--concepts", "--text", "horror", "--json", *address).stdout)
     assert [concept["name"] for concept in concepts["concepts"]] == ["genres:Horror"]

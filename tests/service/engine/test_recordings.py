@@ -107,7 +107,7 @@ def test_edits_that_pad_change_no_feature(recorded: Engine, edits: int) -> None:
         }
 
     with torch.inference_mode():
-        h_BD = torch.from_numpy(rng.standard_normal((500, shape.hidden), np.float32))
+        h_BD = torch.from_numpy(rng.standard_normal((2000, shape.hidden), np.float32))
         active = backend.run_directly("edit", *inputs(h_BD, 0).values())[1][:, 0] > 0
         feeds = inputs(h_BD[active][:rows], 1)
         edited_BD, z_BF = backend.run_directly("edit", *feeds.values())

@@ -24,17 +24,17 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1asteersman/v1/control.proto\x12\x0csteersman.v1\"0\n\nFeatureRef\x12\n\n\x02id\x18\x01 \x01(\r\x12\x16\n\x0e\x62undle_version\x18\x02 \x01(\t\"+\n\x0c\x41ttributeRef\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t\"\xc2\x01\n\x07\x43ontrol\x12+\n\x07\x66\x65\x61ture\x18\x01 \x01(\x0b\x32\x18.steersman.v1.FeatureRefH\x00\x12\x11\n\x07\x63oncept\x18\x02 \x01(\tH\x00\x12/\n\tattribute\x18\x05 \x01(\x0b\x32\x1a.steersman.v1.AttributeRefH\x00\x12*\n\toperation\x18\x03 \x01(\x0e\x32\x17.steersman.v1.Operation\x12\x10\n\x08strength\x18\x04 \x01(\x02\x42\x08\n\x06target\"P\n\x0b\x46\x65\x61tureEdit\x12\x12\n\nfeature_id\x18\x01 \x01(\r\x12\r\n\x05label\x18\x02 \x01(\t\x12\x0c\n\x04gain\x18\x03 \x01(\x02\x12\x10\n\x08strength\x18\x04 \x01(\x02\"\x8f\x01\n\x0e\x41ppliedControl\x12&\n\x07\x63ontrol\x18\x01 \x01(\x0b\x32\x15.steersman.v1.Control\x12+\n\x06source\x18\x02 \x01(\x0e\x32\x1b.steersman.v1.ControlSource\x12(\n\x05\x65\x64its\x18\x03 \x03(\x0b\x32\x19.steersman.v1.FeatureEdit*w\n\tOperation\x12\x19\n\x15OPERATION_UNSPECIFIED\x10\x00\x12\x11\n\rOPERATION_ADD\x10\x01\x12\x11\n\rOPERATION_SET\x10\x02\x12\x13\n\x0fOPERATION_SCALE\x10\x03\x12\x14\n\x10OPERATION_ABLATE\x10\x04*g\n\rControlSource\x12\x1e\n\x1a\x43ONTROL_SOURCE_UNSPECIFIED\x10\x00\x12\x1a\n\x16\x43ONTROL_SOURCE_REQUEST\x10\x01\x12\x1a\n\x16\x43ONTROL_SOURCE_SESSION\x10\x02\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1asteersman/v1/control.proto\x12\x0csteersman.v1\"0\n\nFeatureRef\x12\n\n\x02id\x18\x01 \x01(\r\x12\x16\n\x0e\x62undle_version\x18\x02 \x01(\t\"+\n\x0c\x41ttributeRef\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t\"\xc2\x01\n\x07\x43ontrol\x12+\n\x07\x66\x65\x61ture\x18\x01 \x01(\x0b\x32\x18.steersman.v1.FeatureRefH\x00\x12\x11\n\x07\x63oncept\x18\x02 \x01(\tH\x00\x12/\n\tattribute\x18\x05 \x01(\x0b\x32\x1a.steersman.v1.AttributeRefH\x00\x12*\n\toperation\x18\x03 \x01(\x0e\x32\x17.steersman.v1.Operation\x12\x10\n\x08strength\x18\x04 \x01(\x02\x42\x08\n\x06target\"h\n\x0b\x46\x65\x61tureEdit\x12\x12\n\nfeature_id\x18\x01 \x01(\r\x12\r\n\x05label\x18\x02 \x01(\t\x12\x0c\n\x04gain\x18\x03 \x01(\x02\x12\x10\n\x08strength\x18\x04 \x01(\x02\x12\x16\n\x0e\x62\x65yond_natural\x18\x05 \x01(\x08\"\x8f\x01\n\x0e\x41ppliedControl\x12&\n\x07\x63ontrol\x18\x01 \x01(\x0b\x32\x15.steersman.v1.Control\x12+\n\x06source\x18\x02 \x01(\x0e\x32\x1b.steersman.v1.ControlSource\x12(\n\x05\x65\x64its\x18\x03 \x03(\x0b\x32\x19.steersman.v1.FeatureEdit*w\n\tOperation\x12\x19\n\x15OPERATION_UNSPECIFIED\x10\x00\x12\x11\n\rOPERATION_ADD\x10\x01\x12\x11\n\rOPERATION_SET\x10\x02\x12\x13\n\x0fOPERATION_SCALE\x10\x03\x12\x14\n\x10OPERATION_ABLATE\x10\x04*g\n\rControlSource\x12\x1e\n\x1a\x43ONTROL_SOURCE_UNSPECIFIED\x10\x00\x12\x1a\n\x16\x43ONTROL_SOURCE_REQUEST\x10\x01\x12\x1a\n\x16\x43ONTROL_SOURCE_SESSION\x10\x02\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'steersman.v1.control_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_OPERATION']._serialized_start=564
-  _globals['_OPERATION']._serialized_end=683
-  _globals['_CONTROLSOURCE']._serialized_start=685
-  _globals['_CONTROLSOURCE']._serialized_end=788
+  _globals['_OPERATION']._serialized_start=588
+  _globals['_OPERATION']._serialized_end=707
+  _globals['_CONTROLSOURCE']._serialized_start=709
+  _globals['_CONTROLSOURCE']._serialized_end=812
   _globals['_FEATUREREF']._serialized_start=44
   _globals['_FEATUREREF']._serialized_end=92
   _globals['_ATTRIBUTEREF']._serialized_start=94
@@ -42,7 +42,7 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CONTROL']._serialized_start=140
   _globals['_CONTROL']._serialized_end=334
   _globals['_FEATUREEDIT']._serialized_start=336
-  _globals['_FEATUREEDIT']._serialized_end=416
-  _globals['_APPLIEDCONTROL']._serialized_start=419
-  _globals['_APPLIEDCONTROL']._serialized_end=562
+  _globals['_FEATUREEDIT']._serialized_end=440
+  _globals['_APPLIEDCONTROL']._serialized_start=443
+  _globals['_APPLIEDCONTROL']._serialized_end=586
 # @@protoc_insertion_point(module_scope)

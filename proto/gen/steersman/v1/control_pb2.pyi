@@ -60,16 +60,18 @@ class Control(_message.Message):
     def __init__(self, feature: _Optional[_Union[FeatureRef, _Mapping]] = ..., concept: _Optional[str] = ..., attribute: _Optional[_Union[AttributeRef, _Mapping]] = ..., operation: _Optional[_Union[Operation, str]] = ..., strength: _Optional[float] = ...) -> None: ...
 
 class FeatureEdit(_message.Message):
-    __slots__ = ("feature_id", "label", "gain", "strength")
+    __slots__ = ("feature_id", "label", "gain", "strength", "beyond_natural")
     FEATURE_ID_FIELD_NUMBER: _ClassVar[int]
     LABEL_FIELD_NUMBER: _ClassVar[int]
     GAIN_FIELD_NUMBER: _ClassVar[int]
     STRENGTH_FIELD_NUMBER: _ClassVar[int]
+    BEYOND_NATURAL_FIELD_NUMBER: _ClassVar[int]
     feature_id: int
     label: str
     gain: float
     strength: float
-    def __init__(self, feature_id: _Optional[int] = ..., label: _Optional[str] = ..., gain: _Optional[float] = ..., strength: _Optional[float] = ...) -> None: ...
+    beyond_natural: bool
+    def __init__(self, feature_id: _Optional[int] = ..., label: _Optional[str] = ..., gain: _Optional[float] = ..., strength: _Optional[float] = ..., beyond_natural: _Optional[bool] = ...) -> None: ...
 
 class AppliedControl(_message.Message):
     __slots__ = ("control", "source", "edits")

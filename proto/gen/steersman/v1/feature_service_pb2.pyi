@@ -1,10 +1,20 @@
 from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from collections.abc import Iterable as _Iterable, Mapping as _Mapping
 from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 
 DESCRIPTOR: _descriptor.FileDescriptor
+
+class FeatureKind(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    FEATURE_KIND_UNSPECIFIED: _ClassVar[FeatureKind]
+    FEATURE_KIND_DISCOVERED: _ClassVar[FeatureKind]
+    FEATURE_KIND_ANCHORED: _ClassVar[FeatureKind]
+FEATURE_KIND_UNSPECIFIED: FeatureKind
+FEATURE_KIND_DISCOVERED: FeatureKind
+FEATURE_KIND_ANCHORED: FeatureKind
 
 class Association(_message.Message):
     __slots__ = ("attribute", "value", "correlation", "roc_auc", "neuron_correlation", "neuron_roc_auc")
@@ -33,7 +43,7 @@ class Effect(_message.Message):
     def __init__(self, share_before: _Optional[float] = ..., share_after: _Optional[float] = ..., ndcg_kept: _Optional[float] = ...) -> None: ...
 
 class Feature(_message.Message):
-    __slots__ = ("id", "label", "label_confidence", "steerable", "density", "scale", "association", "effect", "top_item_ids", "top_item_titles")
+    __slots__ = ("id", "label", "label_confidence", "steerable", "density", "scale", "association", "effect", "top_item_ids", "top_item_titles", "kind", "clear")
     ID_FIELD_NUMBER: _ClassVar[int]
     LABEL_FIELD_NUMBER: _ClassVar[int]
     LABEL_CONFIDENCE_FIELD_NUMBER: _ClassVar[int]
@@ -44,6 +54,8 @@ class Feature(_message.Message):
     EFFECT_FIELD_NUMBER: _ClassVar[int]
     TOP_ITEM_IDS_FIELD_NUMBER: _ClassVar[int]
     TOP_ITEM_TITLES_FIELD_NUMBER: _ClassVar[int]
+    KIND_FIELD_NUMBER: _ClassVar[int]
+    CLEAR_FIELD_NUMBER: _ClassVar[int]
     id: int
     label: str
     label_confidence: float
@@ -54,7 +66,9 @@ class Feature(_message.Message):
     effect: Effect
     top_item_ids: _containers.RepeatedScalarFieldContainer[str]
     top_item_titles: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, id: _Optional[int] = ..., label: _Optional[str] = ..., label_confidence: _Optional[float] = ..., steerable: _Optional[bool] = ..., density: _Optional[float] = ..., scale: _Optional[float] = ..., association: _Optional[_Union[Association, _Mapping]] = ..., effect: _Optional[_Union[Effect, _Mapping]] = ..., top_item_ids: _Optional[_Iterable[str]] = ..., top_item_titles: _Optional[_Iterable[str]] = ...) -> None: ...
+    kind: FeatureKind
+    clear: bool
+    def __init__(self, id: _Optional[int] = ..., label: _Optional[str] = ..., label_confidence: _Optional[float] = ..., steerable: _Optional[bool] = ..., density: _Optional[float] = ..., scale: _Optional[float] = ..., association: _Optional[_Union[Association, _Mapping]] = ..., effect: _Optional[_Union[Effect, _Mapping]] = ..., top_item_ids: _Optional[_Iterable[str]] = ..., top_item_titles: _Optional[_Iterable[str]] = ..., kind: _Optional[_Union[FeatureKind, str]] = ..., clear: _Optional[bool] = ...) -> None: ...
 
 class ConceptTerm(_message.Message):
     __slots__ = ("feature_id", "weight")
@@ -65,30 +79,40 @@ class ConceptTerm(_message.Message):
     def __init__(self, feature_id: _Optional[int] = ..., weight: _Optional[float] = ...) -> None: ...
 
 class Concept(_message.Message):
-    __slots__ = ("name", "attribute", "value", "terms", "effect")
+    __slots__ = ("name", "attribute", "value", "terms", "effect", "strength", "strength_95", "beyond_natural")
     NAME_FIELD_NUMBER: _ClassVar[int]
     ATTRIBUTE_FIELD_NUMBER: _ClassVar[int]
     VALUE_FIELD_NUMBER: _ClassVar[int]
     TERMS_FIELD_NUMBER: _ClassVar[int]
     EFFECT_FIELD_NUMBER: _ClassVar[int]
+    STRENGTH_FIELD_NUMBER: _ClassVar[int]
+    STRENGTH_95_FIELD_NUMBER: _ClassVar[int]
+    BEYOND_NATURAL_FIELD_NUMBER: _ClassVar[int]
     name: str
     attribute: str
     value: str
     terms: _containers.RepeatedCompositeFieldContainer[ConceptTerm]
     effect: Effect
-    def __init__(self, name: _Optional[str] = ..., attribute: _Optional[str] = ..., value: _Optional[str] = ..., terms: _Optional[_Iterable[_Union[ConceptTerm, _Mapping]]] = ..., effect: _Optional[_Union[Effect, _Mapping]] = ...) -> None: ...
+    strength: float
+    strength_95: float
+    beyond_natural: bool
+    def __init__(self, name: _Optional[str] = ..., attribute: _Optional[str] = ..., value: _Optional[str] = ..., terms: _Optional[_Iterable[_Union[ConceptTerm, _Mapping]]] = ..., effect: _Optional[_Union[Effect, _Mapping]] = ..., strength: _Optional[float] = ..., strength_95: _Optional[float] = ..., beyond_natural: _Optional[bool] = ...) -> None: ...
 
 class ListFeaturesRequest(_message.Message):
-    __slots__ = ("page_size", "page_token", "text", "steerable_only")
+    __slots__ = ("page_size", "page_token", "text", "steerable_only", "include_rare", "kind")
     PAGE_SIZE_FIELD_NUMBER: _ClassVar[int]
     PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
     TEXT_FIELD_NUMBER: _ClassVar[int]
     STEERABLE_ONLY_FIELD_NUMBER: _ClassVar[int]
+    INCLUDE_RARE_FIELD_NUMBER: _ClassVar[int]
+    KIND_FIELD_NUMBER: _ClassVar[int]
     page_size: int
     page_token: str
     text: str
     steerable_only: bool
-    def __init__(self, page_size: _Optional[int] = ..., page_token: _Optional[str] = ..., text: _Optional[str] = ..., steerable_only: _Optional[bool] = ...) -> None: ...
+    include_rare: bool
+    kind: FeatureKind
+    def __init__(self, page_size: _Optional[int] = ..., page_token: _Optional[str] = ..., text: _Optional[str] = ..., steerable_only: _Optional[bool] = ..., include_rare: _Optional[bool] = ..., kind: _Optional[_Union[FeatureKind, str]] = ...) -> None: ...
 
 class ListFeaturesResponse(_message.Message):
     __slots__ = ("features", "next_page_token", "total_size", "bundle_version")

@@ -57,7 +57,8 @@ class FeatureServiceServicer:
     """
 
     def ListFeatures(self, request, context):
-        """Features in the order of their ids, a page at a time.
+        """Features, the most useful ones first, a page at a time: steerable ones, by how far they raise the share of what their label says
+        (Effect.share_after - share_before), the most first; then the other clear ones; then the rest. Among equals: by density, the most first, then by id.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -34,7 +34,9 @@ class FeatureServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> FeatureServiceAsyncStub: ...
     ListFeatures: _grpc.UnaryUnaryMultiCallable[_feature_service_pb2.ListFeaturesRequest, _feature_service_pb2.ListFeaturesResponse]
-    """Features in the order of their ids, a page at a time."""
+    """Features, the most useful ones first, a page at a time: steerable ones, by how far they raise the share of what their label says
+    (Effect.share_after - share_before), the most first; then the other clear ones; then the rest. Among equals: by density, the most first, then by id.
+    """
     GetFeature: _grpc.UnaryUnaryMultiCallable[_feature_service_pb2.GetFeatureRequest, _feature_service_pb2.GetFeatureResponse]
     """NOT_FOUND if there is no such feature. FAILED_PRECONDITION if bundle_version is another one."""
     ListConcepts: _grpc.UnaryUnaryMultiCallable[_feature_service_pb2.ListConceptsRequest, _feature_service_pb2.ListConceptsResponse]
@@ -46,7 +48,9 @@ class FeatureServiceAsyncStub(FeatureServiceStub):
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     ListFeatures: _aio.UnaryUnaryMultiCallable[_feature_service_pb2.ListFeaturesRequest, _feature_service_pb2.ListFeaturesResponse]  # type: ignore[assignment]
-    """Features in the order of their ids, a page at a time."""
+    """Features, the most useful ones first, a page at a time: steerable ones, by how far they raise the share of what their label says
+    (Effect.share_after - share_before), the most first; then the other clear ones; then the rest. Among equals: by density, the most first, then by id.
+    """
     GetFeature: _aio.UnaryUnaryMultiCallable[_feature_service_pb2.GetFeatureRequest, _feature_service_pb2.GetFeatureResponse]  # type: ignore[assignment]
     """NOT_FOUND if there is no such feature. FAILED_PRECONDITION if bundle_version is another one."""
     ListConcepts: _aio.UnaryUnaryMultiCallable[_feature_service_pb2.ListConceptsRequest, _feature_service_pb2.ListConceptsResponse]  # type: ignore[assignment]
@@ -61,7 +65,9 @@ class FeatureServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _feature_service_pb2.ListFeaturesRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_feature_service_pb2.ListFeaturesResponse, _abc.Awaitable[_feature_service_pb2.ListFeaturesResponse]]:
-        """Features in the order of their ids, a page at a time."""
+        """Features, the most useful ones first, a page at a time: steerable ones, by how far they raise the share of what their label says
+        (Effect.share_after - share_before), the most first; then the other clear ones; then the rest. Among equals: by density, the most first, then by id.
+        """
 
     @_abc_1.abstractmethod
     def GetFeature(
