@@ -23,6 +23,7 @@ class Silent:
     """A display that shows nothing."""
 
     def stage(self, name: str) -> None: ...
+    def say(self, line: str) -> None: ...
     def recommender(self, progress: object) -> None: ...
     def sae(self, epoch: int, epochs: int, variance_explained: float) -> None: ...
     def step(self, done: int, total: int) -> None: ...
@@ -70,7 +71,7 @@ def make_bundle(
             epochs=12, events_per_batch=400, learning_rate=1e-2, evaluate_every=4, precision="float32", seed=seed
         ),
         SaeConfig(features=64, active=8, epochs=20, batch_size=128, dead_after=4000, kind=kind, seed=seed),
-        ConceptConfig(terms=8, candidates=40, learners=64, steps=60, users=32, seed=seed),
+        ConceptConfig(candidates=40),
         min_concept_items=5,
         index_from=index_from,
     )

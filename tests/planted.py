@@ -3,9 +3,9 @@
 import torch
 from torch import Tensor
 
+from steersman_training.autoencoder.moments import Moments
 from steersman_training.autoencoder.sae import SparseAutoencoder
 from steersman_training.catalogue.attributes import AttributeValues
-from steersman_training.evaluation.meaning.moments import Moments
 
 VALUES, ITEMS, HIDDEN = 4, 40, 8
 

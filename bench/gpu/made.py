@@ -8,15 +8,15 @@ import torch
 
 from steersman.v1 import bundle_pb2
 from steersman_training.autoencoder.edit import Edit
-from steersman_training.autoencoder.sae import SparseAutoencoder
+from steersman_training.autoencoder.sae import Anchors, SparseAutoencoder
 from steersman_training.bundle.bundle import write_bundle
 from steersman_training.bundle.export import ExportedGraphs
 from steersman_training.bundle.golden import golden_rows
-from steersman_training.bundle.graphs import SolvedConcepts, Solver
+from steersman_training.bundle.graphs import SolvedConcepts
 from steersman_training.data.sequences import Batch
 from steersman_training.recommender.model import Recommender, RecommenderConfig
 
-CONCEPTS, CONCEPT_FEATURES, ACTIVE = 4, 32, 32
+CONCEPTS, CANDIDATES, ACTIVE = 4, 256, 32
 HISTORIES = 64
 """From which golden rows are chosen."""
 
@@ -27,11 +27,15 @@ def made(out: Path, *, items: int, hidden: int, window: int, features: int) -> P
     shape = RecommenderConfig(hidden=hidden, window_length=window, window_stride=max(1, window // 4))
     model = Recommender(shape, items).eval().requires_grad_(False)
     torch.nn.init.normal_(model.items.weight, std=hidden**-0.5)
-    sae = SparseAutoencoder(hidden, features, ACTIVE).eval().requires_grad_(False)
-    edit = Edit(sae, torch.ones(features))
-    of_concepts = torch.stack([torch.randperm(features)[:CONCEPT_FEATURES] for _ in range(CONCEPTS)])
+    discovered, anchored_VD = features - CONCEPTS, torch.randn(CONCEPTS, hidden)
+    sae = SparseAutoencoder(hidden, discovered, ACTIVE).with_anchors(
+        Anchors(anchored_VD, torch.zeros(CONCEPTS), anchored_VD / hidden)
+    )
+    edit = Edit(sae.eval().requires_grad_(False), torch.ones(features))
+    of_concepts = torch.arange(discovered, features)
     leans_XN = (torch.rand(CONCEPTS, items) < 0.2).float()
-    graphs = ExportedGraphs.of(model, edit, SolvedConcepts(edit, of_concepts, leans_XN, torch.ones(CONCEPTS), Solver()))
+    concepts = SolvedConcepts(edit, of_concepts, leans_XN, torch.ones(CONCEPTS), CANDIDATES)
+    graphs = ExportedGraphs.of(model, edit, concepts)
     rng = np.random.default_rng(0)
     batch = Batch(rng.integers(items, size=(HISTORIES, window)), rng.integers(1, window + 1, HISTORIES))
     manifest = bundle_pb2.Manifest(
@@ -44,4 +48,4 @@ def made(out: Path, *, items: int, hidden: int, window: int, features: int) -> P
         "features": pl.DataFrame({"feature": np.arange(features, dtype=np.int32)}),
         "concepts": pl.DataFrame({"name": [f"concept {row}" for row in range(CONCEPTS)]}),
     }
-    return write_bundle(out, manifest, graphs, golden_rows(graphs, batch, CONCEPTS), tables)
+    return write_bundle(out, manifest, graphs, golden_rows(graphs, batch, CONCEPTS), tables, {})

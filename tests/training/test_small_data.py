@@ -19,7 +19,7 @@ from steersman_training.autoencoder.sae import SaeConfig, SparseAutoencoder, cen
 from steersman_training.catalogue.concepts import ConceptConfig
 from steersman_training.data import DataError, Dataset, load
 from steersman_training.pipeline import TrainConfig, Trained, train
-from steersman_training.recommender.fit import Fit, FitConfig
+from steersman_training.recommender.fit import Fit, FitConfig, Progress
 from steersman_training.recommender.model import RecommenderConfig
 from tests.conftest import Silent
 
@@ -28,7 +28,7 @@ CONFIG = TrainConfig(
     RecommenderConfig(hidden=16, window_length=20, window_stride=5),
     FitConfig(epochs=1, events_per_batch=400, precision="float32"),
     SaeConfig(features=64, active=32, epochs=2),
-    ConceptConfig(terms=8),
+    ConceptConfig(),
 )
 
 
@@ -85,6 +85,65 @@ def test_a_small_shop_is_trained_on(
     assert len(golden["lower"]["lengths_B"]) >= 2
     assert golden["lower"]["ids_BT"].shape[1] > 1  # else the exporter takes the length for a constant
     assert golden["search"]["scores_BK"].isfinite().all()
+
+
+def test_training_says_first_which_values_become_concepts(unwritten: object, tmp_path: Path) -> None:
+    class Heard(Silent):
+        def __init__(self) -> None:
+            self.heard: list[str] = []
+
+        def stage(self, name: str) -> None:
+            self.heard.append(name)
+
+        def say(self, line: str) -> None:
+            self.heard.append(line)
+
+    heard = Heard()
+    data = shop(tmp_path, 12, 24, 4)
+    data = replace(data, items=data.items.with_columns(kind=pl.lit(["a"]), size=1.5))
+    train(data, replace(CONFIG, min_concept_items=3), tmp_path, CPU, heard)
+    first, concepts, not_shared, second = heard.heard[:4]
+    assert (first, second) == ("attributes", "recommender")
+    assert concepts.startswith("  concepts      co_consumption: ")
+    assert not_shared == "  not shared    kind: all 1 value: of fewer than 3 items, or of (nearly) all"
+
+
+class Recorded(Silent):
+    """The last report of each stage."""
+
+    def __init__(self) -> None:
+        self.stages: dict[str, tuple[int, int]] = {}
+
+    def stage(self, name: str) -> None:
+        self.stages[name] = (0, 0)
+
+    def step(self, done: int, total: int) -> None:
+        self.stages[list(self.stages)[-1]] = (done, total)
+
+    def recommender(self, progress: object) -> None:
+        assert isinstance(progress, Progress)
+        self.step(progress.epoch, progress.epochs)
+
+    def sae(self, epoch: int, epochs: int, variance_explained: float) -> None:
+        self.step(epoch, epochs)
+
+
+@pytest.mark.usefixtures("unwritten")
+def test_every_stage_says_how_far_it_is(tmp_path: Path) -> None:
+    display = Recorded()
+    trained = train(shop(tmp_path, 30, 30, 4), CONFIG, tmp_path, CPU, display)
+    concepts, features = trained.concepts.height, trained.features.height
+    wanted = {
+        "recommender": 1,
+        "sparse autoencoder": 2,
+        "anchored features": concepts,
+        "catalogue": features,
+        "concepts": concepts,
+    }
+    shown = [stage for stage in display.stages.items() if stage[0] in wanted]
+    assert shown == [(name, (count, count)) for name, count in wanted.items()]
+    assert list(display.stages)[-1] == "bundle"
+    assert concepts > 0
 
 
 @pytest.fixture(scope="module")

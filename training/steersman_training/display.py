@@ -8,6 +8,8 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn
 
 from steersman_training.recommender.fit import Progress as FitProgress
 
+LINES = 6  # of a stage's progress, where there is no terminal
+
 
 class RichDisplay:
     """One line a stage: a bar with loss, validation NDCG@10 and the time left. Written to standard error."""
@@ -41,6 +43,9 @@ class RichDisplay:
         if not self.console.is_terminal:
             self.console.print(f"{name} ...", soft_wrap=True)
 
+    def say(self, line: str) -> None:
+        self.console.print(line, soft_wrap=True)
+
     def recommender(self, progress: FitProgress) -> None:
         note = f"loss {progress.loss:.3f}  valid NDCG@10 {progress.valid_ndcg:.4f}  {progress.seconds_left:.0f} s left"
         self._update(progress.epoch, progress.epochs, note)
@@ -55,8 +60,8 @@ class RichDisplay:
     def _update(self, done: int, total: int, note: str) -> None:
         assert self.task is not None
         self.progress.update(self.task, completed=done, total=total, note=note)
-        if not self.console.is_terminal and (done % max(1, total // 6) == 0 or done == total):
-            self.console.print(f"  {done}/{total}  {note}", soft_wrap=True)
+        if not self.console.is_terminal and (done % max(1, -(-total // LINES)) == 0 or done == total):
+            self.console.print(f"  {done}/{total}  {note}".rstrip(), soft_wrap=True)
 
     def _finish(self) -> None:
         if self.task is not None:

@@ -1,4 +1,4 @@
-"""From data to bundle, top to bottom: split, recommender, states, autoencoder, catalogue, concepts, bundle."""
+"""From data to bundle, top to bottom: split, recommender, states, autoencoder, anchored features, catalogue, concepts, bundle."""
 
 import json
 import shlex
@@ -16,15 +16,17 @@ from torch import Tensor
 
 from steersman.v1 import bundle_pb2
 from steersman_training.autoencoder.edit import Edit, natural_scale
+from steersman_training.autoencoder.moments import collect_moments
 from steersman_training.autoencoder.sae import SaeConfig, SparseAutoencoder, measure_sae, train_sae
 from steersman_training.autoencoder.states import collect_states
 from steersman_training.bundle.bundle import write_bundle
 from steersman_training.bundle.export import ExportedGraphs
 from steersman_training.bundle.golden import golden_rows, sample_queries
-from steersman_training.catalogue.aims import Aim, all_aims, with_exposure, with_popularity
+from steersman_training.catalogue.aims import Aim, all_aims, described, with_exposure, with_popularity
+from steersman_training.catalogue.anchors import fit_anchors
 from steersman_training.catalogue.attributes import AttributeValues
 from steersman_training.catalogue.catalogue import Evidence, build_catalogue
-from steersman_training.catalogue.clusters import cluster_items, with_values
+from steersman_training.catalogue.choice import DescribedItems
 from steersman_training.catalogue.concepts import ConceptConfig, fit_concepts
 from steersman_training.catalogue.labels import Labels
 from steersman_training.catalogue.steering import Concepts, audience
@@ -51,7 +53,8 @@ MEASURED_USERS = 500  # on whom features and concepts are measured, and as many 
 MEASURED_STATES = 20_000  # from which labels are chosen, and as many held-out ones on which they are measured
 EXPOSED_USERS = 10_000  # validation users from whose lists the exposure of items is counted
 EXPOSED = 50  # items of such a list
-GOLDEN_USERS = 256  # validation users among whose histories golden rows are chosen
+GOLDEN_USERS = 64  # validation users among whose histories golden rows are chosen
+QUERY_USERS = 256  # the same where queries are needed, too, to choose how an index is searched
 RANDOM_HISTORIES, RANDOM_EVENTS = 32, 8  # added to them, since small data may have too few away from ties
 
 
@@ -75,13 +78,14 @@ class TrainConfig:
     def seeded(self, seed: int) -> "TrainConfig":
         """With this seed for everything random."""
         fit, sae = replace(self.fit, seed=seed), replace(self.sae, seed=seed)
-        return replace(self, fit=fit, sae=sae, concepts=replace(self.concepts, seed=seed))
+        return replace(self, fit=fit, sae=sae)
 
 
 class Display(Protocol):
     """Shows the progress of a run."""
 
     def stage(self, name: str) -> None: ...
+    def say(self, line: str) -> None: ...
     def recommender(self, progress: Progress) -> None: ...
     def sae(self, epoch: int, epochs: int, variance_explained: float) -> None: ...
     def step(self, done: int, total: int) -> None: ...
@@ -104,6 +108,35 @@ class Trained(NamedTuple):
     concepts: pl.DataFrame
 
 
+class Knowledge(NamedTuple):
+    """What is known of the items before any training."""
+
+    described: DescribedItems
+    items: pl.DataFrame  # with clusters and popularity as attributes
+    aims: list[Aim]
+
+    @staticmethod
+    def of(data: Dataset, split: Split, min_items: int) -> "Knowledge":
+        described, events_N = DescribedItems.of(data.items, split, min_items), split.popularity()
+        items = with_popularity(described.items, events_N)
+        return Knowledge(described, items, all_aims(described.values, items, events_N))
+
+    @property
+    def values(self) -> AttributeValues:
+        """The values that become concepts."""
+        return self.described.values
+
+    @property
+    def attributes_NV(self) -> Tensor:
+        """What items' vectors are made of beside their own part."""
+        none_NV = torch.zeros(self.items.height, 0)
+        return torch.stack([aim.lean_N for aim in self.aims], dim=1) if self.aims else none_NV
+
+    def identity(self, split: Split, config: TrainConfig) -> checkpoints.Identity:
+        """Of a checkpoint of the recommender."""
+        return checkpoints.identity(split, config.recommender, asdict(config.fit), self.attributes_NV)
+
+
 def train(
     data: Dataset,
     config: TrainConfig,
@@ -119,18 +152,22 @@ def train(
     """
     split = split_by(config.split, data)
     check_enough(split, config.held_out_users, config.fit.seed)
+    known = Knowledge.of(data, split, config.min_concept_items)
     if checkpoint is not None:
-        checkpoints.check(checkpoint, checkpoints.identity(split, config.recommender, asdict(config.fit)))
+        checkpoints.check(checkpoint, known.identity(split, config))
+    display.stage("attributes")
+    for line in known.described.lines():
+        display.say(line)
     display.stage("recommender")
     try:
-        fit = Fit(split, config.recommender, config.fit, device)
+        fit = Fit(split, config.recommender, config.fit, device, known.attributes_NV)
         fitted = fit.run(display.recommender, checkpoint)
     except KeyboardInterrupt as error:
         error.add_note(so_far(checkpoint))
         raise
     fit.workers.part()
     try:
-        return _explain(data, config, out, split, fitted, display)
+        return _explain(data, config, out, split, known, fitted, display)
     except BaseException as error:
         error.add_note(_kept(fit, checkpoint, out))
         raise
@@ -158,7 +195,13 @@ def _kept(fit: Fit, checkpoint: Path | None, out: Path) -> str:
 
 
 def _explain(
-    data: Dataset, config: TrainConfig, out: Path, split: Split, fitted: FittedRecommender, display: Display
+    data: Dataset,
+    config: TrainConfig,
+    out: Path,
+    split: Split,
+    known: Knowledge,
+    fitted: FittedRecommender,
+    display: Display,
 ) -> Trained:
     """Everything after the recommender: its features, their meaning and effects, and the bundle."""
     model, seed = fitted.model.requires_grad_(False), config.fit.seed
@@ -166,36 +209,35 @@ def _explain(
     learners, held_out = hold_out_users(split, config.held_out_users, seed)
     states = collect_states(model, split, learners)
     sae = train_sae(states.h_SD, config.sae, display.sae)
+    display.stage("anchored features")
+    chosen, measured = (collect_moments(model, split, users, MEASURED_STATES, seed) for users in (learners, held_out))
+    pupils = audience(model, split, _random_targets(split, learners, seed))
+    values, events_N = known.values, split.popularity()
+    items = with_exposure(known.items, _best_items(model, split, seed))
+    aims = all_aims(values, items, events_N)
+    sae = sae.with_anchors(fit_anchors(aims, chosen, pupils, display.step))
     edit = Edit(sae, natural_scale(sae, states.h_SD))
     display.stage("catalogue")
-    clusters = cluster_items(split, config.min_concept_items)
-    items = with_popularity(with_values(data.items, clusters, config.min_concept_items), split.popularity())
-    items = with_exposure(items, _best_items(model, split, seed))
-    values = AttributeValues.of(items, config.min_concept_items)
-    evidence = Evidence(
-        states.sample(MEASURED_STATES, seed),
-        collect_states(model, split, held_out).sample(MEASURED_STATES, seed),
-        values,
-        Vocabulary.of(items, values, clusters, config.min_concept_items),
-        items["title"].to_list(),
-    )
+    vocabulary = Vocabulary.of(items, values, known.described.clusters, events_N, config.min_concept_items)
+    evidence = Evidence(chosen, measured, values, vocabulary, items["title"].to_list(), aims)
     people = audience(model, split, sample_targets(split.valid, MEASURED_USERS, seed))
     features, labels = build_catalogue(edit, evidence, people, display.step)
     display.stage("concepts")
-    pupils = audience(model, split, _random_targets(split, learners, seed))
-    aims = all_aims(values, items, split.popularity())
-    graph, concepts = fit_concepts(edit, aims, pupils, people, config.concepts, display.step)
+    graph, concepts = fit_concepts(edit, aims, people, config.concepts, display.step)
     display.stage("bundle")
-    figures = _figures(model, split, sae, states.h_SD, evidence.measured_on.h_SD)
+    figures = _figures(model, split, sae, states.h_SD, measured.h_SD)
     figures |= {"recommender.epochs": fitted.epochs, "recommender.seconds": fitted.seconds}
     manifest = _manifest(replace(data, items=items), config, figures, concepts.height)
-    graphs, histories = ExportedGraphs.of(model, edit, graph), _histories(split, config.recommender)
-    queries = None
-    if items.height >= config.index_from:
+    manifest.shape.features = len(sae.decoder_FD)
+    graphs, queries, indexed = ExportedGraphs.of(model, edit, graph), None, items.height >= config.index_from
+    histories = _histories(split, config.recommender, QUERY_USERS if indexed else GOLDEN_USERS)
+    if indexed:
         queries = sample_queries(graphs, Batch(*(part[:-RANDOM_HISTORIES] for part in histories)))
     golden = golden_rows(graphs, histories, concepts.height)
     tables = {"items": with_readable_titles(items), "features": features, "concepts": concepts}
-    folder = write_bundle(out, manifest, graphs, golden, tables, queries, display.step)
+    tables["attributes"] = described(known.aims, items)
+    arrays = {"attributes": fitted.attributes_VD.cpu().numpy()}
+    folder = write_bundle(out, manifest, graphs, golden, tables, arrays, queries, display.step)
     return Trained(folder, figures, model, edit, split, items, values, features, labels, aims, graph, concepts)
 
 
@@ -225,10 +267,10 @@ def _random_targets(split: Split, users: list[int], seed: int) -> Targets:
     return Targets(chosen, rng.integers(split.train_ends_U[chosen]))
 
 
-def _histories(split: Split, shape: RecommenderConfig) -> Batch:
+def _histories(split: Split, shape: RecommenderConfig, users: int) -> Batch:
     """Histories to choose golden rows from: windows of validation users, the first of them empty, and random ones."""
     windows = []
-    for user, end in zip(*sample_targets(split.valid, GOLDEN_USERS, seed=0), strict=True):
+    for user, end in zip(*sample_targets(split.valid, users, seed=0), strict=True):
         history = split.history(int(user), int(end))
         windows.append(history[window_start(len(history), shape.window_length, shape.window_stride) :])
     windows[0] = windows[0][:0]
@@ -260,7 +302,7 @@ def _manifest(data: Dataset, config: TrainConfig, figures: dict[str, float], con
     return bundle_pb2.Manifest(
         hook=bundle_pb2.Hook(block=shape.hook_block, blocks=shape.blocks, positions="last"),
         window=bundle_pb2.Window(length=shape.window_length, stride=shape.window_stride),
-        shape=bundle_pb2.BundleShape(items=items, hidden=shape.hidden, features=config.sae.features, concepts=concepts),
+        shape=bundle_pb2.BundleShape(items=items, hidden=shape.hidden, concepts=concepts),
         autoencoder=bundle_pb2.Autoencoder(kind=config.sae.kind, active=config.sae.active),
         provenance=bundle_pb2.Provenance(
             data=data.name,

@@ -12,7 +12,16 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn import functional as F
 
-from steersman_training.autoencoder.sae import Kind, SaeConfig, SparseAutoencoder, measure_sae, train_sae
+from steersman_training.autoencoder.edit import Edit, natural_scale
+from steersman_training.autoencoder.sae import (
+    Anchors,
+    Kind,
+    SaeConfig,
+    SparseAutoencoder,
+    _Whitening,
+    measure_sae,
+    train_sae,
+)
 from steersman_training.autoencoder.states import collect_states
 from steersman_training.data.sequences import Split, Targets
 from steersman_training.evaluation.sweep import at_hook
@@ -45,7 +54,73 @@ def test_it_explains_held_out_states_with_as_many_features_as_asked(
     assert figures["variance_explained"] > 0.75
     assert figures["active"] == pytest.approx(4, rel=0.15)
     assert figures["dead"] < 0.5
-    torch.testing.assert_close(trained[kind].decoder_FD.norm(dim=1), torch.ones(48))
+
+
+def test_states_that_are_not_whitened_give_rows_of_unit_norm() -> None:
+    sae = train_sae(planted(), replace(CONFIG, epochs=2, whiten=0.0), lambda *_: None)
+    torch.testing.assert_close(sae.decoder_FD.norm(dim=1), torch.ones(48))
+
+
+@given(seed=st.integers(0, 1000), power=st.floats(0, 1), still=st.integers(0, 15), kind=st.sampled_from(KINDS))
+@settings(deadline=None, max_examples=40)
+def test_a_folded_autoencoder_does_to_states_what_it_did_to_whitened_ones(
+    seed: int, power: float, still: int, kind: Kind
+) -> None:
+    """Some directions do not vary at all."""
+    h_SD = planted(300, seed)
+    h_SD = h_SD @ torch.linspace(0.1, 3, 16).index_fill(0, torch.arange(still), 0.0).diag() + 1.0
+    whitening = _Whitening.of(h_SD, power)
+    x_SD = whitening.whiten(h_SD)
+    assert float(x_SD.var(0, correction=0).mean()) == pytest.approx(1, rel=1e-3)
+    torch.manual_seed(seed)
+    sae = SparseAutoencoder(16, 48, 4, kind).requires_grad_(False)
+    for part in (sae.encoder_bias_F, sae.decoder_bias_D):
+        part.normal_(std=0.3)
+    if kind == "matryoshka":
+        sae.threshold_F.fill_(0.2)
+    clear = sae.margin(x_SD) > 1e-3
+    z_SF, reconstructed_SD = sae.encode(x_SD), sae.reconstruct(x_SD)
+    whitening.fold_into(sae)
+    torch.testing.assert_close(sae.encode(h_SD)[clear], z_SF[clear] * whitening.unit, rtol=2e-3, atol=2e-3)
+    back_SD = whitening.mean_D + reconstructed_SD @ whitening.back_DD
+    torch.testing.assert_close(
+        sae.reconstruct(h_SD)[clear], back_SD[clear], rtol=2e-3, atol=2e-3 * float(back_SD.abs().max())
+    )
+
+
+def test_whitening_by_nothing_scales_alone_and_wholly_makes_all_directions_alike() -> None:
+    h_SD = planted(3000) @ torch.linspace(0.1, 3, 16).diag()
+    nothing, wholly = _Whitening.of(h_SD, 0.0), _Whitening.of(h_SD, 1.0)
+    torch.testing.assert_close(nothing.there_DD, torch.eye(16) / nothing.unit, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(nothing.unit**2, float(h_SD.var(0, correction=0).mean()), rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(wholly.whiten(h_SD).T.cov(correction=0), torch.eye(16), rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_anchored_features_stand_beside_the_discovered_ones_and_change_nothing_of_them(
+    trained: dict[Kind, SparseAutoencoder], kind: Kind
+) -> None:
+    sae, h_SD = trained[kind], planted(500, seed=3)
+    generator = torch.Generator().manual_seed(4)
+    anchors = Anchors(*(torch.randn(3, *shape, generator=generator) for shape in ((16,), (), (16,))))
+    joined = sae.with_anchors(anchors)
+    z_SF = joined.encode(h_SD)
+    assert (joined.discovered, z_SF.shape) == (48, (500, 51))
+    assert torch.equal(z_SF[:, :48], sae.encode(h_SD))
+    wanted_SV = (h_SD @ anchors.encoder_VD.T - anchors.threshold_V).relu()
+    assert bool((wanted_SV > 0).any(0).all())
+    torch.testing.assert_close(z_SF[:, 48:], wanted_SV, rtol=1e-4, atol=1e-4)
+    assert torch.equal(joined.reconstruct(h_SD), sae.reconstruct(h_SD))
+    assert torch.equal(joined.margin(h_SD), sae.margin(h_SD))
+    assert measure_sae(joined, h_SD) == measure_sae(sae, h_SD)
+    scale_F = natural_scale(joined, h_SD)
+    torch.testing.assert_close(scale_F[:48], natural_scale(sae, h_SD))
+    for column_S, scale in zip(wanted_SV.T, scale_F[48:], strict=True):
+        torch.testing.assert_close(scale, column_S[column_S > 0].quantile(0.99), rtol=1e-4, atol=1e-4)
+    # An edit by strength 1 moves the state along the anchor's decoder by that scale.
+    add = (torch.tensor([[49]]), torch.ones(1, 1), torch.ones(1, 1))
+    moved_D = Edit(joined, scale_F)(h_SD[:1], *add).edited_BD[0] - h_SD[0]
+    torch.testing.assert_close(moved_D, scale_F[49] * anchors.decoder_VD[1], rtol=1e-3, atol=1e-3)
 
 
 @given(seed=st.integers(0, 1000), kind=st.sampled_from(KINDS))
@@ -90,9 +165,9 @@ def test_the_first_features_of_a_matryoshka_explain_more_alone(trained: dict[Kin
 
 @pytest.mark.parametrize(
     ("wrong", "name"),
-    [({"active": 513}, "active"), ({"kind": "relu"}, "kind")],
+    [({"active": 513}, "active"), ({"kind": "relu"}, "kind"), ({"whiten": 1.1}, "whiten")],
 )
-def test_settings_that_make_no_sense_are_refused(wrong: dict[str, int], name: str) -> None:
+def test_settings_that_make_no_sense_are_refused(wrong: dict[str, object], name: str) -> None:
     with pytest.raises(ValueError, match=name):
         SaeConfig(**wrong)  # type: ignore[arg-type]
 

@@ -3,21 +3,31 @@
 import shutil
 from pathlib import Path
 
+import numpy as np
 import polars as pl
 import pytest
 
 from steersman.v1.control_pb2 import OPERATION_ADD, Control
 from steersman.v1.feature_service_pb2 import ListConceptsRequest, ListFeaturesRequest
 from steersman.v1.recommendation_service_pb2 import AttributeFilter, Filters, History, RecommendRequest
+from tests import synthetic
 from tests.conftest import make_bundle
 from tests.serving import serving, settings_for
 
 
-@pytest.fixture(scope="module")
-def bare_bundle(data_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Trained on interactions alone."""
+@pytest.fixture(scope="module", params=["no item table", "values of chance"])
+def bare_bundle(data_dir: Path, tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Path:
+    """Trained on interactions alone, or with an item table that says nothing: one value of most items, and a missing one as a value."""
     folder = tmp_path_factory.mktemp("bare")
     shutil.copy(data_dir / "interactions.parquet", folder)
+    if request.param == "values of chance":
+        chance = np.random.default_rng(0).random(synthetic.ITEMS)
+        table = pl.read_parquet(data_dir / "items.parquet").select(
+            "item_id",
+            available=pl.Series(np.where(chance < 0.8, "yes", "no")),
+            genre=pl.Series(np.where(chance < 0.8, "Unknown", "N/A")),
+        )
+        table.write_parquet(folder / "items.parquet")
     return make_bundle(folder, tmp_path_factory.mktemp("bundles"))
 
 
@@ -37,7 +47,8 @@ def test_every_feature_has_a_label_and_some_do_what_it_says(bare_bundle: Path) -
 def test_clusters_are_an_attribute_that_items_have_and_concepts_raise(bare_bundle: Path) -> None:
     items = pl.read_parquet(bare_bundle / "items.parquet")
     assert items["title"].to_list() == items["item_id"].to_list()
-    concepts = pl.read_parquet(bare_bundle / "concepts.parquet").filter(pl.col("attribute") == "co_consumption")
+    concepts = pl.read_parquet(bare_bundle / "concepts.parquet").filter(pl.col("value") != "")
+    assert set(concepts["attribute"]) == {"co_consumption"}
     assert set(concepts["value"]) == set(items["co_consumption"].explode().drop_nulls())
     assert concepts.height > 1
     assert max(concepts["share_after"] - concepts["share_before"]) > 0.1

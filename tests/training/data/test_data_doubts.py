@@ -176,6 +176,30 @@ def test_words_for_nothing_are_no_values_but_may_be_titles(tmp_path: Path) -> No
     assert often.items["title"].to_list() == often.items["item_id"].to_list()
 
 
+@pytest.mark.parametrize(
+    "word", ["unknown", "UNKNOWN", "n/a", "(no genres listed)", "None", "null", "NaN", "\\N", "-", "?"]
+)
+@pytest.mark.parametrize("kind", ["csv", "parquet"])
+def test_words_for_nothing_are_no_values_in_whatever_case(tmp_path: Path, word: str, kind: str) -> None:
+    some = pl.when(I % 3 == 0).then(pl.lit(f" {word}"))
+    table = TABLE.with_columns(genre=some.otherwise("genre"), mood=pl.lit(word))
+    data = read(write(tmp_path, EVENTS, table.with_columns(year=some.otherwise(pl.col("year").cast(pl.String))), kind))
+    assert {value for values in data.items["genre"] for value in values} == {"War", "Horror"}
+    assert f"genre (values, 8 unknown (as {word}))" in shown(data)
+    assert "no attribute  mood (no value is known)" in shown(data)
+    if kind == "csv":
+        assert f"year (numbers, 8 unknown (as {word}))" in shown(data)
+    lists = read(write(tmp_path, EVENTS, TABLE.with_columns(genre=pl.concat_list("genre", pl.lit(word))), "parquet"))
+    assert {value for values in lists.items["genre"] for value in values} == {"Crime", "War", "Horror"}
+
+
+def test_a_person_may_be_called_what_an_attribute_may_not(tmp_path: Path) -> None:
+    events = EVENTS.with_columns(
+        user_id=pl.when(pl.col("user_id") == 1).then(pl.lit("Unknown")).otherwise(pl.col("user_id").cast(pl.String))
+    )
+    assert read(write(tmp_path, events)).report.malformed_rows == 0
+
+
 def test_one_odd_value_keeps_a_column_numeric(tmp_path: Path) -> None:
     plain = read(write(tmp_path, EVENTS))
     year = pl.col("year").cast(pl.String)

@@ -6,6 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from steersman_training.catalogue.steering import Audience, fisher_information, pull
 from steersman_training.evaluation.control.baselines import (
     Steer,
     by_boost,
@@ -14,11 +15,9 @@ from steersman_training.evaluation.control.baselines import (
     by_feature,
     difference_of_means,
     feature_directions,
-    fisher_information,
     fit_direction,
     neuron_directions,
     opposite,
-    pull,
     strongest,
 )
 from steersman_training.evaluation.control.popsteer import (
@@ -29,6 +28,7 @@ from steersman_training.evaluation.control.popsteer import (
     shifts,
     synthetic_states,
 )
+from steersman_training.evaluation.meaning.units import discovered
 from tests.training.controlled import Controlled
 
 
@@ -37,7 +37,7 @@ def effects(controlled: Controlled) -> EffectSizes:
     head, tail = head_and_tail(controlled.split.popularity())
     lengths = controlled.split.train_ends_U
     states = [synthetic_states(controlled.people.model, pool, lengths, seed=0) for pool in (head, tail)]
-    return effect_sizes(controlled.edit.sae, *states)
+    return effect_sizes(discovered(controlled.edit.sae), *states)
 
 
 def test_strength_0_changes_nothing(controlled: Controlled, effects: EffectSizes) -> None:
@@ -48,7 +48,7 @@ def test_strength_0_changes_nothing(controlled: Controlled, effects: EffectSizes
         by_boost(member_N),
         by_direction(difference_of_means(people.h_BD, member_N[people.targets_B])),
         opposite(by_feature(edit, 3)),
-        popsteer(edit.sae, effects, 64, keep_error=True),
+        popsteer(discovered(edit.sae), effects, 64, keep_error=True),
     ]
     for steer in steers:
         lists = steer(people, 0.0)
@@ -56,8 +56,34 @@ def test_strength_0_changes_nothing(controlled: Controlled, effects: EffectSizes
         assert torch.equal(lists.ndcg_B, people.plain.ndcg_B)
 
 
+def _edits(people: Audience, feature: int, strength: float) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """The same edit for all users."""
+    features_B1 = torch.full_like(people.targets_B, feature)[:, None]
+    strengths_B1 = torch.full_like(people.h_BD[:, :1], strength)
+    return features_B1, torch.ones_like(strengths_B1), strengths_B1
+
+
+def test_scores_moved_along_a_direction_rank_as_the_states_moved_do(controlled: Controlled) -> None:
+    edit, people, graph = controlled.edit, controlled.people, controlled.graph
+    for strength in (-1.5, 0.7, 3.0):
+        pairs = [
+            (people.edited(edit, *_edits(people, 3, strength)), by_feature(edit, 3)(people, strength)),
+            (people.edited(edit, *people.resolve(graph, 1, strength)), by_concept(edit, graph, 1)(people, strength)),
+            (
+                people.lists(tilts_N=strength * controlled.aims[2].lean_N),
+                by_boost(controlled.aims[2].lean_N)(people, strength),
+            ),
+        ]
+        for plain, fast in pairs:
+            assert not torch.equal(plain.rows_BK, people.plain.rows_BK)
+            assert torch.equal(plain.rows_BK, fast.rows_BK)
+            torch.testing.assert_close(plain.ndcg_B, fast.ndcg_B, check_dtype=False)
+        resolved = people.resolve(graph, 1, strength).concept_edits_BE[:, 0]
+        torch.testing.assert_close(people.concept_strengths(edit, graph, 1, strength), resolved)
+
+
 def test_popsteer_as_published_begins_at_the_reconstruction(controlled: Controlled, effects: EffectSizes) -> None:
-    sae, people = controlled.edit.sae, controlled.people
+    sae, people = discovered(controlled.edit.sae), controlled.people
     lists = popsteer(sae, effects, 64, keep_error=False)(people, 0.0)
     assert torch.equal(lists.rows_BK, people.lists(sae.reconstruct(people.h_BD)).rows_BK)
 
@@ -70,7 +96,7 @@ def test_popsteer_turns_the_heads_features_down_and_the_tails_up(controlled: Con
     assert (shift_F.sign()[moved_F] == -effects.d_F.sign()[moved_F]).all()
     assert int((shifts(effects, 5) != 0).sum()) == 5
     people, popularity_N = controlled.people, torch.from_numpy(controlled.split.popularity())
-    steered = popsteer(controlled.edit.sae, effects, 64, keep_error=True)(people, 1.0)
+    steered = popsteer(discovered(controlled.edit.sae), effects, 64, keep_error=True)(people, 1.0)
     assert popularity_N[steered.rows_BK].mean() < popularity_N[people.plain.rows_BK].mean()
 
 

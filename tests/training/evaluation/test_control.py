@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from steersman_training.catalogue.aims import Aim
-from steersman_training.evaluation.bootstrap import bootstrap, ratio
+from steersman_training.evaluation.bootstrap import bootstrap, bootstrap_quantile, ratio
 from steersman_training.evaluation.control.baselines import by_boost, by_concept, by_feature
 from steersman_training.evaluation.control.control import (
     CoOccurrence,
@@ -24,6 +24,7 @@ from steersman_training.evaluation.control.control import (
 )
 from steersman_training.evaluation.control.popsteer import EffectSizes, effect_sizes, head_and_tail, synthetic_states
 from steersman_training.evaluation.control.study import Labelled, StudyConfig, Subject, study_controls
+from steersman_training.evaluation.meaning.units import discovered
 from tests.training.controlled import Controlled
 
 
@@ -52,6 +53,19 @@ def test_methods_are_resampled_in_pairs() -> None:
     interval = bootstrap([0.9 * noisy_B, noisy_B], ratio)
     assert interval.low == pytest.approx(0.9)
     assert interval.high == pytest.approx(0.9)
+
+
+def test_the_interval_of_a_quantile_covers_the_truth_as_often_as_it_says() -> None:
+    generator = torch.Generator().manual_seed(0)
+    covered = 0
+    for _ in range(100):
+        columns = [torch.rand(400, generator=generator), 2 * torch.rand(400, generator=generator)]
+        interval = bootstrap_quantile(columns, 0.8)
+        covered += interval.low <= 1.2 <= interval.high
+        assert interval.low <= interval.value <= interval.high
+    assert covered >= 88
+    assert bootstrap_quantile([torch.tensor([4.0, 1.0, 3.0, 2.0])], 0.75).value == 3
+    assert bootstrap_quantile([torch.arange(100.0)], 0.95).value == 94
 
 
 @given(st.lists(st.integers(0, 4), min_size=2, max_size=12))
@@ -151,7 +165,7 @@ def subject(controlled: Controlled) -> Subject:
 def effects(controlled: Controlled) -> EffectSizes:
     pools = head_and_tail(controlled.split.popularity())
     states = [synthetic_states(controlled.people.model, pool, np.full(50, 9), seed=0) for pool in pools]
-    return effect_sizes(controlled.edit.sae, *states)
+    return effect_sizes(discovered(controlled.edit.sae), *states)
 
 
 SMALL = StudyConfig(
@@ -165,6 +179,40 @@ def test_features_can_be_studied_where_no_attribute_is_known(subject: Subject, e
     assert not report.attributes
     assert set(report.keys) == {"monotone", "monotone_features"}
     assert report.features[0].curve.points[1].drift == 0  # nothing else is known to move
+
+
+def test_the_edits_of_concepts_are_those_that_reach_the_goal(subject: Subject, effects: EffectSizes) -> None:
+    report = study_controls(subject, "genres", [], effects, SMALL)
+    means = []
+    for row, control in enumerate(report.attributes):
+        (at_goal,) = (
+            each for each in control.matched if (each.method, each.goal) == ("concept", control.matched[0].goal)
+        )
+        if at_goal.strength is not None:
+            assert control.edits.concept_strength == at_goal.strength
+        edits_BE = subject.people.resolve(subject.concepts, row, control.edits.concept_strength).concept_edits_BE
+        means.append(float(edits_BE.abs().mean()))
+        assert control.edits.strength == pytest.approx(means[-1], rel=1e-5)
+        assert control.edits.strength_95 >= float(edits_BE.abs().median())
+        (edited,) = control.edits.features
+        assert edited.feature == subject.edit.sae.discovered + row
+        assert edited.raised + edited.lowered == pytest.approx(control.edits.strength, rel=1e-5)
+    assert report.keys["concept_strength"] == pytest.approx(np.mean(means))
+    assert report.keys["concepts_within_2"] == np.mean([strength <= 2 for strength in means])
+    beyond = [each.name for each, strength in zip(report.attributes, means, strict=True) if strength > 2]
+    assert report.keys["concepts_beyond_2"] == beyond
+    interval = report.intervals["concept_strength"]
+    assert interval.low <= interval.value <= interval.high
+
+
+def test_single_features_of_a_study_are_discovered_ones(subject: Subject, effects: EffectSizes) -> None:
+    found = subject.edit.sae.discovered
+    report = study_controls(subject, "genres", [], effects, SMALL)
+    units = [each.feature for each in report.attributes] + [
+        None if each.one_feature is None else each.one_feature.feature for each in report.attributes
+    ]
+    assert all(unit is None or unit < found for unit in units)
+    assert any(unit is not None for unit in units)
 
 
 def test_the_study_prints_every_key_and_no_tensors(

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 
+from steersman_training.autoencoder.moments import collect_moments
 from steersman_training.autoencoder.states import collect_states
 from steersman_training.data import load
 from steersman_training.data.sequences import Split, Targets, split_leave_one_out
-from steersman_training.evaluation.meaning.moments import collect_moments
 from steersman_training.recommender.model import Recommender, RecommenderConfig, last_position
 
 
@@ -76,11 +76,11 @@ def test_a_sample_is_part_of_all_states(split: Split) -> None:
     assert all(tuple(row) in known for row in some.h_SD.tolist())
 
 
-def test_list_shares_count_the_items_of_a_value(split: Split) -> None:
+def test_list_means_count_the_items_of_a_value(split: Split) -> None:
     model = Recommender(RecommenderConfig(hidden=16, window_length=20, window_stride=5), split.item_count)
     moments = collect_moments(model.requires_grad_(False), split, [3, 4], count=20, seed=0)
     member_VN = torch.arange(split.item_count) < torch.tensor([[0], [20], [split.item_count]])
-    shares_SV = moments.list_shares(member_VN)
+    shares_SV = moments.list_means(member_VN)
     assert shares_SV[:, 0].tolist() == [0.0] * len(shares_SV)
     torch.testing.assert_close(shares_SV[:, 1], (moments.lists_SK < 20).float().mean(1))
     assert shares_SV[:, 2].tolist() == [1.0] * len(shares_SV)

@@ -16,8 +16,9 @@ from typer.testing import CliRunner
 from steersman_training import commands
 from steersman_training.autoencoder.sae import SaeConfig
 from steersman_training.catalogue.concepts import ConceptConfig
-from steersman_training.data import load
-from steersman_training.evaluation.evaluation import Evaluation, run_evaluation
+from steersman_training.data import Dataset, load
+from steersman_training.data.sequences import split_leave_one_out
+from steersman_training.evaluation.evaluation import Evaluation, run_evaluation, time_to_quality
 from steersman_training.evaluation.report.report import (
     merge,
     plain,
@@ -28,9 +29,11 @@ from steersman_training.evaluation.report.report import (
     write_report,
 )
 from steersman_training.evaluation.report.sections import headline_rows
-from steersman_training.evaluation.sweep import Cell, CellFigures
-from steersman_training.pipeline import TrainConfig
-from steersman_training.recommender.fit import FitConfig
+from steersman_training.evaluation.sweep import Cell, CellFigures, load_recommender
+from steersman_training.pipeline import Knowledge, TrainConfig
+from steersman_training.recommender import checkpoint as checkpoints
+from steersman_training.recommender import ranking
+from steersman_training.recommender.fit import Fit, FitConfig
 from steersman_training.recommender.model import RecommenderConfig
 from tests.conftest import Silent
 
@@ -38,20 +41,30 @@ CONFIG = TrainConfig(
     RecommenderConfig(hidden=16, window_length=20, window_stride=5, dropout=0.1),
     FitConfig(epochs=12, events_per_batch=400, learning_rate=1e-2, evaluate_every=4, precision="float32"),
     SaeConfig(features=64, active=8, epochs=20, batch_size=128, dead_after=4000),
-    ConceptConfig(terms=8, learners=64, steps=60, users=32),
+    ConceptConfig(),
     min_concept_items=5,
 )
 KEYS = {
     *("ndcg", "hr", "kept_reconstructed", "rbo_reconstructed", "corr_item", "corr_item_x_neuron", "corr_list_x_neuron"),
     *("stable", "concept_to_boost", "concept_to_boost_50", "feature_to_boost", "one_feature_share_x"),
-    *("tail_coverage_x_popsteer", "monotone"),
+    *("tail_coverage_x_popsteer", "monotone", "concept_features", "concept_strength", "concept_strength_95"),
+    *("concepts_within_2", "sign_agreement", "label_agreement", "anchor_corr_item", "anchor_corr_list", "detection"),
+    *("anchor_detection", "labelled", "labelled_listed", "steerable", "contradicting", "contradicting_of"),
 }
 
 
 @pytest.fixture(scope="module")
-def evaluation(data_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Evaluation:
-    work = tmp_path_factory.mktemp("evaluation")
-    data = load(str(data_dir), cache=work)
+def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("evaluation")
+
+
+@pytest.fixture(scope="module")
+def data(data_dir: Path, work: Path) -> Dataset:
+    return load(str(data_dir), cache=work)
+
+
+@pytest.fixture(scope="module")
+def evaluation(data: Dataset, work: Path) -> Evaluation:
     measured = run_evaluation(data, CONFIG, 1, torch.device("cpu"), Silent(), work)
     return with_titles(measured, data.items["title"].to_list())
 
@@ -76,6 +89,44 @@ def test_every_figure_stands_under_its_key(out: Path) -> None:
     (interval,) = content["intervals"]["concept_to_boost"]
     assert interval["low"] <= interval["value"] <= interval["high"]
     assert content["took"]["seeds"] == 1
+
+
+def test_figures_of_concepts_and_features_are_shares_and_counts(evaluation: Evaluation) -> None:
+    figures = evaluation.figures
+    assert figures["concept_features"] == 1
+    shares = ("concepts_within_2", "sign_agreement", "label_agreement", "labelled", "labelled_listed", "steerable")
+    assert all(0 <= figures[key] <= 1 for key in shares)
+    assert 0 <= figures["contradicting"] <= figures["contradicting_of"] <= CONFIG.sae.features
+    assert figures["concept_strength"] <= figures["concept_strength_95"]
+    assert figures["concept_rise_quartiles"] == sorted(figures["concept_rise_quartiles"])
+    assert len(figures["feature_rise_quartiles"]) == 3
+    (run,) = evaluation.runs
+    assert {row["kind"] for row in run.features} == {"discovered", "anchored"}
+    assert [fit.value for fit in run.anchors] == [value.value for value in run.meaning.item.values]
+    assert all(value.feature.unit < CONFIG.sae.features for value in run.meaning.item.values)
+
+
+def test_its_recommenders_are_kept_for_other_commands(evaluation: Evaluation, data: Dataset, work: Path) -> None:
+    split = split_leave_one_out(data)
+    known, path = Knowledge.of(data, split, CONFIG.min_concept_items), work / "recommender-0.pt"
+    checkpoints.check(path, known.identity(split, CONFIG.seeded(0)))
+    model = load_recommender(path, split, torch.device("cpu"))
+    assert ranking.evaluate(model, split, split.test).ndcg == pytest.approx(evaluation.figures["ndcg"])
+    with pytest.raises(checkpoints.CheckpointError, match="attributes"):
+        checkpoints.check(path, known._replace(aims=known.aims[1:]).identity(split, CONFIG.seeded(0)))
+
+
+def test_time_to_quality_trains_what_the_pipeline_trains(data: Dataset) -> None:
+    config = replace(CONFIG, fit=replace(CONFIG.fit, epochs=5))
+    timed = time_to_quality(data, config, 0.0, torch.device("cpu"))
+    split = split_leave_one_out(data)
+    attributes_NV = Knowledge.of(data, split, config.min_concept_items).attributes_NV
+    fit = Fit(
+        split, config.recommender, replace(config.fit, epochs=1, evaluate_every=1), torch.device("cpu"), attributes_NV
+    )
+    fitted = fit.run(lambda progress: None)
+    assert timed["minutes_to_0_epochs"] == 1
+    assert timed["minutes_to_0_ndcg"] == pytest.approx(ranking.evaluate(fitted.model, split, split.test).ndcg)
 
 
 def test_the_report_can_be_written_again_from_the_json(evaluation: Evaluation, out: Path) -> None:
@@ -110,6 +161,7 @@ def test_sections_say_what_was_measured(evaluation: Evaluation, out: Path) -> No
         "Meaning",
         "Control",
         "Popularity",
+        "The anchored features",
         "The best features",
         "The worst features",
     ):
@@ -132,6 +184,7 @@ def test_an_evaluation_without_attributes_or_controls_is_reported(evaluation: Ev
         run,
         meaning=replace(run.meaning, item=nothing, lists=nothing),
         probes=replace(run.probes, item=(), lists=()),
+        anchors=(),
         control=replace(run.control, attributes=[], features=[], tail=[], intervals={}),
     )
     write_report(replace(evaluation, runs=[bare]), tmp_path / "bare")

@@ -15,7 +15,17 @@ from steersman_training.catalogue.attributes import AttributeValues
 from steersman_training.data import Dataset, load
 from steersman_training.data.sequences import Split, split_leave_one_out
 from steersman_training.evaluation.meaning.meaning import Sides
-from steersman_training.evaluation.sweep import Grid, cells, linear_correlation, load_recommender, sweep, table
+from steersman_training.evaluation.sweep import (
+    Grid,
+    cells,
+    linear_correlation,
+    load_recommender,
+    recommender,
+    sweep,
+    table,
+)
+from steersman_training.pipeline import Knowledge, TrainConfig
+from steersman_training.recommender import checkpoint as checkpoints
 from steersman_training.recommender.fit import Fit, FitConfig
 from steersman_training.recommender.model import Recommender, RecommenderConfig
 from tests.conftest import Silent
@@ -165,6 +175,23 @@ def test_a_checkpoint_of_other_data_is_refused(checkpoint: Path, split: Split) -
     shorter = replace(split, train_ends_U=split.train_ends_U - 1)
     with pytest.raises(ValueError, match=r"run\.pt: belongs to a run with another split"):
         load_recommender(checkpoint, shorter, cpu)
+
+
+def test_a_recommender_that_is_not_there_is_trained_as_the_pipeline_trains_it(
+    data: Dataset, split: Split, tmp_path: Path
+) -> None:
+    fit = FitConfig(epochs=1, events_per_batch=400, precision="float32")
+    config = TrainConfig(
+        RecommenderConfig(hidden=16, window_length=20, window_stride=5), fit, BASE, min_concept_items=5
+    )
+    known, path, cpu = Knowledge.of(data, split, config.min_concept_items), tmp_path / "new.pt", torch.device("cpu")
+    trained = recommender(path, split, config, known, cpu, Silent())
+    checkpoints.check(path, known.identity(split, config))
+    again = recommender(path, split, config, known, cpu, Silent())
+    assert torch.equal(trained.items.weight, again.items.weight)
+    fitted = Fit(split, config.recommender, fit, cpu, known.attributes_NV).run(lambda _: None)
+    assert torch.equal(trained.items.weight, fitted.model.items.weight)
+    assert fitted.attributes_VD.abs().sum() > 0
 
 
 def test_the_command_prints_json_and_refuses_what_it_does_not_know(

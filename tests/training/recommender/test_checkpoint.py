@@ -58,6 +58,17 @@ def test_the_settings_that_differ_are_named(kept: Path, split: Split) -> None:
         checkpoints.check(kept, checkpoints.identity(split, SHAPE, asdict(replace(CONFIG, epochs=5))))
 
 
+def test_a_checkpoint_of_other_attributes_is_refused(split: Split, tmp_path: Path) -> None:
+    some_NV = (torch.arange(split.item_count)[:, None] % 4 == torch.arange(4)).float()
+    path, cpu = tmp_path / "run.pt", torch.device("cpu")
+    Fit(split, SHAPE, CONFIG, cpu, some_NV).run(lambda _: None, path)
+    checkpoints.check(path, checkpoints.identity(split, SHAPE, asdict(CONFIG), some_NV.clone()))
+    for others_NV in (some_NV.roll(1, 0), some_NV[:, :3], None):
+        said = r"run\.pt: belongs to a run with other settings \(attributes: \w+ there, \w+ here\); delete it, or name"
+        with pytest.raises(CheckpointError, match=said):
+            Fit(split, SHAPE, CONFIG, cpu, others_NV).run(lambda _: None, path)
+
+
 class Trap:
     """Makes a file when it is unpickled."""
 

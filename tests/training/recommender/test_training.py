@@ -11,13 +11,14 @@ from steersman_training.data import DataError, Dataset, load
 from steersman_training.data.sequences import (
     Batch,
     EvaluationBatch,
+    Split,
     pad,
     split_global_time,
     split_leave_one_out,
     training_groups,
 )
 from steersman_training.recommender.fit import Fit, FitConfig, Progress
-from steersman_training.recommender.model import RecommenderConfig
+from steersman_training.recommender.model import Recommender, RecommenderConfig
 from steersman_training.recommender.ranking import mask_seen, ndcg, ranks
 
 SHAPE = RecommenderConfig(hidden=16, window_length=20, window_stride=5)
@@ -70,9 +71,11 @@ def test_seen_items_are_masked_but_the_target_is_not() -> None:
     assert mask_seen(torch.zeros(1, 4), batch).tolist() == [[0.0, float("-inf"), 0.0, 0.0]]
 
 
-def test_interrupted_run_ends_where_an_uninterrupted_one_does(data: Dataset, tmp_path: Path) -> None:
+@pytest.mark.parametrize("attributes", [0, 5])
+def test_interrupted_run_ends_where_an_uninterrupted_one_does(data: Dataset, tmp_path: Path, attributes: int) -> None:
     split = split_leave_one_out(data)
     config = FitConfig(epochs=4, events_per_batch=400, evaluate_every=2, precision="float32")
+    attributes_NV = some_attributes(split, attributes) if attributes else None
 
     class Interrupted(Exception):
         pass
@@ -83,14 +86,54 @@ def test_interrupted_run_ends_where_an_uninterrupted_one_does(data: Dataset, tmp
 
     checkpoint = tmp_path / "run.pt"
     device = torch.device("cpu")
-    whole = Fit(split, SHAPE, config, device).run(lambda _: None)
+    whole = Fit(split, SHAPE, config, device, attributes_NV).run(lambda _: None)
     with pytest.raises(Interrupted):
-        Fit(split, SHAPE, config, device).run(stop, checkpoint)
-    resumed = Fit(split, SHAPE, config, device).run(lambda _: None, checkpoint)
+        Fit(split, SHAPE, config, device, attributes_NV).run(stop, checkpoint)
+    resumed = Fit(split, SHAPE, config, device, attributes_NV).run(lambda _: None, checkpoint)
     for one, other in zip(whole.model.parameters(), resumed.model.parameters(), strict=True):
-        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
+        assert torch.equal(one, other)
+    assert torch.equal(whole.attributes_VD, resumed.attributes_VD)
     with pytest.raises(ValueError, match="other settings"):
-        Fit(split, SHAPE, FitConfig(epochs=5), device).run(lambda _: None, checkpoint)
+        Fit(split, SHAPE, FitConfig(epochs=5), device, attributes_NV).run(lambda _: None, checkpoint)
+
+
+def some_attributes(split: Split, count: int) -> torch.Tensor:
+    """Each item has one value; the last column is a number."""
+    values_NV = (torch.arange(split.item_count)[:, None] % 4 == torch.arange(count - 1)).float()
+    return torch.cat([values_NV, torch.linspace(-2, 2, split.item_count)[:, None]], dim=1)
+
+
+def test_items_vectors_are_learned_from_their_attributes_and_folded(data: Dataset) -> None:
+    split, cpu = split_leave_one_out(data), torch.device("cpu")
+    config = FitConfig(epochs=3, events_per_batch=400, evaluate_every=3, average_epochs=0.0, precision="float32")
+    attributes_NV = some_attributes(split, 5)
+    fit = Fit(split, SHAPE, config, cpu, attributes_NV)
+    assert not bool(fit.best_attributes_VD.any())
+    fitted = fit.run(lambda _: None)
+    assert fitted.attributes_VD.shape == (5, SHAPE.hidden)
+    assert bool((fitted.attributes_VD.norm(dim=1) > 0.01).all())
+    learned = fit.model.eval()  # not averaged: it is what was folded
+    own_ND = dict(learned.named_parameters())["items.parametrizations.weight.original"]
+    torch.testing.assert_close(fitted.model.items.weight, own_ND + attributes_NV @ fitted.attributes_VD)
+    assert set(fitted.model.state_dict()) == set(Recommender(SHAPE, split.item_count).state_dict())
+    ids_BT, lengths_B = torch.randint(split.item_count, (6, 9)), torch.tensor([0, 1, 3, 5, 8, 9])
+    with torch.no_grad():
+        scores = [model.score(model.queries(ids_BT, lengths_B)) for model in (learned, fitted.model)]
+    torch.testing.assert_close(*scores)
+
+
+def test_an_item_without_events_gets_what_its_attributes_say(data: Dataset) -> None:
+    """Items of a genre are taken up together, so what they have in common is learned: a new one scores as they do."""
+    split, config = (
+        split_leave_one_out(data),
+        FitConfig(epochs=12, events_per_batch=400, learning_rate=1e-2, precision="float32"),
+    )
+    attributes_NV = (torch.arange(split.item_count)[:, None] % 4 == torch.arange(4)).float()  # its genre
+    fitted = Fit(split, SHAPE, config, torch.device("cpu"), attributes_NV).run(lambda _: None)
+    likeness_NV = torch.nn.functional.cosine_similarity(
+        fitted.model.items.weight[:, None], fitted.attributes_VD[None], dim=-1
+    )
+    assert float((likeness_NV.argmax(1) == attributes_NV.argmax(1)).float().mean()) > 0.9
 
 
 def test_a_resumed_run_keeps_the_precision_that_it_began_with(data: Dataset, tmp_path: Path) -> None:

@@ -33,12 +33,11 @@ class Edit(nn.Module):
     def forward(self, h_BD: Tensor, features_BE: Tensor, gains_BE: Tensor, strengths_BE: Tensor) -> Edited:
         """Applies each row's own edits. Padding is feature 0, gain 1, strength 0."""
         z_BF = self.sae.encode(h_BD)
-        gain_BF = torch.ones_like(z_BF).scatter_reduce(1, features_BE, gains_BE, "prod")
-        strength_BF = torch.zeros_like(z_BF).scatter_add(1, features_BE, strengths_BE)
-        delta_BF = (gain_BF - 1) * z_BF + strength_BF * self.scale_F
-        # Only rows of edited features are read; edits of one feature share its change.
-        edits_BF = torch.zeros_like(z_BF).scatter_add(1, features_BE, torch.ones_like(strengths_BE))
-        share_BE = delta_BF.gather(1, features_BE) / edits_BF.gather(1, features_BE)
+        same_BEE = features_BE.unsqueeze(2) == features_BE.unsqueeze(1)
+        gain_BE = torch.where(same_BEE, gains_BE.unsqueeze(1), 1.0).prod(2)
+        strength_BE = torch.where(same_BEE, strengths_BE.unsqueeze(1), 0.0).sum(2)
+        delta_BE = (gain_BE - 1) * z_BF.gather(1, features_BE) + strength_BE * self.scale_F[features_BE]
+        share_BE = delta_BE / same_BEE.sum(2)  # edits of one feature share its change
         change_BD = (share_BE.unsqueeze(1) @ F.embedding(features_BE, self.sae.decoder_FD)).squeeze(1)
         return Edited(h_BD + change_BD, z_BF)
 

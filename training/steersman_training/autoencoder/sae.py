@@ -1,9 +1,10 @@
 """Sparse autoencoders of hidden states: TopK and Matryoshka. Dimensions: B batch, S states, D hidden, F features."""
 
+import copy
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal, NamedTuple, get_args
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +16,8 @@ PREFIXES = (16, 8, 4, 2, 1)  # a Matryoshka reconstructs from its first sixteent
 THRESHOLD_DECAY = 0.99  # of the running mean of batch thresholds, which becomes the fixed threshold
 CLUSTERED_STATES = 60_000  # states whose clusters features are initialised with
 CLUSTERED_ROUNDS = 12  # of k-means on them
+# Of a direction, as a part of the mean: states hardly vary along it, so it is not stretched further.
+LEAST_VARIANCE = 1e-6
 SAME = 1e-5  # two directions are the same if one minus their cosine is at most this
 
 
@@ -28,6 +31,9 @@ class SaeConfig:
     """Features active at a time; on average for matryoshka."""
     kind: Kind = "topk"
     """Which features are active. topk: as many in every state. matryoshka: those above one threshold."""
+    whiten: float = 0.5
+    """How much alike all directions of the states are made for it: 0 not at all, 1 wholly. Untouched, few directions have most of the
+    variance, and most features never fire."""
     epochs: int = 30
     """Passes over the hidden states."""
     batch_size: int = 1024
@@ -46,20 +52,37 @@ class SaeConfig:
             raise ValueError(f"active: {self.active} is not between 1 and features, {self.features}")
         if self.kind not in get_args(Kind):
             raise ValueError(f"kind: {self.kind!r} is none of {', '.join(get_args(Kind))}")
+        if not 0 <= self.whiten <= 1:
+            raise ValueError(f"whiten: {self.whiten} is not between 0 and 1")
+
+
+class Anchors(NamedTuple):
+    """Features fitted to something known, to stand beside those that an autoencoder discovers: z = max(0, W_enc h - threshold)."""
+
+    encoder_VD: Tensor
+    threshold_V: Tensor
+    decoder_VD: Tensor
+
+    @staticmethod
+    def none(hidden: int) -> "Anchors":
+        return Anchors(torch.zeros(0, hidden), torch.zeros(0), torch.zeros(0, hidden))
 
 
 class SparseAutoencoder(nn.Module):
-    """z = sparse(W_enc (h - b_dec) + b_enc), h ~ z W_dec + b_dec, with rows of W_dec of unit norm.
+    """z = sparse(W_enc (h - b_dec) + b_enc), h ~ z W_dec + b_dec, with rows of W_dec of unit norm where states were not whitened.
 
     sparse keeps the positive pre-activations that are among the `active` largest of a state (topk: Gao et al., arXiv 2406.04093) or above
     one threshold of the whole dictionary (matryoshka: Bussmann et al., arXiv 2503.17547, trained with BatchTopK, arXiv 2412.06410).
+
+    Anchored features stand after the `discovered` ones. They are active wherever they are above zero, and take no part in the
+    reconstruction.
     """
 
     threshold_F: Tensor
 
     def __init__(self, hidden: int, features: int, active: int, kind: Kind = "topk") -> None:
         super().__init__()
-        self.active, self.kind = active, kind
+        self.active, self.kind, self.discovered = active, kind, features
         decoder_FD = F.normalize(torch.randn(features, hidden), dim=1)
         self.decoder_FD = nn.Parameter(decoder_FD)
         self.encoder_FD = nn.Parameter(decoder_FD.clone())
@@ -72,16 +95,33 @@ class SparseAutoencoder(nn.Module):
         return F.linear(h_BD, self.encoder_FD, self.encoder_bias_F - self.encoder_FD @ self.decoder_bias_D)
 
     def encode(self, h_BD: Tensor) -> Tensor:
-        """Activations (B, F). topk: at most `active` of them above zero in a row (more only if they tie)."""
+        """Activations (B, F). topk: at most `active` discovered ones are above zero in a row (more only if they tie)."""
+        pre_BF, anchored_BV = self._parts(h_BD)
+        z_BF = _keep_top(pre_BF, self.active) if self.kind == "topk" else _keep(pre_BF, pre_BF > self.threshold_F)
+        return torch.cat([z_BF, anchored_BV.relu()], dim=1) if anchored_BV.shape[1] else z_BF
+
+    def _parts(self, h_BD: Tensor) -> tuple[Tensor, Tensor]:
+        """Pre-activations of discovered and of anchored features."""
         pre_BF = self.preactivations(h_BD)
-        return _keep_top(pre_BF, self.active) if self.kind == "topk" else _keep(pre_BF, pre_BF > self.threshold_F)
+        return pre_BF[:, : self.discovered], pre_BF[:, self.discovered :]
+
+    @torch.no_grad()
+    def with_anchors(self, anchors: Anchors) -> "SparseAutoencoder":
+        """A copy with anchored features after the discovered ones."""
+        joined = copy.deepcopy(self)
+        biases_V = anchors.encoder_VD @ self.decoder_bias_D - anchors.threshold_V
+        joined.encoder_FD = _parameter(self.encoder_FD, anchors.encoder_VD)
+        joined.encoder_bias_F = _parameter(self.encoder_bias_F, biases_V)
+        joined.decoder_FD = _parameter(self.decoder_FD, anchors.decoder_VD)
+        return joined
 
     def encode_all(self, states_SD: Tensor) -> Tensor:
         """Activations of any number of states, (S, F), computed in parts."""
         return torch.cat([self.encode(h_BD) for h_BD in states_SD.split(4096)])
 
     def decode(self, z_BF: Tensor) -> Tensor:
-        return z_BF @ self.decoder_FD + self.decoder_bias_D
+        """The state, (B, D), from the discovered features."""
+        return z_BF[:, : self.discovered] @ self.decoder_FD[: self.discovered] + self.decoder_bias_D
 
     def reconstruct(self, h_BD: Tensor) -> Tensor:
         """decode(encode(h)), (B, D)."""
@@ -92,13 +132,17 @@ class SparseAutoencoder(nn.Module):
 
         Infinite if all change smoothly: no threshold above zero, or no more than `active` features above zero.
         """
-        pre_BF = self.preactivations(h_BD)
+        pre_BF, _ = self._parts(h_BD)
         if self.kind != "topk":
             return torch.where(self.threshold_F > 0, (pre_BF - self.threshold_F).abs(), math.inf).amin(1)
         if self.active == pre_BF.shape[1]:
             return torch.full_like(pre_BF[:, 0], math.inf)
         top_BA = pre_BF.topk(self.active + 1, dim=1).values
         return torch.where(top_BA[:, -1] > 0, top_BA[:, -2] - top_BA[:, -1], math.inf)
+
+
+def _parameter(*parts: Tensor) -> nn.Parameter:
+    return nn.Parameter(torch.cat(parts), requires_grad=False)
 
 
 def _keep(pre_BF: Tensor, which_BF: Tensor) -> Tensor:
@@ -111,21 +155,52 @@ def _keep_top(pre_BF: Tensor, count: int) -> Tensor:
 
 
 def train_sae(states_SD: Tensor, config: SaeConfig, report: Callable[[int, int, float], None]) -> SparseAutoencoder:
-    """Trains on hidden states (S, D). `report` is called with epoch, epochs and variance explained."""
+    """Trains on hidden states (S, D). `report` is called with epoch, epochs and variance explained (of the whitened states)."""
     torch.manual_seed(config.seed)
-    scale = (states_SD - states_SD.mean(0)).square().mean().sqrt().item()
-    scaled_SD = states_SD / scale
-    training = _Training(scaled_SD, config)
+    whitening = _Whitening.of(states_SD, config.whiten)
+    x_SD = whitening.whiten(states_SD)
+    training = _Training(x_SD, config)
     for epoch in range(config.epochs):
         missed = 0.0
-        for rows in torch.randperm(len(states_SD), device=states_SD.device).split(config.batch_size):
-            missed += training.step(scaled_SD[rows]) * len(rows)
-        report(epoch + 1, config.epochs, 1 - missed / len(states_SD))
-    sae = training.sae
-    with torch.no_grad():  # back to the states' own units; decoder rows keep unit norm
-        for part in (sae.encoder_bias_F, sae.decoder_bias_D, sae.threshold_F):
-            part.mul_(scale)
-    return sae.eval().requires_grad_(False)
+        for rows in torch.randperm(len(x_SD), device=x_SD.device).split(config.batch_size):
+            missed += training.step(x_SD[rows]) * len(rows)
+        report(epoch + 1, config.epochs, 1 - missed / len(x_SD))
+    whitening.fold_into(training.sae)
+    return training.sae.eval().requires_grad_(False)
+
+
+class _Whitening(NamedTuple):
+    """x = (h - mean) T, of unit mean variance, with T = covariance^(-power / 2) but for a factor."""
+
+    mean_D: Tensor
+    there_DD: Tensor
+    back_DD: Tensor
+    unit: float
+    """Of activations: the root mean square of the states' numbers, as if they had not been whitened."""
+
+    @staticmethod
+    @torch.no_grad()
+    def of(states_SD: Tensor, power: float) -> "_Whitening":
+        mean_D = states_SD.mean(0)
+        covariance_DD = ((states_SD - mean_D).T @ (states_SD - mean_D) / len(states_SD)).double()
+        variance = covariance_DD.diagonal().mean().clamp_min(1e-12)
+        variances_D, axes_DD = torch.linalg.eigh(covariance_DD)
+        stretches_D = variances_D.clamp_min(LEAST_VARIANCE * variance) ** (-power / 2)
+        stretches_D /= (variances_D.clamp_min(0) * stretches_D**2).mean().clamp_min(1e-12).sqrt()
+        there_DD, back_DD = (((axes_DD * part_D) @ axes_DD.T).float() for part_D in (stretches_D, 1 / stretches_D))
+        return _Whitening(mean_D, there_DD, back_DD, float(variance.sqrt()))
+
+    def whiten(self, h_SD: Tensor) -> Tensor:
+        return (h_SD - self.mean_D) @ self.there_DD
+
+    @torch.no_grad()
+    def fold_into(self, sae: SparseAutoencoder) -> None:
+        """Makes an autoencoder of whitened states one of the states themselves."""
+        sae.encoder_FD.copy_(sae.encoder_FD @ self.there_DD * self.unit)
+        sae.decoder_FD.copy_(sae.decoder_FD @ self.back_DD / self.unit)
+        sae.decoder_bias_D.copy_(self.mean_D + sae.decoder_bias_D @ self.back_DD)
+        for part in (sae.encoder_bias_F, sae.threshold_F):
+            part.mul_(self.unit)
 
 
 @torch.no_grad()
@@ -225,10 +300,10 @@ def _batch_threshold(pre_BF: Tensor, active: int) -> Tensor:
 
 @torch.no_grad()
 def measure_sae(sae: SparseAutoencoder, states_SD: Tensor) -> dict[str, float]:
-    """Share of variance explained (0 if states do not vary), mean number of active features, and share of features that never fire."""
-    missed, active, fired_F = 0.0, 0.0, torch.zeros(len(sae.decoder_FD), dtype=torch.bool, device=states_SD.device)
+    """Share of variance explained (0 if states do not vary), mean number of active features, share that never fires: of the discovered."""
+    missed, active, fired_F = 0.0, 0.0, torch.zeros(sae.discovered, dtype=torch.bool, device=states_SD.device)
     for h_BD in states_SD.split(4096):
-        z_BF = sae.encode(h_BD)
+        z_BF = sae.encode(h_BD)[:, : sae.discovered]
         missed += float((h_BD - sae.decode(z_BF)).square().sum())
         active += float((z_BF > 0).sum())
         fired_F |= (z_BF > 0).any(0)

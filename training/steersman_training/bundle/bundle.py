@@ -1,4 +1,4 @@
-"""Writes a bundle (format 1.3 of proto/README.md), atomically."""
+"""Writes a bundle (format 1.4 of proto/README.md), atomically."""
 
 import hashlib
 import json
@@ -18,7 +18,7 @@ from steersman_training.bundle.export import TOLERANCE, Array, ExportedGraphs, T
 from steersman_training.bundle.golden import golden_sets
 from steersman_training.bundle.index import ItemVectors, write_lists, write_scan
 
-FORMAT = (1, 3)
+FORMAT = (1, 4)
 DTYPES = {"torch.int64": "int64", "torch.float32": "float32", "torch.bool": "bool"}
 ARRAYS = {"items_ND": "items.npy", "biases_N": "biases.npy"}
 
@@ -29,13 +29,14 @@ def write_bundle(
     graphs: ExportedGraphs,
     golden: dict[str, Tensors],
     tables: dict[str, pl.DataFrame],
+    arrays: Mapping[str, Array],
     queries: Mapping[str, Array] | None = None,
     report: Callable[[int, int], None] = lambda done, total: None,
 ) -> Path:
     """Writes a bundle into `parent` under its version, and points `parent/current` to it. Returns its folder.
 
     `manifest` lacks format, version, time, graphs, tolerances and files, which are added; `golden` are golden rows of every graph, to which
-    sets are added that read every weight; `tables` are the Parquet tables by name; `queries` are those of held-out histories by kind,
+    sets are added that read every weight; `tables` and `arrays` are written by name; `queries` are those of held-out histories by kind,
     (Q, D), if there is to be an index. An interrupted run leaves the current bundle unchanged.
     """
     parent.mkdir(parents=True, exist_ok=True)
@@ -54,8 +55,10 @@ def write_bundle(
             manifest.figures["index.recall_at_20"] = min(manifest.index.efforts[0].recall.values())
         for name, frame in tables.items():
             frame.write_parquet(temporary / f"{name}.parquet")
-        arrays = {f"{graph}.{name}": rows[name].numpy() for graph, rows in golden.items() for name in rows}
-        np.savez_compressed(temporary / "golden.npz", **arrays)  # type: ignore[arg-type]  # numpy's stub has no **kwargs of arrays
+        for name, array in arrays.items():
+            np.save(temporary / f"{name}.npy", array)
+        rows = {f"{graph}.{name}": given[name].numpy() for graph, given in golden.items() for name in given}
+        np.savez_compressed(temporary / "golden.npz", **rows)  # type: ignore[arg-type]  # numpy's stub has no **kwargs of arrays
         version = _write_manifest(temporary, manifest, graphs, golden)
         for path in [*temporary.iterdir(), temporary]:
             _sync(path)

@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from steersman_training.autoencoder.edit import Edit
+from steersman_training.autoencoder.sae import SparseAutoencoder
 from steersman_training.bundle.export import TABLES, TOLERANCE, Array, ExportedGraphs, ExportError, GraphSpec, Tensors
 from steersman_training.bundle.graphs import FixedConcepts, SolvedConcepts
 from steersman_training.data.sequences import Batch
@@ -143,7 +144,7 @@ def _apart(scores_BK: Tensor) -> Tensor:
 def golden_sets(graphs: ExportedGraphs, golden: dict[str, Tensors]) -> dict[str, Tensors]:
     """Further sets by name ("edit/features") -> tensor -> value, given the golden rows of each graph, whose states they use."""
     sets: dict[str, Tensors] = {}
-    for name, given in (*_features(graphs, golden), *_concepts(graphs, golden), *_long(graphs), *_items(graphs)):
+    for name, given in (*_features(graphs, golden), *_concepts(graphs, golden), *_lengths(graphs), *_items(graphs)):
         spec = graphs[name.partition("/")[0]]
         steady = _steady(spec, graphs.tables, given)
         if steady is not None:
@@ -173,13 +174,23 @@ def _features(graphs: ExportedGraphs, golden: dict[str, Tensors]) -> NamedInputs
 def _active_state(edit: Edit, group_E: Tensor) -> Tensor | None:
     """A state in which the features are active, as far as they can be, and none is near its threshold. (D)"""
     sae, usual = edit.sae, _usual(edit)
-    directions_ED = F.normalize(sae.encoder_FD[group_E], dim=1) / sae.encoder_FD[group_E].norm(dim=1, keepdim=True)
-    wanted_E = STRONG * usual - sae.encoder_bias_F[group_E].clamp_max(0) + sae.threshold_F[group_E]
-    direction_D = (directions_ED.nan_to_num(0.0, 0.0, 0.0) * wanted_E.unsqueeze(1)).sum(0)
+    directions_ED = _towards(sae, group_E)
+    wanted_E = STRONG * usual - sae.encoder_bias_F[group_E].clamp_max(0)
+    wanted_E += F.pad(sae.threshold_F, (0, len(sae.encoder_bias_F) - sae.discovered))[group_E]
+    direction_D = (directions_ED * wanted_E.unsqueeze(1)).sum(0)
     tried_BD = sae.decoder_bias_D + direction_D * torch.tensor(LENGTHS).unsqueeze(1)
     margin_B = sae.margin(tried_BD)
     best = int(margin_B.argmax())
     return tried_BD[best] if margin_B[best] > GOLDEN_MARGIN * (1 + tried_BD[best].square().mean().sqrt()) else None
+
+
+def _towards(sae: SparseAutoencoder, group_E: Tensor) -> Tensor:
+    """Changes of a state that raise each pre-activation by 1, (E, D): of discovered features along decoders, where others rise less."""
+    encoders_ED, decoders_ED = sae.encoder_FD[group_E], sae.decoder_FD[group_E]
+    along_E1 = (encoders_ED * decoders_ED).sum(1, keepdim=True)
+    alone_E1 = (group_E >= sae.discovered).unsqueeze(1) | (along_E1 <= 0)  # anchored ones compete with no other
+    along_ED = torch.where(alone_E1, encoders_ED, decoders_ED)
+    return (along_ED / (encoders_ED * along_ED).sum(1, keepdim=True)).nan_to_num(0.0, 0.0, 0.0)
 
 
 def _usual(edit: Edit) -> float:
@@ -203,7 +214,7 @@ def _concepts(graphs: ExportedGraphs, golden: dict[str, Tensors]) -> NamedInputs
     """Every concept, solved on every item."""
     concepts = graphs["concept"].module
     assert isinstance(concepts, SolvedConcepts | FixedConcepts)
-    count, items = len(concepts.features_XM), len(graphs.tables["items_ND"])
+    count, items = len(concepts.features_X), len(graphs.tables["items_ND"])
     rows_BC = [torch.arange(start, start + CONCEPTS_A_ROW) % count for start in range(0, count, CONCEPTS_A_ROW)]
     if isinstance(concepts, FixedConcepts):
         yield "concept/concepts", _of_concepts(torch.stack(rows_BC))
@@ -226,17 +237,18 @@ def _of_concepts(concepts_BC: Tensor) -> Tensors:
     return {"concepts_BC": concepts_BC, "concept_strengths_BC": torch.ones(concepts_BC.shape)}
 
 
-def _long(graphs: ExportedGraphs) -> NamedInputs:
-    """A history as long as the window, of random items."""
-    length = int(graphs["lower"].module.model.config.window_length)  # type: ignore[union-attr,arg-type]
-    ids_BT = torch.randint(len(graphs.tables["items_ND"]), (1, length), generator=torch.Generator().manual_seed(0))
-    history = {"ids_BT": ids_BT, "lengths_B": torch.tensor([length])}
-    yield "lower/long", history
-    if "keep" in graphs:
-        yield "keep/long", history
-        before = history | {"lengths_B": torch.tensor([length - 1])}
-        kept = graphs["keep"](graphs.tables | before)
-        yield "append/long", kept | {"new_ids_B": ids_BT[:, -1], "kept_lengths_B": before["lengths_B"]}
+def _lengths(graphs: ExportedGraphs) -> NamedInputs:
+    """A history as long as the window, of random items, and its first event alone."""
+    longest = int(graphs["lower"].module.model.config.window_length)  # type: ignore[union-attr,arg-type]
+    ids_BT = torch.randint(len(graphs.tables["items_ND"]), (1, longest), generator=torch.Generator().manual_seed(0))
+    for name, length in (("long", longest), ("short", 1)):
+        history = {"ids_BT": ids_BT[:, :length], "lengths_B": torch.tensor([length])}
+        yield f"lower/{name}", history
+        if "keep" in graphs:
+            yield f"keep/{name}", history
+            before = history | {"lengths_B": torch.tensor([length - 1])}
+            kept = graphs["keep"](graphs.tables | before)
+            yield f"append/{name}", kept | {"new_ids_B": ids_BT[:, length - 1], "kept_lengths_B": before["lengths_B"]}
 
 
 def _items(graphs: ExportedGraphs) -> NamedInputs:

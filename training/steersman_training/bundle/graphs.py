@@ -1,10 +1,10 @@
 """The graphs of a bundle (proto/README.md) as torch modules: what is exported is what the offline evaluation runs.
 
-Dimensions: B batch, T time, P = T + 1 positions, D hidden, E edits, C concepts of a request, X concepts in all, M features of a concept,
-N items, K top-k or candidates.
+Dimensions: B batch, T time, P = T + 1 positions, D hidden, E edits, C concepts of a request, X concepts in all, N items, K top-k or
+candidates.
 """
 
-from typing import NamedTuple, cast
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -14,7 +14,12 @@ from steersman_training.autoencoder.edit import Edit
 from steersman_training.recommender.model import Recommender, last_position
 
 MOST_CANDIDATES = 512  # best items of a user on which a concept may be solved
-NEWTON_STEPS = 2  # of a concept's solution: the tilt is approached in as many equal parts
+NEWTON_STEPS = 6  # of a concept's solution
+MOST_LENGTHS = 1.0  # that such a step goes, in units of the feature's own Fisher length
+MOST_TILT = 16.0  # nats that a concept is worth, however strong: more changes nothing but how far rounding is carried
+MOST_STRENGTH = 16.0  # of a feature, whatever a concept asks for: eight times what is natural
+# Of the change of scores at strength 1: below it a feature tells the candidates apart by rounding alone.
+LEAST_VARIANCE = 1e-8
 INELIGIBLE = -1e4  # score of candidates that may not be returned (minus infinity before): they weigh nothing
 TAPER_NATS = 0.5  # candidates less than this above the last one count less, and the last one not at all
 LEAST_EDIT = 1e-6  # a concept of smaller strengths has no edits: they are rounding
@@ -85,10 +90,7 @@ class OnnxSearch(nn.Module):
         self, query_BD: Tensor, items_ND: Tensor, biases_N: Tensor, eligible_BN: Tensor, tilts_BN: Tensor, k: Tensor
     ) -> TopItems:
         scores_BN = _eligible_scores(query_BD, items_ND, biases_N, eligible_BN, tilts_BN)
-        count = cast(int, k.item())
-        torch._check(count >= 1)
-        torch._check(count <= scores_BN.shape[1])
-        scores_BK, rows_BK = torch.topk(scores_BN, count, dim=1)
+        scores_BK, rows_BK = torch.topk(scores_BN, k, dim=1)  # type: ignore[arg-type]  # an int would be traced as a constant
         return TopItems(rows_BK, scores_BK)
 
 
@@ -99,55 +101,45 @@ def _eligible_scores(
 
 
 class ConceptEdits(NamedTuple):
-    """Edits that concepts come down to, as many for each concept."""
+    """Edits that concepts come down to: one each, of its anchored feature."""
 
     concept_features_BE: Tensor
     concept_gains_BE: Tensor
     concept_edits_BE: Tensor
 
 
-class Solver(NamedTuple):
-    """How concepts are solved."""
-
-    candidates: int = 256  # best items of a user on which they are solved, at most MOST_CANDIDATES
-    ridge: float = 0.05  # relative to a feature's own curvature; keeps weights of similar features small
-
-
 class SolvedConcepts(nn.Module):
-    """A concept is solved for the state at hand: its features move the scores as a tilt by its attribute value would.
+    """A concept is its anchored feature, as strong as the state at hand needs it.
 
     With s the scores of the user's best items, lean the direction of the concept (1 for items with an attribute value, or a standard
-    score), and J the change of s by each feature's strength,
+    score), t = strength * tilt, and J the change of s by the feature's strength w, of all lists q = softmax(s + w J) that the feature can
+    make it chooses
 
-        minimise over w:  KL( softmax(s + strength * tilt * lean) || softmax(s + J w) )
+        maximise over w:  t E_q[lean] - KL( q || softmax(s) )
 
-    by a few Newton steps with a ridge. Scores are linear in a state that is the query, so J is exact. A tilt is the target since it is the
-    cheapest way to raise a known attribute: of all distributions with that share it is the closest to the user's own. The solution
-    is in double precision (J need not be): its rounding error grows with the condition, and backends must agree.
+    over w of the sign of t, uphill from 0 by Newton steps: the slope is Cov_q(J, t lean - w J), and the curvature is taken to be no less
+    than Var_q(J), which it is near 0. Scores are linear in a state that is the query, so J is exact. A tilt is what it is measured by
+    since that is the cheapest way to raise a known attribute: of all distributions with that share it is the closest to the user's own.
 
     Rounding may decide which item is the last candidate, so it must not matter: if there are more items than candidates, each
-    candidate counts by its taper t, which falls to 0 there. s is s + log t, lean is t * lean, and J is t * J.
+    candidate counts by its taper, which falls to 0 there: in s by its logarithm, in lean and J as a factor. All is in double precision,
+    since backends must agree, and a feature may not tell two equal items apart.
     """
 
     INPUTS = ("candidates_BK", "candidate_scores_BK", "items_ND", "concepts_BC", "concept_strengths_BC")
 
-    features_XM: Tensor
-    directions_XMD: Tensor
+    features_X: Tensor
+    directions_XD: Tensor
     leans_XN: Tensor
     tilts_X: Tensor
 
-    def __init__(self, edit: Edit, features_XM: Tensor, leans_XN: Tensor, tilts_X: Tensor, solver: Solver) -> None:
+    def __init__(self, edit: Edit, features_X: Tensor, leans_XN: Tensor, tilts_X: Tensor, candidates: int) -> None:
         super().__init__()
-        self.candidates, self.ridge = solver
-        directions_XMD = edit.scale_F[features_XM].unsqueeze(-1) * edit.sae.decoder_FD[features_XM]
-        self.register_buffer("features_XM", features_XM)
-        self.register_buffer("directions_XMD", directions_XMD)
+        self.candidates = candidates
+        self.register_buffer("features_X", features_X)
+        self.register_buffer("directions_XD", edit.scale_F[features_X].unsqueeze(-1) * edit.sae.decoder_FD[features_X])
         self.register_buffer("leans_XN", leans_XN)
         self.register_buffer("tilts_X", tilts_X)
-
-    def strengthen(self, concept: int, factor: float) -> None:
-        """Makes strength 1 of a concept what `factor` was before."""
-        self.tilts_X[concept] *= factor
 
     def forward(
         self,
@@ -160,21 +152,29 @@ class SolvedConcepts(nn.Module):
         scores_BK = candidate_scores_BK.clamp_min(INELIGIBLE).double()
         chosen = self.candidates < self.leans_XN.shape[1]
         taper_BK = _taper(scores_BK) if chosen else torch.ones_like(scores_BK)
+        scores_B1K = (scores_BK + taper_BK.clamp_min(TINY).log()).unsqueeze(1)
         taper_B1K = taper_BK.unsqueeze(1)
-        items_BKD = F.embedding(candidates_BK, items_ND) * taper_BK.unsqueeze(-1).float()
-        scores_B1K = scores_BK.unsqueeze(1) + taper_B1K.clamp_min(TINY).log()
-        jacobian_BCKM = (items_BKD.unsqueeze(1) @ self.directions_XMD[concepts_BC].transpose(-1, -2)).double()
+        items_BKD = F.embedding(candidates_BK, items_ND)
+        jacobian_BCK = (self.directions_XD[concepts_BC] @ items_BKD.transpose(1, 2)).double() * taper_B1K
         rows_BCK = concepts_BC.unsqueeze(-1) * self.leans_XN.shape[1] + candidates_BK.unsqueeze(1)
         lean_BCK = F.embedding(rows_BCK, self.leans_XN.view(-1, 1)).squeeze(-1) * taper_B1K
-        tilts_BCK = lean_BCK * (self.tilts_X[concepts_BC] * concept_strengths_BC).unsqueeze(-1)
-        now_BCK, weights_BCM = scores_B1K.softmax(-1), jacobian_BCKM.new_zeros(())
-        for step in range(1, NEWTON_STEPS + 1):
-            wanted_BCK = (scores_B1K + tilts_BCK * (step / NEWTON_STEPS)).softmax(-1)
-            weights_BCM = weights_BCM + _newton_step(jacobian_BCKM, now_BCK, wanted_BCK, self.ridge)
-            now_BCK = (scores_B1K + (jacobian_BCKM @ weights_BCM.unsqueeze(-1)).squeeze(-1)).softmax(-1)
-        moved_BC1 = weights_BCM.abs().amax(-1, keepdim=True) >= LEAST_EDIT
-        edits_BE = weights_BCM.masked_fill(~moved_BC1, 0.0).flatten(1).float()
-        return ConceptEdits(self.features_XM[concepts_BC].flatten(1), torch.ones_like(edits_BE), edits_BE)
+        tilts_BC = (self.tilts_X[concepts_BC] * concept_strengths_BC).double().clamp(-MOST_TILT, MOST_TILT)
+        least_BC, most_BC = MOST_STRENGTH * tilts_BC.sign().clamp_max(0), MOST_STRENGTH * tilts_BC.sign().clamp_min(0)
+        weights_BC = torch.zeros_like(tilts_BC)
+        for _ in range(NEWTON_STEPS):
+            now_BCK = (scores_B1K + weights_BC.unsqueeze(-1) * jacobian_BCK).softmax(-1)
+            change_BCK = jacobian_BCK - (now_BCK * jacobian_BCK).sum(-1, keepdim=True)
+            pull_BCK = tilts_BC.unsqueeze(-1) * lean_BCK - weights_BC.unsqueeze(-1) * jacobian_BCK
+            pull_BCK = pull_BCK - (now_BCK * pull_BCK).sum(-1, keepdim=True)
+            weighed_BCK = now_BCK * change_BCK
+            variance_BC = (weighed_BCK * change_BCK).sum(-1).clamp_min(LEAST_VARIANCE)
+            curvature_BC = variance_BC + (weighed_BCK * change_BCK * -pull_BCK).sum(-1).clamp_min(0.0)
+            furthest_BC = MOST_LENGTHS / variance_BC.sqrt()
+            step_BC = (weighed_BCK * pull_BCK).sum(-1) / curvature_BC
+            weights_BC = weights_BC + torch.minimum(torch.maximum(step_BC, -furthest_BC), furthest_BC)
+            weights_BC = torch.minimum(torch.maximum(weights_BC, least_BC), most_BC)
+        edits_BC = weights_BC.masked_fill(weights_BC.abs() < LEAST_EDIT, 0.0).float()
+        return ConceptEdits(self.features_X[concepts_BC], torch.ones_like(edits_BC), edits_BC)
 
 
 def _taper(scores_BK: Tensor) -> Tensor:
@@ -182,50 +182,19 @@ def _taper(scores_BK: Tensor) -> Tensor:
     return ((scores_BK - scores_BK.amin(-1, keepdim=True)) / TAPER_NATS).clamp_max(1.0)
 
 
-def _newton_step(jacobian_BCKM: Tensor, now_BCK: Tensor, wanted_BCK: Tensor, ridge: float) -> Tensor:
-    """The change of weights that brings one distribution to another, in the Fisher metric half way between them. (B, C, M)
-
-    With F the Fisher matrix, (F + ridge diag(c)) w = slope. The ridge is relative to a feature's effect: c is its curvature, F's
-    diagonal, and `ridge` of the mean one, since it may be next to nothing. Beside that scale the condition is at most 1 + M / ridge.
-    ONNX has neither an inverse nor a linear solve, so a graph of ONNX uses ONNX Runtime's own.
-    """
-    count = jacobian_BCKM.shape[-1]
-    identity_MM = torch.eye(count, dtype=jacobian_BCKM.dtype, device=jacobian_BCKM.device)
-    metric_BCK = 0.5 * (now_BCK + wanted_BCK)
-    mean_BC1M = metric_BCK.unsqueeze(-2) @ jacobian_BCKM
-    square_BCMM = (jacobian_BCKM * metric_BCK.unsqueeze(-1)).transpose(-1, -2) @ jacobian_BCKM
-    fisher_BCMM = square_BCMM - mean_BC1M.transpose(-1, -2) @ mean_BC1M
-    floor_BC11 = (fisher_BCMM * (identity_MM * (ridge * ridge / count))).sum((-1, -2), keepdim=True).clamp_min(TINY)
-    ridged_BCMM = fisher_BCMM * (1 + ridge * identity_MM) + floor_BC11 * identity_MM
-    slope_BC1M = (wanted_BCK - now_BCK).unsqueeze(-2) @ jacobian_BCKM
-    if torch.compiler.is_exporting():
-        inverse_BCMM: Tensor = torch.onnx.ops.symbolic(
-            "com.microsoft::Inverse", (ridged_BCMM,), dtype=ridged_BCMM.dtype, shape=ridged_BCMM.shape, version=1
-        )
-    else:  # unlike `inv`, it does not wait for a GPU
-        inverse_BCMM = torch.linalg.inv_ex(ridged_BCMM).inverse
-    return (slope_BC1M @ inverse_BCMM).squeeze(-2)
-
-
 class FixedConcepts(nn.Module):
-    """A concept adds the same weighted features in every state: strength_f = strength * weight_f."""
+    """A concept is its anchored feature, as strong in every state: strength times its weight."""
 
     INPUTS = ("concepts_BC", "concept_strengths_BC")
 
-    features_XM: Tensor
-    weights_XM: Tensor
+    features_X: Tensor
+    tilts_X: Tensor
 
-    def __init__(self, features_XM: Tensor, weights_XM: Tensor) -> None:
-        """One row a concept; padding is feature 0 with weight 0."""
+    def __init__(self, features_X: Tensor, weights_X: Tensor) -> None:
         super().__init__()
-        self.register_buffer("features_XM", features_XM)
-        self.register_buffer("weights_XM", weights_XM)
-
-    def strengthen(self, concept: int, factor: float) -> None:
-        """Makes strength 1 of a concept what `factor` was before."""
-        self.weights_XM[concept] *= factor
+        self.register_buffer("features_X", features_X)
+        self.register_buffer("tilts_X", weights_X)
 
     def forward(self, concepts_BC: Tensor, concept_strengths_BC: Tensor) -> ConceptEdits:
-        features_BE = self.features_XM[concepts_BC].flatten(1)
-        edits_BE = (self.weights_XM[concepts_BC] * concept_strengths_BC.unsqueeze(-1)).flatten(1)
-        return ConceptEdits(features_BE, torch.ones_like(edits_BE), edits_BE)
+        edits_BC = (self.tilts_X[concepts_BC] * concept_strengths_BC).clamp(-MOST_STRENGTH, MOST_STRENGTH)
+        return ConceptEdits(self.features_X[concepts_BC], torch.ones_like(edits_BC), edits_BC)

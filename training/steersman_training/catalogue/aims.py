@@ -1,6 +1,6 @@
 """Aims of concepts: to raise an attribute value, or large values of a numeric attribute. Dimensions: N items."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import polars as pl
@@ -71,3 +71,18 @@ def _two_sided(name: str, values_N: np.ndarray, events_N: np.ndarray) -> Aim | N
         return None
     lean_N = np.where(known_N, (values_N - mean) / spread, 0.0).clip(-FARTHEST, FARTHEST)
     return Aim(name, NUMERIC, torch.from_numpy(lean_N).float(), torch.from_numpy(member_N))
+
+
+def described(aims: list[Aim], items: pl.DataFrame) -> pl.DataFrame:
+    """attributes.parquet: what stands for each attribute in an item's vector; of numbers, how their standard score is made."""
+    rows = []
+    for aim in aims:
+        row: dict[str, Any] = {"name": aim.name, "attribute": aim.attribute, "value": aim.value}
+        if aim.value == NUMERIC:
+            column = items[aim.attribute]
+            known = column.filter(column.is_finite())
+            row |= {"mean": known.mean(), "spread": known.std(ddof=0)}
+        rows.append(row)
+    schema: dict[str, pl.DataType | type[pl.DataType]] = dict.fromkeys(("name", "attribute", "value"), pl.String)
+    schema |= dict.fromkeys(("mean", "spread"), pl.Float64)
+    return pl.DataFrame(rows, schema=schema)

@@ -12,9 +12,10 @@ import torch
 from torch import Tensor
 
 from steersman_training.autoencoder.edit import Edit
-from steersman_training.autoencoder.states import States
+from steersman_training.autoencoder.moments import Moments
+from steersman_training.catalogue.aims import Aim
 from steersman_training.catalogue.attributes import AttributeValues
-from steersman_training.catalogue.labels import Labels, label_features
+from steersman_training.catalogue.labels import Labels, label_anchors, label_features
 from steersman_training.catalogue.steering import Audience
 from steersman_training.catalogue.units import correlations, mean_by_item, separation
 from steersman_training.catalogue.vocabulary import Vocabulary
@@ -30,11 +31,12 @@ EFFECTS = ("share_before", "share_after", "ndcg_kept")
 class Evidence:
     """Input of the labels: states to choose on, and others, of held-out users, to measure on."""
 
-    chosen_on: States
-    measured_on: States
+    chosen_on: Moments
+    measured_on: Moments
     values: AttributeValues
     vocabulary: Vocabulary
     titles: list[str]
+    aims: list[Aim]  # of the anchored features
 
 
 class FeatureTable(NamedTuple):
@@ -57,10 +59,13 @@ def build_catalogue(
     items_S = evidence.chosen_on.items_S
     means_FN, known_N = mean_by_item(chosen_SF, items_S, len(evidence.titles))
     events_N = torch.bincount(items_S, minlength=len(evidence.titles)) * known_N
-    labels = label_features(means_FN, events_N, evidence.vocabulary, evidence.titles)
+    found = edit.sae.discovered
+    labels = label_features(means_FN[:found], events_N, evidence.vocabulary, evidence.titles)
+    labels = labels.joined(label_anchors(means_FN[found:], events_N, evidence.aims, evidence.titles))
     top_FK = means_FN.topk(min(TOP_ITEMS, means_FN.shape[1]), dim=1)
     columns: dict[str, Any] = {
         "feature": pl.Series(range(chosen_SF.shape[1]), dtype=pl.Int32),
+        "kind": ["discovered"] * found + ["anchored"] * (len(means_FN) - found),
         "label": labels.label,
         "description": [[f"{attribute}:{value}" for attribute, value in parts] for parts in labels.description],
         "confidence": _confidence(labels, measured_SF, evidence.measured_on.items_S),

@@ -13,7 +13,6 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from steersman_training.catalogue.attributes import AttributeValues
 from steersman_training.data.sequences import Split
 from steersman_training.data.titles import readable_title
 
@@ -23,6 +22,9 @@ MIN_EVENTS = 5  # training events that an item needs to belong to a cluster: of 
 RANK = 32  # dimensions of the space that items are clustered in
 SUBSPACE_STEPS = 6
 LLOYD_STEPS = 25
+MOST_CLUSTERS = 64  # more are too many to look through
+MOST_EVENTS = 2_000_000  # about as many events as pairs are counted of
+MOST_ITEMS = 50_000  # that centres are sought among
 
 
 class Clusters(NamedTuple):
@@ -34,9 +36,9 @@ class Clusters(NamedTuple):
         list[int]
     ]  # rows of each cluster's items, the most typical first: near its centre, and with many events
 
-    def likeness(self, member_N: Tensor) -> float:
-        """Mean cosine of the pairs of a set's items with enough events; 0 without a pair."""
-        members_MR = self.space_NR[member_N & (self.cluster_N >= 0)]
+    def likeness(self, rows: Tensor) -> float:
+        """Mean cosine of the pairs of a set's items with enough events; 0 without a pair. `rows`: of the set's items."""
+        members_MR = self.space_NR[rows[self.cluster_N[rows] >= 0]]
         count = len(members_MR)
         return (float(members_MR.sum(0).square().sum()) - count) / (count * (count - 1)) if count > 1 else 0.0
 
@@ -46,14 +48,19 @@ class Clusters(NamedTuple):
 
 
 def cluster_items(split: Split, min_items: int, seed: int = 0) -> Clusters:
-    """About sqrt(N) / 2 clusters of at least `min_items` items each: spherical k-means of items embedded by co-occurrence."""
+    """About sqrt(N) / 2 clusters, MOST_CLUSTERS at most, of at least `min_items` items each.
+
+    By spherical k-means of items embedded by co-occurrence. Of much data a random part is looked at: histories of about MOST_EVENTS
+    events, and, for the centres, MOST_ITEMS items.
+    """
     popularity_N = torch.from_numpy(split.popularity())
     met = torch.nonzero(popularity_N >= min(MIN_EVENTS, float(popularity_N.max())))[:, 0]
     generator = torch.Generator().manual_seed(seed)
     space_NR = torch.zeros(split.item_count, min(RANK, split.item_count))
     space_NR[met] = F.normalize(_embed(split, generator)[met], dim=1)
-    count = max(1, min(round(sqrt(len(met)) / 2), len(met) // max(min_items, 1)))
-    centres_CR = _k_means(space_NR[met], count, min_items, generator)
+    count = max(1, min(round(sqrt(len(met)) / 2), len(met) // max(min_items, 1), MOST_CLUSTERS))
+    looked_at = met if len(met) <= MOST_ITEMS else met[torch.randperm(len(met), generator=generator)[:MOST_ITEMS]]
+    centres_CR = _k_means(space_NR[looked_at], count, min_items, generator)
     nearness_NC = space_NR[met] @ centres_CR.T
     cluster_N = torch.full((split.item_count,), -1)
     cluster_N[met] = nearness_NC.argmax(1)
@@ -64,12 +71,12 @@ def cluster_items(split: Split, min_items: int, seed: int = 0) -> Clusters:
     return Clusters(cluster_N, space_NR, typical)
 
 
-def with_values(items: pl.DataFrame, clusters: Clusters, min_items: int) -> pl.DataFrame:
-    """The item table, with the clusters as an attribute if no categorical attribute of its own has a value that `min_items` items share.
+def with_clusters(items: pl.DataFrame, clusters: Clusters) -> pl.DataFrame:
+    """The item table, with the clusters as an attribute, unless it has one of that name.
 
     So there are values to filter by, to tilt by and to steer by, for any data.
     """
-    if AttributeValues.of(items, min_items).names:
+    if ATTRIBUTE in items.columns:
         return items
     names = clusters.named(items["title"].to_list())
     values = [[names[cluster]] if cluster >= 0 else [] for cluster in clusters.cluster_N.tolist()]
@@ -81,39 +88,75 @@ def _embed(split: Split, generator: torch.Generator) -> Tensor:
 
     By subspace iteration, which needs products with the sparse matrix only.
     """
-    ppmi_NN = _ppmi(split)
-    q_NR = torch.randn(split.item_count, min(RANK, split.item_count), generator=generator, dtype=torch.float64)
+    ppmi_NN = _ppmi(split, np.random.default_rng(generator.initial_seed()))
+    q_NR = torch.randn(split.item_count, min(RANK, split.item_count), generator=generator)
     for _ in range(SUBSPACE_STEPS):
-        q_NR = torch.linalg.qr(ppmi_NN @ q_NR).Q
-    eigenvalues_R, vectors_RR = torch.linalg.eigh(q_NR.T @ (ppmi_NN @ q_NR))
+        q_NR = torch.linalg.qr(ppmi_NN.times(q_NR)).Q
+    eigenvalues_R, vectors_RR = torch.linalg.eigh(q_NR.T @ ppmi_NN.times(q_NR))
     space_NR: Tensor = (q_NR @ vectors_RR) * eigenvalues_R.clamp_min(0).sqrt()
-    return space_NR.float()
+    return space_NR
 
 
-def _ppmi(split: Split) -> Tensor:
-    """Positive pointwise mutual information of items within WINDOW events of each other, as a sparse matrix. (N, N)"""
-    histories = [split.train_history(user) for user in range(split.users)]
-    gaps = range(1, WINDOW + 1)
-    firsts = np.concatenate([history[:-gap] for history in histories for gap in gaps])
-    seconds = np.concatenate([history[gap:] for history in histories for gap in gaps])
+class Sparse(NamedTuple):
+    """A sparse matrix, row by row. torch's own products with one are slower. (N, N)"""
+
+    begins_N: Tensor  # where each row begins
+    columns_P: Tensor
+    values_P: Tensor
+
+    def times(self, dense_NR: Tensor) -> Tensor:
+        """The product. (N, R)"""
+        return F.embedding_bag(
+            self.columns_P, dense_NR.contiguous(), self.begins_N, mode="sum", per_sample_weights=self.values_P
+        )
+
+
+def _ppmi(split: Split, rng: np.random.Generator) -> Sparse:
+    """Positive pointwise mutual information of items within WINDOW events of each other, the mean of both directions. (N, N)"""
+    codes_P, counts_P = _pairs(split, rng)
     n = split.item_count
-    codes_P, counts_P = np.unique(np.concatenate([firsts * n + seconds, seconds * n + firsts]), return_counts=True)
     rows_P, columns_P = codes_P // n, codes_P % n
     margin_N = np.bincount(rows_P, weights=counts_P, minlength=n)
     # Contexts are smoothed, or rare items would be neighbours of all (Levy et al., TACL 2015).
     context_N = margin_N**0.75
-    pmi_P = np.log(counts_P * context_N.sum() / (margin_N[rows_P] * context_N[columns_P]))
-    indices_2P = torch.from_numpy(np.stack([rows_P, columns_P]))
-    ppmi_NN = torch.sparse_coo_tensor(indices_2P, torch.from_numpy(pmi_P).clamp_min(0), (n, n), check_invariants=True)
-    return ((ppmi_NN + ppmi_NN.t()) / 2).coalesce()
+    own_N, other_N = (np.log(part_N.clip(1e-9)).astype(np.float32) for part_N in (margin_N, context_N))
+    together_P = np.log(counts_P * context_N.sum()).astype(np.float32)
+    there_P, back_P = (
+        (together_P - own_N[one_P] - other_N[two_P]).clip(0)
+        for one_P, two_P in ((rows_P, columns_P), (columns_P, rows_P))
+    )
+    begins_N = np.searchsorted(rows_P, np.arange(n))
+    return Sparse(*map(torch.from_numpy, (begins_N, columns_P, (there_P + back_P) / 2)))
+
+
+def _pairs(split: Split, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Pairs of events within WINDOW events of each other, in both directions: codes (item * N + other item), ascending, and counts.
+
+    Of all training events, or of the histories of users drawn at random until these have MOST_EVENTS.
+    """
+    user_E = np.repeat(np.arange(split.users), np.diff(split.offsets_U))
+    kept_E = split.is_trained_on()
+    if kept_E.sum() > MOST_EVENTS:
+        order = rng.permutation(split.users)
+        before_U = split.train_ends_U[order].cumsum() - split.train_ends_U[order]
+        kept_E &= np.isin(user_E, order[before_U < MOST_EVENTS])
+    user_E, item_E = user_E[kept_E], split.items[kept_E]
+    codes = []
+    for gap in range(1, WINDOW + 1):
+        same = user_E[gap:] == user_E[:-gap]
+        first, second = item_E[:-gap][same], item_E[gap:][same]
+        codes += [first * split.item_count + second, second * split.item_count + first]
+    return np.unique(np.concatenate(codes), return_counts=True)
 
 
 def _k_means(space_NR: Tensor, count: int, min_items: int, generator: torch.Generator) -> Tensor:
     """Centres of spherical k-means (Dhillon & Modha 2001), initialised by k-means++; clusters that stay too small are dropped. (C, R)"""
-    centres_CR = space_NR[torch.randint(len(space_NR), (1,), generator=generator)]
+    centres = [space_NR[torch.randint(len(space_NR), (1,), generator=generator)]]
+    distance_N = torch.full((len(space_NR),), torch.inf)
     for _ in range(count - 1):
-        distance_N = (1 - (space_NR @ centres_CR.T).amax(1)).clamp_min(1e-9)
-        centres_CR = torch.cat([centres_CR, space_NR[torch.multinomial(distance_N, 1, generator=generator)]])
+        distance_N = distance_N.minimum((1 - (space_NR @ centres[-1].T)[:, 0]).clamp_min(1e-9))
+        centres.append(space_NR[torch.multinomial(distance_N, 1, generator=generator)])
+    centres_CR = torch.cat(centres)
     for step in range(LLOYD_STEPS + count):
         cluster_N = (space_NR @ centres_CR.T).argmax(1)
         sizes_C = torch.bincount(cluster_N, minlength=len(centres_CR))

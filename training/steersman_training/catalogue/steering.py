@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from torch.func import functional_call
 
 from steersman_training.autoencoder.edit import Edit
 from steersman_training.bundle import graphs
@@ -17,6 +18,7 @@ from steersman_training.recommender.ranking import TOP, ndcg, ranks
 Concepts = graphs.SolvedConcepts | graphs.FixedConcepts
 
 RESOLVED_TOGETHER = 256  # users whose concepts are solved at once: each takes K x M numbers for its Jacobian
+DRAWS = 8  # items drawn for each user to estimate the Fisher information
 READ_TOGETHER = 512  # users whose histories are read at once: each takes P x D numbers several times over
 
 
@@ -89,15 +91,61 @@ class Audience:
             scores_BN.topk(min(TOP, scores_BN.shape[1])).indices, ndcg(ranks(scores_BN, self.targets_B))
         )
 
+    @cached_property
+    def _scores_BN(self) -> Tensor:
+        """Without any control; minus infinity where an item is not eligible."""
+        query_BD = graphs.Upper(self.model)(self.h_BD, *self.context)
+        return self.model.score(query_BD).masked_fill(~self.eligible_BN, -math.inf)
+
+    @torch.no_grad()
+    def moved(self, steps_B: Tensor, change_N: Tensor) -> SteeredLists:
+        """The lists where each user's scores change by a step of their own times `change_N`.
+
+        Where the state is the query, a step along a direction d is one along `change_N = items . d`: the same lists as from the states
+        moved, without a product with every item.
+        """
+        scores_BN = torch.addcmul(self._scores_BN, steps_B[:, None], change_N)
+        best = scores_BN.topk(min(TOP, scores_BN.shape[1]))
+        # Ranks beyond the list count nothing.
+        listed = (scores_BN.gather(1, self.targets_B[:, None]) >= best.values[:, -1:]).nonzero()[:, 0]
+        ndcg_B = torch.zeros(len(scores_BN), device=scores_BN.device)
+        ndcg_B[listed] = ndcg(ranks(scores_BN[listed], self.targets_B[listed]))
+        return SteeredLists(best.indices, ndcg_B)
+
     @torch.no_grad()
     def edited(self, edit: Edit, features_BE: Tensor, gains_BE: Tensor, strengths_BE: Tensor) -> SteeredLists:
         """The lists with edits, a row for each user."""
         return self.lists(edit(self.h_BD, features_BE, gains_BE, strengths_BE).edited_BD)
 
-    def steered(self, edit: Edit, feature: int, strength: float) -> SteeredLists:
-        """The lists with one feature turned up for all users."""
-        features_B1, some_B1 = torch.full_like(self.targets_B, feature)[:, None], self.h_BD[:, :1]
-        return self.edited(edit, features_B1, torch.ones_like(some_B1), torch.full_like(some_B1, strength))
+    @torch.no_grad()
+    def concept_strengths(self, edit: Edit, concepts: Concepts, concept: int, strength: float) -> Tensor:
+        """The strength of a concept's feature for each user. (B,)
+
+        Where the concept is solved, the bundle's own graph solves it, along one direction: items have one dimension instead of D.
+        """
+        if not isinstance(concepts, graphs.SolvedConcepts):
+            return self.resolve(concepts, concept, strength).concept_edits_BE[:, 0]
+        feature = concepts.features_X[concept]
+        change_N1 = (self.model.items.weight @ (edit.scale_F[feature] * edit.sae.decoder_FD[feature]))[:, None]
+        one_X1 = torch.ones(len(concepts.tilts_X), 1, device=change_N1.device)
+        whole = [part[:, : concepts.candidates].split(RESOLVED_TOGETHER) for part in self.candidates]
+        parts = []
+        for best in zip(*whole, strict=True):
+            controls = (torch.full_like(best[0][:, :1], concept), torch.full_like(best[1][:, :1], strength))
+            parts.append(functional_call(concepts, {"directions_XD": one_X1}, (*best, change_N1, *controls)))
+        return torch.cat([part.concept_edits_BE[:, 0] for part in parts])
+
+    def steered(self, edit: Edit, feature: int, strength: float | Tensor) -> SteeredLists:
+        """The lists with one feature turned up, by one strength or by one for each user (B,)."""
+        return self.along(edit.scale_F[feature] * edit.sae.decoder_FD[feature], strength)
+
+    @torch.no_grad()
+    def along(self, direction_D: Tensor, strength: float | Tensor) -> SteeredLists:
+        """The lists from states moved along a direction, by one strength or by one for each user (B,)."""
+        steps_B = torch.as_tensor(strength, device=self.h_BD.device).expand(len(self.h_BD)).to(self.h_BD)
+        if self.context:
+            return self.lists(self.h_BD + steps_B[:, None] * direction_D)
+        return self.moved(steps_B, self.model.items.weight @ direction_D)
 
     @torch.no_grad()
     def resolve(self, concepts: Concepts, concept: int, strength: float) -> graphs.ConceptEdits:
@@ -133,3 +181,34 @@ def audience(model: Recommender, split: Split, targets: Targets) -> Audience:
     parts = [lower(model.items.weight, *some) for some in zip(*whole, strict=True)]
     h_BD, *context = (torch.cat(column) for column in zip(*parts, strict=True))
     return Audience(model, h_BD, (*context, lengths_B) if context else (), eligible_BN, targets_B)
+
+
+@torch.enable_grad()
+def pull(people: Audience, member_N: Tensor) -> Tensor:
+    """Which way the state must move to make an attribute's items likelier: mean over users of d P(member) / d h. (D,)
+
+    Its product with a direction is the mean over users of cov_q(member, J), J being the change of the scores along that direction.
+    """
+    shift_D = torch.zeros_like(people.h_BD[0], requires_grad=True)
+    probability = (people.log_probabilities(people.h_BD + shift_D).exp() * member_N).sum(-1).mean()
+    (pull_D,) = torch.autograd.grad(probability, shift_D)
+    return pull_D
+
+
+@torch.enable_grad()
+def fisher_information(people: Audience, seed: int = 0) -> Tensor:
+    """Mean over users of the Fisher information of their next item in the state, from drawn items. (D, D)
+
+    Half its quadratic form is, to second order, how far (KL, nats) a step takes the lists: the length in which directions of different
+    kinds are compared.
+    """
+    generator = torch.Generator(people.h_BD.device).manual_seed(seed)
+    h_BD = people.h_BD.detach().requires_grad_()
+    log_BN = people.log_probabilities(h_BD)
+    drawn_BS = torch.multinomial(log_BN.detach().exp(), DRAWS, replacement=True, generator=generator)
+    gradients = [
+        torch.autograd.grad(log_BN.gather(1, column_B1).sum(), h_BD, retain_graph=True)[0]
+        for column_B1 in drawn_BS.split(1, dim=1)
+    ]
+    score_SD = torch.cat(gradients)
+    return score_SD.T @ score_SD / len(score_SD)

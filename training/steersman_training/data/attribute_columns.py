@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import polars as pl
 
-from steersman_training.data.values import MISSING, present, read_ids
+from steersman_training.data.values import NO_VALUE, present_values, read_ids
 
 CATEGORICAL = pl.List(pl.String)
 INDEX = re.compile(
@@ -40,7 +40,7 @@ def read_attribute(column: pl.Series, is_text: bool) -> AttributeColumn:
         return AttributeColumn(_lists(column.cast(CATEGORICAL)))
     if dtype not in (pl.String, pl.Categorical, pl.Enum, pl.Boolean):
         return AttributeColumn(None, f"of type {dtype}, neither text nor numbers")
-    text = present(column)
+    text = present_values(column)
     if is_text and not identifies:
         return _numbers_or_text(text)
     return AttributeColumn(_one_each(read_ids(column) if identifies else text), warning=_packed(text))
@@ -113,7 +113,9 @@ def _one_each(text: pl.Series) -> pl.Series:
 def _lists(lists: pl.Series) -> pl.Series:
     """Without repetitions, surrounding whitespace and missing values."""
     stripped = pl.element().str.strip_chars()
-    return lists.list.eval(stripped.filter(~stripped.is_in(MISSING))).list.unique(maintain_order=True)
+    return lists.list.eval(stripped.filter(~stripped.str.to_lowercase().is_in(NO_VALUE))).list.unique(
+        maintain_order=True
+    )
 
 
 def _shown(value: object) -> str:

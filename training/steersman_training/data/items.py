@@ -8,7 +8,7 @@ from steersman_training.data import attribute_columns as attributes
 from steersman_training.data.columns import Columns, DataError, listed
 from steersman_training.data.tables import Tables, readable
 from steersman_training.data.titles import YEAR as TITLE_YEAR
-from steersman_training.data.values import missing_words, read_ids, read_titles
+from steersman_training.data.values import missing_value_words, missing_words, read_ids, read_titles
 
 YEAR = "year"  # name of the numeric attribute with the year of an item
 SUSPICIOUS = 0.05  # share of the rows left out beyond which there is a warning
@@ -107,19 +107,20 @@ def _roles(raw: pl.DataFrame, id_column: str, title_column: str | None, items: p
         if name in raw.columns:
             numeric = items.schema[name] == pl.Float64
             values = items[name] if numeric else items[name].list.first()
-            kind = ("numbers" if numeric else "values") + _unknown(values, raw[name])
+            kind = ("numbers" if numeric else "values") + _unknown(values, missing_value_words(raw[name]))
         described.append(f"{name} ({kind})")
         common += [f"{name}:{value} ({share:.0%})" for value, share in attributes.common_values(items[name])]
     title = "title: none, the ids instead (--title-column names one)"
     if title_column:
-        title = f"title: {listed([title_column])}{_unknown(read_titles(raw[title_column]), raw[title_column])}"
+        column = raw[title_column]
+        title = f"title: {listed([title_column])}{_unknown(read_titles(column), missing_words(column))}"
     attributed = f"attributes: {', '.join(described) or 'none'}"
     shared = [f"of (nearly) all items, so no concept: {', '.join(common)}"] if common else []
     return f"id: {listed([id_column])}", title, attributed, *shared
 
 
-def _unknown(values: pl.Series, raw: pl.Series) -> str:
-    count, words = values.null_count(), missing_words(raw)
+def _unknown(values: pl.Series, words: str) -> str:
+    count = values.null_count()
     return (f", {count:,} unknown" + (f" (as {words})" if words else "")) if count else ""
 
 

@@ -30,7 +30,6 @@ used commercially, without permission. See https://files.grouplens.org/datasets/
   F. Maxwell Harper and Joseph A. Konstan. 2015. The MovieLens Datasets: History and Context. ACM Transactions on
   Interactive Intelligent Systems 5, 4, Article 19. https://doi.org/10.1145/2827872
 """
-NO_GENRE = ("(no genres listed)", "unknown")
 
 # A folder, and the same folder inside a zip.
 Folder = Path | zipfile.Path
@@ -65,7 +64,7 @@ def _original(path: Path, folder: Folder) -> Tables | None:
                     item_id="movieId",
                     title="title",
                     year=pl.col("title").str.extract(r"\((\d{4})[^()]*\)\s*$").cast(pl.Float64),
-                    genres=_genres(pl.col("genres"), "|"),
+                    genres=pl.col("genres").str.split("|"),
                 )
                 for table in (interactions, items):
                     table.collect_schema()  # A missing column shows here.
@@ -90,10 +89,6 @@ def _colon_separated(file: Folder, columns: list[str]) -> pl.LazyFrame:
     return pl.scan_csv(tabs, separator="\t", has_header=False, quote_char=None, infer_schema=False, new_columns=columns)
 
 
-def _genres(column: pl.Expr, separator: str) -> pl.Expr:
-    return column.str.split(separator).list.eval(pl.element().filter(~pl.element().is_in(NO_GENRE)))
-
-
 def _packaged_100k(wheel: Path) -> Tables:
     """The package leaves the year out of the titles and gives it a column of its own, with "V" and "unkonwn" in it."""
     folder = zipfile.Path(wheel, WHEEL_FOLDER)
@@ -106,7 +101,7 @@ def _packaged_100k(wheel: Path) -> Tables:
         item_id="item_id:token",
         title="movie_title:token_seq",
         year=pl.col("release_year:token").cast(pl.Float64, strict=False),
-        genres=_genres(pl.col("class:token_seq"), " "),
+        genres=pl.col("class:token_seq").str.split(" "),
     )
     return Tables(NAME_100K, events, movies, NAME_100K)
 

@@ -42,7 +42,7 @@ class DataReport:
         """The table as lines of text, without the warnings."""
         yield f"data: {self.name}"
         for name, value in self._cells():
-            yield f"  {name:<14}{value}"
+            yield report_line(name, value)
 
     def _cells(self) -> Iterator[tuple[str, str]]:
         yield "rows read", f"{self.rows:,}"
@@ -70,6 +70,10 @@ class DataReport:
                 "no attribute",
                 ", ".join(f"{listed([name])} ({why})" for name, why in self.item_columns_left_out.items()),
             )
+
+
+def report_line(name: str, value: str) -> str:
+    return f"  {name:<14}{value}"
 
 
 def percent(share: float) -> str:

@@ -57,8 +57,15 @@ class Split:
 
     def popularity(self) -> npt.NDArray[np.float64]:
         """Training events of each item."""
-        trained = np.concatenate([self.train_history(user) for user in range(self.users)])
+        trained = self.items[self.is_trained_on()]
         return np.bincount(trained, minlength=self.item_count).astype(np.float64)
+
+    def is_trained_on(self) -> npt.NDArray[np.bool_]:
+        """For each of `items`, whether it may be trained on."""
+        counts_U = np.diff(self.offsets_U)
+        places = np.arange(len(self.items)) - np.repeat(self.offsets_U[:-1], counts_U)
+        trained: npt.NDArray[np.bool_] = places < np.repeat(self.train_ends_U, counts_U)
+        return trained
 
     def sha256(self) -> str:
         """Of what is trained on and what is held out, in lower-case hex."""

@@ -7,6 +7,8 @@ MISSING = (
     *("N/A", "n/a", "NA", "#N/A", "#NA", "#N/A N/A", "<NA>", "NaN", "nan", "NAN", "-NaN", "-nan"),
 )
 """Words that programs write for a missing value, without surrounding whitespace."""
+NO_VALUE = frozenset(word.casefold() for word in (*MISSING, "unknown", "(unknown)", "(no genres listed)"))
+"""Words for a missing value of an attribute, in whatever case. Ids and times are read more strictly: a person may be called Nan."""
 
 
 def present(column: pl.Series) -> pl.Series:
@@ -15,12 +17,32 @@ def present(column: pl.Series) -> pl.Series:
     return text.set(text.is_in(MISSING), None)
 
 
+def present_values(column: pl.Series) -> pl.Series:
+    """As `present`, of an attribute."""
+    text = column.cast(pl.String).str.strip_chars()
+    return text.set(text.str.to_lowercase().is_in(NO_VALUE), None)
+
+
 def missing_words(column: pl.Series) -> str:
-    """The commonest words for a missing value in a column, for messages: "NULL, nan"."""
+    """The commonest words for a missing id or time in a column, for messages: "NULL, nan"."""
     if column.dtype != pl.String:
         return ""
     text = column.str.strip_chars()
-    return ", ".join(text.filter(text.is_in(MISSING[1:])).value_counts(sort=True).head(3).to_series(0).to_list())
+    return _commonest(text.filter(text.is_in(MISSING[1:])))
+
+
+def missing_value_words(column: pl.Series) -> str:
+    """As `missing_words`, of an attribute, whose values may be lists."""
+    if column.dtype == pl.List(pl.String):
+        column = column.explode()
+    if column.dtype != pl.String:
+        return ""
+    text = column.str.strip_chars()
+    return _commonest(text.filter(text.str.to_lowercase().is_in(NO_VALUE - {""})))
+
+
+def _commonest(words: pl.Series) -> str:
+    return ", ".join(words.value_counts(sort=True).head(3).to_series(0).to_list())
 
 
 def read_ids(column: pl.Series) -> pl.Series:

@@ -1,5 +1,6 @@
 """Intervals over users by bootstrap. Dimensions: B users, C columns (one figure of each user), R resamples."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
@@ -44,6 +45,21 @@ def bootstrap(
     return Interval(float(statistic(columns_BC.mean(0))), low, high)
 
 
+def bootstrap_quantile(columns: list[Tensor], level: float) -> Interval:
+    """The interval of a quantile over users (the least value with as many at or below it), mean over columns."""
+    drawn_RB = weights(len(columns[0]))
+    quantile_R, value = torch.zeros(len(drawn_RB), dtype=torch.float64), 0.0
+    for column_B in columns:
+        sorted_B, order_B = column_B.double().cpu().sort()
+        below_RB = drawn_RB[:, order_B].cumsum(1)
+        at_R = (below_RB < level - 1e-9).sum(1).clamp_max(len(sorted_B) - 1)
+        quantile_R += sorted_B[at_R] / len(columns)
+        value += float(sorted_B[math.ceil(level * len(sorted_B) - 1e-9) - 1]) / len(columns)
+    edges = torch.tensor([(1 - LEVEL) / 2, (1 + LEVEL) / 2], dtype=torch.float64)
+    low, high = quantile_R.quantile(edges).tolist()
+    return Interval(value, low, high)
+
+
 def ratio(means: Tensor) -> Tensor:
     """The statistic of the first two columns: a mean as a multiple of another."""
     return means[..., 0] / means[..., 1]
@@ -54,5 +70,6 @@ def weights(users: int, resamples: int = RESAMPLES, seed: int = 0) -> Tensor:
     """How often each resample drew each user, over their number. (R, B)"""
     generator = torch.Generator().manual_seed(seed)
     drawn_RB = torch.randint(users, (resamples, users), generator=generator)
-    counts_RB = torch.zeros(resamples, users).scatter_add_(1, drawn_RB, torch.ones(resamples, users))
+    ones_RB = torch.ones(resamples, users, dtype=torch.float64)
+    counts_RB = torch.zeros_like(ones_RB).scatter_add_(1, drawn_RB, ones_RB)
     return counts_RB / users

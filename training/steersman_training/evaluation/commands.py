@@ -191,10 +191,10 @@ def sweep(
         check_file(out, "--out")
         check_file(checkpoint, "--checkpoint")
         check_cache(cache, data)
-    from steersman_training.catalogue.attributes import AttributeValues
     from steersman_training.display import RichDisplay
     from steersman_training.evaluation import sweep as sweeps
-    from steersman_training.pipeline import split_by
+    from steersman_training.evaluation.evaluation import of_one_attribute
+    from steersman_training.pipeline import Knowledge, split_by
     from steersman_training.presets import PRESETS
     from steersman_training.recommender.checkpoint import readable
 
@@ -218,10 +218,10 @@ def sweep(
         readable(checkpoint)
         dataset = opt.load_data(data, items, cache, columns)
         parts = split_by(split, dataset)
+        known = Knowledge.of(dataset, parts, config.min_concept_items)
         with RichDisplay() as display:
-            model = sweeps.recommender(checkpoint, parts, config, place, display)
-            values = AttributeValues.of(dataset.items, config.min_concept_items)
-            rows = sweeps.sweep(model, parts, values, cells, out, display)
+            model = sweeps.recommender(checkpoint, parts, config, known, place, display)
+            rows = sweeps.sweep(model, parts, of_one_attribute(known.values), cells, out, display)
     _show_cells(rows, out, as_json=as_json)
 
 

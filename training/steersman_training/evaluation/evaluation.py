@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from importlib.metadata import version
+from itertools import chain
 from pathlib import Path
 from statistics import mean
 from typing import Any
@@ -14,9 +15,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from steersman_training.autoencoder.moments import Moments, collect_moments
 from steersman_training.autoencoder.sae import train_sae
 from steersman_training.autoencoder.states import collect_states
-from steersman_training.catalogue.clusters import cluster_items
+from steersman_training.catalogue.attributes import AttributeValues
+from steersman_training.catalogue.clusters import ATTRIBUTE, cluster_items
 from steersman_training.catalogue.labels import Labels
 from steersman_training.catalogue.steering import Audience, audience
 from steersman_training.catalogue.units import ItemMeans, mean_by_item
@@ -30,14 +33,20 @@ from steersman_training.evaluation.control.study import (
     labelled_features,
     study_controls,
 )
+from steersman_training.evaluation.meaning.anchors import (
+    AnchorFit,
+    Weight,
+    measure_agreement,
+    measure_anchors,
+)
+from steersman_training.evaluation.meaning.labels import catalogue_figures
 from steersman_training.evaluation.meaning.meaning import Meaning, detection, measure_meaning
-from steersman_training.evaluation.meaning.moments import Moments, collect_moments
 from steersman_training.evaluation.meaning.monosemanticity import Monosemanticity, facets_of, measure_monosemanticity
 from steersman_training.evaluation.meaning.probes import Probes, measure_probes
 from steersman_training.evaluation.meaning.stability import Stability, measure_stability
-from steersman_training.evaluation.meaning.units import features
+from steersman_training.evaluation.meaning.units import discovered, features
 from steersman_training.evaluation.overlap import rbo
-from steersman_training.pipeline import Display, TrainConfig, Trained, split_by, train
+from steersman_training.pipeline import Display, Knowledge, TrainConfig, Trained, split_by, train
 from steersman_training.recommender import checkpoint as checkpoints
 from steersman_training.recommender.fit import Fit
 from steersman_training.recommender.ranking import evaluate
@@ -46,6 +55,8 @@ MOMENTS = 40_000
 """Events on which units are chosen, and as many of held-out users on which they are measured."""
 LABELLED = 100
 """Labelled steerable features whose control is measured, the strongest."""
+RESOLVED = 100
+"""Test users for whom the features that concepts edit are counted."""
 SYNTHETIC_USERS = 1_000
 """Users of the head alone, and of the tail alone, for PopSteer."""
 
@@ -58,6 +69,8 @@ class RunResult:
     figures: dict[str, Any]
     """Numbers by name. Those that `docs/results` compares with published ones have the short names."""
     meaning: Meaning
+    """Of discovered features, as are probes and stability."""
+    anchors: tuple[AnchorFit, ...]
     probes: Probes
     monosemanticity: Monosemanticity
     stability: Stability
@@ -93,10 +106,10 @@ def run_evaluation(
     Raises DataError if the data is not enough, CheckpointError if a recommender there is of another run: of any seed, before the first.
     """
     began, split = time.monotonic(), split_by(config.split, data)
+    known = Knowledge.of(data, split, config.min_concept_items)
     for seed in range(seeds):
         check_enough(split, config.held_out_users, seed)
-        fit = asdict(config.seeded(seed).fit)
-        checkpoints.check(_recommender(work, seed), checkpoints.identity(split, config.recommender, fit))
+        checkpoints.check(_recommender(work, seed), known.identity(split, config.seeded(seed)))
     runs = [_measure(data, config.seeded(seed), device, display, work) for seed in range(seeds)]
     figures = _means([run.figures for run in runs])
     took = {
@@ -121,10 +134,11 @@ def time_to_quality(data: Dataset, config: TrainConfig, quality: float, device: 
     Empty where even the whole schedule falls short.
     """
     split = split_by(config.split, data)
+    attributes_NV = Knowledge.of(data, split, config.min_concept_items).attributes_NV
     for epochs in range(max(1, config.fit.epochs // 5), config.fit.epochs + 1):
         # A schedule is validated at its end alone: only training is timed.
         fit = replace(config.fit, epochs=epochs, evaluate_every=epochs)
-        fitted = Fit(split, config.recommender, fit, device).run(lambda progress: None)
+        fitted = Fit(split, config.recommender, fit, device, attributes_NV).run(lambda progress: None)
         ndcg = evaluate(fitted.model, split, split.test).ndcg
         if ndcg >= quality:
             key = f"minutes_to_{quality:g}".replace("0.", "0")
@@ -148,29 +162,30 @@ def _measure(data: Dataset, config: TrainConfig, device: torch.device, display: 
         seconds[name] = time.monotonic() - began
 
     trained = train(data, config, work / "bundles", device, display, _recommender(work, seed))
-    model, split, sae, values = trained.model, trained.split, trained.edit.sae, trained.values
+    model, split, sae = trained.model, trained.split, trained.edit.sae
+    alone, values = discovered(sae), of_one_attribute(trained.values)
     learners, held_out = hold_out_users(split, config.held_out_users, seed)
     with part("meaning"):
         chosen, measured = (collect_moments(model, split, users, MOMENTS, seed) for users in (learners, held_out))
-        meaning = measure_meaning(sae, chosen, measured, values)
-        probes = measure_probes(sae, chosen, measured, values)
+        meaning = measure_meaning(alone, chosen, measured, values)
+        anchors = measure_anchors(sae, trained.aims, measured, values)
+        probes = measure_probes(alone, chosen, measured, values)
         clusters = cluster_items(split, config.min_concept_items)
-        facets = facets_of(trained.items, values, clusters.cluster_N)
+        facets = facets_of(trained.items, trained.values, clusters.cluster_N)
         monosemanticity = measure_monosemanticity(sae, measured, split.item_count, facets)
         scores_F = _detection(trained, measured)
     with part("stability"):
         states = collect_states(model, split, learners)
         other = train_sae(states.h_SD, replace(config.sae, seed=seed + 1), display.sae)
-        stability = measure_stability(sae, other, measured, split.item_count)
+        stability = measure_stability(alone, other, measured, split.item_count)
     with part("control"):
         people = audience(model, split, split.test)
         subject = Subject(
             trained.edit, trained.graph, trained.aims, audience(model, split, split.valid), people, split.popularity()
         )
-        attribute = values.names[0][0] if values.names else ""
         control = study_controls(
             subject,
-            attribute,
+            values.names[0][0] if values.names else "",
             labelled_features(trained.features, trained.labels, LABELLED),
             _popularity_effects(trained, seed),
             StudyConfig(seed=seed),
@@ -182,15 +197,63 @@ def _measure(data: Dataset, config: TrainConfig, device: torch.device, display: 
         "kept_reconstructed": trained.figures["sae.test_ndcg_kept"],
         "rbo_reconstructed": _agreement(people, sae.reconstruct(people.h_BD)),
         **meaning.figures(),
+        **_anchor_figures(anchors),
         "stable": stability.stable,
-        "detection": float(scores_F.nanmean()),
+        "detection": float(scores_F[: sae.discovered].nanmean()),
+        "anchor_detection": float(scores_F[sae.discovered :].nanmean()),
+        **catalogue_figures(trained.features, trained.concepts, trained.labels),
         **control.keys,
+        **_concept_figures(trained, people, control, measured, values),
     }
     catalogue = [
         {**row, "detection": None if score != score else score}
         for row, score in zip(trained.features.iter_rows(named=True), scores_F.tolist(), strict=True)
     ]
-    return RunResult(seed, figures, meaning, probes, monosemanticity, stability, control, catalogue, seconds)
+    return RunResult(seed, figures, meaning, anchors, probes, monosemanticity, stability, control, catalogue, seconds)
+
+
+def of_one_attribute(values: AttributeValues) -> AttributeValues:
+    """The values of the first attribute that people gave the items; of co-consumption clusters where there is none."""
+    attributes = list(dict.fromkeys(attribute for attribute, _ in values.names))
+    named = [attribute for attribute in attributes if attribute != ATTRIBUTE] or attributes
+    rows = [row for row, (attribute, _) in enumerate(values.names) if attribute == named[0]] if named else []
+    return AttributeValues([values.names[row] for row in rows], values.member_VN[rows])
+
+
+def _anchor_figures(anchors: tuple[AnchorFit, ...]) -> dict[str, float]:
+    if not anchors:
+        return {}
+    return {
+        "anchor_corr_item": mean(each.correlation_item for each in anchors),
+        "anchor_corr_list": mean(each.correlation_list for each in anchors),
+    }
+
+
+def _concept_figures(
+    trained: Trained, people: Audience, control: ControlReport, measured: Moments, values: AttributeValues
+) -> dict[str, float]:
+    """Of the edits that concepts come down to."""
+    some = people.take(torch.arange(min(RESOLVED, len(people.h_BD)), device=people.h_BD.device))
+    most = max((_features_edited(trained, some, row) for row in range(len(trained.aims))), default=0)
+    edits = [
+        (each.value, [Weight(edited.feature, edited.raised, edited.lowered) for edited in each.edits.features])
+        for each in control.attributes
+    ]
+    agreement = measure_agreement(trained.edit.sae, edits, measured, values)
+    figures: dict[str, float] = {"concept_features": most}
+    return figures | (
+        {} if agreement is None else {"sign_agreement": agreement.sign, "label_agreement": agreement.label}
+    )
+
+
+def _features_edited(trained: Trained, people: Audience, concept: int) -> int:
+    """Most features that a concept edits for a user, at strength 1."""
+    edits = people.resolve(trained.graph, concept, 1.0)
+    rows = zip(edits.concept_features_BE.tolist(), edits.concept_edits_BE.tolist(), strict=True)
+    return max(
+        (len({feature for feature, edit in zip(*row, strict=True) if edit}) for row in rows),
+        default=0,
+    )
 
 
 def _agreement(people: Audience, reconstructed_BD: Tensor) -> float:
@@ -216,18 +279,21 @@ def _popularity_effects(trained: Trained, seed: int) -> EffectSizes:
         synthetic_states(trained.model, pool, lengths_S, seed + at)
         for at, pool in enumerate(head_and_tail(split.popularity()))
     )
-    return effect_sizes(trained.edit.sae, head_SD, tail_SD)
+    return effect_sizes(discovered(trained.edit.sae), head_SD, tail_SD)
 
 
 def _means(figures: list[dict[str, Any]]) -> dict[str, Any]:
-    """Numbers are averaged over the runs that have them; names (of methods that did not reach a goal) are joined."""
-    joined: dict[str, Any] = {}
-    for name in dict.fromkeys(name for run in figures for name in run):
-        found = [run[name] for run in figures if name in run]
-        joined[name] = (
-            sorted({text for texts in found for text in texts}) if isinstance(found[0], list) else mean(found)
-        )
-    return joined
+    """Numbers, and lists of them, are averaged over the runs that have them; names (of methods that did not reach a goal) are joined."""
+    found = {name: [run[name] for run in figures if name in run] for name in dict.fromkeys(chain(*figures))}
+    return {name: _mean(values) for name, values in found.items()}
+
+
+def _mean(values: list[Any]) -> Any:
+    if not isinstance(values[0], list):
+        return mean(values)
+    if any(isinstance(text, str) for texts in values for text in texts):
+        return sorted({text for texts in values for text in texts})
+    return [mean(column) for column in zip(*values, strict=False)]
 
 
 def _processor() -> str:

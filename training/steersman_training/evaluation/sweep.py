@@ -17,6 +17,7 @@ from typing import Any, NamedTuple, Protocol
 import torch
 from torch import Tensor
 
+from steersman_training.autoencoder.moments import Moments, collect_moments
 from steersman_training.autoencoder.sae import Kind, SaeConfig, SparseAutoencoder, measure_sae, train_sae
 from steersman_training.autoencoder.states import collect_states
 from steersman_training.catalogue.attributes import AttributeValues
@@ -24,10 +25,9 @@ from steersman_training.catalogue.steering import Audience, audience
 from steersman_training.catalogue.units import correlations, take
 from steersman_training.data.sequences import Split, check_enough, hold_out_users
 from steersman_training.evaluation.meaning.meaning import Sides, feature_sides, item_truth, list_truth, neuron_sides
-from steersman_training.evaluation.meaning.moments import Moments, collect_moments
 from steersman_training.evaluation.meaning.stability import ALIKE, best_match
 from steersman_training.evaluation.overlap import rbo
-from steersman_training.pipeline import Display, TrainConfig, sample_targets, so_far
+from steersman_training.pipeline import Display, Knowledge, TrainConfig, sample_targets, so_far
 from steersman_training.recommender import checkpoint as checkpoints
 from steersman_training.recommender.fit import Fit
 from steersman_training.recommender.model import Recommender, RecommenderConfig
@@ -155,7 +155,7 @@ def load_recommender(checkpoint: Path, split: Split, device: torch.device) -> Re
 
 
 def recommender(
-    checkpoint: Path, split: Split, config: TrainConfig, device: torch.device, display: Display
+    checkpoint: Path, split: Split, config: TrainConfig, known: Knowledge, device: torch.device, display: Display
 ) -> Recommender:
     """The recommender of the checkpoint, with any settings. Trained with `config` if there is none, or it is not finished.
 
@@ -163,7 +163,7 @@ def recommender(
     settings.
     """
     check_enough(split, HELD_OUT, seed=0)
-    wanted = checkpoints.identity(split, config.recommender, asdict(config.fit))
+    wanted = known.identity(split, config)
     if checkpoint.exists():
         state = checkpoints.read(checkpoint)
         settings = state["identity"]["settings"]
@@ -176,7 +176,8 @@ def recommender(
             )
     display.stage("recommender")
     try:
-        Fit(split, config.recommender, config.fit, device).run(display.recommender, checkpoint)
+        fit = Fit(split, config.recommender, config.fit, device, known.attributes_NV)
+        fit.run(display.recommender, checkpoint)
     except KeyboardInterrupt as error:
         error.add_note(so_far(checkpoint))
         raise

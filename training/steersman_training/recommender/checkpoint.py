@@ -1,16 +1,18 @@
 """Checkpoints: the state of a training run in a file, which belongs to its data, split and settings."""
 
+import hashlib
 import os
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from steersman_training.data.sequences import Split
 from steersman_training.recommender.model import RecommenderConfig
 
-FORMAT = 2  # raised with every change of the recommender or of what a checkpoint holds
+FORMAT = 3  # raised with every change of the recommender or of what a checkpoint holds
 REMEDY = "delete it, or name another place"
 
 State = dict[str, Any]
@@ -21,9 +23,14 @@ class CheckpointError(ValueError):
     """A checkpoint that cannot be read, written, or used for this run. The message names the file and the remedy."""
 
 
-def identity(split: Split, shape: RecommenderConfig, fit: dict[str, Any]) -> Identity:
+def identity(
+    split: Split, shape: RecommenderConfig, fit: dict[str, Any], attributes_NV: Tensor | None = None
+) -> Identity:
     """What a checkpoint and a run that resumes from it have in common: contents by their SHA-256, settings by name."""
-    return {"format": FORMAT, "data": split.data_sha256, "split": split.sha256(), "settings": {**asdict(shape), **fit}}
+    settings = {**asdict(shape), **fit}
+    if attributes_NV is not None:
+        settings["attributes"] = hashlib.sha256(attributes_NV.cpu().numpy().tobytes()).hexdigest()[:12]
+    return {"format": FORMAT, "data": split.data_sha256, "split": split.sha256(), "settings": settings}
 
 
 def write(path: Path, belongs_to: Identity, state: State) -> None:

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.utils import parametrize
 
 from steersman_training.data.sequences import Batch, IntArray, Split, pad, training_groups
 from steersman_training.recommender import checkpoint as checkpoints
@@ -65,6 +66,8 @@ class FittedRecommender(NamedTuple):
     """The recommender with the best validation NDCG@10, in evaluation mode."""
 
     model: Recommender
+    attributes_VD: Tensor
+    """Vectors of the attributes, which items' vectors have in them: a new item's vector can be made of them."""
     valid: RankingMetrics
     epochs: int
     seconds: float
@@ -73,19 +76,30 @@ class FittedRecommender(NamedTuple):
 class Fit:
     """One training run, of one process or of several that torchrun started. A checkpoint holds its state."""
 
-    def __init__(self, split: Split, shape: RecommenderConfig, config: FitConfig, device: torch.device) -> None:
+    def __init__(
+        self,
+        split: Split,
+        shape: RecommenderConfig,
+        config: FitConfig,
+        device: torch.device,
+        attributes_NV: Tensor | None = None,
+    ) -> None:
+        """`attributes_NV`: what items' vectors are made of beside their own part, 1 where an item has a value, or standard scores."""
         torch.manual_seed(config.seed)
         self.split, self.config, self.device = split, config, device
-        self.identity = checkpoints.identity(split, shape, asdict(config))
+        self.identity = checkpoints.identity(split, shape, asdict(config), attributes_NV)
         self.workers = Workers.join(device)
-        self.model = Recommender(shape, split.item_count).to(device)
+        self.model = Recommender(shape, split.item_count)
+        if attributes_NV is not None:
+            self.model.learn_from(attributes_NV)
+        self.model.to(device)
         negatives = config.negatives or (None if split.item_count <= 20_000 else 1_024)
         self.negatives = negatives and min(negatives, split.item_count)
         popularity = torch.from_numpy(split.popularity()).to(device) + 1.0
         self.proposal_N = (popularity / popularity.sum()).float()
         self.dtype = self._pick_dtype() if config.precision == "auto" else getattr(torch, config.precision)
         self.average = copy.deepcopy(self.model).eval()
-        self.best = copy.deepcopy(self.average.state_dict())
+        self.best, self.best_attributes_VD = _state(self.average)
         self.best_ndcg, self.stale, self.epoch, self.seconds = -1.0, 0, 0, 0.0
         events = int(split.train_ends_U.sum())
         self.steps_per_epoch = max(1, math.ceil(events / config.events_per_batch))
@@ -135,9 +149,10 @@ class Fit:
                 self.save(checkpoint)
             left = self.seconds / self.epoch * (self.config.epochs - self.epoch)
             report(Progress(self.epoch, self.config.epochs, loss, valid_ndcg, left))
-        self.average.load_state_dict(self.best)
-        valid = evaluate(self.average, self.split, self.split.valid)
-        return FittedRecommender(self.average.eval(), valid, self.epoch, self.seconds)
+        model = Recommender(self.model.config, self.split.item_count).to(self.device)
+        model.load_state_dict(self.best)
+        valid = evaluate(model, self.split, self.split.valid)
+        return FittedRecommender(model.eval(), self.best_attributes_VD, valid, self.epoch, self.seconds)
 
     def _train_epoch(self) -> float:
         self.model.train()
@@ -158,7 +173,8 @@ class Fit:
         return training_groups(self.split, length, events, rng, range(rank, self.split.users, size))
 
     def _forward(self, batch: Batch) -> Tensor:
-        with torch.autocast(self.device.type, dtype=self.dtype, enabled=self.dtype != torch.float32):
+        low = torch.autocast(self.device.type, dtype=self.dtype, enabled=self.dtype != torch.float32)
+        with parametrize.cached(), low:  # items' vectors are made once a step
             return self._loss(*(torch.from_numpy(part).to(self.device) for part in batch))
 
     def _step(self, batch: Batch | None) -> Tensor:
@@ -202,16 +218,17 @@ class Fit:
         torch._foreach_lerp_(list(self.average.parameters()), list(self.model.parameters()), weight)
 
     def _validate(self) -> float:
-        mine = evaluate(self.average, self.split, self.split.valid).ndcg if self.workers.rank == 0 else 0.0
+        folded, _ = self.average.folded()
+        mine = evaluate(folded, self.split, self.split.valid).ndcg if self.workers.rank == 0 else 0.0
         ndcg = self.workers.agree(mine, self.device)
         better = ndcg > self.best_ndcg
         self.stale = 0 if better else self.stale + 1
         if better:
             self.best_ndcg = ndcg
-            self.best = copy.deepcopy(self.average.state_dict())
+            self.best, self.best_attributes_VD = _state(self.average)
         return ndcg
 
-    _STATE = ("best", "best_ndcg", "stale", "epoch", "seconds", "dtype")
+    _STATE = ("best", "best_attributes_VD", "best_ndcg", "stale", "epoch", "seconds", "dtype")
 
     def save(self, checkpoint: Path) -> None:
         """Writes the state, if this is the first worker. Raises CheckpointError."""
@@ -236,6 +253,12 @@ class Fit:
 
     def _modules(self) -> list[Any]:
         return [self.model, self.average, *self.optimisers, *self.schedules]
+
+
+def _state(model: Recommender) -> tuple[dict[str, Any], Tensor]:
+    """The state of its folded copy, as a plain recommender loads it, and the attributes' vectors."""
+    folded, attributes_VD = model.folded()
+    return folded.state_dict(), attributes_VD
 
 
 def _optimisers(model: Recommender, config: FitConfig) -> list[torch.optim.Optimizer]:

@@ -1,7 +1,7 @@
 """SASRec (Kang & McAuley, arXiv 1808.09781) with today's blocks, tied item embeddings and a start token.
 
 Dimensions: B batch, T time, P = T + 1 positions (the start token and T events), A some of them, D hidden, H heads, C = D / H,
-N items.
+N items, V attributes.
 """
 
 from dataclasses import dataclass
@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.utils import parametrize
 
 
 @dataclass(frozen=True)
@@ -77,9 +78,8 @@ class Rotary(nn.Module):
         self.register_buffer("cosine_PC", angle_PC.cos(), persistent=False)
         self.register_buffer("sine_PC", angle_PC.sin(), persistent=False)
 
-    def forward(self, x_BHPC: Tensor) -> Tensor:
-        """Heads at positions 0, 1, ..."""
-        length = x_BHPC.shape[2]
+    def forward(self, x_BHPC: Tensor, length: int) -> Tensor:
+        """Heads at positions 0, 1, ... `length` is P: traced from here, it would be a constant in ONNX."""
         return _turn(x_BHPC, self.cosine_PC[:length], self.sine_PC[:length])
 
     def at(self, x_BHAC: Tensor, positions_BA: Tensor) -> Tensor:
@@ -145,8 +145,9 @@ class Block(nn.Module):
         """At every position."""
         normed_BPD = self.attention_norm(x_BPD)
         q, k, v = map(self.split, self.qkv(self.recent(normed_BPD)).chunk(3, dim=-1))
-        k = self.rotary(k)
-        attended_BHPC = F.scaled_dot_product_attention(self.rotary(q), k, v, is_causal=True)
+        length = x_BPD.shape[1]
+        k = self.rotary(k, length)
+        attended_BHPC = F.scaled_dot_product_attention(self.rotary(q, length), k, v, is_causal=True)
         return BlockOutput(self.mix(x_BPD, self.joined(attended_BHPC)), normed_BPD, k, v)
 
     def read_to_last(self, x_BPD: Tensor, lengths_B: Tensor) -> BlockOutput:
@@ -157,7 +158,7 @@ class Block(nn.Module):
         q_bias, kv_bias = self.qkv.bias.split([x_BPD.shape[2], 2 * x_BPD.shape[2]])
         q_BH1C = self.split(F.linear(last_position(mixed_BPD, lengths_B), q_weight, q_bias).unsqueeze(1))
         k, v = map(self.split, F.linear(mixed_BPD, kv_weight, kv_bias).chunk(2, dim=-1))
-        k = self.rotary(k)
+        k = self.rotary(k, x_BPD.shape[1])
         read_BP = torch.arange(x_BPD.shape[1], device=x_BPD.device) <= lengths_B.unsqueeze(1)
         attended_BH1C = F.scaled_dot_product_attention(
             self.rotary.at(q_BH1C, lengths_B.unsqueeze(1)), k, v, attn_mask=read_BP.unsqueeze(1).unsqueeze(1)
@@ -182,6 +183,26 @@ class Block(nn.Module):
         return mixed_BPD
 
 
+class FromAttributes(nn.Module):
+    """Items' vectors, E = E_own + M A: a part of its own for each item, and one for each attribute that it has.
+
+    What items with an attribute have in common is learned once, so it lies in one direction, and can be steered along it.
+    """
+
+    attributes_NV: Tensor
+
+    def __init__(self, attributes_NV: Tensor, hidden: int) -> None:
+        """`attributes_NV` is M: 1 where an item has a value, or a standard score."""
+        super().__init__()
+        self.vectors_VD = nn.Parameter(torch.zeros(attributes_NV.shape[1], hidden))
+        self.register_buffer("attributes_NV", attributes_NV.to_sparse(), persistent=False)
+
+    def forward(self, own_ND: Tensor) -> Tensor:
+        with torch.autocast(own_ND.device.type, enabled=False):  # a sparse product has no bfloat16
+            made_ND: Tensor = own_ND + torch.sparse.mm(self.attributes_NV, self.vectors_VD)
+        return made_ND
+
+
 class Recommender(nn.Module):
     """score(history, i) = query . items[i] + biases[i], query = norm(residual stream after the last block) at the last position.
 
@@ -199,6 +220,21 @@ class Recommender(nn.Module):
         self.norm = nn.LayerNorm(config.hidden)
         self.apply(_initialise)
         nn.init.normal_(self.start, std=0.02)
+
+    def learn_from(self, attributes_NV: Tensor) -> None:
+        """From now on items' vectors are made of their attributes, too."""
+        parametrize.register_parametrization(self.items, "weight", FromAttributes(attributes_NV, self.config.hidden))
+
+    @torch.no_grad()
+    def folded(self) -> tuple["Recommender", Tensor]:
+        """A copy whose items' vectors are a plain table, of the same values; and the attributes' vectors, (V, D)."""
+        plain = Recommender(self.config, len(self.biases)).to(self.biases.device)
+        made = {name: value for name, value in self.state_dict().items() if not name.startswith("items.")}
+        plain.load_state_dict({**made, "items.weight": self.items.weight})
+        vectors_VD = plain.biases.new_zeros(0, self.config.hidden)
+        if parametrize.is_parametrized(self.items, "weight"):
+            vectors_VD = self.items.parametrizations.weight[0].vectors_VD.clone()  # type: ignore[union-attr,index]
+        return plain.eval(), vectors_VD
 
     def embed(self, events_BTD: Tensor) -> Tensor:
         """Puts the start token before the events' embeddings. (B, T, D) -> (B, P, D)."""

@@ -11,9 +11,6 @@ from torch import Tensor
 from steersman_training.autoencoder.edit import Edit
 from steersman_training.catalogue.steering import Audience, Concepts, SteeredLists
 
-DRAWS = 8
-"""Items drawn for each user to estimate the Fisher information."""
-
 
 class Steer(Protocol):
     """The lists of some users at a strength. Strength 0 does not change them, unless an implementation says otherwise."""
@@ -22,18 +19,30 @@ class Steer(Protocol):
 
 
 def by_concept(edit: Edit, concepts: Concepts, concept: int) -> Steer:
-    """A concept, resolved for each user."""
-    return lambda people, strength: people.edited(edit, *people.resolve(concepts, concept, strength))
+    """A concept, resolved for each user: its anchored feature, as strong as each needs it."""
+    feature = int(concepts.features_X[concept])
+    along = by_feature(edit, feature)
+    return lambda people, strength: along(people, people.concept_strengths(edit, concepts, concept, strength))
 
 
-def by_feature(edit: Edit, feature: int) -> Steer:
+def by_feature(edit: Edit, feature: int) -> "Along":
     """One feature; strength 1 is its natural maximum."""
-    return lambda people, strength: people.steered(edit, feature, strength)
+    return Along(feature_directions(edit)[feature])
 
 
-def by_direction(direction_D: Tensor) -> Steer:
+def by_direction(direction_D: Tensor) -> "Along":
     """The same vector added to every user's state."""
-    return lambda people, strength: people.lists(people.h_BD + strength * direction_D)
+    return Along(direction_D)
+
+
+class Along:
+    """Every state moved along one direction, by one strength or by one for each user (B,)."""
+
+    def __init__(self, direction_D: Tensor) -> None:
+        self.direction_D = direction_D
+
+    def __call__(self, people: Audience, strength: float | Tensor, /) -> SteeredLists:
+        return people.along(self.direction_D, strength)
 
 
 def by_boost(bias_N: Tensor) -> Steer:
@@ -43,7 +52,7 @@ def by_boost(bias_N: Tensor) -> Steer:
     it is the popularity penalty.
     """
     bias_N = bias_N.float()
-    return lambda people, strength: people.lists(tilts_N=strength * bias_N)
+    return lambda people, strength: people.moved(torch.full_like(people.h_BD[:, 0], strength), bias_N)
 
 
 def opposite(steer: Steer) -> Steer:
@@ -79,35 +88,6 @@ def fit_direction(people: Audience, member_N: Tensor, tilt: float, steps: int = 
 
     optimiser.step(closure)
     return direction_D.detach()
-
-
-def pull(people: Audience, member_N: Tensor) -> Tensor:
-    """Which way the state must move to make an attribute's items likelier: mean over users of d P(member) / d h. (D,)
-
-    Its product with a direction is the mean over users of cov_q(member, J), J being the change of the scores along that direction.
-    """
-    shift_D = torch.zeros_like(people.h_BD[0], requires_grad=True)
-    probability = (people.log_probabilities(people.h_BD + shift_D).exp() * member_N).sum(-1).mean()
-    (pull_D,) = torch.autograd.grad(probability, shift_D)
-    return pull_D
-
-
-def fisher_information(people: Audience, seed: int = 0) -> Tensor:
-    """Mean over users of the Fisher information of their next item in the state, from drawn items. (D, D)
-
-    Half its quadratic form is, to second order, how far (KL, nats) a step takes the lists: the length in which directions of different
-    kinds are compared.
-    """
-    generator = torch.Generator(people.h_BD.device).manual_seed(seed)
-    h_BD = people.h_BD.detach().requires_grad_()
-    log_BN = people.log_probabilities(h_BD)
-    drawn_BS = torch.multinomial(log_BN.detach().exp(), DRAWS, replacement=True, generator=generator)
-    gradients = [
-        torch.autograd.grad(log_BN.gather(1, column_B1).sum(), h_BD, retain_graph=True)[0]
-        for column_B1 in drawn_BS.split(1, dim=1)
-    ]
-    score_SD = torch.cat(gradients)
-    return score_SD.T @ score_SD / len(score_SD)
 
 
 class Unit(NamedTuple):

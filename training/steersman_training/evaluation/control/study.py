@@ -1,4 +1,4 @@
-"""The study of control: every genre and labelled feature, beside every baseline, and popularity beside PopSteer.
+"""The study of control: every value of an attribute and every labelled feature, beside every baseline, and popularity beside PopSteer.
 
 Dimensions: B users, D hidden, F features, U units, R resamples, N items.
 """
@@ -18,8 +18,15 @@ from steersman_training.autoencoder.edit import Edit
 from steersman_training.catalogue.aims import Aim
 from steersman_training.catalogue.concepts import target_share
 from steersman_training.catalogue.labels import Labels
-from steersman_training.catalogue.steering import Audience, Concepts, SteeredLists
-from steersman_training.evaluation.bootstrap import LEVEL, RESAMPLES, Interval, bootstrap, weights
+from steersman_training.catalogue.steering import Audience, Concepts, SteeredLists, fisher_information, pull
+from steersman_training.evaluation.bootstrap import (
+    LEVEL,
+    RESAMPLES,
+    Interval,
+    bootstrap,
+    bootstrap_quantile,
+    weights,
+)
 from steersman_training.evaluation.control.baselines import (
     Steer,
     by_boost,
@@ -28,12 +35,10 @@ from steersman_training.evaluation.control.baselines import (
     by_feature,
     difference_of_means,
     feature_directions,
-    fisher_information,
     fit_direction,
     lengths,
     neuron_directions,
     opposite,
-    pull,
     strongest,
 )
 from steersman_training.evaluation.control.control import (
@@ -48,6 +53,7 @@ from steersman_training.evaluation.control.control import (
     reach,
 )
 from steersman_training.evaluation.control.popsteer import EffectSizes, popsteer
+from steersman_training.evaluation.meaning.units import discovered
 
 RISES = (0.30, 0.50)
 """Of the share, at which methods are compared."""
@@ -59,6 +65,10 @@ FIRST_CONCEPT = 0.5
 """The same of concepts, which are made to reach the first rise at strength 1."""
 FIRST_TAIL = 0.1
 """The same where popularity is lowered: every control in its own unit."""
+NATURAL = 2.0
+"""Largest strength of a feature that a concept should need."""
+UPPER = 0.95
+"""Quantile over users of the strengths of concepts."""
 TAIL = 0.8
 """Part of the items, the least popular ones, that is the tail."""
 TAIL_ATTRIBUTES = ("popularity", "exposure")
@@ -74,9 +84,9 @@ class StudyConfig:
     choosers: int = 600
     """Validation users on whom the best feature and the best neuron are chosen."""
     candidates: int = 16
-    """Features tried for each genre, the strongest to first order, and half as many neurons."""
+    """Discovered features tried for each value, the strongest to first order, and half as many neurons."""
     random: int = 4
-    """Random features for each genre."""
+    """Random discovered features for each value."""
     concept_strengths: tuple[float, ...] = (-1.0, -0.75, -0.5, -0.25, 0.0, 0.25, 0.5, 0.75, 1.0)
     """Of the concepts' curves."""
     feature_strengths: tuple[float, ...] = (-1.0, -0.5, *(step / 10 for step in range(11)))
@@ -112,15 +122,41 @@ class OneFeature:
 
 
 @dataclass(frozen=True)
+class EditedFeature:
+    """What a concept adds to a feature, mean over test users."""
+
+    feature: int
+    raised: float
+    """Strengths above zero."""
+    lowered: float
+    """Those below, without their sign."""
+
+
+@dataclass(frozen=True)
+class ConceptEdits:
+    """A concept's edits where it reaches the first rise on test users, or comes nearest to it."""
+
+    concept_strength: float
+    """Strength 1 is calibrated on validation users."""
+    strength: float
+    """Of each user's largest edit, mean over users."""
+    strength_95: float
+    """Its 0.95 quantile over users."""
+    features: list[EditedFeature]
+
+
+@dataclass(frozen=True)
 class AttributeControl:
-    """How well one attribute can be controlled."""
+    """How well one attribute value can be controlled."""
 
     name: str
+    value: str
     base_share: float
     feature: int | None
-    """The best single feature at the first rise, chosen on validation users. None: no feature raises the attribute."""
+    """The best discovered feature at the first rise, chosen on validation users. None: none raises the attribute."""
     one_feature: OneFeature | None
     matched: list[Matched]
+    edits: ConceptEdits
     curve: Curve
     """The concept's."""
     traces: dict[str, list[tuple[float, float]]]
@@ -177,7 +213,7 @@ def study_controls(
     chosen = [row for row, aim in enumerate(subject.aims) if aim.attribute == attribute]
     member_VN = _members(subject, chosen)
     drifts = {subject.aims[row].name: CoOccurrence.of(comparison.some, member_VN, at) for at, row in enumerate(chosen)}
-    attributes, pairs = [], []
+    attributes, pairs = list[AttributeControl](), list[_Compared]()
     for row in chosen:
         measured, lists = comparison.attribute(row, drifts[subject.aims[row].name])
         attributes.append(measured)
@@ -198,9 +234,10 @@ def study_controls(
 
 
 def labelled_features(features: pl.DataFrame, labels: Labels, count: int) -> list[Labelled]:
-    """The steerable features whose label describes items, the strongest first; effects in the catalogue are of validation users."""
+    """The steerable discovered features whose label describes items, the strongest first, by their effect on validation users."""
+    found = pl.col("kind") == "discovered"
     rows = (
-        features.filter(pl.col("steerable") & (pl.col("description").list.len() > 0))
+        features.filter(found & pl.col("steerable") & (pl.col("description").list.len() > 0))
         .sort(pl.col("share_after") - pl.col("share_before"), descending=True)
         .head(count)
     )
@@ -224,7 +261,8 @@ class _Compared(NamedTuple):
     """Lists of all test users at the same goals, by method; absent where a goal is not reached."""
 
     by_goal: dict[tuple[str, float], SteeredLists]
-    plain: SteeredLists
+    strengths_B: Tensor
+    """Of the concept's largest edit, as in ConceptEdits, without sign."""
 
 
 @dataclass(frozen=True)
@@ -268,23 +306,37 @@ class _Comparison:
         headline = {"boost": (by_boost(aim.lean_N.to(member_N.device)), FIRST), "concept": (concept, FIRST_CONCEPT)}
         if best is not None:
             headline["feature"] = self._single(best)
-        measured, found, traces = _match(people, headline, member_N, goals)
+        measured, found, traces, paths = _match(people, headline, member_N, goals)
+        edits, strengths_B = self._edits(row, paths["concept"], member_N, goals[0])
         one = None
         if lift is not None:
             steer, first = self._single(lift)
-            one = OneFeature(lift, at_loss(SteeringPath(people, steer), member_N, first, LOSS))
+            path = paths["feature"] if lift == best else SteeringPath(people, steer)
+            one = OneFeature(lift, at_loss(path, member_N, first, LOSS))
         others = {"boost": headline["boost"]} | self._others(aim, row)
-        beside, _, more = _match(self.some, others, member_N, goals)
+        beside, _, more, _ = _match(self.some, others, member_N, goals)
         measured += [result for result in beside if result.method != "boost"]
         curve = measure_curve(
             aim.name,
-            SteeringPath(self.some, concept),
+            paths["concept"] if self.some is people else SteeringPath(self.some, concept),
             list(self.config.concept_strengths),
             co_occurrence,
             self.log_popularity_N,
         )
-        control = AttributeControl(aim.name, share, best, one, measured, curve, more | traces)
-        return control, _Compared(found, people.plain)
+        control = AttributeControl(aim.name, aim.value, share, best, one, measured, edits, curve, more | traces)
+        return control, _Compared(found, strengths_B)
+
+    def _edits(self, row: int, path: SteeringPath, member_N: Tensor, goal: float) -> tuple[ConceptEdits, Tensor]:
+        """What the concept of an aim does to its feature where it reaches a goal, and the strength for each user, (B,)."""
+        shares = {at: lists.share(member_N) for at, lists in path.cache.items() if at >= 0}
+        reached = [at for at, share in shares.items() if share >= goal]
+        strength = min(reached) if reached else max(shares, key=lambda at: shares[at])
+        subject = self.subject
+        edit_B = subject.people.concept_strengths(subject.edit, subject.concepts, row, strength)
+        size_B, feature = edit_B.abs().double(), int(subject.concepts.features_X[row])
+        edited = EditedFeature(feature, float(edit_B.clamp_min(0).mean()), float((-edit_B).clamp_min(0).mean()))
+        upper = bootstrap_quantile([size_B], UPPER).value
+        return ConceptEdits(strength, float(size_B.mean()), upper, [edited]), size_B
 
     def feature(self, labelled: Labelled, co_occurrence: CoOccurrence) -> FeatureControl:
         path = SteeringPath(self.some, by_feature(self.subject.edit, labelled.feature))
@@ -307,7 +359,7 @@ class _Comparison:
 
     def _choose(self, aim: Aim) -> tuple[int | None, int | None]:
         """The features that keep most at the first rise, and that raise the share most at LOSS, on validation users."""
-        features = range(len(self.subject.edit.scale_F))
+        features = range(self.subject.edit.sae.discovered)
         paths, member_N = self._candidates(aim, features, self.config.candidates), self._member(aim)
         goal = target_share(self.choosers.plain.share(member_N), RISES[0])
         kept = {unit: _worth(path, member_N, goal, first) for unit, (path, first) in paths.items()}
@@ -338,7 +390,7 @@ class _Comparison:
         if neurons:
             best = max(neurons, key=lambda unit: _worth(neurons[unit][0], member_N, goal, neurons[unit][1]))
             others["neuron"] = self._single(best)
-        living = (self.subject.edit.scale_F > 0).nonzero()[:, 0].tolist()
+        living = (self.subject.edit.scale_F[: self.subject.edit.sae.discovered] > 0).nonzero()[:, 0].tolist()
         drawn = np.random.default_rng([self.config.seed, row]).permutation(living)[: self.config.random]
         return others | {f"random {at + 1}": self._single(int(unit)) for at, unit in enumerate(drawn)}
 
@@ -348,6 +400,8 @@ class _Comparison:
 
 
 def _sample(people: Audience, count: int, seed: int) -> Audience:
+    if count >= len(people.h_BD):
+        return people
     drawn = torch.randperm(len(people.h_BD), generator=torch.Generator().manual_seed(seed))[:count].sort().values
     return people.take(drawn.to(people.h_BD.device))
 
@@ -360,15 +414,14 @@ def _worth(path: SteeringPath, member_N: Tensor, goal: float, first: float) -> f
     return path.kept(strength)
 
 
-def _match(
-    people: Audience, methods: dict[str, tuple[Steer, float]], member_N: Tensor, goals: list[float]
-) -> tuple[list[Matched], dict[tuple[str, float], SteeredLists], dict[str, list[tuple[float, float]]]]:
-    """All methods at all goals ("boost" comes first), the lists of those that reach them, and the points on the way."""
+def _match(people: Audience, methods: dict[str, tuple[Steer, float]], member_N: Tensor, goals: list[float]) -> "_Match":
+    """All methods at all goals ("boost" comes first)."""
     results: list[Matched] = []
     found: dict[tuple[str, float], SteeredLists] = {}
     traces: dict[str, list[tuple[float, float]]] = {}
-    for method, (steer, first) in methods.items():
-        path = SteeringPath(people, steer)
+    paths = {method: SteeringPath(people, steer) for method, (steer, _) in methods.items()}
+    for method, (_, first) in methods.items():
+        path = paths[method]
         for rise, goal in zip(RISES, goals, strict=True):
             boosted = None if method == "boost" else found.get(("boost", rise))
             result, lists = matched(method, path, member_N, goal, first, boosted)
@@ -376,15 +429,41 @@ def _match(
             if result.strength is not None:
                 found[method, rise] = lists
         traces[method] = [(path.at(at).share(member_N), path.kept(at)) for at in sorted(path.cache)]
-    return results, found, traces
+    return _Match(results, found, traces, paths)
+
+
+class _Match(NamedTuple):
+    results: list[Matched]
+    found: dict[tuple[str, float], SteeredLists]
+    """The lists of those methods that reach a goal."""
+    traces: dict[str, list[tuple[float, float]]]
+    """The points on the way."""
+    paths: dict[str, SteeringPath]
+
+
+def _strength_keys(
+    attributes: list[AttributeControl], compared: list[_Compared]
+) -> tuple[dict[str, float | list[str]], dict[str, Interval]]:
+    """How strong the edits of concepts are where they reach the first rise."""
+    if not compared:
+        return {}, {}
+    columns = [each.strengths_B for each in compared]
+    within = f"concepts_within_{NATURAL:g}"
+    intervals = {
+        "concept_strength": bootstrap(columns, lambda means: means.mean(-1)),
+        "concept_strength_95": bootstrap_quantile(columns, UPPER),
+        within: bootstrap(columns, lambda means: (means <= NATURAL).double().mean(-1)),
+    }
+    beyond = [each.name for each in attributes if each.edits.strength > NATURAL]
+    keys: dict[str, float | list[str]] = {key: interval.value for key, interval in intervals.items()}
+    return keys | {f"concepts_beyond_{NATURAL:g}": beyond}, intervals
 
 
 def _keys(
     attributes: list[AttributeControl], singles: list[FeatureControl], compared: list[_Compared]
 ) -> tuple[dict[str, float | list[str]], dict[str, Interval]]:
     """The figures of the whole. Attributes that even score boosting cannot raise so far are left out, and named."""
-    keys: dict[str, float | list[str]] = {}
-    intervals: dict[str, Interval] = {}
+    keys, intervals = _strength_keys(attributes, compared)
     for key, method, rise in (
         ("concept_to_boost", "concept", RISES[0]),
         ("concept_to_boost_50", "concept", RISES[1]),
@@ -395,7 +474,7 @@ def _keys(
         if not reached:
             continue
         columns = [compared[at].by_goal[m, rise].ndcg_B for m in (method, "boost") for at in reached]
-        # A goal that a concept does not reach counts as nothing kept; features are averaged over the genres that reach it.
+        # A goal that a concept does not reach counts as nothing kept; features are averaged over the values that reach it.
         over = len(possible) if method == "concept" else len(reached)
         intervals[key] = bootstrap(columns, _mean_of_ratios(len(reached), over))
         keys[key] = intervals[key].value
@@ -432,7 +511,8 @@ def study_tail(subject: Subject, effects: EffectSizes) -> list[TailCoverage]:
     log_popularity_N = popularity_N.log1p()
     tail_N = torch.zeros(len(popularity_N), dtype=torch.bool, device=popularity_N.device)
     tail_N[popularity_N.argsort(stable=True)[: round(TAIL * len(popularity_N))]] = True
-    count = len(subject.edit.scale_F)
+    sae = discovered(subject.edit.sae)
+    count = sae.discovered
     sizes = tuple(dict.fromkeys((max(count // 16, 1), max(count // 4, 1), count)))
     concepts, published, error_kept = (
         {
@@ -442,7 +522,7 @@ def study_tail(subject: Subject, effects: EffectSizes) -> list[TailCoverage]:
         *(
             {
                 f"popsteer, {size} features{', error kept' if keep_error else ''}": popsteer(
-                    subject.edit.sae, effects, size, keep_error=keep_error
+                    sae, effects, size, keep_error=keep_error
                 )
                 for size in sizes
             }

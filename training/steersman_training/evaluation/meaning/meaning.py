@@ -9,10 +9,10 @@ from typing import Any, Literal, NamedTuple
 import torch
 from torch import Tensor
 
+from steersman_training.autoencoder.moments import Moments
 from steersman_training.autoencoder.sae import SparseAutoencoder
 from steersman_training.catalogue.attributes import AttributeValues
 from steersman_training.catalogue.units import correlations, separation, take
-from steersman_training.evaluation.meaning.moments import Moments
 from steersman_training.evaluation.meaning.units import features, neurons
 
 UnitKind = Literal["feature", "neuron"]
@@ -148,7 +148,7 @@ def item_truth(values: AttributeValues, chosen: Moments, measured: Moments) -> T
 def list_truth(values: AttributeValues, chosen: Moments, measured: Moments) -> Truth:
     """The share of each value in the list to come, and whether it is above its mean."""
     member_VN = values.member_VN.to(chosen.h_SD.device)
-    shares = Sides(chosen.list_shares(member_VN), measured.list_shares(member_VN))
+    shares = Sides(chosen.list_means(member_VN), measured.list_means(member_VN))
     mean_V = shares.chosen.mean(0)
     return Truth(shares, Sides(shares.chosen > mean_V, shares.measured > mean_V))
 

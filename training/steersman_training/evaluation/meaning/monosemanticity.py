@@ -10,11 +10,12 @@ import polars as pl
 import torch
 from torch import Tensor
 
+from steersman_training.autoencoder.moments import Moments
 from steersman_training.autoencoder.sae import SparseAutoencoder
 from steersman_training.catalogue.attributes import AttributeValues
+from steersman_training.catalogue.clusters import ATTRIBUTE as CLUSTER
 from steersman_training.catalogue.units import mean_by_item
 from steersman_training.data.titles import YEAR
-from steersman_training.evaluation.meaning.moments import Moments
 from steersman_training.evaluation.meaning.units import features, neurons
 
 TOP_ITEMS = 10
@@ -48,6 +49,8 @@ class Concentration:
 
     facet: str
     features: Spread
+    """The discovered ones."""
+    anchored: Spread
     neurons: Spread
     random: Spread
 
@@ -65,9 +68,10 @@ class Monosemanticity:
 
 def facets_of(items: pl.DataFrame, values: AttributeValues, cluster_N: Tensor) -> list[Facet]:
     """Each attribute of `values`, decades where years are known, and clusters (-1: none), those without a value left out."""
+    attributes = dict.fromkeys(attribute for attribute, _ in values.names if attribute != CLUSTER)
     members = {
         attribute: values.member_VN[torch.tensor([name == attribute for name, _ in values.names])]
-        for attribute, _ in values.names
+        for attribute in attributes
     }
     members |= {"decade": _one_hot(decades(items)), "cluster": _one_hot(cluster_N)}
     return [Facet(name, member_VN) for name, member_VN in members.items() if len(member_VN)]
@@ -92,17 +96,18 @@ def _one_hot(code_N: Tensor) -> Tensor:
 def measure_monosemanticity(
     sae: SparseAutoencoder, states: Moments, item_count: int, facets: list[Facet], top: int = TOP_ITEMS, seed: int = 0
 ) -> Monosemanticity:
-    """Of the autoencoder's features, of neurons (both signs, about their mean), and of sets of items drawn at random."""
+    """Of the autoencoder's discovered and anchored features, neurons (both signs, about their mean), and sets of items drawn at random."""
     feature_FN, known_N = mean_by_item(features(sae, states.h_SD), states.items_S, item_count)
     neuron_UN, _ = mean_by_item(neurons(states.h_SD, states.h_SD.mean(0)), states.items_S, item_count)
-    drawn_FN = torch.rand(feature_FN.shape, generator=torch.Generator().manual_seed(seed)).to(known_N.device)
+    found_FN, anchored_FN = feature_FN[: sae.discovered], feature_FN[sae.discovered :]
+    drawn_FN = torch.rand(found_FN.shape, generator=torch.Generator().manual_seed(seed)).to(known_N.device)
     return Monosemanticity(
         tuple(
             Concentration(
                 facet.name,
                 *(
                     concentration(means_UN * known_N, known_N, facet.member_VN.to(known_N.device), top)
-                    for means_UN in (feature_FN, neuron_UN, drawn_FN)
+                    for means_UN in (found_FN, anchored_FN, neuron_UN, drawn_FN)
                 ),
             )
             for facet in facets

@@ -10,11 +10,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from steersman_training.autoencoder.moments import Moments
 from steersman_training.autoencoder.sae import SparseAutoencoder
 from steersman_training.catalogue.attributes import AttributeValues
 from steersman_training.catalogue.units import correlations, separation, take
 from steersman_training.evaluation.meaning.meaning import Sides, feature_sides, item_truth, list_truth, neuron_sides
-from steersman_training.evaluation.meaning.moments import Moments
 
 SIZES = (1, 2, 4, 8, 16)
 """Units of a probe."""

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from steersman_training.autoencoder.moments import Moments
 from steersman_training.autoencoder.sae import SparseAutoencoder
 from steersman_training.autoencoder.states import States
 from steersman_training.catalogue.units import mean_by_item
-from steersman_training.evaluation.meaning.moments import Moments
 from steersman_training.evaluation.meaning.units import features
 
 ALIKE = 0.7

@@ -1,9 +1,21 @@
 """Units of hidden states: features of an autoencoder, and neurons. Dimensions: S states, D hidden, F features."""
 
+import copy
+
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from steersman_training.autoencoder.sae import SparseAutoencoder
+
+
+@torch.no_grad()
+def discovered(sae: SparseAutoencoder) -> SparseAutoencoder:
+    """The autoencoder without its anchored features."""
+    alone = copy.deepcopy(sae)
+    for name in ("encoder_FD", "encoder_bias_F", "decoder_FD"):
+        kept = getattr(sae, name)[: sae.discovered].clone()
+        setattr(alone, name, nn.Parameter(kept, requires_grad=False))
+    return alone
 
 
 @torch.no_grad()

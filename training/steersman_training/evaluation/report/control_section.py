@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from steersman_training.evaluation.control.control import Matched, Point
-from steersman_training.evaluation.control.study import LOSS, RISES, AttributeControl
+from steersman_training.evaluation.control.study import LOSS, NATURAL, RISES, AttributeControl
 from steersman_training.evaluation.evaluation import RunResult
 from steersman_training.evaluation.report.markdown import mean_of, picture_text, table_text, value_text
 
@@ -16,10 +16,11 @@ def control_section(runs: list[RunResult], pareto: str | None, strengths: str | 
     """Of attributes, at shares that every way of control is brought to, and over strengths."""
     yield "## Control"
     yield (
-        "Every way to control an attribute is brought to the same share of the top ten, and NDCG@10 is what it keeps of it there. "
+        "Every way to control an attribute value is brought to the same share of the top ten, and NDCG@10 is what it keeps of it there. "
         "Score boosting adds a constant to the scores of the attribute's items: the optimum where it is known. In brackets, the largest "
-        "share met where a goal is not reached. `random`: the mean of random features, and how many reach the goal. Boosting, concepts "
-        "and the best feature steer all test users, the others a sample of them."
+        "share met where a goal is not reached. `concept`: the value's anchored feature, as strong as each user needs it. `feature`: the "
+        "best discovered feature. `random`: the mean of random discovered features, and how many reach the goal. Boosting, concepts and "
+        "the best feature steer all test users, the others a sample of them."
     )
     yield from picture_text(pareto, "NDCG@10 kept against the share of an attribute, by way of control")
     by_attribute = list(zip(*(run.control.attributes for run in runs), strict=True))
@@ -36,7 +37,31 @@ def control_section(runs: list[RunResult], pareto: str | None, strengths: str | 
                 for same in by_attribute
             ],
         )
-    yield f"### One feature, at {LOSS:.0%} of NDCG@10 lost"
+    yield f"### Edits of concepts at +{RISES[0]:.2f} share"
+    yield (
+        "Concept strength: 1 is calibrated on validation users. Strength: of the concept's edit, in units of the feature's natural "
+        f"maximum, at most {NATURAL:g} if it is to be natural. Where the goal is not reached, at the largest share met."
+    )
+    yield table_text(
+        [
+            "attribute",
+            f"feature of seed {runs[0].seed}" if runs else "",
+            "concept strength",
+            "strength",
+            "0.95 quantile over users",
+        ],
+        [
+            (
+                same[0].name,
+                ", ".join(str(edited.feature) for edited in same[0].edits.features),
+                mean_of(each.edits.concept_strength for each in same),
+                mean_of(each.edits.strength for each in same),
+                mean_of(each.edits.strength_95 for each in same),
+            )
+            for same in by_attribute
+        ],
+    )
+    yield f"### One discovered feature, at {LOSS:.0%} of NDCG@10 lost"
     yield "The feature that multiplies the share most, chosen on validation users. Where it never costs as much, what it does at most."
     feature = f"feature of seed {runs[0].seed}" if runs else ""
     columns = ["attribute", "share before", "share", "multiplied by", "NDCG@10 kept", feature]
@@ -183,8 +208,8 @@ def monotone_section(runs: list[RunResult]) -> Iterator[str]:
         mean_of(getattr(curve, name) for curve in curves) for name in ("monotonicity", "monotonicity_users")
     )
     yield (
-        f"Of {len(curves)} labelled steerable features, chosen on validation users, {sum(curve.rises for curve in curves)} raise the "
-        "share of their label's items on test users from strength 0 to 1 without a step down. Spearman correlation of share and "
+        f"Of {len(curves)} labelled steerable discovered features, chosen on validation users, {sum(curve.rises for curve in curves)} "
+        "raise the share of their label's items on test users from strength 0 to 1 without a step down. Spearman correlation of share and "
         f"strength: mean {value_text(together)}, user by user {value_text(by_user)}."
     )
     falling = [(run, control) for run, control in features if not control.curve.rises]

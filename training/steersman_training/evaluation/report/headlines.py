@@ -34,7 +34,7 @@ HEADLINES = (
     ),
     Headline(
         "corr_item",
-        "correlation of the best feature with a value of the item at hand, mean over values, held-out users",
+        "correlation of the best discovered feature with a value of the item at hand, mean over values, held-out users",
         "0.658, the paper's authors",
     ),
     Headline(
@@ -45,34 +45,80 @@ HEADLINES = (
     Headline("corr_list", "the same of the share of a value in the ten items to come", "prototype 0.73"),
     Headline("corr_list_x_neuron", "the same as a multiple of the best neuron's", "prototype 1.8"),
     Headline(
+        "anchor_corr_item",
+        "correlation of a value's anchored feature with that value of the item at hand, mean over values, held-out users",
+    ),
+    Headline("anchor_corr_list", "the same with the share of the value in the ten items to come"),
+    Headline(
         "one_feature_share_x",
-        "what one feature multiplies the share of a value by at 5% of NDCG@10 lost, median over values",
+        "what one discovered feature multiplies the share of a value by at 5% of NDCG@10 lost, median over values",
         "1.77 with one Sci-Fi feature, the paper's authors",
     ),
     Headline("one_feature_base_share", "the share of the value before, median over values"),
     Headline(
         "stable",
-        "share of live features found again with another seed, at a decoder cosine of 0.7 or more; both seeds begin at the same "
+        "share of live discovered features found again with another seed, at a decoder cosine of 0.7 or more; both seeds begin at the same "
         "centroids, so this tells of the order of training, not of the beginning",
     ),
-    Headline("detection", "how well labels tell unseen items where their feature is strong (ROC AUC), mean"),
+    Headline("labelled", "share of discovered features with a clear label"),
+    Headline("labelled_listed", "the same of those that are active in 0.5% of the states or more"),
+    Headline("steerable", "share of discovered features that raise the share of their label's items at strength 1"),
+    Headline(
+        "contradicting", "labelled discovered features whose label covers less than half of the items they are shown by"
+    ),
+    Headline("contradicting_of", "labelled discovered features"),
+    Headline(
+        "feature_rise_quartiles",
+        "what strength 1 of a steerable discovered feature adds to its label's share: quartiles",
+    ),
+    Headline(
+        "detection",
+        "how well labels of discovered features tell unseen items where the feature is strong (ROC AUC), mean",
+    ),
+    Headline("anchor_detection", "the same of anchored features"),
+    Headline("concept_features", "most features that a concept edits"),
+    Headline(
+        "concept_strength",
+        "strength of a concept's largest edit where it has raised the share by 0.30, mean over test users and values; where it does not "
+        "reach that, at the largest share met",
+    ),
+    Headline("concept_strength_95", "the same, 0.95 quantile over users, mean over values"),
+    Headline("concepts_within_2", "share of the values whose concept needs a mean strength of at most 2 there"),
+    Headline(
+        "sign_agreement",
+        "share of a concept's edits, by strength, with the sign of their feature's correlation with the value's share of the list to come",
+    ),
+    Headline(
+        "label_agreement",
+        "share of a concept's edits, by strength, to features that correlate with no other value's share of the list to come as well",
+    ),
+    Headline(
+        "concept_rise_quartiles",
+        "what strength 1 of a concept adds to its value's share (calibrated to 0.30): quartiles",
+    ),
     Headline(
         "concept_to_boost",
-        "NDCG@10 kept by concepts at +0.30 share, as a multiple of score boosting's, mean over values",
-        "prototype 0.93 (12 fixed features), 0.97 (32 solved per user), 0.98 (64)",
+        "NDCG@10 kept by concepts at +0.30 share, as a multiple of score boosting's, mean over values; a value that a concept does not "
+        "raise so far counts as nothing kept",
     ),
     Headline("concept_to_boost_50", "the same at +0.50 share"),
-    Headline("concept_to_boost_100k", "the same at +0.30 share on MovieLens-100K", "prototype 0.85"),
+    Headline("concept_to_boost_100k", "the same at +0.30 share on MovieLens-100K"),
     Headline(
         "feature_to_boost",
-        "NDCG@10 kept by the best single feature at +0.30 share, as a multiple of score boosting's, "
+        "NDCG@10 kept by the best discovered feature at +0.30 share, as a multiple of score boosting's, "
         "mean over the values that it reaches",
         "prototype 0.89",
     ),
+    Headline("six_concepts_x_plain", "time of a request with six concepts, as a multiple of a plain one's, one caller"),
+    Headline("six_concepts_bytes", "bytes of its answer"),
+    Headline("plain_bytes", "bytes of the plain one's"),
     Headline(
         "tail_coverage_x_popsteer",
         "coverage@10 of the least popular 80% of items at 5% of NDCG@10 lost, as a multiple of PopSteer's",
         "1",
     ),
-    Headline("monotone", "share of labelled features with which their label's share never falls from strength 0 to 1"),
+    Headline(
+        "monotone",
+        "share of labelled steerable discovered features with which their label's share never falls from strength 0 to 1",
+    ),
 )

@@ -6,7 +6,9 @@ from typing import Any
 
 
 def value_text(value: Any) -> str:
-    """A number for people; "-" where there is none."""
+    """A number for people, or several; "-" where there is none."""
+    if isinstance(value, list):
+        return " / ".join(map(value_text, value)) or "-"
     if value is None or value != value:
         return "-"
     return f"{value:,}" if isinstance(value, int) else f"{value:.4g}" if abs(value) >= 10 else f"{value:.3f}"

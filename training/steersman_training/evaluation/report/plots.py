@@ -17,7 +17,7 @@ BLACK, ORANGE, BLUE, GREEN, GREY = "#000000", "#E69F00", "#0072B2", "#009E73", "
 LINES = {
     "boost": ("score boosting", BLACK, "--"),
     "concept": ("concept", BLUE, "-"),
-    "feature": ("best feature", ORANGE, "-"),
+    "feature": ("best discovered feature", ORANGE, "-"),
     "direction": ("best direction", GREEN, ":"),
 }
 """Ways of control in the picture of shares against NDCG kept: name, colour, line."""
@@ -145,7 +145,7 @@ def _popularity(tail: list[TailCoverage]) -> Figure:
     bars = axes.barh(
         [each.method for each in ordered],
         [each.coverage for each in ordered],
-        color=[BLUE if each.method == "concept" else GREY for each in ordered],
+        color=[BLUE if each.method.startswith("concept") else GREY for each in ordered],
         height=0.6,
     )
     axes.bar_label(

@@ -96,12 +96,12 @@ def _headlines(evaluation: Evaluation) -> Iterator[str]:
     left_out = [
         f"`{name}`: {', '.join(joined)}."
         for name, joined in evaluation.figures.items()
-        if joined and isinstance(joined, list)
+        if joined and isinstance(joined, list) and isinstance(joined[0], str)
     ]
     if left_out:
         yield (
-            "Values that a control does not raise so far (unreached; with a concept they count as nothing kept), and those that score "
-            "boosting does not either (impossible; left out):"
+            "Values whose concept needs a mean strength beyond 2 at +0.30 share, values that a control does not raise so far (unreached; "
+            "with a concept they count as nothing kept), and those that score boosting does not either (impossible; left out):"
         )
         yield "\n".join(f"- {line}" for line in left_out)
 
@@ -136,8 +136,9 @@ def _autoencoder(evaluation: Evaluation) -> Iterator[str]:
     sae, figures, runs = evaluation.settings["sae"], evaluation.figures, evaluation.runs
     hook, blocks = (evaluation.settings["recommender"][name] for name in ("hook", "blocks"))
     yield (
-        f"{sae['kind']}, {sae['features']:,} features, {sae['active']} of them active at a time, on the state after block "
-        f"{blocks if hook is None else hook} of {blocks}. Stability is that of live features "
+        f"{sae['kind']}, {sae['features']:,} discovered features, {sae['active']} of them active at a time, on the state after block "
+        f"{blocks if hook is None else hook} of {blocks}. "
+        "Anchored features stand beside them and take no part in the reconstruction. Stability is that of live discovered features "
         "beside another seed's on the same recommender: by decoder, and by means at items. Both begin at the same centroids of the states, "
         "which no seed decides, and differ in the order of training alone: what is found again shows that the order matters little, not "
         "that features which began elsewhere would end there too. It does not compare with figures of autoencoders that begin at random."
@@ -145,7 +146,7 @@ def _autoencoder(evaluation: Evaluation) -> Iterator[str]:
     rows: list[tuple[str, Any]] = [
         ("variance explained, held-out users", figures.get("sae.variance_explained")),
         ("features active at a time", figures.get("sae.active")),
-        ("share of features that are dead", figures.get("sae.dead")),
+        ("share of discovered features that are dead", figures.get("sae.dead")),
         ("NDCG@10 kept when the reconstruction replaces the state, test", figures.get("kept_reconstructed")),
         ("the same, validation", figures.get("sae.valid_ndcg_kept")),
         ("agreement of the lists (RBO, p = 0.9)", figures.get("rbo_reconstructed")),
@@ -179,13 +180,18 @@ def _sweeps(sweeps: dict[str, list[Row]]) -> Iterator[str]:
 def _features(runs: list[RunResult]) -> Iterator[str]:
     if not runs:
         return
-    live = [row for row in runs[0].features if row["scale"] > 0]
+    anchored = [row for row in runs[0].features if row["kind"] == "anchored"]
+    live = [row for row in runs[0].features if row["scale"] > 0 and row["kind"] == "discovered"]
     tested = sorted((row for row in live if row["detection"] is not None), key=_worth, reverse=True)
+    if anchored:
+        yield "## The anchored features"
+        yield f"All of seed {runs[0].seed}. Columns as below."
+        yield _feature_table(anchored)
     yield "## The best features"
     yield (
-        f"Of seed {runs[0].seed}: {len(tested)} of {len(live)} live features, those whose label covers some unseen item, by the lesser of "
-        "two figures: confidence (share of the states where the feature fires whose item the label covers) and detection. Share of the "
-        "label's items in the top ten and NDCG@10 kept, at strength 1, on validation users."
+        f"Of seed {runs[0].seed}: {len(tested)} of {len(live)} live discovered features, those whose label covers some unseen item, by the "
+        "lesser of two figures: confidence (share of the states where the feature fires whose item the label covers) and detection. Share "
+        "of the label's items in the top ten and NDCG@10 kept, at strength 1, on validation users."
     )
     yield _feature_table(tested[:SHOWN_FEATURES])
     yield "## The worst features"

@@ -24,10 +24,10 @@ class Moments(NamedTuple):
     items_S: Tensor  # the item just read
     lists_SK: Tensor  # the ten best items from that state; items already seen are not eligible
 
-    def list_shares(self, member_VN: Tensor) -> Tensor:
-        """Share of each list that has each value, (S, V)."""
-        member_NV = member_VN.T.float().contiguous()
-        return torch.cat([member_NV[rows_SK].mean(1) for rows_SK in self.lists_SK.split(4096)])
+    def list_means(self, amounts_VN: Tensor) -> Tensor:
+        """Mean over each list of amounts of its items: of membership (bool) the share of the list that has a value. (S, V)"""
+        amounts_NV = amounts_VN.T.float().contiguous()
+        return torch.cat([amounts_NV[rows_SK].mean(1) for rows_SK in self.lists_SK.split(4096)])
 
 
 class _Window(NamedTuple):
