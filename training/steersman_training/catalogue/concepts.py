@@ -17,7 +17,7 @@ from steersman_training.catalogue.aims import Aim
 from steersman_training.catalogue.steering import Audience, Concepts, SteeredLists
 
 CALIBRATED_USERS = 200  # on whom strength 1 is calibrated, and the effect of a concept measured
-FIRST_TILT, GROWTH, TRIES, BISECTIONS = 0.5, 1.6, 10, 7  # in the search for strength 1; the last tilt tried is 34
+FIRST_TILT, GROWTH, TRIES, BISECTIONS = 0.5, 1.6, 8, 7  # in the search for strength 1; the last tilt tried is 13
 SCHEMA: dict[str, pl.DataType | type[pl.DataType]] = {
     **dict.fromkeys(("name", "attribute", "value"), pl.String),
     "features": pl.List(pl.Int32),

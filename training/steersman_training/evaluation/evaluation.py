@@ -12,6 +12,7 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
+import polars as pl
 import torch
 from torch import Tensor
 
@@ -205,11 +206,14 @@ def _measure(data: Dataset, config: TrainConfig, device: torch.device, display: 
         **control.keys,
         **_concept_figures(trained, people, control, measured, values),
     }
-    catalogue = [
-        {**row, "detection": None if score != score else score}
-        for row, score in zip(trained.features.iter_rows(named=True), scores_F.tolist(), strict=True)
-    ]
+    catalogue = _with_detection(trained.features, scores_F)
     return RunResult(seed, figures, meaning, anchors, probes, monosemanticity, stability, control, catalogue, seconds)
+
+
+def _with_detection(features: pl.DataFrame, scores_F: Tensor) -> list[dict[str, Any]]:
+    """The catalogue, with each label's detection score; none where there is nothing to detect."""
+    rows = zip(features.iter_rows(named=True), scores_F.tolist(), strict=True)
+    return [{**row, "detection": None if score != score else score} for row, score in rows]
 
 
 def of_one_attribute(values: AttributeValues) -> AttributeValues:

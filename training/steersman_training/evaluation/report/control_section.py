@@ -24,6 +24,17 @@ def control_section(runs: list[RunResult], pareto: str | None, strengths: str | 
     )
     yield from picture_text(pareto, "NDCG@10 kept against the share of an attribute, by way of control")
     by_attribute = list(zip(*(run.control.attributes for run in runs), strict=True))
+    yield from _matched_text(runs, by_attribute)
+    yield f"### One discovered feature, at {LOSS:.0%} of NDCG@10 lost"
+    yield "The feature that multiplies the share most, chosen on validation users. Where it never costs as much, what it does at most."
+    feature = f"feature of seed {runs[0].seed}" if runs else ""
+    columns = ["attribute", "share before", "share", "multiplied by", "NDCG@10 kept", feature]
+    yield table_text(columns, _lift_rows(runs, by_attribute))
+    yield from _curves_text(runs, by_attribute, strengths)
+
+
+def _matched_text(runs: list[RunResult], by_attribute: list[tuple[AttributeControl, ...]]) -> Iterator[str]:
+    """What is kept at the goals, and the edits that concepts come down to there."""
     for rise in range(len(RISES)):
         yield f"### NDCG@10 kept at +{RISES[rise]:.2f} share"
         yield table_text(
@@ -61,11 +72,12 @@ def control_section(runs: list[RunResult], pareto: str | None, strengths: str | 
             for same in by_attribute
         ],
     )
-    yield f"### One discovered feature, at {LOSS:.0%} of NDCG@10 lost"
-    yield "The feature that multiplies the share most, chosen on validation users. Where it never costs as much, what it does at most."
-    feature = f"feature of seed {runs[0].seed}" if runs else ""
-    columns = ["attribute", "share before", "share", "multiplied by", "NDCG@10 kept", feature]
-    yield table_text(columns, _lift_rows(runs, by_attribute))
+
+
+def _curves_text(
+    runs: list[RunResult], by_attribute: list[tuple[AttributeControl, ...]], strengths: str | None
+) -> Iterator[str]:
+    """What concepts do over strengths."""
     yield "### Concepts, turned up and down"
     yield (
         "Strength 1 is what raised the share by 0.30 on validation users, or the most that was reached. Takers: users whose held-out "
