@@ -77,8 +77,3 @@ class AttributeValues:
             member_VN[first + held.value_P, held.row_P] = True
             first += len(held.values)
         return AttributeValues(names, torch.from_numpy(member_VN))
-
-    def without(self, attribute: str) -> "AttributeValues":
-        """The values of all other attributes."""
-        kept = [index for index, (name, _) in enumerate(self.names) if name != attribute]
-        return AttributeValues([self.names[index] for index in kept], self.member_VN[kept])
