@@ -18,7 +18,7 @@ from steersman.v1 import bundle_pb2
 from steersman_training.autoencoder.edit import Edit, natural_scale
 from steersman_training.autoencoder.moments import collect_moments
 from steersman_training.autoencoder.sae import SaeConfig, SparseAutoencoder, measure_sae, train_sae
-from steersman_training.autoencoder.states import collect_states
+from steersman_training.autoencoder.states import collect_states, some_users
 from steersman_training.bundle.bundle import write_bundle
 from steersman_training.bundle.export import ExportedGraphs
 from steersman_training.bundle.golden import golden_rows, sample_queries
@@ -207,7 +207,7 @@ def _explain(
     model, seed = fitted.model.requires_grad_(False), config.fit.seed
     display.stage("sparse autoencoder")
     learners, held_out = hold_out_users(split, config.held_out_users, seed)
-    states = collect_states(model, split, learners)
+    states = collect_states(model, split, some_users(split, learners, seed))
     sae = train_sae(states.h_SD, config.sae, display.sae)
     display.stage("anchored features")
     chosen, measured = (collect_moments(model, split, users, MEASURED_STATES, seed) for users in (learners, held_out))
