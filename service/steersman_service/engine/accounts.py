@@ -6,7 +6,7 @@ named, S states.
 
 from collections.abc import Sequence
 from functools import cached_property
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -117,7 +117,7 @@ class Accountant:
         amounts_RA = items_RD @ parts.steps_AD.T
         named_RJ = np.argsort(-np.abs(amounts_RA), axis=1, kind="stable")[:, : query.top]
         amounts_RJ = np.take_along_axis(amounts_RA, named_RJ, 1)
-        return Account(
+        return _single(
             activations_F,
             parts.active_A[tasted],
             shares_A[tasted],
@@ -217,6 +217,13 @@ class Accountant:
 
 def _only(activations_F: Array) -> Account:
     """Without items and taste."""
-    none = np.zeros(0)
-    rows, table = np.zeros(0, np.int64), np.zeros((0, 0))
-    return Account(activations_F, rows, none, 1.0, none, table.astype(np.int64), table, none, none, none, table)
+    none, table, rows = np.zeros(0), np.zeros((0, 0)), np.zeros(0, np.int64)
+    return _single(activations_F, rows, none, 1.0, none, table.astype(np.int64), table, none, none, none, table)
+
+
+def _single(*parts: Any) -> Account:
+    """An account of `parts`, in single precision."""
+    doubles = (isinstance(part, np.ndarray) and part.dtype == np.float64 for part in parts)
+    return Account(
+        *(part.astype(np.float32) if is_double else part for part, is_double in zip(parts, doubles, strict=True))
+    )
