@@ -100,16 +100,15 @@ def test_controls_get_what_their_edits_change(cell: Cell) -> None:
         assert request.account is not None
         owners_E = np.arange(len(request.edits.features_E))
         features_E = rng.choice(cell.bundle.manifest.shape.features, len(owners_E), replace=False)
-        request = request._replace(
-            edits=request.edits._replace(features_E=features_E),
-            account=request.account._replace(owners_E=owners_E, controls=len(owners_E)),
-        )
-        no_edits = Edits(*(part[:0] for part in request.edits))
-        plain = request._replace(edits=no_edits, account=request.account._replace(owners_E=owners_E[:0], controls=0))
+        query = request.account._replace(owners_E=owners_E, controls=len(owners_E))
+        request = request._replace(edits=request.edits._replace(features_E=features_E), account=query)
+        none, one = Edits(*(part[:0] for part in request.edits)), np.zeros(1, np.int64)
+        query = query._replace(owners_E=owners_E[:0], controls=0)
+        plain = request._replace(edits=none, account=query)
         alone = [
             request._replace(
                 edits=Edits(*(part[edit : edit + 1] for part in request.edits)),
-                account=plain.account._replace(owners_E=np.zeros(1, np.int64), controls=1),  # type: ignore[union-attr]
+                account=query._replace(owners_E=one, controls=1),
             )
             for edit in range(len(owners_E))
         ]
