@@ -89,7 +89,7 @@ def main() -> None:
 @contextmanager
 def _service(bundle: Path, backend: str, device: str) -> Iterator[ExplanationService]:
     engine = load_engine(bundle, EngineOptions(backend=cast(Any, backend), device=cast(Any, device), threads=1))
-    settings = Settings(bundle=bundle)
+    settings = Settings(**cast(Any, {"bundle": bundle}))
     queue = Batcher(engine, queue_size=256, max_batch=32)
     list_change = ListChange(queue, 0.0, lambda share: None)
     release = Release.of(engine.bundle, settings)
