@@ -28,7 +28,7 @@ MOST_IN_FLIGHT = 32
 # Strengths that are tried first, and between two of them; so strengths are found to 0.01 of a natural maximum.
 STRENGTHS, FINER_STRENGTHS = 20, 10
 # Controls that are tried together, and how often others are tried if none of them does.
-CONTROLS_TOGETHER, ROUNDS_OF_CONTROLS = 8, 4
+CONTROLS_TOGETHER, ROUNDS_OF_CONTROLS = 8, 12
 MOST_EVENTS = 20
 # After the first round, those events alone whose going told most in it are tried.
 EVENTS_AGAIN = 32
@@ -157,7 +157,8 @@ class ChangeFinder:
         ranked = self._candidates.ranked(row, asked.listed, scores_R)[: CONTROLS_TOGETHER * ROUNDS_OF_CONTROLS]
         for begin in range(0, len(ranked), CONTROLS_TOGETHER):
             if found := await self._least(ranked[begin : begin + CONTROLS_TOGETHER], asked, row):
-                return max(found, key=lambda one: overlap(asked.listed, one.rows_K))
+                # A concept rather than the feature that was made for it: its name is kept across trainings.
+                return max(found, key=lambda one: (overlap(asked.listed, one.rows_K), one.control.HasField("concept")))
         return None
 
     @cached_property

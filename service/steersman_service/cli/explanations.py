@@ -30,7 +30,7 @@ def print_explanation(response: pb.ExplainResponse, request: pb.ExplainRequest, 
         remark(
             "Scores of this bundle are not linear in its features: parts are found along a path, and sum to the score all the same."
         )
-    if not request.item_ids and listed:
+    if listed and not (request.item_ids or request.HasField("change")):
         remark(f"Next: {client.command('explain --history IDS', '--why', listed[0].item_id)}")
 
 
