@@ -39,7 +39,7 @@ SERVICES = (
     "ItemService",
     "ModelService",
 )
-RECOMMENDATION_SERVICE, SESSION_SERVICE = (f"{PACKAGE}.{service}" for service in SERVICES[:2])
+RECOMMENDATION_SERVICE, SESSION_SERVICE, EXPLANATION_SERVICE = (f"{PACKAGE}.{service}" for service in SERVICES[:3])
 SERVING, NOT_SERVING = HealthCheckResponse.SERVING, HealthCheckResponse.NOT_SERVING
 CHECK_SECONDS = 1.0
 # What a finished call may take to send its answer.
@@ -204,12 +204,13 @@ async def _add_health(server: grpc.aio.Server) -> health_aio.HealthServicer:
 async def _watched(
     store: SessionStore, engines: Engines, health: health_aio.HealthServicer, metrics: Metrics
 ) -> AsyncIterator[None]:
-    """Lets the health of SessionService follow the store's, and that of RecommendationService the engines'."""
+    """Lets the health of SessionService follow the store's, and that of what asks engines theirs."""
 
     async def watch_engines() -> None:
         while True:
             engines.changed.clear()
-            await health.set(RECOMMENDATION_SERVICE, SERVING if engines.alive else NOT_SERVING)
+            for service in (RECOMMENDATION_SERVICE, EXPLANATION_SERVICE):
+                await health.set(service, SERVING if engines.alive else NOT_SERVING)
             await engines.changed.wait()
 
     async def watch_store() -> None:
