@@ -81,7 +81,7 @@ def _of_features(account: pb.Account) -> float:
 
 
 def _most(account: pb.Account) -> str:
-    return "; ".join(f"{one.label} (f{one.feature_id}) {one.amount:+.2f}" for one in account.features[:2])
+    return next((f"{one.label} (f{one.feature_id}) {one.amount:+.2f}" for one in account.features), "")
 
 
 def _print_account(account: pb.Account, applied: Sequence[AppliedControl]) -> None:
@@ -103,7 +103,7 @@ def _print_change(change: pb.Change, query: pb.ChangeQuery, client: Client) -> N
         )
         return
     if change.event_places:
-        say(f"Without {len(change.event_places)} events, found one by one, it would not be in the list:")
+        say(f"Without these events, found one by one, {query.item_id} would not be in the list:")
         titles = [
             f"{item_id} (place {place})"
             for place, item_id in zip(change.event_places, change.event_item_ids, strict=True)

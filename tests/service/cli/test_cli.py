@@ -173,7 +173,8 @@ def test_what_would_change_a_list(address: tuple[str, str], items: Items) -> Non
     for by in ((), ("--by", "genres:Horror"), ("--by", "genres:War=-1"), ("--by", "events"), ("--by", "f0")):
         told = steersman("explain", *history, "--change", last["title"], *by, *address)
         assert told.exit_code == 0, told.output
-        assert f"take {last['item_id']} off the list" in told.stdout or "it would not be in the list" in told.stdout
+        taken = (f"take {last['item_id']} off the list", f"{last['item_id']} would not be in the list")
+        assert any(text in told.stdout for text in taken)
     cheapest = steersman("explain", *history, "--change", last["item_id"], *address)
     assert "The list would keep" in cheapest.stdout
     out = steersman("explain", *history, "--change", items.ids[0], "--by", "events", *address)
