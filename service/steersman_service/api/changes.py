@@ -1,9 +1,9 @@
 """What would bring an item into a list, or take it off. Every answer is a list that was computed."""
 
 import asyncio
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import NamedTuple
 
 import numpy as np
@@ -19,11 +19,10 @@ from steersman_service.bundle.items import UNKNOWN
 from steersman_service.bundle.window import in_window
 from steersman_service.engine.request import EngineRequest, EngineResult
 from steersman_service.errors import FieldViolation, raise_if_any
-from steersman_service.scheduling.client import Engines
 from steersman_service.steering.changes import Candidate, ControlCandidates, eligible, margin, overlap
 from steersman_service.steering.controls import ParsedControls
 
-# Of one call, so that it cannot fill the queue.
+# Requests of one call.
 MOST_IN_FLIGHT = 32
 # Strengths that are tried first, and between two of them; so strengths are found to 0.01 of a natural maximum.
 STRENGTHS, FINER_STRENGTHS = 20, 10
@@ -67,16 +66,20 @@ class Removal(NamedTuple):
 
 
 async def submitted(
-    engines: Engines, requests: Iterable[EngineRequest], caller: Caller, session: str
+    service: RecommendationService, requests: Iterable[Callable[[], EngineRequest]], caller: Caller, session: str
 ) -> list[EngineResult]:
-    """The results of many requests, in their order; bounded in flight. After the first error the rest is not computed."""
-    room = asyncio.Semaphore(MOST_IN_FLIGHT)
+    """The results of many requests, in their order. After the first error the rest is not computed.
 
-    async def one(request: EngineRequest) -> EngineResult:
+    Few are in flight at a time, at most half of the queue, and each is made when its turn comes: a mask and tilts of a large catalogue take
+    megabytes.
+    """
+    room = asyncio.Semaphore(max(1, min(MOST_IN_FLIGHT, service.settings.queue_size // 2)))
+
+    async def one(make: Callable[[], EngineRequest]) -> EngineResult:
         async with room:
-            return await engines.submit(request, caller.deadline, caller.tenant, session)
+            return await service.engines.submit(make(), caller.deadline, caller.tenant, session)
 
-    tasks = [asyncio.create_task(one(request)) for request in requests]
+    tasks = [asyncio.create_task(one(make)) for make in requests]
     try:
         return await asyncio.gather(*tasks)
     finally:
@@ -193,13 +196,13 @@ class ChangeFinder:
         """The list of the request with each of `controls` added to its own."""
         service = self.recommendation
         requested = service.release.controls.parse("controls", CONTROL_SOURCE_REQUEST, asked.request.controls)
-        variants = (
-            service.interpreted(asked.request, asked.prepared.loaded, requested, self._parsed(control))
-            for control in controls
-        )
-        results = await submitted(
-            service.engines, (one.interpretation.request for one in variants), asked.caller, asked.session
-        )
+
+        def under(control: Control) -> EngineRequest:
+            loaded, added = asked.prepared.loaded, self._parsed(control)
+            return service.interpreted(asked.request, loaded, requested, added).interpretation.request
+
+        makes = [partial(under, control) for control in controls]
+        results = await submitted(service, makes, asked.caller, asked.session)
         return [
             ComputedChange(control, result.rows_K, result.scores_K)
             for control, result in zip(controls, results, strict=True)
@@ -233,7 +236,8 @@ class ChangeFinder:
             variant = service.interpreted(asked.request, loaded._replace(history=history), requested)
             return variant.interpretation.request._replace(k=k + 1, grows=False)
 
-        results = await submitted(service.engines, map(without, places), asked.caller, asked.session)
+        makes = [partial(without, gone) for gone in places]
+        results = await submitted(service, makes, asked.caller, asked.session)
         return [
             Removal(gone, result.rows_K[:k], result.scores_K[:k], margin(result, row, k))
             for gone, result in zip(places, results, strict=True)

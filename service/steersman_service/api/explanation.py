@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 
 import numpy as np
 
@@ -20,7 +20,7 @@ from steersman_service.errors import (
     NotExplainable,
     raise_if_any,
 )
-from steersman_service.steering.accounts import account_request, activation_requests, strongest_changes, with_tilts
+from steersman_service.steering.accounts import account_request, activation_request, strongest_changes, with_tilts
 
 MOST_ITEMS = 100
 DEFAULT_FEATURES, MOST_FEATURES = 5, 100
@@ -82,7 +82,8 @@ class ExplanationService:
         rows_R = np.array([*asked.listed, *items.places([*request.item_ids, *changed])], np.int64)
         top = request.top_features or DEFAULT_FEATURES
         wanted = account_request(asked.prepared.interpretation.request, applied, rows_R, top)
-        (result,) = await submitted(self.recommendation.engines, [wanted], asked.caller, asked.session)
+        engines, caller = self.recommendation.engines, asked.caller
+        result = await engines.submit(wanted, caller.deadline, caller.tenant, asked.session)
         assert result.account is not None
         return with_tilts(result.account, applied, items, rows_R)
 
@@ -129,9 +130,8 @@ class ExplanationService:
     async def _tell_events(self, features: Sequence[pb.ActiveFeature], account: Account, asked: Asked) -> None:
         """Leaves out each event once."""
         request, items = asked.prepared.interpretation.request, self.recommendation.release.items
-        results = await submitted(
-            self.recommendation.engines, activation_requests(request), asked.caller, asked.session
-        )
+        makes = [partial(activation_request, request, place) for place in range(len(request.ids_T))]
+        results = await submitted(self.recommendation, makes, asked.caller, asked.session)
         without_VF = np.array([result.account.activations_F for result in results if result.account is not None])
         for told in features:
             for place, change in strongest_changes(account.activations_F, without_VF, told.feature_id, MOST_INFLUENCES):

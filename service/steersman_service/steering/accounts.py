@@ -35,10 +35,9 @@ def account_request(
     )
 
 
-def activation_requests(request: EngineRequest) -> list[EngineRequest]:
-    """Asks for activations without each event of the window, the oldest first."""
-    account = AccountQuery(top=0)
-    return [EngineRequest(np.delete(request.ids_T, place), k=1, account=account) for place in range(len(request.ids_T))]
+def activation_request(request: EngineRequest, place: int) -> EngineRequest:
+    """Asks for the activations without the event at `place` of the window."""
+    return EngineRequest(np.delete(request.ids_T, place), k=1, account=AccountQuery(top=0))
 
 
 def with_tilts(account: Account, applied: Sequence[AppliedControl], items: Items, rows_R: Array) -> Account:

@@ -35,9 +35,18 @@ from steersman.v1.recommendation_service_pb2 import Filters, History, RecommendR
 from steersman.v1.session_service_pb2 import AppendEventsRequest, Event, SetControlsRequest
 from steersman_service.api.caller import Caller
 from steersman_service.api.explanation import ExplanationService
+from steersman_service.api.list_change import ListChange
+from steersman_service.api.recommendation import RecommendationService
+from steersman_service.api.release import Release
 from steersman_service.bundle.bundle import Bundle
 from steersman_service.bundle.items import Items
-from steersman_service.errors import NotExplainable
+from steersman_service.engine.backends.protocol import load_backend
+from steersman_service.engine.engine import Engine
+from steersman_service.engine.graphs import Graphs
+from steersman_service.engine.request import EngineRequest, EngineResult
+from steersman_service.errors import DeadlinePassed, NotExplainable
+from steersman_service.scheduling.batcher import Batcher
+from steersman_service.telemetry.metrics import Metrics
 from tests.serving import Failure, Running, failure, serving, settings_for
 
 HORROR = "genres:Horror"
@@ -452,3 +461,45 @@ async def test_a_bundle_without_directions_is_not_explainable(bundle: Bundle) ->
     with pytest.raises(NotExplainable, match="train it again") as refused:
         await service.Explain(ExplainRequest(), Caller())
     assert (refused.value.code, refused.value.reason) == ("FAILED_PRECONDITION", "NOT_EXPLAINABLE")
+
+
+class CountingQueue(Batcher):
+    """Notes how many requests are under way."""
+
+    under_way = most = asked = 0
+
+    async def submit(
+        self, request: EngineRequest, deadline: float = float("inf"), tenant: str = "", session: str = ""
+    ) -> EngineResult:
+        self.under_way += 1
+        self.asked += 1
+        self.most = max(self.most, self.under_way)
+        try:
+            return await super().submit(request, deadline, tenant, session)
+        finally:
+            self.under_way -= 1
+
+
+async def test_a_call_fills_half_of_the_queue_at_most(
+    bundle: Bundle, bundle_dir: Path, items: Items, tmp_path: Path
+) -> None:
+    settings = settings_for(tmp_path, bundle_dir, queue_size=6)
+    engine = Engine(Graphs(bundle, load_backend(bundle, "onnx", "cpu", 1)))
+    queue = CountingQueue(engine, queue_size=6, max_batch=4)
+    change = ListChange(queue, 0.0, lambda share: None)
+    release, sessions = Release.of(bundle, settings), cast(Any, None)
+    recommendation = RecommendationService(release, queue, sessions, settings, Metrics(collected=False), change)
+    request = ExplainRequest(
+        request=asking(items),
+        event_influence=True,
+        change=ChangeQuery(item_id=asking(items, seed=1).history.item_ids[0], any_control=True),
+    )
+    response = await ExplanationService(recommendation).Explain(request, Caller())
+    assert response.recommendation.items
+    assert queue.asked >= 2 + 12
+    assert queue.most == 3
+    passed = Caller(deadline=0.0)
+    with pytest.raises(DeadlinePassed):
+        await ExplanationService(recommendation).Explain(request, passed)
+    assert queue.under_way == 0
+    await queue.close()
