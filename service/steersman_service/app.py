@@ -11,6 +11,7 @@ from grpc_health.v1.health import SERVICE_NAME as HEALTH
 from grpc_health.v1.health import aio as health_aio
 from grpc_health.v1.health_pb2 import HealthCheckResponse
 
+from steersman_service.api.explanation import ExplanationService
 from steersman_service.api.features import FeatureService
 from steersman_service.api.items import ItemService
 from steersman_service.api.list_change import ListChange
@@ -30,8 +31,15 @@ from steersman_service.sessions.store import SessionStore
 from steersman_service.settings import Settings
 from steersman_service.telemetry.metrics import Metrics
 
-SERVICES = ("RecommendationService", "SessionService", "FeatureService", "ItemService", "ModelService")
-RECOMMENDATION_SERVICE, SESSION_SERVICE = (f"{PACKAGE}.{service}" for service in SERVICES[:2])
+SERVICES = (
+    "RecommendationService",
+    "SessionService",
+    "ExplanationService",
+    "FeatureService",
+    "ItemService",
+    "ModelService",
+)
+RECOMMENDATION_SERVICE, SESSION_SERVICE, EXPLANATION_SERVICE = (f"{PACKAGE}.{service}" for service in SERVICES[:3])
 SERVING, NOT_SERVING = HealthCheckResponse.SERVING, HealthCheckResponse.NOT_SERVING
 CHECK_SECONDS = 1.0
 # What a finished call may take to send its answer.
@@ -169,10 +177,10 @@ def _add_services(
         observe=metrics.session_read,
     )
     metrics.watch_session_cache(lambda: sessions.held_bytes)
+    recommendation = RecommendationService(release, backend.engines, sessions, settings, metrics, list_change)
     services = {
-        "RecommendationService": RecommendationService(
-            release, backend.engines, sessions, settings, metrics, list_change
-        ),
+        "RecommendationService": recommendation,
+        "ExplanationService": ExplanationService(recommendation),
         "SessionService": SessionService(release, store, settings.max_events_per_append),
         "FeatureService": FeatureService(release, settings.max_message_bytes),
         "ItemService": ItemService(release, settings.max_message_bytes),
@@ -196,12 +204,13 @@ async def _add_health(server: grpc.aio.Server) -> health_aio.HealthServicer:
 async def _watched(
     store: SessionStore, engines: Engines, health: health_aio.HealthServicer, metrics: Metrics
 ) -> AsyncIterator[None]:
-    """Lets the health of SessionService follow the store's, and that of RecommendationService the engines'."""
+    """Lets the health of SessionService follow the store's, and that of what asks engines theirs."""
 
     async def watch_engines() -> None:
         while True:
             engines.changed.clear()
-            await health.set(RECOMMENDATION_SERVICE, SERVING if engines.alive else NOT_SERVING)
+            for service in (RECOMMENDATION_SERVICE, EXPLANATION_SERVICE):
+                await health.set(service, SERVING if engines.alive else NOT_SERVING)
             await engines.changed.wait()
 
     async def watch_store() -> None:

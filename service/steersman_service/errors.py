@@ -107,6 +107,13 @@ class StaleFeature(RequestError, code="FAILED_PRECONDITION", reason="FEATURE_OF_
     """A feature reference of another bundle. The metadata carries the likely replacement where one is known."""
 
 
+class NotExplainable(RequestError, code="FAILED_PRECONDITION", reason="NOT_EXPLAINABLE"):
+    """The bundle does not hold what accounts are made of."""
+
+    def __init__(self) -> None:
+        super().__init__("the bundle is older than format 1.5 and lacks the directions of its features: train it again")
+
+
 class NotFound(RequestError, code="NOT_FOUND", reason="NOT_FOUND"):
     """What the request names does not exist."""
 

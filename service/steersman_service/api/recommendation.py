@@ -15,7 +15,7 @@ from steersman_service.errors import FieldViolation, SessionBehind, StoreUnavail
 from steersman_service.scheduling.client import Engines
 from steersman_service.sessions.reader import SessionReader
 from steersman_service.settings import Settings
-from steersman_service.steering.controls import Steering, violations
+from steersman_service.steering.controls import ParsedControls, Steering, violations
 from steersman_service.steering.eligibility import check_filters
 from steersman_service.steering.interpret import Interpretation, ItemHistory, interpret
 from steersman_service.telemetry.metrics import SteeringMetrics
@@ -72,9 +72,13 @@ class RecommendationService:
         controls = self.release.controls
         requested = controls.parse("controls", CONTROL_SOURCE_REQUEST, request.controls)
         raise_if_any([*self._check(request), *violations(requested)])
-        loaded = await self._load(request)
+        return self.interpreted(request, await self._load(request), requested)
+
+    def interpreted(self, request: pb.RecommendRequest, loaded: LoadedHistory, *requested: ParsedControls) -> Prepared:
+        """What the engine takes of a checked request, for any history and any controls. Raises InvalidRequest or StaleFeature."""
+        controls = self.release.controls
         sticky = controls.parse("session.controls", CONTROL_SOURCE_SESSION, loaded.controls)
-        steering = controls.steer(sticky, requested)
+        steering = controls.steer(sticky, *requested)
         interpretation = interpret(
             self.release.items,
             self.release.bundle.manifest.window,

@@ -13,6 +13,8 @@ from grpc_status import rpc_status
 
 from steersman.v1 import feature_service_pb2 as features_pb
 from steersman.v1 import item_service_pb2 as items_pb
+from steersman.v1.explanation_service_pb2 import ExplainRequest, ExplainResponse
+from steersman.v1.explanation_service_pb2_grpc import ExplanationServiceStub
 from steersman.v1.feature_service_pb2_grpc import FeatureServiceStub
 from steersman.v1.item_service_pb2_grpc import ItemServiceStub
 from steersman.v1.model_service_pb2 import GetModelInfoRequest, GetModelInfoResponse
@@ -54,12 +56,19 @@ class Client:
     def recommend(self, request: RecommendRequest) -> RecommendResponse:
         return RecommendationServiceStub(self._channel).Recommend(request, timeout=self._timeout)
 
+    def explain(self, request: ExplainRequest) -> ExplainResponse:
+        return ExplanationServiceStub(self._channel).Explain(request, timeout=self._timeout)
+
     def features(
         self, limit: int, text: str = "", *, steerable_only: bool = False, include_rare: bool = False
     ) -> features_pb.ListFeaturesResponse:
         """The first `limit`, as one answer."""
         request = features_pb.ListFeaturesRequest(text=text, steerable_only=steerable_only, include_rare=include_rare)
         return self._listed(self._features.ListFeatures, request, "features", limit)
+
+    def label(self, feature: int) -> str:
+        request = features_pb.GetFeatureRequest(id=feature)
+        return str(self._features.GetFeature(request, timeout=self._timeout).feature.label)
 
     def concepts(self, text: str = "") -> features_pb.ListConceptsResponse:
         """All, as one answer."""

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from steersman_service.bundle.bundle import Array
+from steersman_service.engine.accounts import Accountant
 from steersman_service.engine.graphs import Graphs
 from steersman_service.engine.history import HistoryReader
 from steersman_service.engine.index.exact import Index
@@ -37,6 +38,7 @@ class Engine:
         self._searcher = Searcher(graphs, index, observer)
         self.index = self._searcher.index
         self._steerer = Steerer(graphs, self._searcher, part_bytes=part_bytes, observer=observer)
+        self._accountant = Accountant(graphs, self._searcher, observer)
 
     def run(self, batch: Sequence[EngineRequest]) -> list[EngineResult]:
         """The result of each request, in the order of the batch."""
@@ -47,9 +49,12 @@ class Engine:
         # At the end: a GPU is waited for once.
         rows_BK, scores_BK, *states = self.backend.fetch([*found, *(part.h_BD for part in computed)])
         self.history.keep(computed, states)
+        accounts = self._accountant.accounts(batch, pool)
         return [
-            EngineResult(*_eligible(rows_K[: request.k], scores_K[: request.k]), edits)
-            for request, rows_K, scores_K, edits in zip(batch, rows_BK, scores_BK, concept_edits, strict=True)
+            EngineResult(*_eligible(rows_K[: request.k], scores_K[: request.k]), edits, account)
+            for request, rows_K, scores_K, edits, account in zip(
+                batch, rows_BK, scores_BK, concept_edits, accounts, strict=True
+            )
         ]
 
     def cost(self, request: EngineRequest) -> Cost:
@@ -57,7 +62,8 @@ class Engine:
         concepts, masked = len(request.concepts_C), request.eligible_N is not None
         searches = 1 + bool(concepts)
         vectors = searches * masked + (request.tilts_N is not None) + searches - 1
-        return Cost(1, self.positions(request), concepts * self._steerer.concept_features, vectors)
+        cost = Cost(1, self.positions(request), concepts * self._steerer.concept_features, vectors)
+        return cost if request.account is None else self._accountant.with_account(cost, request)
 
     def positions(self, request: EngineRequest) -> int:
         """Events that would be read now. May be called from any thread."""

@@ -81,7 +81,7 @@ HELP = {
     "steersman_workers": "Front ends that take calls (the setting workers says how many there should be).",
     "steersman_worker_deaths_total": "Front ends and engine hosts that ended without being told to, and are started again.",
 }
-STAGES = ("lower", "concept", "edit", "upper", "search", "append")
+STAGES = ("lower", "concept", "edit", "upper", "search", "append", "account")
 
 
 class Registry(CollectorRegistry):
