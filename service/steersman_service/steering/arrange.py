@@ -149,6 +149,8 @@ class _Choice:
 
 def _relevance(scores_M: Array) -> Array:
     """Scores from 0 to 1. Of equal ones, 1."""
+    if not len(scores_M):
+        return scores_M
     scores_M = scores_M.astype(np.float64)
     least, most = scores_M.min(), scores_M.max()
     return (scores_M - least) / (most - least) if most > least else np.ones_like(scores_M)
