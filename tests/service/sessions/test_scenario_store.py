@@ -14,6 +14,7 @@ from steersman_service.sessions import scenarios as module
 from steersman_service.sessions.scenarios import KEYS, ScenarioReader, ScenarioStore
 from steersman_service.sessions.store import SessionStore
 from steersman_service.sessions.valkey import EmbeddedValkey
+from steersman_service.telemetry.logs import configure_logs
 from steersman_service.telemetry.metrics import Metrics
 
 MUCH = 1 << 20
@@ -21,6 +22,7 @@ MUCH = 1 << 20
 
 @pytest.fixture(scope="module")
 def valkey(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedValkey]:
+    configure_logs("critical", "json")
     server = EmbeddedValkey.start(tmp_path_factory.mktemp("valkey"))
     yield server
     server.stop()

@@ -156,7 +156,7 @@ def test_what_is_wrong_is_named(items: Items, fields: dict[str, Any], field: str
 
 
 def test_what_is_right(items: Items) -> None:
-    third = np.float32(1 / 3)
+    third = float(np.float32(1 / 3))
     right = Composition(diversity=1.0, least_shares=[horror(third)] * 3, pinned_item_ids=["?", items.ids[0]])
     assert check_composition(right, Filters(), items, 100) == []
     wrong = check_composition(right, Filters(allow_item_ids=["?"]), items, 100)
@@ -181,7 +181,7 @@ def test_a_plan_in_rows(items: Items) -> None:
     eligible_N[5] = False
     request = EngineRequest(np.array([], np.int64), eligible_N=eligible_N, excluded_X=np.array([6]), k=10)
     pinned = [items.ids[n] for n in (7, 5, 6, 8)]
-    given = Composition(pinned_item_ids=[*pinned, "?"], least_shares=[horror(np.float32(0.3)), horror(0.0)])
+    given = Composition(pinned_item_ids=[*pinned, "?"], least_shares=[horror(float(np.float32(0.3))), horror(0.0)])
     planned = plan(given, request, items)
     assert planned.pinned == (7, 8)
     assert len(planned.notes) == 3
