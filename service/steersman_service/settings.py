@@ -97,6 +97,18 @@ class Settings(BaseSettings):
         30 * 86400.0, gt=0, description="A session lives this long after its last use, less a tenth at most, in seconds"
     )
 
+    dislike_strength: float = Field(
+        0.25,
+        ge=0,
+        le=2,
+        description="Strength of the control against what a session's disliked and hidden items have in common; 0 makes none",
+    )
+    exposure_stream_events: int = Field(
+        0,
+        ge=0,
+        description="Shown events kept in the stream steersman:exposure of the session store, about, the latest ones; 0 keeps none",
+    )
+
     drain_seconds: float = Field(20.0, ge=0, description="Longest wait for calls in flight at shutdown, in seconds")
     max_message_bytes: int = Field(4 << 20, ge=1024, description="Largest message taken or given, in bytes")
     max_connection_age_seconds: float | None = Field(

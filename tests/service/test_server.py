@@ -33,6 +33,7 @@ SERVICES = (
     "RecommendationService",
     "SessionService",
     "ExplanationService",
+    "ScenarioService",
     "FeatureService",
     "ItemService",
     "ModelService",

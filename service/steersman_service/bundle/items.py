@@ -85,6 +85,25 @@ class Categories:
             mask_N[self._rows_of.get(value, NOWHERE)] = True
         return mask_N
 
+    def among(self, rows: Rows) -> tuple[list[str], Mask]:
+        """The values that any of `rows` has, and which of `rows` has each. (V, M)"""
+        sorted_rows, codes, names = self._by_row
+        begins, ends = (np.searchsorted(sorted_rows, rows, side) for side in ("left", "right"))
+        places = np.repeat(np.arange(len(rows)), ends - begins)
+        found = [codes[begin:end] for begin, end in zip(begins.tolist(), ends.tolist(), strict=True)]
+        used, values = np.unique(np.concatenate([*found, NOWHERE]), return_inverse=True)
+        has_VM = np.zeros((len(used), len(rows)), np.bool_)
+        has_VM[values, places] = True
+        return [names[code] for code in used.tolist()], has_VM
+
+    @cached_property
+    def _by_row(self) -> tuple[Rows, Rows, list[str]]:
+        """Rows in order, each as often as it has values; the number of each value; the values by number."""
+        rows = np.concatenate([*self._rows_of.values(), NOWHERE])
+        codes = np.repeat(np.arange(len(self._rows_of)), [len(own) for own in self._rows_of.values()])
+        order = np.argsort(rows, kind="stable")
+        return rows[order], codes[order], list(self._rows_of)
+
     def why_no_tilt(self, value: str) -> str:
         """What is wrong with a tilt by `value`, and what would be right. Empty: nothing."""
         if value in self._rows_of:

@@ -65,6 +65,7 @@ def recommend(
     allow: Allow = None,
     deny: Deny = None,
     include_seen: Annotated[bool, typer.Option(help="Do not exclude items of the history.")] = False,
+    scenario: Annotated[str, typer.Option(help="Scenario whose controls, filters and composition come first.")] = "",
     compare: Compare = False,
     address: Address = DEFAULT_ADDRESS,
     timeout: Timeout = 10.0,
@@ -88,7 +89,12 @@ def recommend(
             Event(event_id=uuid4().hex, item_id=item_id) for item_id in read_items("--new", new or [], client)
         ]
         request = pb.RecommendRequest(
-            session_id=session, k=k, controls=controls, filters=filters, new_events=new_events
+            session_id=session,
+            k=k,
+            controls=controls,
+            filters=filters,
+            new_events=new_events,
+            scenario=scenario,
         )
         if history is not None:
             request.history.item_ids.extend(read_items("--history", history, client))
