@@ -6,9 +6,11 @@ from typing import NamedTuple
 
 from steersman.v1 import recommendation_service_pb2 as pb
 from steersman.v1.control_pb2 import CONTROL_SOURCE_REQUEST, CONTROL_SOURCE_SESSION, AppliedControl, Control
+from steersman_service.api.batch import BatchVisits, SessionVisits, answer_each
 from steersman_service.api.caller import Caller
 from steersman_service.api.list_change import ListChange
 from steersman_service.api.release import Release
+from steersman_service.api.solving import Solver, history_session
 from steersman_service.checks import MAX_REQUEST_ID_BYTES, check_bytes, check_events, check_session_id
 from steersman_service.engine.request import EngineResult
 from steersman_service.errors import FieldViolation, SessionBehind, StoreUnavailable, raise_if_any
@@ -62,17 +64,36 @@ class RecommendationService:
 
     async def Recommend(self, request: pb.RecommendRequest, caller: Caller) -> pb.RecommendResponse:
         prepared = await self.prepare(request)
+        if request.receipt or prepared.steering.has_goals:
+            return await self._answer_with_receipt(prepared, request, caller)
         result = await self.engines.submit(
             prepared.interpretation.request, caller.deadline, caller.tenant, request.session_id
         )
         return self.answer(prepared, result, caller.request_id)
 
-    async def prepare(self, request: pb.RecommendRequest) -> Prepared:
-        """Checks a request, appends its new events, and makes of it what the engine takes. Raises a RequestError."""
+    async def BatchRecommend(self, request: pb.BatchRecommendRequest, caller: Caller) -> pb.BatchRecommendResponse:
+        visits = BatchVisits(self.sessions)
+
+        async def answer(one: pb.RecommendRequest, caller: Caller) -> pb.RecommendResponse:
+            prepared = await self.prepare(one, visits)
+            if one.receipt or prepared.steering.has_goals:
+                return await self._answer_with_receipt(prepared, one, caller)
+            asked = prepared.interpretation.request
+            key = one.session_id or history_session(asked)
+            result = await self.engines.submit(asked, caller.deadline, caller.tenant, key)
+            return self.answer(prepared, result, caller.request_id)
+
+        return await answer_each(request, caller, self.settings.max_batch_requests, answer)
+
+    async def prepare(self, request: pb.RecommendRequest, sessions: SessionVisits | None = None) -> Prepared:
+        """Checks a request, appends its new events, and makes of it what the engine takes. Raises a RequestError.
+
+        `sessions` are read in place of the service's own.
+        """
         controls = self.release.controls
         requested = controls.parse("controls", CONTROL_SOURCE_REQUEST, request.controls)
         raise_if_any([*self._check(request), *violations(requested)])
-        loaded = await self._load(request)
+        loaded = await self._load(request, sessions or self.sessions)
         sticky = controls.parse("session.controls", CONTROL_SOURCE_SESSION, loaded.controls)
         steering = controls.steer(sticky, requested)
         interpretation = interpret(
@@ -94,6 +115,17 @@ class RecommendationService:
         if applied:
             self.list_change.sample(interpretation.request, result.rows_K)
         return self._response(request_id, loaded, interpretation, applied, result)
+
+    async def _answer_with_receipt(
+        self, prepared: Prepared, request: pb.RecommendRequest, caller: Caller
+    ) -> pb.RecommendResponse:
+        """Solves the goals of a request, if it has any, and answers under the strengths that were found."""
+        asked = prepared.interpretation.request
+        key = request.session_id or history_session(asked)
+        solved = await Solver(self.release, self.engines, prepared.steering, asked, caller, key).solve()
+        response = self.answer(prepared._replace(steering=solved.steering), solved.result, caller.request_id)
+        response.receipt.CopyFrom(solved.receipt)
+        return response
 
     def _check(self, request: pb.RecommendRequest) -> Iterator[FieldViolation]:
         yield from check_bytes("request_id", request.request_id, 0, MAX_REQUEST_ID_BYTES)
@@ -123,13 +155,13 @@ class RecommendationService:
         if history.events_before > MAX_EVENTS_BEFORE:
             yield FieldViolation(f"{field}.events_before", f"at most {MAX_EVENTS_BEFORE}")
 
-    async def _load(self, request: pb.RecommendRequest) -> LoadedHistory:
+    async def _load(self, request: pb.RecommendRequest, sessions: SessionVisits) -> LoadedHistory:
         """Appends new events to a session that is named. Raises StoreUnavailable or SessionBehind where there is no fallback."""
         if not request.session_id:
             return LoadedHistory(self._given(request.history))
         try:
             events = [(event.event_id, event.item_id) for event in request.new_events]
-            session = await self.sessions.visit(request.session_id, events)
+            session = await sessions.visit(request.session_id, events)
             version = session.version if session else 0
             if version < request.min_session_version:
                 raise SessionBehind(version, request.min_session_version)

@@ -1,7 +1,7 @@
 """The items of a bundle: external ids, titles, and the attributes that filters and tilts refer to."""
 
 import math
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 from itertools import islice
@@ -68,6 +68,7 @@ class Categories:
     """An attribute whose values are texts; an item may have several."""
 
     def __init__(self, column: Any) -> None:
+        self._column = column
         rows_of: dict[str, list[int]] = defaultdict(list)
         for row, values in enumerate(column.to_pylist()):
             for value in values or ():
@@ -91,6 +92,15 @@ class Categories:
             return ""
         some = ", ".join(islice(self._rows_of, SHOWN)) or "none"
         return f"no item has {value[:50]!r}; {did_you_mean(value, self._rows_of, f'values are {some}')}"
+
+    def rows_of(self, value: str) -> Rows:
+        """Rows of the items that have `value`, ascending."""
+        return self._rows_of.get(value, NOWHERE)
+
+    def shares(self, rows_K: Rows) -> dict[str, float]:
+        """Share of the items of a list that have each value."""
+        counts = Counter(value for values in self._column.take(rows_K).to_pylist() for value in set(values or ()))
+        return {value: count / len(rows_K) for value, count in counts.items()}
 
     def tilt(self, tilts_N: Lean, value: str, strength: float) -> None:
         """Adds `strength` to the tilts of items that have `value`."""

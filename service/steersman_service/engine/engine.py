@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from steersman_service.bundle.bundle import Array
+from steersman_service.engine.divergence import Diverger
 from steersman_service.engine.graphs import Graphs
 from steersman_service.engine.history import HistoryReader
 from steersman_service.engine.index.exact import Index
@@ -37,9 +38,21 @@ class Engine:
         self._searcher = Searcher(graphs, index, observer)
         self.index = self._searcher.index
         self._steerer = Steerer(graphs, self._searcher, part_bytes=part_bytes, observer=observer)
+        self._diverger = Diverger(graphs, self._searcher)
 
     def run(self, batch: Sequence[EngineRequest]) -> list[EngineResult]:
         """The result of each request, in the order of the batch."""
+        variants = [variant.of(request) for request in batch for variant in request.variants]
+        if not variants:
+            return self._run(batch)
+        results = self._run([*batch, *variants])
+        others = iter(results[len(batch) :])
+        return [
+            result._replace(variants=[next(others) for _ in request.variants])
+            for request, result in zip(batch, results, strict=False)
+        ]
+
+    def _run(self, batch: Sequence[EngineRequest]) -> list[EngineResult]:
         pool, computed = self.history.read(batch)
         concept_edits = self._steerer.resolve(batch, pool)
         edited_BD = self._steerer.edit(batch, concept_edits, pool)
@@ -47,16 +60,24 @@ class Engine:
         # At the end: a GPU is waited for once.
         rows_BK, scores_BK, *states = self.backend.fetch([*found, *(part.h_BD for part in computed)])
         self.history.keep(computed, states)
-        return [
+        results = [
             EngineResult(*_eligible(rows_K[: request.k], scores_K[: request.k]), edits)
             for request, rows_K, scores_K, edits in zip(batch, rows_BK, scores_BK, concept_edits, strict=True)
         ]
+        if not any(request.divergence for request in batch):
+            return results
+        diverged = self._diverger.diverge(batch, pool, edited_BD)
+        return [result._replace(divergence=value) for result, value in zip(results, diverged, strict=True)]
 
     def cost(self, request: EngineRequest) -> Cost:
         """What it would cost now. May be called from any thread, unlike all else."""
+        if request.variants:
+            parts = [self.cost(variant.of(request)) for variant in request.variants]
+            own = self.cost(request._replace(variants=()))
+            return Cost(*map(sum, zip(own, *(part._replace(positions=0) for part in parts), strict=True)))
         concepts, masked = len(request.concepts_C), request.eligible_N is not None
         searches = 1 + bool(concepts)
-        vectors = searches * masked + (request.tilts_N is not None) + searches - 1
+        vectors = searches * masked + (request.tilts_N is not None) + searches - 1 + 2 * request.divergence
         return Cost(1, self.positions(request), concepts, vectors)
 
     def positions(self, request: EngineRequest) -> int:

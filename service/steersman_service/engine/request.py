@@ -33,6 +33,26 @@ class Edits(NamedTuple):
 NO_EDITS = Edits(NO_ROWS, NO_STRENGTHS, NO_STRENGTHS)
 
 
+class Variant(NamedTuple):
+    """Other controls for a request."""
+
+    edits: Edits = NO_EDITS
+    concepts_C: Array = NO_ROWS
+    concept_strengths_C: Array = NO_STRENGTHS
+    tilts_N: Array | None = None
+
+    def of(self, request: "EngineRequest") -> "EngineRequest":
+        """`request` under these controls in place of its own."""
+        edits, concepts_C, concept_strengths_C, tilts_N = self
+        return request._replace(
+            edits=edits,
+            concepts_C=concepts_C,
+            concept_strengths_C=concept_strengths_C,
+            tilts_N=tilts_N,
+            variants=(),
+        )
+
+
 class EngineRequest(NamedTuple):
     """A history, controls and filters, in rows of the bundle's tables."""
 
@@ -53,6 +73,10 @@ class EngineRequest(NamedTuple):
     """Rows that may not be returned, whatever `eligible_N` says. Few, and each once."""
     grows: bool = False
     """The history is a session's, which will be read again with more events."""
+    divergence: bool = False
+    """Whether the result says how far the controls move the scores."""
+    variants: Sequence[Variant] = ()
+    """The same under other controls, computed beside it: the history is read once."""
 
 
 class EngineResult(NamedTuple):
@@ -68,6 +92,10 @@ class EngineResult(NamedTuple):
     inference_seconds: float = 0.0
     """Of the whole batch."""
     batch_size: int = 1
+    divergence: float | None = None
+    """Of the steered scores from the plain ones, in nats (`engine/divergence.py`); None if it was not asked for."""
+    variants: Sequence["EngineResult"] = ()
+    """Of each variant of the request."""
 
 
 class Cost(NamedTuple):
@@ -79,4 +107,5 @@ class Cost(NamedTuple):
     concepts: int
     """Each is solved for the request's own candidates."""
     item_vectors: int
-    """Arrays of N items beside the scores: a mask, a tilt; with concepts, the scores of their candidates and the mask once more."""
+    """Arrays of N items beside the scores: a mask, a tilt; with concepts, the scores of their candidates and the mask once more; with a
+    divergence, plain and steered scores."""

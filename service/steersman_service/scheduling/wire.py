@@ -4,7 +4,7 @@ import msgspec
 import numpy as np
 
 from steersman_service.bundle.bundle import Array
-from steersman_service.engine.request import Edits, EngineRequest, EngineResult
+from steersman_service.engine.request import Edits, EngineRequest, EngineResult, Variant
 from steersman_service.errors import DeadlinePassed, DeadlineTooNear, Draining, EngineLost, QueueFull, RequestError
 
 # Errors that cross as themselves; any other one crosses as its text.
@@ -28,6 +28,32 @@ class WireEdits(msgspec.Struct, array_like=True, gc=False):
         return Edits(_array(self.features, np.int64), _array(self.gains), _array(self.strengths))
 
 
+class WireVariant(msgspec.Struct, array_like=True, gc=False):
+    """A Variant."""
+
+    edits: WireEdits
+    concepts: bytes
+    concept_strengths: bytes
+    tilts: bytes | None
+
+    @classmethod
+    def of(cls, variant: Variant) -> "WireVariant":
+        return cls(
+            WireEdits.of(variant.edits),
+            _bytes(variant.concepts_C, np.int64),
+            _bytes(variant.concept_strengths_C),
+            None if variant.tilts_N is None else _bytes(variant.tilts_N),
+        )
+
+    def variant(self) -> Variant:
+        return Variant(
+            self.edits.edits(),
+            _array(self.concepts, np.int64),
+            _array(self.concept_strengths),
+            None if self.tilts is None else _array(self.tilts),
+        )
+
+
 class Submit(msgspec.Struct, array_like=True, tag=0, gc=False):
     """A request. Its `number` is the connection's."""
 
@@ -46,6 +72,8 @@ class Submit(msgspec.Struct, array_like=True, tag=0, gc=False):
     tilts: bytes | None
     excluded: bytes
     grows: bool
+    divergence: bool
+    variants: list[WireVariant]
 
     @classmethod
     def of(cls, number: int, request: EngineRequest, deadline: float, tenant: str, spare: bool) -> "Submit":
@@ -63,6 +91,8 @@ class Submit(msgspec.Struct, array_like=True, tag=0, gc=False):
             None if request.tilts_N is None else _bytes(request.tilts_N),
             _bytes(request.excluded_X, np.int64),
             request.grows,
+            request.divergence,
+            [WireVariant.of(variant) for variant in request.variants],
         )
 
     def request(self) -> EngineRequest:
@@ -76,6 +106,8 @@ class Submit(msgspec.Struct, array_like=True, tag=0, gc=False):
             tilts_N=None if self.tilts is None else _array(self.tilts),
             excluded_X=_array(self.excluded, np.int64),
             grows=self.grows,
+            divergence=self.divergence,
+            variants=[variant.variant() for variant in self.variants],
         )
 
 
@@ -104,6 +136,8 @@ class Result(msgspec.Struct, array_like=True, tag=1, gc=False):
     queue_seconds: float
     inference_seconds: float
     batch_size: int
+    divergence: float | None
+    variants: list["Result"]
 
     @classmethod
     def of(cls, number: int, result: EngineResult) -> "Result":
@@ -115,6 +149,8 @@ class Result(msgspec.Struct, array_like=True, tag=1, gc=False):
             result.queue_seconds,
             result.inference_seconds,
             result.batch_size,
+            result.divergence,
+            [cls.of(number, variant) for variant in result.variants],
         )
 
     def result(self) -> EngineResult:
@@ -125,6 +161,8 @@ class Result(msgspec.Struct, array_like=True, tag=1, gc=False):
             queue_seconds=self.queue_seconds,
             inference_seconds=self.inference_seconds,
             batch_size=self.batch_size,
+            divergence=self.divergence,
+            variants=[variant.result() for variant in self.variants],
         )
 
 
