@@ -97,10 +97,14 @@ class Categories:
         """Rows of the items that have `value`, ascending."""
         return self._rows_of.get(value, NOWHERE)
 
-    def shares(self, rows_K: Rows) -> dict[str, float]:
-        """Share of the items of a list that have each value."""
-        counts = Counter(value for values in self._column.take(rows_K).to_pylist() for value in set(values or ()))
-        return {value: count / len(rows_K) for value, count in counts.items()}
+    def shares(self, *lists: Rows) -> list[dict[str, float]]:
+        """Share of the items of each list that have each value."""
+        values = iter(self._column.take(np.concatenate(lists)).to_pylist())
+        counts = [Counter(value for own in islice(values, len(rows_K)) for value in set(own or ())) for rows_K in lists]
+        return [
+            {value: count / len(rows_K) for value, count in own.items()}
+            for own, rows_K in zip(counts, lists, strict=True)
+        ]
 
     def tilt(self, tilts_N: Lean, value: str, strength: float) -> None:
         """Adds `strength` to the tilts of items that have `value`."""

@@ -18,8 +18,8 @@ from steersman_service.engine.index.exact import Terms
 from steersman_service.engine.request import EngineRequest
 from steersman_service.engine.search import Searcher
 
-PART_ITEMS = 1 << 20
-"""Scored at a time, so that memory does not grow with the catalogue."""
+PART_SCORES = 1 << 20
+"""Held at a time, so that memory grows neither with the catalogue nor with the variants of a request."""
 
 
 class Diverger:
@@ -40,53 +40,79 @@ class Diverger:
         bundle = self._graphs.bundle
         # Of numpy's own class: taking parts of a mapped file's is slow.
         items_ND, biases_N = np.asarray(bundle.items_ND), np.asarray(bundle.biases_N)
-        for row, plain_D, steered_D in zip(rows, plain_RD, steered_RD, strict=True):
-            found[row] = divergence(plain_D, steered_D, items_ND, biases_N, batch[row])
+        for alike in _alike([batch[row] for row in rows]):
+            own = [batch[rows[place]] for place in alike]
+            values = divergences(plain_RD[alike[0]], steered_RD[alike], items_ND, biases_N, own)
+            for place, value in zip(alike, values.tolist(), strict=True):
+                found[rows[place]] = value
         return found
 
 
-def divergence(
-    plain_D: Array, steered_D: Array, items_ND: Array, biases_N: Array, request: EngineRequest, part: int = PART_ITEMS
-) -> float:
-    """KL(softmax(steered) || softmax(plain)) under the request's mask and tilts; 0 if no item may be returned."""
-    plain, steered = _LogSum(), _LogSum()
-    allowed_N = Terms(request.eligible_N, request.excluded_X).mask(len(items_ND))
-    for begin in range(0, len(items_ND), part):
-        own = slice(begin, begin + part)
-        # Vector by vector: a product of matrices takes every core there is, and waits for the last of them.
-        plain_P = (items_ND[own] @ plain_D + biases_N[own]).astype(np.float64)
-        # The difference by itself: between two scores it would lose digits.
-        moved_P = (items_ND[own] @ (steered_D - plain_D)).astype(np.float64)
-        if request.tilts_N is not None:
-            moved_P += request.tilts_N[own]
-        if allowed_N is not None:
-            plain_P, moved_P = plain_P[allowed_N[own]], moved_P[allowed_N[own]]
-        if len(plain_P):
-            plain.add(plain_P, moved_P)
-            steered.add(plain_P + moved_P, moved_P)
+def divergences(
+    plain_D: Array,
+    steered_RD: Array,
+    items_ND: Array,
+    biases_N: Array,
+    requests: Sequence[EngineRequest],
+    part_scores: int = PART_SCORES,
+) -> Array:
+    """KL(softmax(steered) || softmax(plain)) of requests with one history and mask, under the tilts of each. (R)
+
+    0 if no item may be returned.
+    """
+    plain, steered = _LogSums(1), _LogSums(len(requests))
+    mask_N = Terms(requests[0].eligible_N, requests[0].excluded_X).mask(len(items_ND))
+    size = max(1, part_scores // len(requests))
+    for begin in range(0, len(items_ND), size):
+        own = slice(begin, begin + size)
+        items_PD, chosen = items_ND[own], slice(None) if mask_N is None else mask_N[own]
+        plain_P = (items_PD @ plain_D + biases_N[own])[chosen].astype(np.float64)
+        if not len(plain_P):
+            continue
+        # The difference by itself: between two scores it would lose digits. Vector by vector: a product of matrices takes every
+        # core there is, and waits for the last of them.
+        moved_RP = np.array([(items_PD @ (steered_D - plain_D))[chosen] for steered_D in steered_RD], np.float64)
+        for moved_P, request in zip(moved_RP, requests, strict=True):
+            if request.tilts_N is not None:
+                moved_P += request.tilts_N[own][chosen]
+        plain.add(plain_P[None], None)
+        steered.add(plain_P + moved_RP, moved_RP)
+    if not plain.total_R.all():
+        return np.zeros(len(requests))
     # Rounding may leave it a little below 0.
-    return max(0.0, steered.mean - (steered.log - plain.log)) if plain.total else 0.0
+    divergences_R: Array = np.maximum(0.0, steered.mean_R - (steered.log_R - plain.log_R))
+    return divergences_R
 
 
-class _LogSum:
-    """log of a sum of exponentials, and a mean under their weights, part by part."""
+class _LogSums:
+    """Of each row: log of a sum of exponentials, and a mean under their weights, part by part."""
 
-    def __init__(self) -> None:
-        self.total = 0.0
-        self._largest = -np.inf
-        self._weighted = 0.0
+    def __init__(self, rows: int) -> None:
+        self.total_R, self._weighted_R = np.zeros(rows), np.zeros(rows)
+        self._largest_R = np.full(rows, -np.inf)
 
-    def add(self, scores_P: Array, values_P: Array) -> None:
-        largest = max(self._largest, float(scores_P.max()))
-        shrunk, weights_P = np.exp(self._largest - largest), np.exp(scores_P - largest)
-        self.total = self.total * shrunk + float(weights_P.sum())
-        self._weighted = self._weighted * shrunk + float(weights_P @ values_P)
-        self._largest = largest
-
-    @property
-    def log(self) -> float:
-        return float(self._largest + np.log(self.total))
+    def add(self, scores_RP: Array, values_RP: Array | None) -> None:
+        largest_R = np.maximum(self._largest_R, scores_RP.max(axis=1))
+        shrunk_R = np.exp(self._largest_R - largest_R)
+        weights_RP = np.exp(scores_RP - largest_R[:, None])
+        self.total_R = self.total_R * shrunk_R + weights_RP.sum(axis=1)
+        if values_RP is not None:
+            self._weighted_R = self._weighted_R * shrunk_R + (weights_RP * values_RP).sum(axis=1)
+        self._largest_R = largest_R
 
     @property
-    def mean(self) -> float:
-        return self._weighted / self.total
+    def log_R(self) -> Array:
+        return self._largest_R + np.log(self.total_R)
+
+    @property
+    def mean_R(self) -> Array:
+        return self._weighted_R / self.total_R
+
+
+def _alike(requests: Sequence[EngineRequest]) -> list[list[int]]:
+    """Places of requests, variants of one together: they share the arrays of its history and its mask."""
+    places: dict[tuple[int, int, int], list[int]] = {}
+    for place, request in enumerate(requests):
+        shared = (id(request.ids_T), id(request.eligible_N), id(request.excluded_X))
+        places.setdefault(shared, []).append(place)
+    return list(places.values())

@@ -71,14 +71,11 @@ class Engine:
 
     def cost(self, request: EngineRequest) -> Cost:
         """What it would cost now. May be called from any thread, unlike all else."""
-        if request.variants:
-            parts = [self.cost(variant.of(request)) for variant in request.variants]
-            own = self.cost(request._replace(variants=()))
-            return Cost(*map(sum, zip(own, *(part._replace(positions=0) for part in parts), strict=True)))
-        concepts, masked = len(request.concepts_C), request.eligible_N is not None
-        searches = 1 + bool(concepts)
-        vectors = searches * masked + (request.tilts_N is not None) + searches - 1 + 2 * request.divergence
-        return Cost(1, self.positions(request), concepts, vectors)
+        concepts, vectors = _concepts_and_vectors(request)
+        for variant in request.variants:
+            more_concepts, more_vectors = _concepts_and_vectors(variant.of(request))
+            concepts, vectors = concepts + more_concepts, vectors + more_vectors
+        return Cost(1 + len(request.variants), self.positions(request), concepts, vectors)
 
     def positions(self, request: EngineRequest) -> int:
         """Events that would be read now. May be called from any thread."""
@@ -96,3 +93,10 @@ class Engine:
 def _eligible(rows_K: Array, scores_K: Array) -> tuple[Array, Array]:
     real = scores_K > -np.inf
     return rows_K[real], scores_K[real]
+
+
+def _concepts_and_vectors(request: EngineRequest) -> tuple[int, int]:
+    """Those of a Cost, without its variants."""
+    concepts, masked = len(request.concepts_C), request.eligible_N is not None
+    searches = 1 + bool(concepts)
+    return concepts, searches * masked + (request.tilts_N is not None) + searches - 1 + 2 * request.divergence

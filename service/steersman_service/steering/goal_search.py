@@ -21,8 +21,8 @@ from steersman_service.steering.controls import Steering
 from steersman_service.steering.goals import ParsedGoal
 from steersman_service.steering.shares import overlap
 
-POINTS = 8
-"""Strengths of a round."""
+POINTS, FINER_POINTS = 6, 4
+"""Strengths of a round: the first one of a goal, and those after it."""
 SWEEPS = 3
 CLOSE = 0.05
 """A share so near its goal is not searched for any longer: no list of up to twenty items comes closer."""
@@ -76,7 +76,7 @@ def search(goals: Sequence[ParsedGoal]) -> Generator[Sequence[Parts | None], Seq
             if (sweep or place) and not spans[place].empty:
                 found = [best, *(yield _along(best.parts_G, place, points))]
                 best = _best(found, goals, plain)
-            width = (spans[place].high - spans[place].low) / (POINTS if not sweep else POINTS + 1)
+            width = (spans[place].high - spans[place].low) / (FINER_POINTS + 1 if sweep else POINTS)
             spans[place] = _around(best, place, width, goals, plain, refined=sweep > 0)
         if all(span.empty for span in spans):
             break
@@ -140,8 +140,9 @@ def _around(
 
 def _points(span: _Span, *, first: bool) -> list[float]:
     """Parts between the ends of a span; of the first one, its upper end, too."""
-    points = np.linspace(span.low, span.high, POINTS + 1 if first else POINTS + 2)[1:]
-    return [float(point) for point in (points if first else points[:-1])]
+    parts = POINTS if first else FINER_POINTS + 1
+    points = [span.low + (span.high - span.low) * number / parts for number in range(1, parts)]
+    return [*points, span.high] if first else points
 
 
 def _along(parts_G: Parts, place: int, points: Sequence[float]) -> list[Parts | None]:

@@ -107,7 +107,7 @@ def _moved(plain_K: Rows, rows_K: Rows, items: Items) -> Iterator[pb.SideEffect]
     """Every value that an item of either list has."""
     for name, column in items.attributes.items():
         if isinstance(column, Categories):
-            before, after = column.shares(plain_K), column.shares(rows_K)
+            before, after = column.shares(plain_K, rows_K)
             for value in before.keys() | after.keys():
                 yield pb.SideEffect(
                     attribute=name,
