@@ -1,7 +1,7 @@
 """BatchRecommend, over gRPC: each request is answered or refused as a call of its own would be."""
 
 import asyncio
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from uuid import uuid4
 
@@ -209,8 +209,8 @@ class CountedSessions:
 
 
 @pytest.fixture(params=[None, StoreUnavailable()])
-def counted(request: pytest.FixtureRequest) -> Iterator[CountedSessions]:
-    yield CountedSessions(request.param)
+def counted(request: pytest.FixtureRequest) -> CountedSessions:
+    return CountedSessions(request.param)
 
 
 async def test_a_session_is_read_once_for_all_that_only_read_it(counted: CountedSessions) -> None:
