@@ -17,7 +17,12 @@ from steersman.v1.feature_service_pb2_grpc import FeatureServiceStub
 from steersman.v1.item_service_pb2_grpc import ItemServiceStub
 from steersman.v1.model_service_pb2 import GetModelInfoRequest, GetModelInfoResponse
 from steersman.v1.model_service_pb2_grpc import ModelServiceStub
-from steersman.v1.recommendation_service_pb2 import RecommendRequest, RecommendResponse
+from steersman.v1.recommendation_service_pb2 import (
+    BatchRecommendRequest,
+    BatchRecommendResponse,
+    RecommendRequest,
+    RecommendResponse,
+)
 from steersman.v1.recommendation_service_pb2_grpc import RecommendationServiceStub
 from steersman_service.cli.address import DEFAULT_PORT, Address, read_address
 from steersman_service.cli.printing import fail
@@ -53,6 +58,9 @@ class Client:
 
     def recommend(self, request: RecommendRequest) -> RecommendResponse:
         return RecommendationServiceStub(self._channel).Recommend(request, timeout=self._timeout)
+
+    def batch_recommend(self, request: BatchRecommendRequest) -> BatchRecommendResponse:
+        return RecommendationServiceStub(self._channel).BatchRecommend(request, timeout=self._timeout)
 
     def features(
         self, limit: int, text: str = "", *, steerable_only: bool = False, include_rare: bool = False
