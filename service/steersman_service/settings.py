@@ -91,6 +91,7 @@ class Settings(BaseSettings):
     )
     max_k: int = Field(1000, ge=1, description="Most items of an answer")
     max_filter_items: int = Field(10_000, ge=1, description="Most ids and values in all filters of a request")
+    max_batch_requests: int = Field(32, ge=1, description="Most requests of one BatchRecommend")
     max_events_per_append: int = Field(1000, ge=1, description="Most events of one AppendEvents")
     max_session_events: int = Field(1000, ge=1, description="Events kept for each session, the latest ones")
     session_ttl_seconds: float = Field(

@@ -194,12 +194,13 @@ class ChangeFinder:
 
     async def _lists(self, controls: Sequence[Control], asked: Asked) -> list[ComputedChange]:
         """The list of the request with each of `controls` added to its own."""
-        service = self.recommendation
-        requested = service.release.controls.parse("controls", CONTROL_SOURCE_REQUEST, asked.request.controls)
+        service, prepared = self.recommendation, asked.prepared
+        composed, loaded = service.release.controls.composed, prepared.loaded
 
         def under(control: Control) -> EngineRequest:
-            loaded, added = asked.prepared.loaded, self._parsed(control)
-            return service.interpreted(asked.request, loaded, requested, added).interpretation.request
+            steering = composed([*prepared.steering.controls, *self._parsed(control).controls])
+            variant = service.interpreted(asked.request, loaded, steering, prepared.placement)
+            return variant.interpretation.request
 
         makes = [partial(under, control) for control in controls]
         results = await submitted(service, makes, asked.caller, asked.session)
@@ -225,15 +226,16 @@ class ChangeFinder:
     async def _removals(self, places: Sequence[Sequence[int]], asked: Asked, row: int) -> list[Removal]:
         """The history without the events at each of `places`, as if they had never been."""
         service, loaded = self.recommendation, asked.prepared.loaded
-        requested = service.release.controls.parse("controls", CONTROL_SOURCE_REQUEST, asked.request.controls)
+        controls, composed = asked.prepared.steering.controls, service.release.controls.composed
         indices_T, k = self._indices(asked), asked.prepared.interpretation.request.k
 
         def without(gone: Sequence[int]) -> EngineRequest:
-            latest, total = loaded.history
+            latest, total = loaded.history[:2]
             history = loaded.history._replace(
                 places=np.delete(latest, indices_T[list(gone)]), total_events=total - len(gone)
             )
-            variant = service.interpreted(asked.request, loaded._replace(history=history), requested)
+            changed, placement = loaded._replace(history=history), asked.prepared.placement
+            variant = service.interpreted(asked.request, changed, composed(controls), placement)
             return variant.interpretation.request._replace(k=k + 1, grows=False)
 
         makes = [partial(without, gone) for gone in places]
@@ -246,7 +248,7 @@ class ChangeFinder:
     def _indices(self, asked: Asked) -> Array:
         """Where in the history the events of the window are, unknown ones aside. (T)"""
         window = self.recommendation.release.bundle.manifest.window
-        latest, total = asked.prepared.loaded.history
+        latest, total = asked.prepared.loaded.history[:2]
         shown = in_window(latest, total, window.length, window.stride)
         return len(latest) - len(shown) + np.flatnonzero(shown != UNKNOWN)
 

@@ -36,7 +36,7 @@ class ExplanationService:
         if self.recommendation.release.bundle.decoder_FD is None:
             raise NotExplainable
         raise_if_any(list(self._check(request)))
-        asked, answer = await self._answered(request.request, caller)
+        asked, answer = await self._answered(request.request, caller, changes=request.HasField("change"))
         account = await self._account(request, asked, answer)
         response = pb.ExplainResponse(recommendation=answer, method=self._method)
         self._tell_accounts(response, request, answer, account)
@@ -61,17 +61,21 @@ class ExplanationService:
         if request.HasField("change"):
             yield from self._changes.check(request.change)
 
-    async def _answered(self, request: RecommendRequest, caller: Caller) -> tuple[Asked, RecommendResponse]:
+    async def _answered(
+        self, request: RecommendRequest, caller: Caller, *, changes: bool
+    ) -> tuple[Asked, RecommendResponse]:
         """The request as Recommend answers it. Errors name fields from `request` on."""
         service = self.recommendation
         try:
             prepared = await service.prepare(request)
         except InvalidRequest as error:
             raise InvalidRequest([FieldViolation(f"request.{field}", why) for field, why in error.violations]) from None
+        if prepared.plan is not None and changes:
+            why = "is not looked for in a composed list: leave the composition out, or the scenario that brings it"
+            raise InvalidRequest([FieldViolation("change", why)])
         request_id = request.request_id or caller.request_id
         session = request.session_id or request_id
-        result = await service.engines.submit(prepared.interpretation.request, caller.deadline, caller.tenant, session)
-        answer = service.answer(prepared, result, request_id)
+        prepared, answer = await service.answered(prepared, request, caller._replace(request_id=request_id), session)
         listed = service.release.items.places(item.item_id for item in answer.items).tolist()
         return Asked(request, prepared, listed, caller, session), answer
 

@@ -12,11 +12,13 @@ from steersman.v1.control_pb2 import (
     AppliedControl,
     Control,
 )
+from steersman_service.api.batch import BatchVisits, SessionVisits, answer_each
 from steersman_service.api.caller import Caller
 from steersman_service.api.composing import composed
 from steersman_service.api.list_change import ListChange
 from steersman_service.api.placement import Placement, Placements
 from steersman_service.api.release import Release
+from steersman_service.api.solving import Solver, history_session
 from steersman_service.checks import MAX_REQUEST_ID_BYTES, check_bytes, check_events, check_session_id
 from steersman_service.engine.request import EngineRequest, EngineResult
 from steersman_service.errors import FieldViolation, SessionBehind, StoreUnavailable, raise_if_any
@@ -79,16 +81,30 @@ class RecommendationService:
     placements: Placements
 
     async def Recommend(self, request: pb.RecommendRequest, caller: Caller) -> pb.RecommendResponse:
-        prepared, result = await self.compute(await self.prepare(request), caller, request.session_id)
-        return self.answer(prepared, result, caller.request_id)
+        _, answer = await self.answered(await self.prepare(request), request, caller, request.session_id)
+        return answer
 
-    async def prepare(self, request: pb.RecommendRequest) -> Prepared:
-        """Checks a request, appends its new events, and makes of it what the engine takes. Raises a RequestError."""
+    async def BatchRecommend(self, request: pb.BatchRecommendRequest, caller: Caller) -> pb.BatchRecommendResponse:
+        visits = BatchVisits(self.sessions)
+
+        async def answer(one: pb.RecommendRequest, caller: Caller) -> pb.RecommendResponse:
+            prepared = await self.prepare(one, visits)
+            key = one.session_id or history_session(prepared.interpretation.request)
+            _, answer = await self.answered(prepared, one, caller, key)
+            return answer
+
+        return await answer_each(request, caller, self.settings.max_batch_requests, answer)
+
+    async def prepare(self, request: pb.RecommendRequest, sessions: SessionVisits | None = None) -> Prepared:
+        """Checks a request, appends its new events, and makes of it what the engine takes. Raises a RequestError.
+
+        `sessions` are read in place of the service's own.
+        """
         controls = self.release.controls
         requested = controls.parse("controls", CONTROL_SOURCE_REQUEST, request.controls)
         raise_if_any([*self._check(request), *violations(requested)])
         placement = await self.placements.of(request) if request.scenario else None
-        loaded = await self._load(request)
+        loaded = await self._load(request, sessions or self.sessions)
         steering = controls.steer(*self._steering_parts(request, loaded, placement), requested)
         return self.interpreted(request, loaded, steering, placement)
 
@@ -128,11 +144,34 @@ class RecommendationService:
             disliked = less_like(loaded.history.refused, self.release.items, self.settings.dislike_strength)
             yield controls.parse("session.disliked", CONTROL_SOURCE_DISLIKED, disliked)
 
-    async def compute(self, prepared: Prepared, caller: Caller, session_id: str) -> tuple[Prepared, EngineResult]:
-        """The list of a prepared request, composed where it asks for that. Raises what the engine's queue raises."""
+    async def answered(
+        self, prepared: Prepared, request: pb.RecommendRequest, caller: Caller, session: str
+    ) -> tuple[Prepared, pb.RecommendResponse]:
+        """The answer to a prepared request, and how it stands then: goals have become strengths. Raises what the engine's queue raises.
+
+        Calls of one `session` reach one engine.
+        """
+        if not (request.receipt or prepared.steering.has_goals):
+            prepared, result = await self._compute(prepared, caller, session)
+            return prepared, self.answer(prepared, result, caller.request_id)
+        asked, planned = prepared.interpretation.request, prepared.plan
+        # Goals and receipts are of the best items. A composition arranges them afterwards.
+        asked = asked._replace(k=planned.k) if planned else asked
+        session = session or history_session(asked)
+        solved = await Solver(self.release, self.engines, prepared.steering, asked, caller, session).solve()
+        result = solved.result
+        prepared = self.interpreted(request, prepared.loaded, solved.steering, prepared.placement)
+        if planned:
+            prepared, result = await self._compute(prepared, caller, session)
+        response = self.answer(prepared, result, caller.request_id)
+        response.receipt.CopyFrom(solved.receipt)
+        return prepared, response
+
+    async def _compute(self, prepared: Prepared, caller: Caller, session: str) -> tuple[Prepared, EngineResult]:
+        """The list of a prepared request, composed where it asks for that."""
 
         async def submit(request: EngineRequest) -> EngineResult:
-            return await self.engines.submit(request, caller.deadline, caller.tenant, session_id)
+            return await self.engines.submit(request, caller.deadline, caller.tenant, session)
 
         request, planned = prepared.interpretation.request, prepared.plan
         result = await submit(request)
@@ -185,14 +224,14 @@ class RecommendationService:
         if history.events_before > MAX_EVENTS_BEFORE:
             yield FieldViolation(f"{field}.events_before", f"at most {MAX_EVENTS_BEFORE}")
 
-    async def _load(self, request: pb.RecommendRequest) -> LoadedHistory:
+    async def _load(self, request: pb.RecommendRequest, sessions: SessionVisits) -> LoadedHistory:
         """Appends new events to a session that is named. Raises StoreUnavailable or SessionBehind where there is no fallback."""
         if not request.session_id:
             return LoadedHistory(self._given(request.history))
         events = [(event.event_id, event.item_id) for event in request.new_events]
         kinds = kinds_of(request.new_events)
         try:
-            session = await self.sessions.visit(request.session_id, events, kinds)
+            session = await sessions.visit(request.session_id, events, kinds)
             version = session.version if session else 0
             if version < request.min_session_version:
                 raise SessionBehind(version, request.min_session_version)

@@ -1,7 +1,7 @@
 """The items of a bundle: external ids, titles, and the attributes that filters and tilts refer to."""
 
 import math
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 from itertools import islice
@@ -68,6 +68,7 @@ class Categories:
     """An attribute whose values are texts; an item may have several."""
 
     def __init__(self, column: Any) -> None:
+        self._column = column
         rows_of: dict[str, list[int]] = defaultdict(list)
         for row, values in enumerate(column.to_pylist()):
             for value in values or ():
@@ -110,6 +111,19 @@ class Categories:
             return ""
         some = ", ".join(islice(self._rows_of, SHOWN)) or "none"
         return f"no item has {value[:50]!r}; {did_you_mean(value, self._rows_of, f'values are {some}')}"
+
+    def rows_of(self, value: str) -> Rows:
+        """Rows of the items that have `value`, ascending."""
+        return self._rows_of.get(value, NOWHERE)
+
+    def shares(self, *lists: Rows) -> list[dict[str, float]]:
+        """Share of the items of each list that have each value."""
+        values = iter(self._column.take(np.concatenate(lists)).to_pylist())
+        counts = [Counter(value for own in islice(values, len(rows_K)) for value in set(own or ())) for rows_K in lists]
+        return [
+            {value: count / len(rows_K) for value, count in own.items()}
+            for own, rows_K in zip(counts, lists, strict=True)
+        ]
 
     def tilt(self, tilts_N: Lean, value: str, strength: float) -> None:
         """Adds `strength` to the tilts of items that have `value`."""

@@ -13,14 +13,19 @@ from grpc_status import rpc_status
 
 from steersman.v1 import feature_service_pb2 as features_pb
 from steersman.v1 import item_service_pb2 as items_pb
+from steersman.v1 import scenario_service_pb2 as scenarios_pb
 from steersman.v1.explanation_service_pb2 import ExplainRequest, ExplainResponse
 from steersman.v1.explanation_service_pb2_grpc import ExplanationServiceStub
-from steersman.v1 import scenario_service_pb2 as scenarios_pb
 from steersman.v1.feature_service_pb2_grpc import FeatureServiceStub
 from steersman.v1.item_service_pb2_grpc import ItemServiceStub
 from steersman.v1.model_service_pb2 import GetModelInfoRequest, GetModelInfoResponse
 from steersman.v1.model_service_pb2_grpc import ModelServiceStub
-from steersman.v1.recommendation_service_pb2 import RecommendRequest, RecommendResponse
+from steersman.v1.recommendation_service_pb2 import (
+    BatchRecommendRequest,
+    BatchRecommendResponse,
+    RecommendRequest,
+    RecommendResponse,
+)
 from steersman.v1.recommendation_service_pb2_grpc import RecommendationServiceStub
 from steersman.v1.scenario_service_pb2_grpc import ScenarioServiceStub
 from steersman_service.cli.address import DEFAULT_PORT, Address, read_address
@@ -70,6 +75,9 @@ class Client:
 
     def explain(self, request: ExplainRequest) -> ExplainResponse:
         return ExplanationServiceStub(self._channel).Explain(request, timeout=self._timeout)
+
+    def batch_recommend(self, request: BatchRecommendRequest) -> BatchRecommendResponse:
+        return RecommendationServiceStub(self._channel).BatchRecommend(request, timeout=self._timeout)
 
     def features(
         self, limit: int, text: str = "", *, steerable_only: bool = False, include_rare: bool = False

@@ -47,6 +47,26 @@ class AccountQuery(NamedTuple):
     """Features named in the taste and for each item, J at most. 0: only activations are asked for."""
 
 
+class Variant(NamedTuple):
+    """Other controls for a request."""
+
+    edits: Edits = NO_EDITS
+    concepts_C: Array = NO_ROWS
+    concept_strengths_C: Array = NO_STRENGTHS
+    tilts_N: Array | None = None
+
+    def of(self, request: "EngineRequest") -> "EngineRequest":
+        """`request` under these controls in place of its own."""
+        edits, concepts_C, concept_strengths_C, tilts_N = self
+        return request._replace(
+            edits=edits,
+            concepts_C=concepts_C,
+            concept_strengths_C=concept_strengths_C,
+            tilts_N=tilts_N,
+            variants=(),
+        )
+
+
 class EngineRequest(NamedTuple):
     """A history, controls and filters, in rows of the bundle's tables."""
 
@@ -69,6 +89,10 @@ class EngineRequest(NamedTuple):
     """The history is a session's, which will be read again with more events."""
     account: AccountQuery | None = None
     """None costs nothing."""
+    divergence: bool = False
+    """Whether the result says how far the controls move the scores."""
+    variants: Sequence[Variant] = ()
+    """The same under other controls, computed beside it: the history is read once."""
 
 
 class Account(NamedTuple):
@@ -111,6 +135,10 @@ class EngineResult(NamedTuple):
     inference_seconds: float = 0.0
     """Of the whole batch."""
     batch_size: int = 1
+    divergence: float | None = None
+    """Of the steered scores from the plain ones, in nats (`engine/divergence.py`); None if it was not asked for."""
+    variants: Sequence["EngineResult"] = ()
+    """Of each variant of the request."""
 
 
 class Cost(NamedTuple):
@@ -122,4 +150,5 @@ class Cost(NamedTuple):
     concept_features: int
     """Features of concepts: each is solved for the request's own candidates."""
     item_vectors: int
-    """Arrays of N items beside the scores: a mask, a tilt; with concepts, the scores of their candidates and the mask once more."""
+    """Arrays of N items beside the scores: a mask, a tilt; with concepts, the scores of their candidates and the mask once more; with a
+    divergence, plain and steered scores."""

@@ -4,7 +4,7 @@ import msgspec
 import numpy as np
 
 from steersman_service.bundle.bundle import Array
-from steersman_service.engine.request import Account, AccountQuery, Edits, EngineRequest, EngineResult
+from steersman_service.engine.request import Account, AccountQuery, Edits, EngineRequest, EngineResult, Variant
 from steersman_service.errors import DeadlinePassed, DeadlineTooNear, Draining, EngineLost, QueueFull, RequestError
 
 # Errors that cross as themselves; any other one crosses as its text.
@@ -88,6 +88,32 @@ class WireAccount(msgspec.Struct, array_like=True, gc=False):
         )
 
 
+class WireVariant(msgspec.Struct, array_like=True, gc=False):
+    """A Variant."""
+
+    edits: WireEdits
+    concepts: bytes
+    concept_strengths: bytes
+    tilts: bytes | None
+
+    @classmethod
+    def of(cls, variant: Variant) -> "WireVariant":
+        return cls(
+            WireEdits.of(variant.edits),
+            _bytes(variant.concepts_C, np.int64),
+            _bytes(variant.concept_strengths_C),
+            None if variant.tilts_N is None else _bytes(variant.tilts_N),
+        )
+
+    def variant(self) -> Variant:
+        return Variant(
+            self.edits.edits(),
+            _array(self.concepts, np.int64),
+            _array(self.concept_strengths),
+            None if self.tilts is None else _array(self.tilts),
+        )
+
+
 class Submit(msgspec.Struct, array_like=True, tag=0, gc=False):
     """A request. Its `number` is the connection's."""
 
@@ -106,7 +132,9 @@ class Submit(msgspec.Struct, array_like=True, tag=0, gc=False):
     tilts: bytes | None
     excluded: bytes
     grows: bool
-    account: WireAccountQuery | None = None
+    account: WireAccountQuery | None
+    divergence: bool
+    variants: list[WireVariant]
 
     @classmethod
     def of(cls, number: int, request: EngineRequest, deadline: float, tenant: str, spare: bool) -> "Submit":
@@ -125,6 +153,8 @@ class Submit(msgspec.Struct, array_like=True, tag=0, gc=False):
             _bytes(request.excluded_X, np.int64),
             request.grows,
             None if request.account is None else WireAccountQuery.of(request.account),
+            request.divergence,
+            [WireVariant.of(variant) for variant in request.variants],
         )
 
     def request(self) -> EngineRequest:
@@ -139,6 +169,8 @@ class Submit(msgspec.Struct, array_like=True, tag=0, gc=False):
             excluded_X=_array(self.excluded, np.int64),
             grows=self.grows,
             account=None if self.account is None else self.account.query(),
+            divergence=self.divergence,
+            variants=[variant.variant() for variant in self.variants],
         )
 
 
@@ -167,7 +199,9 @@ class Result(msgspec.Struct, array_like=True, tag=1, gc=False):
     queue_seconds: float
     inference_seconds: float
     batch_size: int
-    account: WireAccount | None = None
+    account: WireAccount | None
+    divergence: float | None
+    variants: list["Result"]
 
     @classmethod
     def of(cls, number: int, result: EngineResult) -> "Result":
@@ -180,6 +214,8 @@ class Result(msgspec.Struct, array_like=True, tag=1, gc=False):
             result.inference_seconds,
             result.batch_size,
             None if result.account is None else WireAccount.of(result.account),
+            result.divergence,
+            [cls.of(number, variant) for variant in result.variants],
         )
 
     def result(self) -> EngineResult:
@@ -191,6 +227,8 @@ class Result(msgspec.Struct, array_like=True, tag=1, gc=False):
             inference_seconds=self.inference_seconds,
             batch_size=self.batch_size,
             account=None if self.account is None else self.account.account(),
+            divergence=self.divergence,
+            variants=[variant.result() for variant in self.variants],
         )
 
 

@@ -488,7 +488,8 @@ async def test_a_call_fills_half_of_the_queue_at_most(
     queue = CountingQueue(engine, queue_size=6, max_batch=4)
     change = ListChange(queue, 0.0, lambda share: None)
     release, sessions = Release.of(bundle, settings), cast(Any, None)
-    recommendation = RecommendationService(release, queue, sessions, settings, Metrics(collected=False), change)
+    metrics, placements = Metrics(collected=False), cast(Any, None)
+    recommendation = RecommendationService(release, queue, sessions, settings, metrics, change, placements)
     request = ExplainRequest(
         request=asking(items),
         event_influence=True,

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from steersman_service.engine.request import Account, AccountQuery, Edits, EngineRequest, EngineResult
+from steersman_service.engine.request import Account, AccountQuery, Edits, EngineRequest, EngineResult, Variant
 from steersman_service.errors import DeadlinePassed, DeadlineTooNear, Draining, EngineLost, QueueFull, StartupError
 from steersman_service.scheduling.batcher import Batcher
 from steersman_service.scheduling.client import EnginePool
@@ -247,12 +247,16 @@ def test_everything_of_a_request_and_of_a_result_crosses() -> None:
         excluded_X=np.array([3, 9]),
         grows=True,
         account=AccountQuery(np.array([5, 2]), np.array([0, 0, 1]), 2, 3),
+        divergence=True,
     )
+    other = Variant(edits, np.array([2]), np.array([0.25], np.float32), random.normal(size=50).astype(np.float32))
+    request = request._replace(variants=[Variant(), other])
     sent = msgspec.msgpack.decode(msgspec.msgpack.encode(Submit.of(1, request, 12.5, "tenant", False)), type=Submit)
     assert (sent.number, sent.deadline, sent.tenant) == (1, 12.5, "tenant")
     assert_same(sent.request(), request)
     result = EngineResult(np.array([5, 2]), np.array([1.5, -1], np.float32), [edits, edits])
-    result = result._replace(queue_seconds=0.25, inference_seconds=0.5, batch_size=3)
+    result = result._replace(queue_seconds=0.25, inference_seconds=0.5, batch_size=3, divergence=0.125)
+    result = result._replace(variants=[result, result._replace(divergence=None)])
     for items, named in ((2, 3), (2, 0), (0, 0)):
         result = result._replace(account=account(items, named, random))
         answered = msgspec.msgpack.decode(msgspec.msgpack.encode(Result.of(1, result)), type=Result)
