@@ -7,9 +7,13 @@ from steersman_service.bundle.bundle import Bundle
 from steersman_service.bundle.catalogue import Catalogue
 from steersman_service.bundle.item_search import ItemSearch
 from steersman_service.bundle.items import Items
+from steersman_service.bundle.older import OlderBundles
 from steersman_service.bundle.replacement import Replacements
 from steersman_service.settings import Settings
+from steersman_service.steering.aims import Aims
 from steersman_service.steering.controls import ControlParser
+from steersman_service.steering.targets import Targets
+from steersman_service.steering.words import Words
 
 
 @dataclass(frozen=True)
@@ -27,6 +31,15 @@ class Release:
         """Raises BundleError if the tables of `bundle` do not fit together."""
         items = Items(bundle.items)
         catalogue = Catalogue(bundle, items)
+        aims = Aims(bundle, catalogue)
+        targets = Targets(
+            aims,
+            items,
+            Words(aims, items, catalogue),
+            OlderBundles(bundle, items),
+            catalogue.labels,
+            settings.max_filter_items,
+        )
         controls = ControlParser(
             bundle.version,
             catalogue,
@@ -34,6 +47,7 @@ class Release:
             Replacements(bundle, catalogue),
             settings.max_controls,
             settings.max_strength,
+            targets,
         )
         return cls(bundle, items, catalogue, controls, ItemSearch(items))
 

@@ -72,7 +72,8 @@ class Categories:
         for row, values in enumerate(column.to_pylist()):
             for value in values or ():
                 rows_of[value].append(row)
-        self._rows_of = {value: np.array(rows, np.int64) for value, rows in rows_of.items()}
+        self.rows_of = {value: np.array(rows, np.int64) for value, rows in rows_of.items()}
+        """Rows of the items that have each value."""
 
     def why_no_filter(self, values: Sequence[str]) -> tuple[int, str] | None:
         """Index of the first of `values` that no item has, and what would be right."""
@@ -82,27 +83,27 @@ class Categories:
         """Which of the `size` items have any of `values`; a value that no item has matches none."""
         mask_N = np.zeros(size, np.bool_)
         for value in values:
-            mask_N[self._rows_of.get(value, NOWHERE)] = True
+            mask_N[self.rows_of.get(value, NOWHERE)] = True
         return mask_N
 
     def why_no_tilt(self, value: str) -> str:
         """What is wrong with a tilt by `value`, and what would be right. Empty: nothing."""
-        if value in self._rows_of:
+        if value in self.rows_of:
             return ""
-        some = ", ".join(islice(self._rows_of, SHOWN)) or "none"
-        return f"no item has {value[:50]!r}; {did_you_mean(value, self._rows_of, f'values are {some}')}"
+        some = ", ".join(islice(self.rows_of, SHOWN)) or "none"
+        return f"no item has {value[:50]!r}; {did_you_mean(value, self.rows_of, f'values are {some}')}"
 
     def tilt(self, tilts_N: Lean, value: str, strength: float) -> None:
         """Adds `strength` to the tilts of items that have `value`."""
-        tilts_N[self._rows_of.get(value, NOWHERE)] += strength
+        tilts_N[self.rows_of.get(value, NOWHERE)] += strength
 
 
 class Numbers:
     """An attribute whose values are numbers; NaN where unknown, which equals nothing."""
 
     def __init__(self, column: Any) -> None:
-        self._values_N = column.fill_null(float("nan")).to_numpy(zero_copy_only=False)
-        self._distinct = np.unique(self._values_N[np.isfinite(self._values_N)])
+        self.values_N = column.fill_null(float("nan")).to_numpy(zero_copy_only=False)
+        self._distinct = np.unique(self.values_N[np.isfinite(self.values_N)])
 
     def why_no_filter(self, values: Sequence[str]) -> tuple[int, str] | None:
         """Index of the first of `values` that is no number, or 0 if no item has any of them, and what would be right."""
@@ -118,7 +119,7 @@ class Numbers:
 
     def having(self, values: Iterable[str], size: int) -> Mask:
         """Which of the `size` items have any of `values`, all of them numbers."""
-        return np.isin(self._values_N, [float(value) for value in values])
+        return np.isin(self.values_N, [float(value) for value in values])
 
     def why_no_tilt(self, value: str) -> str:
         """What is wrong with a tilt by `value`, and what would be right. Empty: nothing."""
@@ -132,9 +133,9 @@ class Numbers:
 
     @cached_property
     def _standardised_N(self) -> Lean:
-        known_N = np.isfinite(self._values_N)
-        lean_N = np.zeros(len(self._values_N))
-        known = self._values_N[known_N]
+        known_N = np.isfinite(self.values_N)
+        lean_N = np.zeros(len(self.values_N))
+        known = self.values_N[known_N]
         # By range, not by deviation: that of equal numbers is not always 0. Scaled, so that squares stay finite.
         if known.size and (largest := np.abs(known).max()) and known.min() < known.max():
             known = known / largest
