@@ -20,6 +20,7 @@ class Tables(NamedTuple):
 
 def whole(cache: Path) -> Tables:
     tables = open_tables("movielens-100k", cache)
+    assert tables is not None
     assert tables.items is not None
     return Tables(tables.interactions.collect(), tables.items.collect())
 

@@ -1,4 +1,7 @@
-"""Users whose last event is held out: their scores, and what an edit does to their lists. Dimensions: B users, N items, D hidden, K = 10."""
+"""Users whose last event is held out: their scores, and what an edit does to their lists.
+
+Dimensions: B users, N items, D hidden, F features, K = 10.
+"""
 
 from collections.abc import Sequence
 from typing import NamedTuple

@@ -12,6 +12,7 @@ from steersman_service.bundle.replacement import Replacements
 from steersman_service.settings import Settings
 from steersman_service.steering.aims import Aims
 from steersman_service.steering.controls import ControlParser
+from steersman_service.steering.neighbours import Neighbours
 from steersman_service.steering.targets import Targets
 from steersman_service.steering.words import Words
 
@@ -25,6 +26,7 @@ class Release:
     catalogue: Catalogue
     controls: ControlParser
     search: ItemSearch
+    neighbours: Neighbours
 
     @classmethod
     def of(cls, bundle: Bundle, settings: Settings) -> Self:
@@ -49,7 +51,7 @@ class Release:
             settings.max_strength,
             targets,
         )
-        return cls(bundle, items, catalogue, controls, ItemSearch(items))
+        return cls(bundle, items, catalogue, controls, ItemSearch(items), Neighbours(aims, catalogue, items))
 
     @property
     def version(self) -> str:

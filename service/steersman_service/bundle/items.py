@@ -75,6 +75,18 @@ class Categories:
         self.rows_of = {value: np.array(rows, np.int64) for value, rows in rows_of.items()}
         """Rows of the items that have each value."""
 
+    @cached_property
+    def counts(self) -> list[tuple[str, int]]:
+        """How many items have each value, the most frequent value first, equals by name."""
+        return sorted(
+            ((value, len(rows)) for value, rows in self.rows_of.items()), key=lambda each: (-each[1], each[0])
+        )
+
+    @cached_property
+    def known(self) -> int:
+        """Items that have any value."""
+        return len(np.unique(np.concatenate([NOWHERE, *self.rows_of.values()])))
+
     def why_no_filter(self, values: Sequence[str]) -> tuple[int, str] | None:
         """Index of the first of `values` that no item has, and what would be right."""
         return next(((index, why) for index, value in enumerate(values) if (why := self.why_no_tilt(value))), None)
@@ -103,6 +115,7 @@ class Numbers:
 
     def __init__(self, column: Any) -> None:
         self.values_N = column.fill_null(float("nan")).to_numpy(zero_copy_only=False)
+        """NaN where unknown."""
         self._distinct = np.unique(self.values_N[np.isfinite(self.values_N)])
 
     def why_no_filter(self, values: Sequence[str]) -> tuple[int, str] | None:
