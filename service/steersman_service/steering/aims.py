@@ -47,6 +47,11 @@ class Solution(NamedTuple):
     """How far what the features add lifts what is aimed at above the mean of all items, in standard deviations over items. Of an aim
     that is a score for every item: their correlation, from 0 to 1."""
 
+    @property
+    def edits(self) -> list[tuple[int, float]]:
+        """(feature, strength), the strongest first."""
+        return list(zip(self.features, self.strengths, strict=True))
+
 
 NOTHING = Solution((), (), 0.0)
 

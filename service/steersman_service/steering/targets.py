@@ -89,7 +89,7 @@ class Targets:
         if solution.raised < LEAST_RAISED:
             why = f"no features of this bundle raise {what} alone (by {solution.raised:.2f} standard deviations; at least {LEAST_RAISED:g})"
             return _wrong(field, f"{why}; {REMEDY}")
-        return Resolution(list(zip(solution.features, solution.strengths, strict=True)), warnings=warnings)
+        return Resolution(solution.edits, warnings=warnings)
 
     def carried(self, control: Control) -> Resolution | None:
         """Of a control on a feature of an older bundle. None: nothing in this bundle does what it did, or it cannot be told."""
@@ -104,7 +104,7 @@ class Targets:
         solution = self.aims.of_scores(old.rows_S, old.added(feature.id))
         if solution.raised < LEAST_CONFIDENCE:
             return None
-        edits = list(zip(solution.features, solution.strengths, strict=True))
+        edits = solution.edits
         now = ", ".join(f"{strength:+.2f} f{row} {self.labels[row][:60]!r}" for row, strength in edits)
         was = f"feature {feature.id} {old.labels[feature.id][:60]!r} of bundle {feature.bundle_version[:12]}"
         warning = (

@@ -68,7 +68,7 @@ class Words:
             np.zeros(len(spread_F)),
         )
         solution = aims.of_lift(lift_F)
-        spread = aims.spread(list(zip(solution.features, solution.strengths, strict=True)))
+        spread = aims.spread(solution.edits)
         if not parts or spread <= TINY:
             return solution
         raised = [np.dot(solution.strengths, part.lift_F[list(solution.features)]) / spread for part in parts]
