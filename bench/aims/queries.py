@@ -4,6 +4,7 @@ Dimensions: B users, N items.
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -66,7 +67,7 @@ def _queries(engine: Engine, users: Users, tables: Tables) -> Iterator[Curve]:
             parsed = release.controls.parse("controls", CONTROL_SOURCE_REQUEST, [control])
             edits = parsed.controls[0].applied.edits
             added_N = sum((edit.strength * effect_FN[edit.feature_id] for edit in edits), np.zeros(len(member_N)))
-            yield Curve(genre, kind, _rises(users, member_N, lambda strength, added_N=added_N: strength * added_N))
+            yield Curve(genre, kind, _rises(users, member_N, partial(np.multiply, added_N)))
 
 
 def _concepts(engine: Engine, users: Users, tables: Tables) -> Iterator[Curve]:
