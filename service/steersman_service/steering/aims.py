@@ -48,9 +48,9 @@ class Solution(NamedTuple):
     that is a score for every item: their correlation, from 0 to 1."""
 
     @property
-    def edits(self) -> list[tuple[int, float]]:
+    def edits(self) -> tuple[tuple[int, float], ...]:
         """(feature, strength), the strongest first."""
-        return list(zip(self.features, self.strengths, strict=True))
+        return tuple(zip(self.features, self.strengths, strict=True))
 
 
 NOTHING = Solution((), (), 0.0)

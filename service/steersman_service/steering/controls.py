@@ -59,7 +59,7 @@ class ParsedControl(NamedTuple):
     """Whether it names a feature of another bundle."""
     solved: bool
     """Whether the engine says which edits it comes down to: a concept at strength 0 is none."""
-    unit: Sequence[tuple[int, float]] = ()
+    unit: tuple[tuple[int, float], ...] = ()
     """What it adds at strength 1: (feature, strength in units of its scale). Of a concept, the mean over users; nothing of an attribute."""
 
 
@@ -188,10 +188,8 @@ class ControlParser:
 
     def _warned(self, controls: list[ParsedControl], parts: Iterable[ParsedControls]) -> list[ParsedControl]:
         """The same, with warnings of those that undo or double an earlier one."""
-        added = [
-            tuple((f, u * c.strength) for f, u in c.unit if u * c.strength) if c.gain == 1 else () for c in controls
-        ]
-        if not (found := self._conflicts.find(added)):
+        found = self._conflicts.find(tuple([(one.unit, _sign(one)) for one in controls]))
+        if not found:
             return controls
         paths = [f"{path}[{index}]" for path, own, _ in parts for index in range(len(own))]
         warned = list(controls)
@@ -231,9 +229,9 @@ class ControlParser:
         if target in AIMED:
             return self.targets.resolve(control)
         if target == "feature":
-            return (self.targets.carried(control) or UNAIMED) if stale else Resolution([(row, 1.0)])
+            return (self.targets.carried(control) or UNAIMED) if stale else Resolution(((row, 1.0),))
         if target == "concept":
-            return Resolution([(term.feature_id, term.weight) for term in self.catalogue.concepts[row].terms])
+            return Resolution(tuple((term.feature_id, term.weight) for term in self.catalogue.concepts[row].terms))
         return UNAIMED
 
     def _problems(self, target: str, control: Control) -> Iterator[FieldViolation]:
@@ -277,6 +275,11 @@ class ControlParser:
 def violations(*parts: ParsedControls) -> Sequence[FieldViolation]:
     """What is wrong with controls, taken together; not all if there are very many."""
     return [violation for part in parts for violation in part.violations][:ENOUGH_VIOLATIONS] or _repeated_sets(parts)
+
+
+def _sign(control: ParsedControl) -> int:
+    """Of its strength; 0 for one that is no addition."""
+    return (control.strength > 0) - (control.strength < 0) if control.gain == 1 else 0
 
 
 def _edits(controls: Iterable[ParsedControl]) -> Edits:

@@ -30,7 +30,7 @@ SHOWN = 8
 class Resolution(NamedTuple):
     """What a target comes down to."""
 
-    edits: Sequence[tuple[int, float]] = ()
+    edits: tuple[tuple[int, float], ...] = ()
     """(feature, strength), at strength 1 of the control."""
     confidence: float = 0.0
     """Of a feature that was carried from an older bundle, 0 to 1."""

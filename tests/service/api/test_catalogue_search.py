@@ -128,7 +128,7 @@ def test_attributes_with_their_values_and_counts(server: Running, bundle: Bundle
     assert list(listed) == [name for name in bundle.items.column_names if name not in ("item_id", "title")]
     counts: dict[str, int] = {}
     for genres in bundle.items["genres"].to_pylist():
-        for genre in genres:
+        for genre in genres or ():
             counts[genre] = counts.get(genre, 0) + 1
     assert {value.value: value.items for value in listed["genres"].values} == counts
     given = [value.items for value in listed["genres"].values]
@@ -175,7 +175,7 @@ def test_concepts_have_names_for_people(server: Running) -> None:
 def test_items_and_words_steer_a_request_and_can_be_written_as_features(server: Running, bundle: Bundle) -> None:
     history = History(item_ids=["101", "105"])
     for target in ({"items": ItemSet(item_ids=["102", "106", "110"])}, {"words": "horror"}):
-        control = Control(operation=OPERATION_ADD, strength=1.5, **target)  # type: ignore[arg-type]
+        control = Control(operation=OPERATION_ADD, strength=1.5, **target)
         asked = RecommendRequest(history=history, k=58, controls=[control])
         steered = server.recommendation.Recommend(asked)
         plain = server.recommendation.Recommend(RecommendRequest(history=history, k=58))

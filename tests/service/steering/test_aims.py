@@ -180,10 +180,11 @@ def test_a_large_set_is_kept_as_a_small_one_is(release: Release) -> None:
 
 
 def test_controls_that_undo_or_double_each_other_are_warned_of(release: Release) -> None:
-    ids = of_genre(release, "Horror")[:6]
-    ask = lambda strength: Control(concept="genres:Horror", operation=OPERATION_ADD, strength=strength)  # noqa: E731
-    more, other = like(*ids), Control(concept="genres:War", operation=OPERATION_ADD, strength=0.1)
-    more.operation = OPERATION_ADD
+    other = Control(concept="genres:War", operation=OPERATION_ADD, strength=0.1)
+
+    def ask(strength: float) -> Control:
+        return Control(concept="genres:Horror", operation=OPERATION_ADD, strength=strength)
+
     for strength, word in ((0.8, "double"), (-0.8, "undo")):
         steering = release.controls.steer(
             release.controls.parse("session.controls", CONTROL_SOURCE_REQUEST, [ask(strength)]),
