@@ -13,7 +13,7 @@ from steersman_service.api.caller import Caller
 from steersman_service.api.pages import CLIENTS_BYTES, check_query, page_of
 from steersman_service.api.release import Release
 from steersman_service.bundle.item_search import ItemMatches
-from steersman_service.bundle.items import Rows
+from steersman_service.bundle.items import Categories, Rows
 from steersman_service.checks import MAX_SEARCH_BYTES, check_bytes
 from steersman_service.errors import FieldViolation, QueueFull, raise_if_any
 
@@ -48,7 +48,9 @@ class ItemService:
     async def ListAttributes(self, request: pb.ListAttributesRequest, caller: Caller) -> pb.ListAttributesResponse:
         known = self._release.items.attributes
         raise_if_any([*check_bytes("text", request.text, 0, MAX_SEARCH_BYTES), *self._check_attributes(request)])
-        names = [request.name] if request.name else list(known)
+        # A text is looked for among values, which numbers have none of.
+        every = [name for name in known if not request.text or isinstance(known[name], Categories)]
+        names = [request.name] if request.name else every
         most = request.values or DEFAULT_VALUES
         listed = [described(name, known[name], request.text, most) for name in names]
         response = pb.ListAttributesResponse(attributes=listed, bundle_version=self._release.version)

@@ -80,9 +80,8 @@ class Targets:
         if reading.unknown:
             warnings.append(f"unknown words, left out: {_listed(reading.unknown)}")
         if reading.negated:
-            warnings.append(
-                "'not', 'no' and 'without' are not understood: ask for less by a control with a negative strength"
-            )
+            why = "what is not wanted is not understood; ask for less of it by a control with a negative strength"
+            warnings.append(f"left out: {_listed(reading.negated)}: {why}")
         return self._enough(".words", reading.solution, f"what {_listed(reading.known)} stands for", warnings)
 
     def _enough(self, field: str, solution: Solution, what: str, warnings: Sequence[str]) -> Resolution:

@@ -5,6 +5,7 @@ import unicodedata
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -28,8 +29,8 @@ class Reading(NamedTuple):
     solution: Solution
     known: Sequence[str]
     unknown: Sequence[str]
-    negated: bool
-    """A word asks for less of something, which is not understood."""
+    negated: Sequence[str]
+    """Words after "not" and its like. What they say is left out: nothing is asked for less of."""
 
 
 class _Part(NamedTuple):
@@ -47,9 +48,9 @@ class Words:
 
     def read(self, text: str) -> Reading:
         """What `text` aims at. Its solution has no features where no word is known."""
-        written = list(dict.fromkeys(folded_words(text)))
-        negated = any(word in NEGATIONS for word in written)
-        asked = {singular(word): word for word in written if word not in STOP_WORDS | NEGATIONS}
+        written = [word for word in folded_words(text) if word not in STOP_WORDS]
+        negated = [word for before, word in pairwise(written) if before in NEGATIONS]
+        asked = {singular(word): word for word in written if word not in NEGATIONS and word not in negated}
         parts, known = list[_Part](), set[str]()
         for words, part in self._parts(list(asked)):
             parts.append(part)
