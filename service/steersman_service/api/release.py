@@ -34,6 +34,7 @@ class Release:
         items = Items(bundle.items)
         catalogue = Catalogue(bundle, items)
         aims = Aims(bundle, catalogue)
+        aims.prepare()
         targets = Targets(
             aims,
             items,

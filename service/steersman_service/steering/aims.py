@@ -57,12 +57,17 @@ NOTHING = Solution((), (), 0.0)
 
 
 class Aims:
-    """Solves aims for one bundle. What all aims share is computed at the first."""
+    """Solves aims for one bundle. What all aims share is computed once."""
 
     def __init__(self, bundle: Bundle, catalogue: Catalogue) -> None:
         self._bundle, self._catalogue = bundle, catalogue
         self.why_not = _why_not(bundle)
         """Why this bundle's features cannot be aimed. Empty: they can."""
+
+    def prepare(self) -> None:
+        """Computes what all aims share: up to a second for a large catalogue, in which no call should have to wait."""
+        if not self.why_not:
+            assert self.typical_spread
 
     @cached_property
     def directions_FD(self) -> Doubles:
@@ -134,15 +139,23 @@ class Aims:
         variance = strengths_E @ self.covariance_FF[np.ix_(features, features)] @ strengths_E if features else 0.0
         return float(np.sqrt(max(variance, 0.0)))
 
-    def lift(self, rows_S: Rows, weights_S: Doubles | None = None) -> Doubles:
-        """What each feature adds to the (weighted) mean item of a set, less the mean of all items. (F,)"""
+    def lift(self, rows_S: Rows) -> Doubles:
+        """What each feature adds to the mean item of a set, less the mean of all items. (F,)
+
+        In the set's mean an item counts by the square root of how often it is recommended: those that are hardly ever recommended come into
+        lists at a price, and say less of what a set has in common.
+        """
+        return self._lift(rows_S, np.sqrt(self.weights_N[rows_S]))
+
+    def standard_lift(self, rows_S: Rows) -> Doubles:
+        """The same in standard deviations over items, where all of the set count alike; 0 for a dead feature. (F,)"""
+        lift_F = self._lift(rows_S, np.ones(len(rows_S)))
+        return np.where(self.spread_F > TINY, lift_F / np.maximum(self.spread_F, TINY), 0.0)
+
+    def _lift(self, rows_S: Rows, weights_S: Doubles) -> Doubles:
         mean_D = np.average(self._bundle.items_ND[rows_S].astype(float), axis=0, weights=weights_S)
         lift_F: Doubles = self.directions_FD @ (mean_D - self._moments[0])
         return lift_F
-
-    def standard_lift(self, rows_S: Rows) -> Doubles:
-        """The same in standard deviations over items; 0 for a dead feature. (F,)"""
-        return np.where(self.spread_F > TINY, self.lift(rows_S) / np.maximum(self.spread_F, TINY), 0.0)
 
     def of_items(self, rows_S: Rows) -> Solution:
         """More of these items. The aim is the share wanted of each item over the share it has: its covariance is the lift."""
