@@ -63,7 +63,7 @@ def test_what_is_disliked_or_hidden_is_never_recommended_and_is_no_history(serve
         answer = ask(server, session_id=session_id, k=60, **fields)
         assert not {disliked, hidden} & set(ids(answer))
         assert (answer.history_use.total_events, answer.history_use.used_events) == (4, 4)
-    answer = ask(server, session_id=session_id, k=8)
+    answer = ask(server, session_id=session_id, k=8, ignore_dislikes=True)
     assert ids(answer) == ids(plain)[2:]
     assert answer.eligible_items == len(items) - 6
     kept = get(server, session_id)
