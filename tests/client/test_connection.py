@@ -2,10 +2,11 @@
 
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import grpc
 import pytest
-from google.protobuf.any_pb2 import Any
+from google.protobuf import any_pb2
 from google.protobuf.message import Message
 from google.rpc import error_details_pb2, status_pb2
 from grpc import StatusCode
@@ -78,7 +79,7 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
 async def test_tls(certificates: Path, asks_for_clients: bool) -> None:
     ca, cert, key = ((certificates / name).read_bytes() for name in FILES.values())
     credentials = grpc.ssl_server_credentials([(key, cert)], ca if asks_for_clients else None, asks_for_clients)
-    own = {name: certificates / file for name, file in FILES.items()}
+    own: Any = {name: certificates / file for name, file in FILES.items()}
     with FakeServer(credentials) as fake:
         with Client(fake.address, **own, token="t0p", timeout=60) as client:
             client.recommend()
@@ -168,8 +169,8 @@ def test_the_server_says_when_to_repeat() -> None:
     assert said == ["11", "-1"]
 
 
-def _packed(detail: Message) -> Any:
-    packed = Any()
+def _packed(detail: Message) -> any_pb2.Any:
+    packed = any_pb2.Any()
     packed.Pack(detail)
     return packed
 
