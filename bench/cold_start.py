@@ -3,16 +3,17 @@
     python -m bench.cold_start --bundle data/bundles/current --json data/cold_start.json
     python -m bench.cold_start --new-users 0.4 --work data/cold_start --json data/cold_start_new.json
 
-After the first 0, 1, 2, 3 and 5 events of a user: is the next event among the ten best of those not seen (HR@10)? Of what is popular, of
-the plain model, and of the model steered by three concepts of genres at one strength. The strength is chosen on half of the users, as the
-one with the best hit rate over all these points; the other half is measured.
+After the first 0, 1, 2, 3 and 5 events of a user, two questions about the ten best items of those not seen. Is the next event among
+them (HR@10)? What share of them does the user do later (precision@10)? Of what is popular, of the plain model, and of the model steered
+by three genres, as concepts and as tilts. The strength is chosen on half of the users, for each question and number of events, 0
+included; the other half is measured.
 
-The interests are picked from what a user does later, from the seventh event on, so no event that is asked for is among them: the three most
-frequent genres there, or the three most typical (whose share there exceeds their share of all events the most). This is an oracle of
-taste: a person who is asked picks worse, or better.
+The interests are picked from one half, drawn at random, of what a user does from the seventh event on: the three most frequent genres
+there, or the three most typical (whose share there exceeds their share of all events the most). This is an oracle of taste: a person
+who is asked picks worse, or better. Precision counts the other half alone, and the next event is in neither.
 
-With --bundle, the first events of all users were trained on. With --new-users, a bundle is trained without that share of them (into WORK,
-once), and they alone are asked about.
+With --bundle, the first events of all users were trained on. With --new-users, a bundle is trained without that share of them (into
+WORK, once), and they alone are asked about.
 """
 
 import argparse
@@ -29,7 +30,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from steersman_client import LocalClient, load
+from steersman_client import Control, LocalClient, concept, load, tilt
 from steersman_training.data import Dataset
 from steersman_training.data import load as load_data
 
@@ -37,12 +38,15 @@ EVENTS = (0, 1, 2, 3, 5)
 LATER = max(EVENTS) + 1
 FEWEST_LATER = 10
 INTERESTS, K = 3, 10
-STRENGTHS = (0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0)
+STRENGTHS, NATS = (0.1, 0.25, 0.5, 1.0), (0.25, 0.5, 1.0, 2.0)
 ATTRIBUTE = "genres"
 THREADS, SEED, RESAMPLES = 32, 0, 2000
 
-Hits = npt.NDArray[np.float64]
+Answers = npt.NDArray[np.float64]
+"""(users, EVENTS, QUESTIONS)"""
+QUESTIONS = ("HR@10 of the next event", "precision@10 of later events")
 Pick = Literal["frequent", "typical"]
+PICKS: tuple[Pick, ...] = ("frequent", "typical")
 
 
 class User(NamedTuple):
@@ -51,18 +55,26 @@ class User(NamedTuple):
     item_ids: list[str]
     """All events, oldest first."""
     interests: dict[Pick, list[str]]
-    """Names of concepts."""
+    """Genres that have a concept."""
+    later: set[str]
+    """Ids of later events that no interest was picked from."""
 
 
 class Figure(NamedTuple):
-    """A hit rate for each of EVENTS, and over all of them with its 95% interval (bootstrap over users)."""
+    """An answer for each of EVENTS, and over all of them with its 95% interval (bootstrap over users)."""
 
+    question: str
     name: str
-    strength: float | None
+    strengths: list[float]
+    """One for each of EVENTS; none if nothing is steered."""
     rates: list[float]
     mean: float
     low: float
     high: float
+
+
+Ask = Callable[[User, int, float], Sequence[str]]
+"""A user, after so many events, at a strength -> ids of the best items."""
 
 
 def main() -> None:
@@ -87,7 +99,7 @@ def main() -> None:
     with load(folder) as model:
         users = [*_users(data, asked[: arguments.users], model)]
         figures = measured(model, users, popular(data, known))
-    print(f"{len(users)} users, half of them to choose strengths by; HR@{K} after so many events")
+    print(f"{len(users)} users, half of them to choose strengths by; after so many events:")
     print(*table(figures), sep="\n")
     if arguments.json is not None:
         arguments.json.write_text(json.dumps([figure._asdict() for figure in figures], indent=1) + "\n")
@@ -113,23 +125,22 @@ def trained_without(data: Dataset, known: npt.NDArray[np.int64], work: Path) -> 
 
 def _users(data: Dataset, asked: npt.NDArray[np.int64], model: LocalClient) -> Iterator[User]:
     """Those with enough events."""
-    concepts = {concept.value: concept.name for concept in model.concepts(f"{ATTRIBUTE}:")}
+    concepts = {concept.value for concept in model.concepts(f"{ATTRIBUTE}:")}
     genres = [[genre for genre in of or () if genre in concepts] for of in data.items[ATTRIBUTE].to_list()]
     ids = data.items["item_id"].to_list()
     shares = _shares(genres, data.events["item"].to_list())
+    rng = np.random.default_rng(SEED)
     rows_of = dict(data.events.group_by("user").agg("item").iter_rows())
     for user in asked.tolist():
         rows = rows_of[user]
         if len(rows) < LATER + FEWEST_LATER:
             continue
-        later = _shares(genres, rows[LATER:])
+        half, other = np.array_split(rng.permutation(rows[LATER:]), 2)
+        later = _shares(genres, half.tolist())
         frequent = sorted(later, key=lambda genre: -later[genre])
         typical = sorted(later, key=lambda genre: shares[genre] - later[genre])
-        interests: dict[Pick, list[str]] = {
-            "frequent": [concepts[genre] for genre in frequent[:INTERESTS]],
-            "typical": [concepts[genre] for genre in typical[:INTERESTS]],
-        }
-        yield User([ids[row] for row in rows], interests)
+        interests: dict[Pick, list[str]] = {"frequent": frequent[:INTERESTS], "typical": typical[:INTERESTS]}
+        yield User([ids[row] for row in rows], interests, {ids[row] for row in other.tolist()})
 
 
 def _shares(genres: Sequence[Sequence[str]], rows: Sequence[int]) -> dict[str, float]:
@@ -149,63 +160,86 @@ def popular(data: Dataset, known: npt.NDArray[np.int64]) -> list[str]:
 
 
 def measured(model: LocalClient, users: Sequence[User], popular: Sequence[str]) -> list[Figure]:
-    """Each way, on the half of the users that chose no strength."""
+    """Each question of each way, on the half of the users that chose no strength."""
     half = len(users) // 2
-    choosing, asked = users[:half], users[half:]
-    hits_of = partial(hits, ask=partial(_steered, model))
-    plain = hits_of(asked, None, 0.0)
-    figures = [
-        _figure("popularity", None, hits(asked, None, 0.0, ask=partial(_popular, popular)), None),
-        _figure("plain model", None, plain, None),
-    ]
-    picks: tuple[Pick, ...] = ("frequent", "typical")
-    for pick in picks:
-        best = max(STRENGTHS, key=lambda strength: float(hits_of(choosing, pick, strength).mean()))
-        steered = hits_of(asked, pick, best)
-        figures.append(_figure(f"three {pick} genres", best, steered, None))
-        figures.append(_figure(f"three {pick} genres, less plain", best, steered, plain))
-    return figures
+    questions = range(len(QUESTIONS))
+    plain = answers(users, partial(_steered, model, None, concept), 0.0)
+    most_popular = answers(users, partial(_most_popular, popular), 0.0)
+    figures = [_figure(question, "popularity", [], most_popular[half:]) for question in questions]
+    figures += [_figure(question, "plain model", [], plain[half:]) for question in questions]
+    for pick in PICKS:
+        for name, kind, strengths in (("concepts", concept, STRENGTHS), ("tilts", _tilt, NATS)):
+            steered = {each: answers(users, partial(_steered, model, pick, kind), each) for each in strengths}
+            for question in questions:
+                figures += _chosen(f"three {pick} genres, as {name}", question, {0.0: plain, **steered}, half)
+    return sorted(figures, key=lambda figure: figure.question)
 
 
-def hits(users: Sequence[User], pick: Pick | None, strength: float, *, ask: Callable[..., Sequence[str]]) -> Hits:
-    """1 where the next event is among the best K. (users, EVENTS)"""
+def _chosen(name: str, question: int, steered: dict[float, Answers], half: int) -> Iterator[Figure]:
+    """At the strengths that are best on the first half of the users; and what that is above the plain model, at strength 0."""
+    means = {strength: of[:half, :, question].mean(axis=0) for strength, of in steered.items()}
+    strengths = [max(means, key=lambda each: float(means[each][point])) for point in range(len(EVENTS))]
+    best = np.stack([steered[strength][half:, point] for point, strength in enumerate(strengths)], axis=1)
+    yield _figure(question, name, strengths, best)
+    yield _figure(question, f"{name}, less plain", strengths, best - steered[0.0][half:])
+
+
+def answers(users: Sequence[User], ask: Ask, strength: float) -> Answers:
+    """Of one way."""
     points = [(user, events) for user in users for events in EVENTS]
 
-    def hit(point: tuple[User, int]) -> bool:
+    def answer(point: tuple[User, int]) -> tuple[float, float]:
         user, events = point
-        interests = user.interests[pick] if pick else []
-        return user.item_ids[events] in ask(user.item_ids[:events], interests, strength)
+        listed = ask(user, events, strength)
+        return float(user.item_ids[events] in listed), len(user.later.intersection(listed)) / K
 
     with ThreadPoolExecutor(THREADS) as threads:  # what waits together is computed together
-        return np.array([*threads.map(hit, points)], float).reshape(len(users), len(EVENTS))
+        found = np.array([*threads.map(answer, points)])
+    return found.reshape(len(users), len(EVENTS), len(QUESTIONS))
 
 
-def _steered(model: LocalClient, history: list[str], interests: Sequence[str], strength: float) -> Sequence[str]:
-    return model.recommend(history, controls=dict.fromkeys(interests, strength), k=K).item_ids
+def _steered(
+    model: LocalClient,
+    pick: Pick | None,
+    kind: Callable[[str, float], Control],
+    user: User,
+    events: int,
+    strength: float,
+) -> Sequence[str]:
+    controls = [kind(f"{ATTRIBUTE}:{genre}", strength) for genre in (user.interests[pick] if pick else ())]
+    return model.recommend(user.item_ids[:events], controls=controls, k=K).item_ids
 
 
-def _popular(popular: Sequence[str], history: list[str], interests: Sequence[str], strength: float) -> Sequence[str]:
-    seen = set(history)
+def _tilt(name: str, strength: float) -> Control:
+    return tilt(*name.split(":"), strength)
+
+
+def _most_popular(popular: Sequence[str], user: User, events: int, strength: float) -> Sequence[str]:
+    seen = set(user.item_ids[:events])
     return [item_id for item_id in popular[: K + len(seen)] if item_id not in seen][:K]
 
 
-def _figure(name: str, strength: float | None, hits: Hits, less: Hits | None) -> Figure:
-    """Of `hits`, or of what they are above `less`, user by user."""
-    values = hits if less is None else hits - less
+def _figure(question: int, name: str, strengths: list[float], of: Answers) -> Figure:
+    values = of[:, :, question]
     means = values.mean(axis=1)
     rows = np.random.default_rng(SEED).integers(len(means), size=(RESAMPLES, len(means)))
     low, high = np.percentile(means[rows].mean(axis=1), [2.5, 97.5])
-    return Figure(name, strength, values.mean(axis=0).tolist(), float(means.mean()), float(low), float(high))
+    return Figure(
+        QUESTIONS[question], name, strengths, values.mean(axis=0).tolist(), float(means.mean()), float(low), float(high)
+    )
 
 
 def table(figures: Sequence[Figure]) -> Iterator[str]:
-    """As Markdown."""
+    """As Markdown, a table for each question."""
     heads = [f"{events} events" if events != 1 else "1 event" for events in EVENTS]
-    yield f"| way | strength | {' | '.join(heads)} | all, 95% interval |"
-    yield "|" + " --- |" * (len(heads) + 3)
-    for name, strength, rates, mean, low, high in figures:
-        cells = " | ".join(f"{rate:.3f}" for rate in rates)
-        yield f"| {name} | {strength or ''} | {cells} | {mean:.3f} ({low:.3f} to {high:.3f}) |"
+    for question in QUESTIONS:
+        yield ""
+        yield f"| {question} | strengths | {' | '.join(heads)} | all, 95% interval |"
+        yield "|" + " --- |" * (len(heads) + 3)
+        for asked, name, strengths, rates, mean, low, high in figures:
+            if asked == question:
+                cells = " | ".join(f"{rate:.3f}" for rate in rates)
+                yield f"| {name} | {', '.join(map(str, strengths))} | {cells} | {mean:.3f} ({low:.3f} to {high:.3f}) |"
 
 
 if __name__ == "__main__":
