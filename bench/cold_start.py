@@ -211,7 +211,8 @@ def _steered(
 
 
 def _tilt(name: str, strength: float) -> Control:
-    return tilt(*name.split(":"), strength)
+    attribute, _, value = name.partition(":")
+    return tilt(attribute, value, strength)
 
 
 def _most_popular(popular: Sequence[str], user: User, events: int, strength: float) -> Sequence[str]:
