@@ -114,8 +114,8 @@ class Account:
 
     @property
     def parts(self) -> tuple[tuple[str, float], ...]:
-        """Names and amounts; they sum to the score."""
-        features = ((each.label, each.amount) for each in self.features)
+        """Names, each once, and amounts; they sum to the score."""
+        features = ((f"{each.label} (f{each.feature_id})", each.amount) for each in self.features)
         controls = ((f"control {number}", amount) for number, amount in enumerate(self.controls, 1))
         rest = (("other features", self.other_features), ("unexplained", self.unexplained), ("bias", self.bias))
         return (*features, *rest, *controls)

@@ -1,5 +1,6 @@
 """A server that has every RPC of the contract, answers what it is told, and remembers what it was asked."""
 
+import threading
 from collections import defaultdict
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple, Self
@@ -47,6 +48,9 @@ class FakeServer:
         self.asked: list[Asked] = []
         self.answers: dict[str, list[Message | Failing]] = defaultdict(list)
         """By method, those to come; the last one stays."""
+        self.may_answer = threading.Event()
+        """Cleared, it holds all answers back."""
+        self.may_answer.set()
         self._server = grpc.server(ThreadPoolExecutor(4))
         methods = contract()
         for service in SERVICES:
@@ -74,11 +78,13 @@ class FakeServer:
         return self
 
     def __exit__(self, *error: object) -> None:
+        self.may_answer.set()
         self._server.stop(0).wait()
 
     def _handler(self, name: str, request: type[Message], answer: type[Message]) -> "grpc.RpcMethodHandler[Any, Any]":
         def handle(message: Message, context: Any) -> Message:
             self.asked.append(Asked(name, message, dict(context.invocation_metadata())))
+            self.may_answer.wait(60)
             waiting = self.answers[name]
             told = (waiting.pop(0) if len(waiting) > 1 else waiting[0]) if waiting else answer()
             if isinstance(told, Failing):

@@ -138,7 +138,8 @@ def test_no_server() -> None:
 
 
 def test_the_deadline_is_of_each_call(fake: FakeServer) -> None:
-    with Client(fake.address, timeout=1e-9) as client, pytest.raises(CallError) as caught:
+    fake.may_answer.clear()
+    with Client(fake.address, timeout=0.2) as client, pytest.raises(CallError) as caught:
         client.recommend()
     assert caught.value.code == "DEADLINE_EXCEEDED"
     assert "Client(timeout=...) allows more" in str(caught.value)

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from google.protobuf.descriptor import FieldDescriptor
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from steersman.v1 import control_pb2 as control_pb
@@ -236,6 +236,7 @@ GOALS = st.one_of(
 )
 
 
+@settings(deadline=None)
 @given(
     st.builds(
         Control,
@@ -344,7 +345,8 @@ def test_explain(fake: FakeServer) -> None:
     account = explanation_pb.Account(
         item_id="a", title="A", rank=1, score=6.0, other_features=0.5, unexplained=1, bias=0.5
     )
-    account.features.add(feature_id=3, label="Horror", amount=2.5)
+    account.features.add(feature_id=3, label="Horror", amount=1.5)
+    account.features.add(feature_id=4, label="Horror", amount=1.0)
     account.controls.append(1.5)
     fake.answers["ExplanationService/Explain"] = [explanation_pb.ExplainResponse(accounts=[account], method="exact")]
     with Client(fake.address, timeout=60) as client:
@@ -358,6 +360,7 @@ def test_explain(fake: FakeServer) -> None:
     (found,) = explained.accounts
     assert isinstance(found, Account)
     assert sum(amount for _, amount in found.parts) == found.score
+    assert len(dict(found.parts)) == len(found.parts)
     assert explained.frame()["amount"].sum() == found.score
     assert (explained.change, explained.method) == (None, "exact")
 

@@ -14,6 +14,10 @@ from steersman_service.errors import StartupError
 HISTORY = ["101", "102", "103"]
 
 
+def own_threads() -> int:
+    return sum(thread.name == "steersman" for thread in threading.enumerate())
+
+
 @pytest.mark.parametrize(
     "call",
     [
@@ -49,18 +53,19 @@ def test_threads_may_share_it(local: LocalClient) -> None:
 
 
 def test_a_folder_that_is_no_bundle(tmp_path: Path) -> None:
-    before = threading.active_count()
+    before = own_threads()
     with pytest.raises(StartupError):
         load(tmp_path)
-    assert threading.active_count() == before
+    assert own_threads() == before
 
 
 def test_closed(bundle_dir: Path) -> None:
-    before = threading.active_count()
+    before = own_threads()
     with load(bundle_dir) as local:
         local.model_info()
+        assert own_threads() == before + 1
     local.close()
-    assert threading.active_count() == before
+    assert own_threads() == before
     with pytest.raises(ValueError, match="load the bundle again"):
         local.model_info()
 
