@@ -130,23 +130,23 @@ def test_a_feature_of_another_bundle(either: Client | LocalClient) -> None:
 
 def test_sessions(client: Client) -> None:
     events = [Event("101", event_id="a"), Event("102", event_id="b")]
-    assert client.append_events("ada", events).appended == 2
-    again = client.append_events("ada", [*events, "103"])
+    assert client.append_events("grace", events).appended == 2
+    again = client.append_events("grace", [*events, "103"])
     assert (again.appended, again.duplicates, again.total_events) == (1, 2, 3)
-    version = client.set_controls("ada", HORROR)
-    session = client.session("ada")
+    version = client.set_controls("grace", HORROR)
+    session = client.session("grace")
     assert (session.version, session.item_ids) == (version, ("101", "102", "103"))
     assert [str(control) for control in session.controls] == ["genres:Horror = 0.8"]
     assert session.seconds_to_live > 1e6
-    assert client.session("ada", max_item_ids=1).item_ids == ("103",)
-    answer = client.recommend(session_id="ada", new_events=["104"], min_session_version=version)
+    assert client.session("grace", max_item_ids=1).item_ids == ("103",)
+    answer = client.recommend(session_id="grace", new_events=["104"], min_session_version=version)
     assert (answer.session_version, answer.applied_controls[0].source) == (version + 1, "session")
     explicit = client.recommend([*session.item_ids, "104"], controls=session.controls)
     assert answer.item_ids == explicit.item_ids
-    assert client.delete_session("ada")
-    assert not client.delete_session("ada")
+    assert client.delete_session("grace")
+    assert not client.delete_session("grace")
     with pytest.raises(CallError, match="NOT_FOUND"):
-        client.session("ada")
+        client.session("grace")
 
 
 async def test_asyncio_gives_the_same(client: Client, address: str) -> None:
