@@ -91,6 +91,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="file for the figures")
     arguments = parser.parse_args()
     data = load_data(arguments.data, cache=arguments.cache)
+    print(*first_events(data.events), sep="\n")
     asked = np.random.default_rng(SEED).permutation(data.report.users)
     known, folder = np.arange(data.report.users), arguments.bundle
     if arguments.new_users:
@@ -103,6 +104,19 @@ def main() -> None:
     print(*table(figures), sep="\n")
     if arguments.json is not None:
         arguments.json.write_text(json.dumps([figure._asdict() for figure in figures], indent=1) + "\n")
+
+
+def first_events(events: pl.DataFrame) -> Iterator[str]:
+    """What orders them: taste, or a page that everybody rates from. Times are in seconds."""
+    placed = events.with_columns(
+        pl.int_range(pl.len()).over("user").alias("place"), pl.col("time").diff().over("user").alias("gap")
+    )
+    together = (placed.filter(pl.col("place").is_between(1, LATER - 1))["gap"] == 0).to_numpy()
+    yield f"of the first {LATER} events {together.mean():.0%} carry the same time as the one before"
+    commonest = placed.filter(pl.col("place") == 0)["item"].value_counts(sort=True)["count"].to_numpy()
+    yield f"the {K} commonest first items are {commonest[:K].sum() / commonest.sum():.0%} of all first events"
+    spans = events.group_by("user").agg(pl.col("time").max() - pl.col("time").min())["time"].to_numpy()
+    yield f"half of the users did all within {np.median(spans) / 60:.0f} minutes"
 
 
 def trained_without(data: Dataset, known: npt.NDArray[np.int64], work: Path) -> Path:

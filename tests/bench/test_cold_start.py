@@ -3,10 +3,11 @@
 from pathlib import Path
 
 import numpy as np
+import polars as pl
 import pytest
 
 from bench import cold_start
-from bench.cold_start import EVENTS, QUESTIONS, User, answers, measured, popular
+from bench.cold_start import EVENTS, QUESTIONS, User, answers, first_events, measured, popular
 from steersman_client import load
 from steersman_training.data import load as load_data
 
@@ -30,6 +31,14 @@ def test_interests_are_of_later_events_that_are_not_asked_for(data_dir: Path, bu
     for figure in figures:
         assert figure.low <= figure.mean <= figure.high
         assert figure.mean == pytest.approx(np.mean(figure.rates))
+
+
+def test_what_orders_first_events() -> None:
+    events = pl.DataFrame({"user": [0, 0, 0, 1], "item": [5, 6, 7, 5], "time": [60, 60, 300, 100]})
+    together, commonest, span = first_events(events)
+    assert together == "of the first 6 events 50% carry the same time as the one before"
+    assert commonest == "the 10 commonest first items are 100% of all first events"
+    assert span == "half of the users did all within 2 minutes"
 
 
 def test_hits_are_of_the_next_event() -> None:

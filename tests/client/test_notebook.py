@@ -1,6 +1,7 @@
 """The notebook runs from its first cell to its last, in a kernel of its own."""
 
 from pathlib import Path
+from typing import Any
 
 import nbformat
 import pytest
@@ -11,10 +12,16 @@ from tests.client.served import served
 NOTEBOOK = Path(__file__).parents[2] / "docs" / "notebooks" / "steer.ipynb"
 
 
+def kept() -> nbformat.NotebookNode:
+    read: Any = nbformat.read
+    notebook: nbformat.NotebookNode = read(NOTEBOOK, as_version=4)
+    return notebook
+
+
 @pytest.fixture
 def notebook() -> nbformat.NotebookNode:
     """Without the cells whose calls are not served yet."""
-    notebook = nbformat.read(NOTEBOOK, as_version=4)
+    notebook = kept()
     notebook.cells = [cell for cell in notebook.cells if served(cell.metadata.get("needs"))]
     return notebook
 
@@ -30,5 +37,5 @@ def test_it_runs(notebook: nbformat.NotebookNode, tmp_path: Path, monkeypatch: p
 
 
 def test_it_is_kept_without_outputs() -> None:
-    cells = nbformat.read(NOTEBOOK, as_version=4).cells
+    cells = kept().cells
     assert not any(cell.get("outputs") or cell.get("execution_count") for cell in cells)
