@@ -48,6 +48,7 @@ from steersman_training.recommender import checkpoint as checkpoints
 from steersman_training.recommender.fit import Fit, FitConfig, FittedRecommender, Progress
 from steersman_training.recommender.model import Recommender, RecommenderConfig
 from steersman_training.recommender.ranking import evaluate, evaluate_most_popular
+from steersman_training.recommender.workers import Workers
 
 MEASURED_USERS = 500  # on whom features and concepts are measured, and as many to fit concepts on
 MEASURED_STATES = 20_000  # from which labels are chosen, and as many held-out ones on which they are measured
@@ -153,7 +154,7 @@ def train(
     split = split_by(config.split, data)
     check_enough(split, config.held_out_users, config.fit.seed)
     known = Knowledge.of(data, split, config.min_concept_items)
-    if checkpoint is not None:
+    if checkpoint is not None and Workers.join(device).rank == 0:  # the others take its attributes, once there is a Fit
         checkpoints.check(checkpoint, known.identity(split, config))
     display.stage("attributes")
     for line in known.described.lines():
