@@ -237,7 +237,7 @@ def _explain(
     golden = golden_rows(graphs, histories, concepts.height)
     tables = {"items": with_readable_titles(items), "features": features, "concepts": concepts}
     tables["attributes"] = described(known.aims, items)
-    arrays = {"attributes": fitted.attributes_VD.cpu().numpy()}
+    arrays = {"attributes": fitted.attributes_VD.cpu().numpy(), "decoder": edit.sae.decoder_FD.detach().cpu().numpy()}
     folder = write_bundle(out, manifest, graphs, golden, tables, arrays, queries, display.step)
     return Trained(folder, figures, model, edit, split, items, values, features, labels, aims, graph, concepts)
 

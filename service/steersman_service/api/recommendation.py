@@ -15,7 +15,7 @@ from steersman_service.errors import FieldViolation, SessionBehind, StoreUnavail
 from steersman_service.scheduling.client import Engines
 from steersman_service.sessions.reader import SessionReader
 from steersman_service.settings import Settings
-from steersman_service.steering.controls import violations
+from steersman_service.steering.controls import Steering, violations
 from steersman_service.steering.eligibility import check_filters
 from steersman_service.steering.interpret import Interpretation, ItemHistory, interpret
 from steersman_service.telemetry.metrics import SteeringMetrics
@@ -43,6 +43,14 @@ class LoadedHistory(NamedTuple):
     degradations: Sequence[pb.Degradation] = ()
 
 
+class Prepared(NamedTuple):
+    """A request, ready for the engine."""
+
+    loaded: LoadedHistory
+    steering: Steering
+    interpretation: Interpretation
+
+
 @dataclass(frozen=True)
 class RecommendationService:
     release: Release
@@ -53,27 +61,39 @@ class RecommendationService:
     list_change: ListChange
 
     async def Recommend(self, request: pb.RecommendRequest, caller: Caller) -> pb.RecommendResponse:
-        bundle, items, controls = self.release.bundle, self.release.items, self.release.controls
+        prepared = await self.prepare(request)
+        result = await self.engines.submit(
+            prepared.interpretation.request, caller.deadline, caller.tenant, request.session_id
+        )
+        return self.answer(prepared, result, caller.request_id)
+
+    async def prepare(self, request: pb.RecommendRequest) -> Prepared:
+        """Checks a request, appends its new events, and makes of it what the engine takes. Raises a RequestError."""
+        controls = self.release.controls
         requested = controls.parse("controls", CONTROL_SOURCE_REQUEST, request.controls)
         raise_if_any([*self._check(request), *violations(requested)])
         loaded = await self._load(request)
         sticky = controls.parse("session.controls", CONTROL_SOURCE_SESSION, loaded.controls)
         steering = controls.steer(sticky, requested)
         interpretation = interpret(
-            items,
-            bundle.manifest.window,
+            self.release.items,
+            self.release.bundle.manifest.window,
             loaded.history,
             steering,
             request.filters,
             request.k or DEFAULT_K,
             grows=bool(request.session_id),
         )
-        result = await self.engines.submit(interpretation.request, caller.deadline, caller.tenant, request.session_id)
+        return Prepared(loaded, steering, interpretation)
+
+    def answer(self, prepared: Prepared, result: EngineResult, request_id: str) -> pb.RecommendResponse:
+        """What the caller gets. Counts it."""
+        loaded, steering, interpretation = prepared
         applied = steering.resolve(result.concept_edits, self.release.catalogue.labels)
         self.metrics.recommended(applied, loaded.degradations, new_session=loaded.new_session)
         if applied:
             self.list_change.sample(interpretation.request, result.rows_K)
-        return self._response(caller.request_id, loaded, interpretation, applied, result)
+        return self._response(request_id, loaded, interpretation, applied, result)
 
     def _check(self, request: pb.RecommendRequest) -> Iterator[FieldViolation]:
         yield from check_bytes("request_id", request.request_id, 0, MAX_REQUEST_ID_BYTES)

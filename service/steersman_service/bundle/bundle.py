@@ -1,4 +1,4 @@
-"""A bundle, read and verified: format 1.4 of proto/README.md."""
+"""A bundle, read and verified: format 1.5 of proto/README.md."""
 
 import io
 from collections import defaultdict
@@ -28,6 +28,8 @@ SUFFIXES = {"onnx": ".onnx", "torch": ".ts"}
 # The index of a large catalogue: an exact scan of all items (with its data), and approximate lists.
 SCAN, SCAN_DATA, LISTS = "scan.onnx", "scan.data", "index.faiss"
 ARRAYS = ("items.npy", "biases.npy")
+# A bundle older than 1.5 lacks it.
+DECODER = "decoder.npy"
 TABLES = ("items.parquet", "features.parquet", "concepts.parquet")
 GOLDEN = "golden.npz"
 
@@ -50,6 +52,8 @@ class Bundle:
     concepts: pa.Table
     golden: Mapping[str, Mapping[str, Array]]
     """Set of rows ("edit", "edit/features") -> tensor -> value."""
+    decoder_FD: Array | None = None
+    """Directions of the features, float32. None: the bundle is older than format 1.5."""
 
     @property
     def version(self) -> str:
@@ -79,12 +83,13 @@ def load_bundle(folder: Path, backend: str) -> Bundle:
         if name not in manifest.files:
             raise BundleError(name, f"not among the files of {MANIFEST}; {AGAIN}")
     files.check_listing(folder, manifest)
-    for name in sorted(set(manifest.files) - {*ARRAYS, *TABLES, GOLDEN}):
+    for name in sorted(set(manifest.files) - {*ARRAYS, DECODER, *TABLES, GOLDEN}):
         files.verify_file(folder, name, manifest)
     items_ND, biases_N = (files.map_array(folder, name, manifest) for name in ARRAYS)
+    decoder_FD = files.map_array(folder, DECODER, manifest) if DECODER in manifest.files else None
     items, features, concepts = (_read(folder, name, manifest, pq.read_table) for name in TABLES)
     golden = _read(folder, GOLDEN, manifest, _read_golden)
-    bundle = Bundle(folder, manifest, items_ND, biases_N, items, features, concepts, golden)
+    bundle = Bundle(folder, manifest, items_ND, biases_N, items, features, concepts, golden, decoder_FD)
     _check_shapes(bundle)
     return bundle
 
@@ -115,8 +120,13 @@ def _check_shapes(bundle: Bundle) -> None:
         raise BundleError(MANIFEST, f"hook at positions {bundle.manifest.hook.positions!r}; only 'last' is known")
     if missing := sorted(set(GRAPHS) - bundle.graphs.keys()):
         raise BundleError(MANIFEST, f"describes no graph {', '.join(missing)}")
-    arrays = ((bundle.items_ND, (shape.items, shape.hidden)), (bundle.biases_N, (shape.items,)))
-    for name, (array, wanted) in zip(ARRAYS, arrays, strict=True):
+    arrays = {
+        "items.npy": (bundle.items_ND, (shape.items, shape.hidden)),
+        "biases.npy": (bundle.biases_N, (shape.items,)),
+    }
+    if bundle.decoder_FD is not None:
+        arrays[DECODER] = (bundle.decoder_FD, (shape.features, shape.hidden))
+    for name, (array, wanted) in arrays.items():
         if array.shape != wanted or array.dtype != np.float32:
             raise BundleError(name, f"is {array.dtype} of shape {array.shape}, wanted float32 of {wanted}")
     tables = (bundle.items, bundle.features, bundle.concepts)

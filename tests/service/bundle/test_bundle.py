@@ -173,3 +173,16 @@ def test_the_first_bundles_have_no_descriptions(copy: Path) -> None:
     bundle = load_bundle(copy, "onnx")
     catalogue = Catalogue(bundle, Items(bundle.items))
     assert [feature.clear for feature in catalogue.features] == [bool(it) for it in features["confidence"].to_pylist()]
+
+
+def test_the_decoder_may_be_lacking_but_not_of_another_shape(copy: Path) -> None:
+    mapped_FD, decoder_FD = load_bundle(copy, "onnx").decoder_FD, np.load(copy / "decoder.npy")
+    assert mapped_FD is not None
+    assert np.array_equal(mapped_FD, decoder_FD)
+    (copy / "decoder.npy").unlink()  # mapped: to cut it would pull it from under the array
+    np.save(copy / "decoder.npy", decoder_FD[1:])
+    resign(copy)
+    refused(copy, "decoder.npy", "wanted float32")
+    (copy / "decoder.npy").unlink()
+    resign(copy, lambda manifest: manifest["files"].pop("decoder.npy"))
+    assert load_bundle(copy, "onnx").decoder_FD is None

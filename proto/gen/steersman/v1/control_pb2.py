@@ -24,25 +24,31 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1asteersman/v1/control.proto\x12\x0csteersman.v1\"0\n\nFeatureRef\x12\n\n\x02id\x18\x01 \x01(\r\x12\x16\n\x0e\x62undle_version\x18\x02 \x01(\t\"+\n\x0c\x41ttributeRef\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t\"\xc2\x01\n\x07\x43ontrol\x12+\n\x07\x66\x65\x61ture\x18\x01 \x01(\x0b\x32\x18.steersman.v1.FeatureRefH\x00\x12\x11\n\x07\x63oncept\x18\x02 \x01(\tH\x00\x12/\n\tattribute\x18\x05 \x01(\x0b\x32\x1a.steersman.v1.AttributeRefH\x00\x12*\n\toperation\x18\x03 \x01(\x0e\x32\x17.steersman.v1.Operation\x12\x10\n\x08strength\x18\x04 \x01(\x02\x42\x08\n\x06target\"h\n\x0b\x46\x65\x61tureEdit\x12\x12\n\nfeature_id\x18\x01 \x01(\r\x12\r\n\x05label\x18\x02 \x01(\t\x12\x0c\n\x04gain\x18\x03 \x01(\x02\x12\x10\n\x08strength\x18\x04 \x01(\x02\x12\x16\n\x0e\x62\x65yond_natural\x18\x05 \x01(\x08\"\x8f\x01\n\x0e\x41ppliedControl\x12&\n\x07\x63ontrol\x18\x01 \x01(\x0b\x32\x15.steersman.v1.Control\x12+\n\x06source\x18\x02 \x01(\x0e\x32\x1b.steersman.v1.ControlSource\x12(\n\x05\x65\x64its\x18\x03 \x03(\x0b\x32\x19.steersman.v1.FeatureEdit*w\n\tOperation\x12\x19\n\x15OPERATION_UNSPECIFIED\x10\x00\x12\x11\n\rOPERATION_ADD\x10\x01\x12\x11\n\rOPERATION_SET\x10\x02\x12\x13\n\x0fOPERATION_SCALE\x10\x03\x12\x14\n\x10OPERATION_ABLATE\x10\x04*g\n\rControlSource\x12\x1e\n\x1a\x43ONTROL_SOURCE_UNSPECIFIED\x10\x00\x12\x1a\n\x16\x43ONTROL_SOURCE_REQUEST\x10\x01\x12\x1a\n\x16\x43ONTROL_SOURCE_SESSION\x10\x02\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1asteersman/v1/control.proto\x12\x0csteersman.v1\"0\n\nFeatureRef\x12\n\n\x02id\x18\x01 \x01(\r\x12\x16\n\x0e\x62undle_version\x18\x02 \x01(\t\"+\n\x0c\x41ttributeRef\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t\"\x1b\n\x07ItemSet\x12\x10\n\x08item_ids\x18\x01 \x03(\t\"l\n\x04Goal\x12(\n\x05share\x18\x01 \x01(\x0b\x32\x17.steersman.v1.ShareGoalH\x00\x12\x17\n\rleast_overlap\x18\x02 \x01(\x02H\x00\x12\x19\n\x0fmost_divergence\x18\x03 \x01(\x02H\x00\x42\x06\n\x04goal\"\xad\x01\n\tShareGoal\x12/\n\tattribute\x18\x01 \x01(\x0b\x32\x1a.steersman.v1.AttributeRefH\x00\x12\x11\n\x07\x63oncept\x18\x02 \x01(\tH\x00\x12&\n\x05items\x18\x03 \x01(\x0b\x32\x15.steersman.v1.ItemSetH\x00\x12\x12\n\x08\x61t_least\x18\x04 \x01(\x02H\x01\x12\x11\n\x07\x61t_most\x18\x05 \x01(\x02H\x01\x42\x04\n\x02ofB\x07\n\x05\x62ound\"\x9d\x02\n\x07\x43ontrol\x12+\n\x07\x66\x65\x61ture\x18\x01 \x01(\x0b\x32\x18.steersman.v1.FeatureRefH\x00\x12\x11\n\x07\x63oncept\x18\x02 \x01(\tH\x00\x12/\n\tattribute\x18\x05 \x01(\x0b\x32\x1a.steersman.v1.AttributeRefH\x00\x12&\n\x05items\x18\x06 \x01(\x0b\x32\x15.steersman.v1.ItemSetH\x00\x12\x0f\n\x05words\x18\x07 \x01(\tH\x00\x12*\n\toperation\x18\x03 \x01(\x0e\x32\x17.steersman.v1.Operation\x12\x10\n\x08strength\x18\x04 \x01(\x02\x12 \n\x04goal\x18\x08 \x01(\x0b\x32\x12.steersman.v1.GoalB\x08\n\x06target\"h\n\x0b\x46\x65\x61tureEdit\x12\x12\n\nfeature_id\x18\x01 \x01(\r\x12\r\n\x05label\x18\x02 \x01(\t\x12\x0c\n\x04gain\x18\x03 \x01(\x02\x12\x10\n\x08strength\x18\x04 \x01(\x02\x12\x16\n\x0e\x62\x65yond_natural\x18\x05 \x01(\x08\"\xbd\x01\n\x0e\x41ppliedControl\x12&\n\x07\x63ontrol\x18\x01 \x01(\x0b\x32\x15.steersman.v1.Control\x12+\n\x06source\x18\x02 \x01(\x0e\x32\x1b.steersman.v1.ControlSource\x12(\n\x05\x65\x64its\x18\x03 \x03(\x0b\x32\x19.steersman.v1.FeatureEdit\x12\x1a\n\x12\x63\x61rried_confidence\x18\x04 \x01(\x02\x12\x10\n\x08warnings\x18\x05 \x03(\t*w\n\tOperation\x12\x19\n\x15OPERATION_UNSPECIFIED\x10\x00\x12\x11\n\rOPERATION_ADD\x10\x01\x12\x11\n\rOPERATION_SET\x10\x02\x12\x13\n\x0fOPERATION_SCALE\x10\x03\x12\x14\n\x10OPERATION_ABLATE\x10\x04*\xa1\x01\n\rControlSource\x12\x1e\n\x1a\x43ONTROL_SOURCE_UNSPECIFIED\x10\x00\x12\x1a\n\x16\x43ONTROL_SOURCE_REQUEST\x10\x01\x12\x1a\n\x16\x43ONTROL_SOURCE_SESSION\x10\x02\x12\x1b\n\x17\x43ONTROL_SOURCE_SCENARIO\x10\x03\x12\x1b\n\x17\x43ONTROL_SOURCE_DISLIKED\x10\x04\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'steersman.v1.control_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_OPERATION']._serialized_start=588
-  _globals['_OPERATION']._serialized_end=707
-  _globals['_CONTROLSOURCE']._serialized_start=709
-  _globals['_CONTROLSOURCE']._serialized_end=812
+  _globals['_OPERATION']._serialized_start=1040
+  _globals['_OPERATION']._serialized_end=1159
+  _globals['_CONTROLSOURCE']._serialized_start=1162
+  _globals['_CONTROLSOURCE']._serialized_end=1323
   _globals['_FEATUREREF']._serialized_start=44
   _globals['_FEATUREREF']._serialized_end=92
   _globals['_ATTRIBUTEREF']._serialized_start=94
   _globals['_ATTRIBUTEREF']._serialized_end=137
-  _globals['_CONTROL']._serialized_start=140
-  _globals['_CONTROL']._serialized_end=334
-  _globals['_FEATUREEDIT']._serialized_start=336
-  _globals['_FEATUREEDIT']._serialized_end=440
-  _globals['_APPLIEDCONTROL']._serialized_start=443
-  _globals['_APPLIEDCONTROL']._serialized_end=586
+  _globals['_ITEMSET']._serialized_start=139
+  _globals['_ITEMSET']._serialized_end=166
+  _globals['_GOAL']._serialized_start=168
+  _globals['_GOAL']._serialized_end=276
+  _globals['_SHAREGOAL']._serialized_start=279
+  _globals['_SHAREGOAL']._serialized_end=452
+  _globals['_CONTROL']._serialized_start=455
+  _globals['_CONTROL']._serialized_end=740
+  _globals['_FEATUREEDIT']._serialized_start=742
+  _globals['_FEATUREEDIT']._serialized_end=846
+  _globals['_APPLIEDCONTROL']._serialized_start=849
+  _globals['_APPLIEDCONTROL']._serialized_end=1038
 # @@protoc_insertion_point(module_scope)

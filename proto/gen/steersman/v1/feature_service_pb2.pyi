@@ -1,3 +1,4 @@
+from steersman.v1 import control_pb2 as _control_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from google.protobuf import descriptor as _descriptor
@@ -43,7 +44,7 @@ class Effect(_message.Message):
     def __init__(self, share_before: _Optional[float] = ..., share_after: _Optional[float] = ..., ndcg_kept: _Optional[float] = ...) -> None: ...
 
 class Feature(_message.Message):
-    __slots__ = ("id", "label", "label_confidence", "steerable", "density", "scale", "association", "effect", "top_item_ids", "top_item_titles", "kind", "clear")
+    __slots__ = ("id", "label", "label_confidence", "steerable", "density", "scale", "association", "effect", "top_item_ids", "top_item_titles", "kind", "clear", "unit_up", "unit_down")
     ID_FIELD_NUMBER: _ClassVar[int]
     LABEL_FIELD_NUMBER: _ClassVar[int]
     LABEL_CONFIDENCE_FIELD_NUMBER: _ClassVar[int]
@@ -56,6 +57,8 @@ class Feature(_message.Message):
     TOP_ITEM_TITLES_FIELD_NUMBER: _ClassVar[int]
     KIND_FIELD_NUMBER: _ClassVar[int]
     CLEAR_FIELD_NUMBER: _ClassVar[int]
+    UNIT_UP_FIELD_NUMBER: _ClassVar[int]
+    UNIT_DOWN_FIELD_NUMBER: _ClassVar[int]
     id: int
     label: str
     label_confidence: float
@@ -68,7 +71,9 @@ class Feature(_message.Message):
     top_item_titles: _containers.RepeatedScalarFieldContainer[str]
     kind: FeatureKind
     clear: bool
-    def __init__(self, id: _Optional[int] = ..., label: _Optional[str] = ..., label_confidence: _Optional[float] = ..., steerable: _Optional[bool] = ..., density: _Optional[float] = ..., scale: _Optional[float] = ..., association: _Optional[_Union[Association, _Mapping]] = ..., effect: _Optional[_Union[Effect, _Mapping]] = ..., top_item_ids: _Optional[_Iterable[str]] = ..., top_item_titles: _Optional[_Iterable[str]] = ..., kind: _Optional[_Union[FeatureKind, str]] = ..., clear: _Optional[bool] = ...) -> None: ...
+    unit_up: float
+    unit_down: float
+    def __init__(self, id: _Optional[int] = ..., label: _Optional[str] = ..., label_confidence: _Optional[float] = ..., steerable: _Optional[bool] = ..., density: _Optional[float] = ..., scale: _Optional[float] = ..., association: _Optional[_Union[Association, _Mapping]] = ..., effect: _Optional[_Union[Effect, _Mapping]] = ..., top_item_ids: _Optional[_Iterable[str]] = ..., top_item_titles: _Optional[_Iterable[str]] = ..., kind: _Optional[_Union[FeatureKind, str]] = ..., clear: _Optional[bool] = ..., unit_up: _Optional[float] = ..., unit_down: _Optional[float] = ...) -> None: ...
 
 class ConceptTerm(_message.Message):
     __slots__ = ("feature_id", "weight")
@@ -79,7 +84,7 @@ class ConceptTerm(_message.Message):
     def __init__(self, feature_id: _Optional[int] = ..., weight: _Optional[float] = ...) -> None: ...
 
 class Concept(_message.Message):
-    __slots__ = ("name", "attribute", "value", "terms", "effect", "strength", "strength_95", "beyond_natural")
+    __slots__ = ("name", "attribute", "value", "terms", "effect", "strength", "strength_95", "beyond_natural", "unit_up", "unit_down", "display_name")
     NAME_FIELD_NUMBER: _ClassVar[int]
     ATTRIBUTE_FIELD_NUMBER: _ClassVar[int]
     VALUE_FIELD_NUMBER: _ClassVar[int]
@@ -88,6 +93,9 @@ class Concept(_message.Message):
     STRENGTH_FIELD_NUMBER: _ClassVar[int]
     STRENGTH_95_FIELD_NUMBER: _ClassVar[int]
     BEYOND_NATURAL_FIELD_NUMBER: _ClassVar[int]
+    UNIT_UP_FIELD_NUMBER: _ClassVar[int]
+    UNIT_DOWN_FIELD_NUMBER: _ClassVar[int]
+    DISPLAY_NAME_FIELD_NUMBER: _ClassVar[int]
     name: str
     attribute: str
     value: str
@@ -96,23 +104,28 @@ class Concept(_message.Message):
     strength: float
     strength_95: float
     beyond_natural: bool
-    def __init__(self, name: _Optional[str] = ..., attribute: _Optional[str] = ..., value: _Optional[str] = ..., terms: _Optional[_Iterable[_Union[ConceptTerm, _Mapping]]] = ..., effect: _Optional[_Union[Effect, _Mapping]] = ..., strength: _Optional[float] = ..., strength_95: _Optional[float] = ..., beyond_natural: _Optional[bool] = ...) -> None: ...
+    unit_up: float
+    unit_down: float
+    display_name: str
+    def __init__(self, name: _Optional[str] = ..., attribute: _Optional[str] = ..., value: _Optional[str] = ..., terms: _Optional[_Iterable[_Union[ConceptTerm, _Mapping]]] = ..., effect: _Optional[_Union[Effect, _Mapping]] = ..., strength: _Optional[float] = ..., strength_95: _Optional[float] = ..., beyond_natural: _Optional[bool] = ..., unit_up: _Optional[float] = ..., unit_down: _Optional[float] = ..., display_name: _Optional[str] = ...) -> None: ...
 
 class ListFeaturesRequest(_message.Message):
-    __slots__ = ("page_size", "page_token", "text", "steerable_only", "include_rare", "kind")
+    __slots__ = ("page_size", "page_token", "text", "steerable_only", "include_rare", "kind", "item_ids")
     PAGE_SIZE_FIELD_NUMBER: _ClassVar[int]
     PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
     TEXT_FIELD_NUMBER: _ClassVar[int]
     STEERABLE_ONLY_FIELD_NUMBER: _ClassVar[int]
     INCLUDE_RARE_FIELD_NUMBER: _ClassVar[int]
     KIND_FIELD_NUMBER: _ClassVar[int]
+    ITEM_IDS_FIELD_NUMBER: _ClassVar[int]
     page_size: int
     page_token: str
     text: str
     steerable_only: bool
     include_rare: bool
     kind: FeatureKind
-    def __init__(self, page_size: _Optional[int] = ..., page_token: _Optional[str] = ..., text: _Optional[str] = ..., steerable_only: _Optional[bool] = ..., include_rare: _Optional[bool] = ..., kind: _Optional[_Union[FeatureKind, str]] = ...) -> None: ...
+    item_ids: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, page_size: _Optional[int] = ..., page_token: _Optional[str] = ..., text: _Optional[str] = ..., steerable_only: _Optional[bool] = ..., include_rare: _Optional[bool] = ..., kind: _Optional[_Union[FeatureKind, str]] = ..., item_ids: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class ListFeaturesResponse(_message.Message):
     __slots__ = ("features", "next_page_token", "total_size", "bundle_version")
@@ -163,3 +176,35 @@ class ListConceptsResponse(_message.Message):
     next_page_token: str
     total_size: int
     def __init__(self, concepts: _Optional[_Iterable[_Union[Concept, _Mapping]]] = ..., bundle_version: _Optional[str] = ..., next_page_token: _Optional[str] = ..., total_size: _Optional[int] = ...) -> None: ...
+
+class ListNeighboursRequest(_message.Message):
+    __slots__ = ("feature", "concept", "size")
+    FEATURE_FIELD_NUMBER: _ClassVar[int]
+    CONCEPT_FIELD_NUMBER: _ClassVar[int]
+    SIZE_FIELD_NUMBER: _ClassVar[int]
+    feature: _control_pb2.FeatureRef
+    concept: str
+    size: int
+    def __init__(self, feature: _Optional[_Union[_control_pb2.FeatureRef, _Mapping]] = ..., concept: _Optional[str] = ..., size: _Optional[int] = ...) -> None: ...
+
+class Neighbour(_message.Message):
+    __slots__ = ("feature_id", "concept", "label", "likeness")
+    FEATURE_ID_FIELD_NUMBER: _ClassVar[int]
+    CONCEPT_FIELD_NUMBER: _ClassVar[int]
+    LABEL_FIELD_NUMBER: _ClassVar[int]
+    LIKENESS_FIELD_NUMBER: _ClassVar[int]
+    feature_id: int
+    concept: str
+    label: str
+    likeness: float
+    def __init__(self, feature_id: _Optional[int] = ..., concept: _Optional[str] = ..., label: _Optional[str] = ..., likeness: _Optional[float] = ...) -> None: ...
+
+class ListNeighboursResponse(_message.Message):
+    __slots__ = ("alike", "opposed", "bundle_version")
+    ALIKE_FIELD_NUMBER: _ClassVar[int]
+    OPPOSED_FIELD_NUMBER: _ClassVar[int]
+    BUNDLE_VERSION_FIELD_NUMBER: _ClassVar[int]
+    alike: _containers.RepeatedCompositeFieldContainer[Neighbour]
+    opposed: _containers.RepeatedCompositeFieldContainer[Neighbour]
+    bundle_version: str
+    def __init__(self, alike: _Optional[_Iterable[_Union[Neighbour, _Mapping]]] = ..., opposed: _Optional[_Iterable[_Union[Neighbour, _Mapping]]] = ..., bundle_version: _Optional[str] = ...) -> None: ...

@@ -50,6 +50,11 @@ class FeatureServiceStub:
                 request_serializer=steersman_dot_v1_dot_feature__service__pb2.ListConceptsRequest.SerializeToString,
                 response_deserializer=steersman_dot_v1_dot_feature__service__pb2.ListConceptsResponse.FromString,
                 _registered_method=True)
+        self.ListNeighbours = channel.unary_unary(
+                '/steersman.v1.FeatureService/ListNeighbours',
+                request_serializer=steersman_dot_v1_dot_feature__service__pb2.ListNeighboursRequest.SerializeToString,
+                response_deserializer=steersman_dot_v1_dot_feature__service__pb2.ListNeighboursResponse.FromString,
+                _registered_method=True)
 
 
 class FeatureServiceServicer:
@@ -78,6 +83,13 @@ class FeatureServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListNeighbours(self, request, context):
+        """Features and concepts that are like a feature, and those that would undo or double it, by what they do to scores.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_FeatureServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -95,6 +107,11 @@ def add_FeatureServiceServicer_to_server(servicer, server):
                     servicer.ListConcepts,
                     request_deserializer=steersman_dot_v1_dot_feature__service__pb2.ListConceptsRequest.FromString,
                     response_serializer=steersman_dot_v1_dot_feature__service__pb2.ListConceptsResponse.SerializeToString,
+            ),
+            'ListNeighbours': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListNeighbours,
+                    request_deserializer=steersman_dot_v1_dot_feature__service__pb2.ListNeighboursRequest.FromString,
+                    response_serializer=steersman_dot_v1_dot_feature__service__pb2.ListNeighboursResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -179,6 +196,33 @@ class FeatureService:
             '/steersman.v1.FeatureService/ListConcepts',
             steersman_dot_v1_dot_feature__service__pb2.ListConceptsRequest.SerializeToString,
             steersman_dot_v1_dot_feature__service__pb2.ListConceptsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListNeighbours(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/steersman.v1.FeatureService/ListNeighbours',
+            steersman_dot_v1_dot_feature__service__pb2.ListNeighboursRequest.SerializeToString,
+            steersman_dot_v1_dot_feature__service__pb2.ListNeighboursResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -41,6 +41,8 @@ class FeatureServiceStub:
     """NOT_FOUND if there is no such feature. FAILED_PRECONDITION if bundle_version is another one."""
     ListConcepts: _grpc.UnaryUnaryMultiCallable[_feature_service_pb2.ListConceptsRequest, _feature_service_pb2.ListConceptsResponse]
     """Concepts in the order of the bundle, a page at a time."""
+    ListNeighbours: _grpc.UnaryUnaryMultiCallable[_feature_service_pb2.ListNeighboursRequest, _feature_service_pb2.ListNeighboursResponse]
+    """Features and concepts that are like a feature, and those that would undo or double it, by what they do to scores."""
 
 @_typing.type_check_only
 class FeatureServiceAsyncStub(FeatureServiceStub):
@@ -55,6 +57,8 @@ class FeatureServiceAsyncStub(FeatureServiceStub):
     """NOT_FOUND if there is no such feature. FAILED_PRECONDITION if bundle_version is another one."""
     ListConcepts: _aio.UnaryUnaryMultiCallable[_feature_service_pb2.ListConceptsRequest, _feature_service_pb2.ListConceptsResponse]  # type: ignore[assignment]
     """Concepts in the order of the bundle, a page at a time."""
+    ListNeighbours: _aio.UnaryUnaryMultiCallable[_feature_service_pb2.ListNeighboursRequest, _feature_service_pb2.ListNeighboursResponse]  # type: ignore[assignment]
+    """Features and concepts that are like a feature, and those that would undo or double it, by what they do to scores."""
 
 class FeatureServiceServicer(metaclass=_abc_1.ABCMeta):
     """The catalogue: what can be steered, what it means, and what it does."""
@@ -84,5 +88,13 @@ class FeatureServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_feature_service_pb2.ListConceptsResponse, _abc.Awaitable[_feature_service_pb2.ListConceptsResponse]]:
         """Concepts in the order of the bundle, a page at a time."""
+
+    @_abc_1.abstractmethod
+    def ListNeighbours(
+        self,
+        request: _feature_service_pb2.ListNeighboursRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_feature_service_pb2.ListNeighboursResponse, _abc.Awaitable[_feature_service_pb2.ListNeighboursResponse]]:
+        """Features and concepts that are like a feature, and those that would undo or double it, by what they do to scores."""
 
 def add_FeatureServiceServicer_to_server(servicer: FeatureServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fsteersman/v1/item_service.proto\x12\x0csteersman.v1\"M\n\rItemAttribute\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06values\x18\x02 \x03(\t\x12\x13\n\x06number\x18\x03 \x01(\x01H\x00\x88\x01\x01\x42\t\n\x07_number\"W\n\x04Item\x12\x0f\n\x07item_id\x18\x01 \x01(\t\x12\r\n\x05title\x18\x02 \x01(\t\x12/\n\nattributes\x18\x03 \x03(\x0b\x32\x1b.steersman.v1.ItemAttribute\"Y\n\x10ListItemsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\r\x12\x12\n\npage_token\x18\x02 \x01(\t\x12\x0c\n\x04text\x18\x03 \x01(\t\x12\x10\n\x08item_ids\x18\x04 \x03(\t\"\x92\x01\n\x11ListItemsResponse\x12!\n\x05items\x18\x01 \x03(\x0b\x32\x12.steersman.v1.Item\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\x12\n\ntotal_size\x18\x03 \x01(\r\x12\x16\n\x0e\x62undle_version\x18\x04 \x01(\t\x12\x15\n\rexact_matches\x18\x05 \x01(\r2[\n\x0bItemService\x12L\n\tListItems\x12\x1e.steersman.v1.ListItemsRequest\x1a\x1f.steersman.v1.ListItemsResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fsteersman/v1/item_service.proto\x12\x0csteersman.v1\"M\n\rItemAttribute\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06values\x18\x02 \x03(\t\x12\x13\n\x06number\x18\x03 \x01(\x01H\x00\x88\x01\x01\x42\t\n\x07_number\"W\n\x04Item\x12\x0f\n\x07item_id\x18\x01 \x01(\t\x12\r\n\x05title\x18\x02 \x01(\t\x12/\n\nattributes\x18\x03 \x03(\x0b\x32\x1b.steersman.v1.ItemAttribute\"Y\n\x10ListItemsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\r\x12\x12\n\npage_token\x18\x02 \x01(\t\x12\x0c\n\x04text\x18\x03 \x01(\t\x12\x10\n\x08item_ids\x18\x04 \x03(\t\"\x92\x01\n\x11ListItemsResponse\x12!\n\x05items\x18\x01 \x03(\x0b\x32\x12.steersman.v1.Item\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\x12\n\ntotal_size\x18\x03 \x01(\r\x12\x16\n\x0e\x62undle_version\x18\x04 \x01(\t\x12\x15\n\rexact_matches\x18\x05 \x01(\r\"C\n\x15ListAttributesRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0c\n\x04text\x18\x02 \x01(\t\x12\x0e\n\x06values\x18\x03 \x01(\r\".\n\x0e\x41ttributeValue\x12\r\n\x05value\x18\x01 \x01(\t\x12\r\n\x05items\x18\x02 \x01(\r\"\xc2\x01\n\tAttribute\x12\x0c\n\x04name\x18\x01 \x01(\t\x12,\n\x06values\x18\x02 \x03(\x0b\x32\x1c.steersman.v1.AttributeValue\x12\x14\n\x0ctotal_values\x18\x03 \x01(\r\x12\r\n\x05items\x18\x04 \x01(\r\x12\x12\n\x05least\x18\x05 \x01(\x01H\x00\x88\x01\x01\x12\x11\n\x04most\x18\x06 \x01(\x01H\x01\x88\x01\x01\x12\x11\n\x04mean\x18\x07 \x01(\x01H\x02\x88\x01\x01\x42\x08\n\x06_leastB\x07\n\x05_mostB\x07\n\x05_mean\"]\n\x16ListAttributesResponse\x12+\n\nattributes\x18\x01 \x03(\x0b\x32\x17.steersman.v1.Attribute\x12\x16\n\x0e\x62undle_version\x18\x02 \x01(\t2\xb8\x01\n\x0bItemService\x12L\n\tListItems\x12\x1e.steersman.v1.ListItemsRequest\x1a\x1f.steersman.v1.ListItemsResponse\x12[\n\x0eListAttributes\x12#.steersman.v1.ListAttributesRequest\x1a$.steersman.v1.ListAttributesResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -39,6 +39,14 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LISTITEMSREQUEST']._serialized_end=306
   _globals['_LISTITEMSRESPONSE']._serialized_start=309
   _globals['_LISTITEMSRESPONSE']._serialized_end=455
-  _globals['_ITEMSERVICE']._serialized_start=457
-  _globals['_ITEMSERVICE']._serialized_end=548
+  _globals['_LISTATTRIBUTESREQUEST']._serialized_start=457
+  _globals['_LISTATTRIBUTESREQUEST']._serialized_end=524
+  _globals['_ATTRIBUTEVALUE']._serialized_start=526
+  _globals['_ATTRIBUTEVALUE']._serialized_end=572
+  _globals['_ATTRIBUTE']._serialized_start=575
+  _globals['_ATTRIBUTE']._serialized_end=769
+  _globals['_LISTATTRIBUTESRESPONSE']._serialized_start=771
+  _globals['_LISTATTRIBUTESRESPONSE']._serialized_end=864
+  _globals['_ITEMSERVICE']._serialized_start=867
+  _globals['_ITEMSERVICE']._serialized_end=1051
 # @@protoc_insertion_point(module_scope)

@@ -51,3 +51,47 @@ class ListItemsResponse(_message.Message):
     bundle_version: str
     exact_matches: int
     def __init__(self, items: _Optional[_Iterable[_Union[Item, _Mapping]]] = ..., next_page_token: _Optional[str] = ..., total_size: _Optional[int] = ..., bundle_version: _Optional[str] = ..., exact_matches: _Optional[int] = ...) -> None: ...
+
+class ListAttributesRequest(_message.Message):
+    __slots__ = ("name", "text", "values")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    TEXT_FIELD_NUMBER: _ClassVar[int]
+    VALUES_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    text: str
+    values: int
+    def __init__(self, name: _Optional[str] = ..., text: _Optional[str] = ..., values: _Optional[int] = ...) -> None: ...
+
+class AttributeValue(_message.Message):
+    __slots__ = ("value", "items")
+    VALUE_FIELD_NUMBER: _ClassVar[int]
+    ITEMS_FIELD_NUMBER: _ClassVar[int]
+    value: str
+    items: int
+    def __init__(self, value: _Optional[str] = ..., items: _Optional[int] = ...) -> None: ...
+
+class Attribute(_message.Message):
+    __slots__ = ("name", "values", "total_values", "items", "least", "most", "mean")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    VALUES_FIELD_NUMBER: _ClassVar[int]
+    TOTAL_VALUES_FIELD_NUMBER: _ClassVar[int]
+    ITEMS_FIELD_NUMBER: _ClassVar[int]
+    LEAST_FIELD_NUMBER: _ClassVar[int]
+    MOST_FIELD_NUMBER: _ClassVar[int]
+    MEAN_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    values: _containers.RepeatedCompositeFieldContainer[AttributeValue]
+    total_values: int
+    items: int
+    least: float
+    most: float
+    mean: float
+    def __init__(self, name: _Optional[str] = ..., values: _Optional[_Iterable[_Union[AttributeValue, _Mapping]]] = ..., total_values: _Optional[int] = ..., items: _Optional[int] = ..., least: _Optional[float] = ..., most: _Optional[float] = ..., mean: _Optional[float] = ...) -> None: ...
+
+class ListAttributesResponse(_message.Message):
+    __slots__ = ("attributes", "bundle_version")
+    ATTRIBUTES_FIELD_NUMBER: _ClassVar[int]
+    BUNDLE_VERSION_FIELD_NUMBER: _ClassVar[int]
+    attributes: _containers.RepeatedCompositeFieldContainer[Attribute]
+    bundle_version: str
+    def __init__(self, attributes: _Optional[_Iterable[_Union[Attribute, _Mapping]]] = ..., bundle_version: _Optional[str] = ...) -> None: ...

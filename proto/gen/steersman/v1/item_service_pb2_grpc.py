@@ -40,6 +40,11 @@ class ItemServiceStub:
                 request_serializer=steersman_dot_v1_dot_item__service__pb2.ListItemsRequest.SerializeToString,
                 response_deserializer=steersman_dot_v1_dot_item__service__pb2.ListItemsResponse.FromString,
                 _registered_method=True)
+        self.ListAttributes = channel.unary_unary(
+                '/steersman.v1.ItemService/ListAttributes',
+                request_serializer=steersman_dot_v1_dot_item__service__pb2.ListAttributesRequest.SerializeToString,
+                response_deserializer=steersman_dot_v1_dot_item__service__pb2.ListAttributesResponse.FromString,
+                _registered_method=True)
 
 
 class ItemServiceServicer:
@@ -55,6 +60,13 @@ class ItemServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListAttributes(self, request, context):
+        """The attributes of items with their values, most frequent first, and how many items have each.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_ItemServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -62,6 +74,11 @@ def add_ItemServiceServicer_to_server(servicer, server):
                     servicer.ListItems,
                     request_deserializer=steersman_dot_v1_dot_item__service__pb2.ListItemsRequest.FromString,
                     response_serializer=steersman_dot_v1_dot_item__service__pb2.ListItemsResponse.SerializeToString,
+            ),
+            'ListAttributes': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListAttributes,
+                    request_deserializer=steersman_dot_v1_dot_item__service__pb2.ListAttributesRequest.FromString,
+                    response_serializer=steersman_dot_v1_dot_item__service__pb2.ListAttributesResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -92,6 +109,33 @@ class ItemService:
             '/steersman.v1.ItemService/ListItems',
             steersman_dot_v1_dot_item__service__pb2.ListItemsRequest.SerializeToString,
             steersman_dot_v1_dot_item__service__pb2.ListItemsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListAttributes(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/steersman.v1.ItemService/ListAttributes',
+            steersman_dot_v1_dot_item__service__pb2.ListAttributesRequest.SerializeToString,
+            steersman_dot_v1_dot_item__service__pb2.ListAttributesResponse.FromString,
             options,
             channel_credentials,
             insecure,

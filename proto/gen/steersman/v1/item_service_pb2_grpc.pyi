@@ -38,6 +38,8 @@ class ItemServiceStub:
 
     INVALID_ARGUMENT: a field is wrong; BadRequest names it. RESOURCE_EXHAUSTED: too many searches wait; RetryInfo says when to come back.
     """
+    ListAttributes: _grpc.UnaryUnaryMultiCallable[_item_service_pb2.ListAttributesRequest, _item_service_pb2.ListAttributesResponse]
+    """The attributes of items with their values, most frequent first, and how many items have each."""
 
 @_typing.type_check_only
 class ItemServiceAsyncStub(ItemServiceStub):
@@ -49,6 +51,8 @@ class ItemServiceAsyncStub(ItemServiceStub):
 
     INVALID_ARGUMENT: a field is wrong; BadRequest names it. RESOURCE_EXHAUSTED: too many searches wait; RetryInfo says when to come back.
     """
+    ListAttributes: _aio.UnaryUnaryMultiCallable[_item_service_pb2.ListAttributesRequest, _item_service_pb2.ListAttributesResponse]  # type: ignore[assignment]
+    """The attributes of items with their values, most frequent first, and how many items have each."""
 
 class ItemServiceServicer(metaclass=_abc_1.ABCMeta):
     """The items that can be recommended: finds their ids by title, and tells what filters and tilts ask of them."""
@@ -63,5 +67,13 @@ class ItemServiceServicer(metaclass=_abc_1.ABCMeta):
 
         INVALID_ARGUMENT: a field is wrong; BadRequest names it. RESOURCE_EXHAUSTED: too many searches wait; RetryInfo says when to come back.
         """
+
+    @_abc_1.abstractmethod
+    def ListAttributes(
+        self,
+        request: _item_service_pb2.ListAttributesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_item_service_pb2.ListAttributesResponse, _abc.Awaitable[_item_service_pb2.ListAttributesResponse]]:
+        """The attributes of items with their values, most frequent first, and how many items have each."""
 
 def add_ItemServiceServicer_to_server(servicer: ItemServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

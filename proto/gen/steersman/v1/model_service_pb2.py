@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n steersman/v1/model_service.proto\x12\x0csteersman.v1\"\x15\n\x13GetModelInfoRequest\"\xd0\x01\n\x06Limits\x12\x15\n\rhistory_items\x18\x01 \x01(\r\x12\x10\n\x08\x63ontrols\x18\x02 \x01(\r\x12\x10\n\x08strength\x18\x03 \x01(\x02\x12\t\n\x01k\x18\x04 \x01(\r\x12\x14\n\x0c\x66ilter_items\x18\x05 \x01(\r\x12\x19\n\x11\x65vents_per_append\x18\x06 \x01(\r\x12\x16\n\x0esession_events\x18\x07 \x01(\r\x12\x1c\n\x14remembered_event_ids\x18\x08 \x01(\r\x12\x19\n\x11\x66ilter_attributes\x18\t \x01(\r\"\x94\x01\n\x06Shapes\x12\r\n\x05items\x18\x01 \x01(\r\x12\x0e\n\x06hidden\x18\x02 \x01(\r\x12\x10\n\x08\x66\x65\x61tures\x18\x03 \x01(\r\x12\x17\n\x0f\x61\x63tive_features\x18\x04 \x01(\r\x12\x15\n\rwindow_length\x18\x05 \x01(\r\x12\x15\n\rwindow_stride\x18\x06 \x01(\r\x12\x12\n\nhook_block\x18\x07 \x01(\r\"\xf6\x02\n\x14GetModelInfoResponse\x12\x16\n\x0eserver_version\x18\x01 \x01(\t\x12\x16\n\x0e\x62undle_version\x18\x02 \x01(\t\x12\x15\n\rbundle_format\x18\x03 \x01(\t\x12\x16\n\x0e\x62undle_created\x18\x04 \x01(\t\x12\x0c\n\x04\x64\x61ta\x18\x05 \x01(\t\x12\x0f\n\x07\x62\x61\x63kend\x18\x06 \x01(\t\x12\x0e\n\x06\x64\x65vice\x18\x07 \x01(\t\x12$\n\x06shapes\x18\x08 \x01(\x0b\x32\x14.steersman.v1.Shapes\x12$\n\x06limits\x18\t \x01(\x0b\x32\x14.steersman.v1.Limits\x12\x12\n\nattributes\x18\n \x03(\t\x12@\n\x07\x66igures\x18\x0b \x03(\x0b\x32/.steersman.v1.GetModelInfoResponse.FiguresEntry\x1a.\n\x0c\x46iguresEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\x32\x65\n\x0cModelService\x12U\n\x0cGetModelInfo\x12!.steersman.v1.GetModelInfoRequest\x1a\".steersman.v1.GetModelInfoResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n steersman/v1/model_service.proto\x12\x0csteersman.v1\"\x15\n\x13GetModelInfoRequest\"\xe8\x01\n\x06Limits\x12\x15\n\rhistory_items\x18\x01 \x01(\r\x12\x10\n\x08\x63ontrols\x18\x02 \x01(\r\x12\x10\n\x08strength\x18\x03 \x01(\x02\x12\t\n\x01k\x18\x04 \x01(\r\x12\x14\n\x0c\x66ilter_items\x18\x05 \x01(\r\x12\x19\n\x11\x65vents_per_append\x18\x06 \x01(\r\x12\x16\n\x0esession_events\x18\x07 \x01(\r\x12\x1c\n\x14remembered_event_ids\x18\x08 \x01(\r\x12\x19\n\x11\x66ilter_attributes\x18\t \x01(\r\x12\x16\n\x0e\x62\x61tch_requests\x18\n \x01(\r\"\x94\x01\n\x06Shapes\x12\r\n\x05items\x18\x01 \x01(\r\x12\x0e\n\x06hidden\x18\x02 \x01(\r\x12\x10\n\x08\x66\x65\x61tures\x18\x03 \x01(\r\x12\x17\n\x0f\x61\x63tive_features\x18\x04 \x01(\r\x12\x15\n\rwindow_length\x18\x05 \x01(\r\x12\x15\n\rwindow_stride\x18\x06 \x01(\r\x12\x12\n\nhook_block\x18\x07 \x01(\r\"\xf6\x02\n\x14GetModelInfoResponse\x12\x16\n\x0eserver_version\x18\x01 \x01(\t\x12\x16\n\x0e\x62undle_version\x18\x02 \x01(\t\x12\x15\n\rbundle_format\x18\x03 \x01(\t\x12\x16\n\x0e\x62undle_created\x18\x04 \x01(\t\x12\x0c\n\x04\x64\x61ta\x18\x05 \x01(\t\x12\x0f\n\x07\x62\x61\x63kend\x18\x06 \x01(\t\x12\x0e\n\x06\x64\x65vice\x18\x07 \x01(\t\x12$\n\x06shapes\x18\x08 \x01(\x0b\x32\x14.steersman.v1.Shapes\x12$\n\x06limits\x18\t \x01(\x0b\x32\x14.steersman.v1.Limits\x12\x12\n\nattributes\x18\n \x03(\t\x12@\n\x07\x66igures\x18\x0b \x03(\x0b\x32/.steersman.v1.GetModelInfoResponse.FiguresEntry\x1a.\n\x0c\x46iguresEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\x32\x65\n\x0cModelService\x12U\n\x0cGetModelInfo\x12!.steersman.v1.GetModelInfoRequest\x1a\".steersman.v1.GetModelInfoResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -36,13 +36,13 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_GETMODELINFOREQUEST']._serialized_start=50
   _globals['_GETMODELINFOREQUEST']._serialized_end=71
   _globals['_LIMITS']._serialized_start=74
-  _globals['_LIMITS']._serialized_end=282
-  _globals['_SHAPES']._serialized_start=285
-  _globals['_SHAPES']._serialized_end=433
-  _globals['_GETMODELINFORESPONSE']._serialized_start=436
-  _globals['_GETMODELINFORESPONSE']._serialized_end=810
-  _globals['_GETMODELINFORESPONSE_FIGURESENTRY']._serialized_start=764
-  _globals['_GETMODELINFORESPONSE_FIGURESENTRY']._serialized_end=810
-  _globals['_MODELSERVICE']._serialized_start=812
-  _globals['_MODELSERVICE']._serialized_end=913
+  _globals['_LIMITS']._serialized_end=306
+  _globals['_SHAPES']._serialized_start=309
+  _globals['_SHAPES']._serialized_end=457
+  _globals['_GETMODELINFORESPONSE']._serialized_start=460
+  _globals['_GETMODELINFORESPONSE']._serialized_end=834
+  _globals['_GETMODELINFORESPONSE_FIGURESENTRY']._serialized_start=788
+  _globals['_GETMODELINFORESPONSE_FIGURESENTRY']._serialized_end=834
+  _globals['_MODELSERVICE']._serialized_start=836
+  _globals['_MODELSERVICE']._serialized_end=937
 # @@protoc_insertion_point(module_scope)

@@ -11,7 +11,7 @@ class GetModelInfoRequest(_message.Message):
     def __init__(self) -> None: ...
 
 class Limits(_message.Message):
-    __slots__ = ("history_items", "controls", "strength", "k", "filter_items", "events_per_append", "session_events", "remembered_event_ids", "filter_attributes")
+    __slots__ = ("history_items", "controls", "strength", "k", "filter_items", "events_per_append", "session_events", "remembered_event_ids", "filter_attributes", "batch_requests")
     HISTORY_ITEMS_FIELD_NUMBER: _ClassVar[int]
     CONTROLS_FIELD_NUMBER: _ClassVar[int]
     STRENGTH_FIELD_NUMBER: _ClassVar[int]
@@ -21,6 +21,7 @@ class Limits(_message.Message):
     SESSION_EVENTS_FIELD_NUMBER: _ClassVar[int]
     REMEMBERED_EVENT_IDS_FIELD_NUMBER: _ClassVar[int]
     FILTER_ATTRIBUTES_FIELD_NUMBER: _ClassVar[int]
+    BATCH_REQUESTS_FIELD_NUMBER: _ClassVar[int]
     history_items: int
     controls: int
     strength: float
@@ -30,7 +31,8 @@ class Limits(_message.Message):
     session_events: int
     remembered_event_ids: int
     filter_attributes: int
-    def __init__(self, history_items: _Optional[int] = ..., controls: _Optional[int] = ..., strength: _Optional[float] = ..., k: _Optional[int] = ..., filter_items: _Optional[int] = ..., events_per_append: _Optional[int] = ..., session_events: _Optional[int] = ..., remembered_event_ids: _Optional[int] = ..., filter_attributes: _Optional[int] = ...) -> None: ...
+    batch_requests: int
+    def __init__(self, history_items: _Optional[int] = ..., controls: _Optional[int] = ..., strength: _Optional[float] = ..., k: _Optional[int] = ..., filter_items: _Optional[int] = ..., events_per_append: _Optional[int] = ..., session_events: _Optional[int] = ..., remembered_event_ids: _Optional[int] = ..., filter_attributes: _Optional[int] = ..., batch_requests: _Optional[int] = ...) -> None: ...
 
 class Shapes(_message.Message):
     __slots__ = ("items", "hidden", "features", "active_features", "window_length", "window_stride", "hook_block")

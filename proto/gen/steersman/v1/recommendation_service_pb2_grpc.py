@@ -40,6 +40,11 @@ class RecommendationServiceStub:
                 request_serializer=steersman_dot_v1_dot_recommendation__service__pb2.RecommendRequest.SerializeToString,
                 response_deserializer=steersman_dot_v1_dot_recommendation__service__pb2.RecommendResponse.FromString,
                 _registered_method=True)
+        self.BatchRecommend = channel.unary_unary(
+                '/steersman.v1.RecommendationService/BatchRecommend',
+                request_serializer=steersman_dot_v1_dot_recommendation__service__pb2.BatchRecommendRequest.SerializeToString,
+                response_deserializer=steersman_dot_v1_dot_recommendation__service__pb2.BatchRecommendResponse.FromString,
+                _registered_method=True)
 
 
 class RecommendationServiceServicer:
@@ -58,6 +63,16 @@ class RecommendationServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def BatchRecommend(self, request, context):
+        """Several requests in one call: the rows of a page, or one user under several controls. Each is answered or refused on its own, as Recommend
+        would; they run side by side, and a history that several name is read once. The deadline is the call's.
+
+        INVALID_ARGUMENT: no request, or more than GetModelInfo gives (limits.batch_requests). What is wrong with one of them is in its own result.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_RecommendationServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -65,6 +80,11 @@ def add_RecommendationServiceServicer_to_server(servicer, server):
                     servicer.Recommend,
                     request_deserializer=steersman_dot_v1_dot_recommendation__service__pb2.RecommendRequest.FromString,
                     response_serializer=steersman_dot_v1_dot_recommendation__service__pb2.RecommendResponse.SerializeToString,
+            ),
+            'BatchRecommend': grpc.unary_unary_rpc_method_handler(
+                    servicer.BatchRecommend,
+                    request_deserializer=steersman_dot_v1_dot_recommendation__service__pb2.BatchRecommendRequest.FromString,
+                    response_serializer=steersman_dot_v1_dot_recommendation__service__pb2.BatchRecommendResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -95,6 +115,33 @@ class RecommendationService:
             '/steersman.v1.RecommendationService/Recommend',
             steersman_dot_v1_dot_recommendation__service__pb2.RecommendRequest.SerializeToString,
             steersman_dot_v1_dot_recommendation__service__pb2.RecommendResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def BatchRecommend(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/steersman.v1.RecommendationService/BatchRecommend',
+            steersman_dot_v1_dot_recommendation__service__pb2.BatchRecommendRequest.SerializeToString,
+            steersman_dot_v1_dot_recommendation__service__pb2.BatchRecommendResponse.FromString,
             options,
             channel_credentials,
             insecure,

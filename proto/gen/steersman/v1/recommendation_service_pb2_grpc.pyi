@@ -41,6 +41,12 @@ class RecommendationServiceStub:
     Metadata `steersman-tenant` (at most 128 bytes) names whose turn in the queue the call takes: tenants take turns.
     UNAVAILABLE: the session cannot be read, or lies behind min_session_version, and the request carries no fallback_history.
     """
+    BatchRecommend: _grpc.UnaryUnaryMultiCallable[_recommendation_service_pb2.BatchRecommendRequest, _recommendation_service_pb2.BatchRecommendResponse]
+    """Several requests in one call: the rows of a page, or one user under several controls. Each is answered or refused on its own, as Recommend
+    would; they run side by side, and a history that several name is read once. The deadline is the call's.
+
+    INVALID_ARGUMENT: no request, or more than GetModelInfo gives (limits.batch_requests). What is wrong with one of them is in its own result.
+    """
 
 @_typing.type_check_only
 class RecommendationServiceAsyncStub(RecommendationServiceStub):
@@ -54,6 +60,12 @@ class RecommendationServiceAsyncStub(RecommendationServiceStub):
     RESOURCE_EXHAUSTED: the queue is full, or too long for the deadline; RetryInfo says when to come back.
     Metadata `steersman-tenant` (at most 128 bytes) names whose turn in the queue the call takes: tenants take turns.
     UNAVAILABLE: the session cannot be read, or lies behind min_session_version, and the request carries no fallback_history.
+    """
+    BatchRecommend: _aio.UnaryUnaryMultiCallable[_recommendation_service_pb2.BatchRecommendRequest, _recommendation_service_pb2.BatchRecommendResponse]  # type: ignore[assignment]
+    """Several requests in one call: the rows of a page, or one user under several controls. Each is answered or refused on its own, as Recommend
+    would; they run side by side, and a history that several name is read once. The deadline is the call's.
+
+    INVALID_ARGUMENT: no request, or more than GetModelInfo gives (limits.batch_requests). What is wrong with one of them is in its own result.
     """
 
 class RecommendationServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -71,6 +83,18 @@ class RecommendationServiceServicer(metaclass=_abc_1.ABCMeta):
         RESOURCE_EXHAUSTED: the queue is full, or too long for the deadline; RetryInfo says when to come back.
         Metadata `steersman-tenant` (at most 128 bytes) names whose turn in the queue the call takes: tenants take turns.
         UNAVAILABLE: the session cannot be read, or lies behind min_session_version, and the request carries no fallback_history.
+        """
+
+    @_abc_1.abstractmethod
+    def BatchRecommend(
+        self,
+        request: _recommendation_service_pb2.BatchRecommendRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_recommendation_service_pb2.BatchRecommendResponse, _abc.Awaitable[_recommendation_service_pb2.BatchRecommendResponse]]:
+        """Several requests in one call: the rows of a page, or one user under several controls. Each is answered or refused on its own, as Recommend
+        would; they run side by side, and a history that several name is read once. The deadline is the call's.
+
+        INVALID_ARGUMENT: no request, or more than GetModelInfo gives (limits.batch_requests). What is wrong with one of them is in its own result.
         """
 
 def add_RecommendationServiceServicer_to_server(servicer: RecommendationServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

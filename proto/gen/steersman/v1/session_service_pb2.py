@@ -23,36 +23,39 @@ _sym_db = _symbol_database.Default()
 
 
 from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
+from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 from steersman.v1 import control_pb2 as steersman_dot_v1_dot_control__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"steersman/v1/session_service.proto\x12\x0csteersman.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1asteersman/v1/control.proto\"*\n\x05\x45vent\x12\x10\n\x08\x65vent_id\x18\x01 \x01(\t\x12\x0f\n\x07item_id\x18\x02 \x01(\t\"\xb0\x01\n\x07Session\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x04\x12\x14\n\x0ctotal_events\x18\x03 \x01(\x04\x12\x10\n\x08item_ids\x18\x04 \x03(\t\x12\'\n\x08\x63ontrols\x18\x05 \x03(\x0b\x32\x15.steersman.v1.Control\x12/\n\x0ctime_to_live\x18\x06 \x01(\x0b\x32\x19.google.protobuf.Duration\"N\n\x13\x41ppendEventsRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12#\n\x06\x65vents\x18\x02 \x03(\x0b\x32\x13.steersman.v1.Event\"k\n\x14\x41ppendEventsResponse\x12\x10\n\x08\x61ppended\x18\x01 \x01(\r\x12\x12\n\nduplicates\x18\x02 \x01(\r\x12\x17\n\x0fsession_version\x18\x03 \x01(\x04\x12\x14\n\x0ctotal_events\x18\x04 \x01(\x04\"=\n\x11GetSessionRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x14\n\x0cmax_item_ids\x18\x02 \x01(\r\"<\n\x12GetSessionResponse\x12&\n\x07session\x18\x01 \x01(\x0b\x32\x15.steersman.v1.Session\"Q\n\x12SetControlsRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\'\n\x08\x63ontrols\x18\x02 \x03(\x0b\x32\x15.steersman.v1.Control\".\n\x13SetControlsResponse\x12\x17\n\x0fsession_version\x18\x01 \x01(\x04\"*\n\x14\x44\x65leteSessionRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\"(\n\x15\x44\x65leteSessionResponse\x12\x0f\n\x07\x65xisted\x18\x01 \x01(\x08\x32\xe6\x02\n\x0eSessionService\x12U\n\x0c\x41ppendEvents\x12!.steersman.v1.AppendEventsRequest\x1a\".steersman.v1.AppendEventsResponse\x12O\n\nGetSession\x12\x1f.steersman.v1.GetSessionRequest\x1a .steersman.v1.GetSessionResponse\x12R\n\x0bSetControls\x12 .steersman.v1.SetControlsRequest\x1a!.steersman.v1.SetControlsResponse\x12X\n\rDeleteSession\x12\".steersman.v1.DeleteSessionRequest\x1a#.steersman.v1.DeleteSessionResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"steersman/v1/session_service.proto\x12\x0csteersman.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1asteersman/v1/control.proto\"{\n\x05\x45vent\x12\x10\n\x08\x65vent_id\x18\x01 \x01(\t\x12\x0f\n\x07item_id\x18\x02 \x01(\t\x12%\n\x04kind\x18\x03 \x01(\x0e\x32\x17.steersman.v1.EventKind\x12(\n\x04time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xe4\x01\n\x07Session\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x04\x12\x14\n\x0ctotal_events\x18\x03 \x01(\x04\x12\x10\n\x08item_ids\x18\x04 \x03(\t\x12\'\n\x08\x63ontrols\x18\x05 \x03(\x0b\x32\x15.steersman.v1.Control\x12/\n\x0ctime_to_live\x18\x06 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x19\n\x11\x64isliked_item_ids\x18\x07 \x03(\t\x12\x17\n\x0fhidden_item_ids\x18\x08 \x03(\t\"N\n\x13\x41ppendEventsRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12#\n\x06\x65vents\x18\x02 \x03(\x0b\x32\x13.steersman.v1.Event\"k\n\x14\x41ppendEventsResponse\x12\x10\n\x08\x61ppended\x18\x01 \x01(\r\x12\x12\n\nduplicates\x18\x02 \x01(\r\x12\x17\n\x0fsession_version\x18\x03 \x01(\x04\x12\x14\n\x0ctotal_events\x18\x04 \x01(\x04\"=\n\x11GetSessionRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x14\n\x0cmax_item_ids\x18\x02 \x01(\r\"<\n\x12GetSessionResponse\x12&\n\x07session\x18\x01 \x01(\x0b\x32\x15.steersman.v1.Session\"Q\n\x12SetControlsRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\'\n\x08\x63ontrols\x18\x02 \x03(\x0b\x32\x15.steersman.v1.Control\".\n\x13SetControlsResponse\x12\x17\n\x0fsession_version\x18\x01 \x01(\x04\"*\n\x14\x44\x65leteSessionRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\"(\n\x15\x44\x65leteSessionResponse\x12\x0f\n\x07\x65xisted\x18\x01 \x01(\x08*\x86\x01\n\tEventKind\x12\x1a\n\x16\x45VENT_KIND_UNSPECIFIED\x10\x00\x12\x17\n\x13\x45VENT_KIND_CONSUMED\x10\x01\x12\x17\n\x13\x45VENT_KIND_DISLIKED\x10\x02\x12\x15\n\x11\x45VENT_KIND_HIDDEN\x10\x03\x12\x14\n\x10\x45VENT_KIND_SHOWN\x10\x04\x32\xe6\x02\n\x0eSessionService\x12U\n\x0c\x41ppendEvents\x12!.steersman.v1.AppendEventsRequest\x1a\".steersman.v1.AppendEventsResponse\x12O\n\nGetSession\x12\x1f.steersman.v1.GetSessionRequest\x1a .steersman.v1.GetSessionResponse\x12R\n\x0bSetControls\x12 .steersman.v1.SetControlsRequest\x1a!.steersman.v1.SetControlsResponse\x12X\n\rDeleteSession\x12\".steersman.v1.DeleteSessionRequest\x1a#.steersman.v1.DeleteSessionResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'steersman.v1.session_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_EVENT']._serialized_start=112
-  _globals['_EVENT']._serialized_end=154
-  _globals['_SESSION']._serialized_start=157
-  _globals['_SESSION']._serialized_end=333
-  _globals['_APPENDEVENTSREQUEST']._serialized_start=335
-  _globals['_APPENDEVENTSREQUEST']._serialized_end=413
-  _globals['_APPENDEVENTSRESPONSE']._serialized_start=415
-  _globals['_APPENDEVENTSRESPONSE']._serialized_end=522
-  _globals['_GETSESSIONREQUEST']._serialized_start=524
-  _globals['_GETSESSIONREQUEST']._serialized_end=585
-  _globals['_GETSESSIONRESPONSE']._serialized_start=587
-  _globals['_GETSESSIONRESPONSE']._serialized_end=647
-  _globals['_SETCONTROLSREQUEST']._serialized_start=649
-  _globals['_SETCONTROLSREQUEST']._serialized_end=730
-  _globals['_SETCONTROLSRESPONSE']._serialized_start=732
-  _globals['_SETCONTROLSRESPONSE']._serialized_end=778
-  _globals['_DELETESESSIONREQUEST']._serialized_start=780
-  _globals['_DELETESESSIONREQUEST']._serialized_end=822
-  _globals['_DELETESESSIONRESPONSE']._serialized_start=824
-  _globals['_DELETESESSIONRESPONSE']._serialized_end=864
-  _globals['_SESSIONSERVICE']._serialized_start=867
-  _globals['_SESSIONSERVICE']._serialized_end=1225
+  _globals['_EVENTKIND']._serialized_start=1033
+  _globals['_EVENTKIND']._serialized_end=1167
+  _globals['_EVENT']._serialized_start=145
+  _globals['_EVENT']._serialized_end=268
+  _globals['_SESSION']._serialized_start=271
+  _globals['_SESSION']._serialized_end=499
+  _globals['_APPENDEVENTSREQUEST']._serialized_start=501
+  _globals['_APPENDEVENTSREQUEST']._serialized_end=579
+  _globals['_APPENDEVENTSRESPONSE']._serialized_start=581
+  _globals['_APPENDEVENTSRESPONSE']._serialized_end=688
+  _globals['_GETSESSIONREQUEST']._serialized_start=690
+  _globals['_GETSESSIONREQUEST']._serialized_end=751
+  _globals['_GETSESSIONRESPONSE']._serialized_start=753
+  _globals['_GETSESSIONRESPONSE']._serialized_end=813
+  _globals['_SETCONTROLSREQUEST']._serialized_start=815
+  _globals['_SETCONTROLSREQUEST']._serialized_end=896
+  _globals['_SETCONTROLSRESPONSE']._serialized_start=898
+  _globals['_SETCONTROLSRESPONSE']._serialized_end=944
+  _globals['_DELETESESSIONREQUEST']._serialized_start=946
+  _globals['_DELETESESSIONREQUEST']._serialized_end=988
+  _globals['_DELETESESSIONRESPONSE']._serialized_start=990
+  _globals['_DELETESESSIONRESPONSE']._serialized_end=1030
+  _globals['_SESSIONSERVICE']._serialized_start=1170
+  _globals['_SESSIONSERVICE']._serialized_end=1528
 # @@protoc_insertion_point(module_scope)
