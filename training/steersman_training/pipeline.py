@@ -1,4 +1,4 @@
-"""From data to bundle, top to bottom: split, recommender, states, autoencoder, anchored features, catalogue, concepts, bundle."""
+"""From data to bundle, top to bottom: split, recommender, states, autoencoder, anchored features, catalogue, concepts, units, bundle."""
 
 import json
 import shlex
@@ -29,6 +29,7 @@ from steersman_training.catalogue.catalogue import Evidence, build_catalogue
 from steersman_training.catalogue.choice import DescribedItems
 from steersman_training.catalogue.concepts import ConceptConfig, fit_concepts
 from steersman_training.catalogue.labels import Labels
+from steersman_training.catalogue.pushes import Tables, with_units
 from steersman_training.catalogue.steering import Concepts, audience
 from steersman_training.catalogue.vocabulary import Vocabulary
 from steersman_training.data import Dataset
@@ -225,6 +226,8 @@ def _explain(
     features, labels = build_catalogue(edit, evidence, people, display.step)
     display.stage("concepts")
     graph, concepts = fit_concepts(edit, aims, people, config.concepts, display.step)
+    display.stage("comparable strengths")
+    features, concepts = with_units(edit, graph, aims, labels, Tables(features, concepts), people, display.step)
     display.stage("bundle")
     figures = _figures(model, split, sae, states.h_SD, measured.h_SD)
     figures |= {"recommender.epochs": fitted.epochs, "recommender.seconds": fitted.seconds}
