@@ -154,7 +154,7 @@ def _search(steer: Steer, people: Audience, wanted: float, sign: float) -> tuple
 
     low = high = None  # the largest unit that does not push enough, the smallest that does or is not natural
     unit = 1.0
-    for _ in range(TRIES):
+    for turn in range(TRIES):
         tried = at(unit)
         if tried.natural and abs(tried.push - wanted) < CLOSE:
             return tried.unit, tried.push
@@ -166,21 +166,23 @@ def _search(steer: Steer, people: Audience, wanted: float, sign: float) -> tuple
             low = tried
         if unit == MOST_UNIT and low is tried:
             break
-        unit = _next(low, high, wanted)
+        unit = _next(low, high, wanted, halve=turn % 2 == 0)
     tries = [tried for tried in (low, high) if tried is not None and tried.natural]
     best = min(tries, key=lambda tried: abs(tried.push - wanted))
     return best.unit, best.push
 
 
-def _next(low: _Tried | None, high: _Tried | None, wanted: float) -> float:
-    """The unit to try next: pushes grow a little more slowly than units."""
+def _next(low: _Tried | None, high: _Tried | None, wanted: float, *, halve: bool) -> float:
+    """The unit to try next: pushes grow a little more slowly than units. `halve` what is between two of them, or go by the pushes."""
     if high is None:
         assert low is not None
         return min(low.unit * min(wanted / max(low.push, TINY), MOST_GROWTH), MOST_UNIT)
     if low is None:
         return high.unit * max(wanted / high.push, 1 / MOST_GROWTH)
     part = 0.5
-    if high.push > wanted > low.push > 0:  # as if the push were a power of the unit, and not too near to either
+    if (
+        high.push > wanted > low.push > 0 and not halve
+    ):  # as if the push were a power of the unit, and not too near to either
         part = min(max(math.log(wanted / low.push) / math.log(high.push / low.push), 0.1), 0.9)
     return low.unit * math.exp(part * math.log(high.unit / low.unit))
 
