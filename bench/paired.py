@@ -2,17 +2,19 @@
 
 python -m bench.paired --before CHECKOUT --after CHECKOUT --bundle FOLDER --serve-before="--workers 2" --serve-after="--workers 2"
 
-A checkout is a folder whose .venv/bin/python runs its steersman_service. Every round starts both servers anew, with empty
-stores, one after the other: before and after, then after and before, and so on. Histories are made of random items of the
+A checkout is a folder whose .venv/bin/python runs its steersman_service. Both servers are up all the time, each with a store of
+its own, and take turns in short rounds, so that both see the same drift of the machine: before and after, then after and before,
+and so on. An idle server takes next to nothing from the other. Histories are made of random items of the
 bundle, at the lengths of MovieLens-1M; every other request is steered by eight features (bench/peers/traffic.py). Client
 and server share the machine: nothing else should run on it.
 """
 
 import argparse
+import contextlib
 import itertools
 import json
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,7 +23,7 @@ import numpy as np
 from bench.peers import measure
 from bench.peers.client import Turn, Visit
 from bench.peers.contestant import NotThere, Process
-from bench.peers.measure import MOST_PER_SECOND, WARM_SECONDS, Course, Wrong
+from bench.peers.measure import MOST_PER_SECOND, Course, Wrong
 from bench.peers.steersman import Steersman
 from bench.peers.traffic import TURNS, Session, Traffic
 from bench.quartiles import Quartiles
@@ -31,6 +33,7 @@ USERS = 2000
 MEDIAN_EVENTS, SPREAD = 96, 1.04
 """Log-normal lengths of histories: mean 165, as in MovieLens-1M."""
 FEWEST_EVENTS, MOST_EVENTS = 20, 1000
+WARM_SECONDS = 0.7
 SHARE = 0.7
 """Of the saturating rate, at which p99 is measured."""
 SESSIONS_AT_A_TIME = 256
@@ -66,10 +69,10 @@ class Side(NamedTuple):
 
 
 class Calls(NamedTuple):
-    """Encoded once, and sent to every server."""
+    """Of one round. Encoded once, and sent to every server."""
 
     sessions: list[Session]
-    """All that have a turn below. The server learns their beginnings before anything is timed."""
+    """All that have a turn below. The server learns their beginnings before anything of the round is timed."""
     visits: list[Visit]
     """Turns of sessions for the closed loop."""
     at_rate: list[Turn]
@@ -90,21 +93,18 @@ def main() -> None:
         "before": Side(arguments.before.absolute(), arguments.serve_before.split()),
         "after": Side(arguments.after.absolute(), arguments.serve_after.split()),
     }
-    calls = made_calls(steersman, arguments.seconds)
     rounds: list[Round] = []
     rate: float | None = None
-    for number in range(arguments.rounds):
-        found: Round = {}
-        for name in order(number):
-            print(f"round {number + 1} of {arguments.rounds}: {name}", flush=True)
-            found[name] = measured(name, sides[name], steersman, calls, arguments.seconds, rate)
-            rate = rate or found[name]["at_rate"]["rate"]
-        rounds.append(found)
-        if arguments.json:
-            facts = {"bundle": steersman.bundle.version, "seconds": arguments.seconds, "rate": rate}
-            commands = {name: {"checkout": str(side.checkout), "serve": side.flags} for name, side in sides.items()}
-            report = {**facts, **commands, "figures": _plain(summary(rounds)), "rounds": rounds}
-            arguments.json.write_text(json.dumps(report, indent=1) + "\n")
+    with started(sides, steersman) as servers:
+        for number, calls in enumerate(made_calls(steersman, arguments.seconds, arguments.rounds)):
+            print(f"round {number + 1} of {arguments.rounds}", flush=True)
+            rounds.append(measured(servers, order(number), steersman, calls, arguments.seconds, rate))
+            rate = rate or rounds[0]["before"]["at_rate"]["rate"]
+            if arguments.json:
+                facts = {"bundle": steersman.bundle.version, "seconds": arguments.seconds, "rate": rate}
+                commands = {name: {"checkout": str(side.checkout), "serve": side.flags} for name, side in sides.items()}
+                report = {**facts, **commands, "figures": _plain(summary(rounds)), "rounds": rounds}
+                arguments.json.write_text(json.dumps(report, indent=1) + "\n")
     print(*table(rounds), sep="\n")
 
 
@@ -115,8 +115,8 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--before", type=Path, required=True, help="checkout")
     parser.add_argument("--after", type=Path, required=True, help="checkout")
     parser.add_argument("--bundle", type=Path, required=True, help="that both serve")
-    parser.add_argument("--rounds", type=int, default=4)
-    parser.add_argument("--seconds", type=float, default=8.0, help="of each run, after a warm-up; twice that at a rate")
+    parser.add_argument("--rounds", type=int, default=12)
+    parser.add_argument("--seconds", type=float, default=1.5, help="of each run, after a warm-up; twice that at a rate")
     parser.add_argument("--serve-before", default="", help="options of `serve`, separated by blanks")
     parser.add_argument("--serve-after", default="", help="the same of the other")
     parser.add_argument("--json", type=Path, help="file for every figure of every round")
@@ -128,21 +128,25 @@ def order(number: int) -> tuple[str, str]:
     return ("after", "before") if number % 2 else ("before", "after")
 
 
-def made_calls(steersman: Steersman, seconds: float) -> Calls:
-    """Enough for runs of so many seconds."""
+def made_calls(steersman: Steersman, seconds: float, rounds: int) -> Iterator[Calls]:
+    """For each of so many rounds, enough for runs of so many seconds. No call comes twice."""
     traffic = Traffic(steersman.bundle, _histories(len(steersman.bundle.items_ND)))
+    stateless = traffic.stateless()
     closed = int((seconds + WARM_SECONDS) * MOST_PER_SECOND)
-    open_sessions = int(2 * seconds * SHARE * MOST_PER_SECOND / TURNS) + SESSIONS_AT_A_TIME
-    sessions = traffic.sessions(closed // TURNS + open_sessions)
-    visits = steersman.visits(sessions)
-    turns = [steersman.turn(request) for request in itertools.islice(traffic.stateless(), closed + closed // 2)]
-    return Calls(
-        sessions,
-        visits[:-open_sessions],
-        list(interleaved(visits[-open_sessions:])),
-        [[turn] for turn in turns[:closed]],
-        turns[closed:],
-    )
+    in_closed = closed // TURNS
+    count = in_closed + int(2 * seconds * SHARE * MOST_PER_SECOND / TURNS) + SESSIONS_AT_A_TIME
+    all_sessions = traffic.sessions(count * rounds)
+    for begin in range(0, len(all_sessions), count):
+        sessions = all_sessions[begin : begin + count]
+        visits = steersman.visits(sessions)
+        turns = [steersman.turn(request) for request in itertools.islice(stateless, closed + closed // 2)]
+        yield Calls(
+            sessions,
+            visits[:in_closed],
+            list(interleaved(visits[in_closed:])),
+            [[turn] for turn in turns[:closed]],
+            turns[closed:],
+        )
 
 
 def _histories(items: int) -> list[Any]:
@@ -159,24 +163,46 @@ def interleaved(visits: Sequence[Visit]) -> Iterator[Turn]:
             yield from turns
 
 
+Servers = Mapping[str, tuple[Process, int]]
+"""By side: its process, and its port."""
+
+
+@contextlib.contextmanager
+def started(sides: Mapping[str, Side], steersman: Steersman) -> Iterator[Servers]:
+    """Both servers, ready. Raises NotThere."""
+    with contextlib.ExitStack() as stack:
+        servers = {}
+        for name, side in sides.items():
+            folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+            process = stack.enter_context(_started(name, side, steersman, folder))
+            process.wait_until(lambda log=folder / "log": _port(log) is not None)  # type: ignore[misc]
+            port = _port(folder / "log")
+            assert port is not None
+            servers[name] = (process, port)
+        yield servers
+
+
 def measured(
-    name: str, side: Side, steersman: Steersman, calls: Calls, seconds: float, rate: float | None
-) -> dict[str, dict[str, Any]]:
-    """Summaries of all runs. `rate`: session turns/s of the open loop; None: SHARE of what this server saturates at."""
-    with tempfile.TemporaryDirectory() as folder, _started(name, side, steersman, Path(folder)) as process:
-        process.wait_until(lambda: _port(Path(folder, "log")) is not None)
-        port = _port(Path(folder, "log"))
-        assert port is not None
-        course = Course(seconds, port)
-        steersman.remember(port, calls.sessions)
-        # Sessions come before stateless requests, which are longer than what caches hold.
-        session = measure.saturate(steersman, process, course, calls.visits)
-        return {
-            "session": session,
-            "at_rate": measure.at_rate(steersman, course, calls.at_rate, rate or SHARE * session["per_second"]),
-            "stateless": measure.saturate(steersman, process, course, calls.stateless),
-            "single": measure.one_at_a_time(steersman, course, calls.single),
-        }
+    servers: Servers, order: Sequence[str], steersman: Steersman, calls: Calls, seconds: float, rate: float | None
+) -> Round:
+    """Summaries of all runs of a round. `rate`: session turns/s of the open loop; None: SHARE of what the first of `order` saturates at."""
+    found: Round = {name: {} for name in order}
+    for name in order:
+        steersman.remember(servers[name][1], calls.sessions)
+    # Sessions come before stateless requests, which are longer than what caches hold.
+    for run in ("session", "at_rate", "stateless", "single"):
+        for name in order:
+            process, port = servers[name]
+            course = Course(seconds, port, WARM_SECONDS)
+            if run == "at_rate":
+                rate = rate or SHARE * found[order[0]]["session"]["per_second"]
+                found[name][run] = measure.at_rate(steersman, course, calls.at_rate, rate)
+            elif run == "single":
+                found[name][run] = measure.one_at_a_time(steersman, course, calls.single)
+            else:
+                visits = calls.visits if run == "session" else calls.stateless
+                found[name][run] = measure.saturate(steersman, process, course, visits)
+    return found
 
 
 def _started(name: str, side: Side, steersman: Steersman, folder: Path) -> Process:

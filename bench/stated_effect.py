@@ -35,7 +35,7 @@ from steersman_training.catalogue.concepts import CALIBRATED_USERS
 from steersman_training.catalogue.pushes import COMPARED_AT
 from steersman_training.data import load
 from steersman_training.data.sequences import Split
-from steersman_training.pipeline import MEASURED_USERS, sample_targets, split_by
+from steersman_training.pipeline import MEASURED_USERS, split_by
 
 CALLS_AT_A_TIME = 8
 # A busy machine refuses some: they are asked again.
@@ -108,7 +108,7 @@ def main() -> None:
 def measured(bundle: Bundle, split: Split, every: int = 1) -> list[Told]:
     """Every control with a unit, or not every feature, at a server of its own."""
     ids = [str(item_id) for item_id in bundle.items["item_id"].to_pylist()]
-    targets = sample_targets(split.valid, MEASURED_USERS, bundle.manifest.provenance.seed)
+    targets = split.valid.sample(MEASURED_USERS, bundle.manifest.provenance.seed)
     histories = [[ids[item] for item in split.history(int(user), int(end))] for user, end in zip(*targets, strict=True)]
     with tempfile.TemporaryDirectory() as folder:
         steersman, port = Steersman(bundle, Path(folder, "steersman")), free_port()

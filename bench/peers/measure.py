@@ -37,6 +37,7 @@ class Course(NamedTuple):
     seconds: float
     """Of each run, after a warm-up."""
     port: int
+    warm_seconds: float = WARM_SECONDS
 
 
 def check(contestant: Contestant, course: Course, traffic: Traffic, ranker: Ranker) -> None:
@@ -60,8 +61,8 @@ def saturate(
     """A closed loop of 8 connections with 8 streams."""
     generator = contestant.generator(course.port, CONNECTIONS, STREAMS)
     before = process.processor_seconds()
-    measured = _quietly(lambda: generator.closed(iter(visits), course.seconds, WARM_SECONDS))
-    spent = (process.processor_seconds() - before) * course.seconds / (course.seconds + WARM_SECONDS)
+    measured = _quietly(lambda: generator.closed(iter(visits), course.seconds, course.warm_seconds))
+    spent = (process.processor_seconds() - before) * course.seconds / (course.seconds + course.warm_seconds)
     generator.close()
     return _summary(measured) | {"server_us": 1e6 * spent / max(1, measured.turns)}
 
@@ -77,7 +78,7 @@ def at_rate(contestant: Contestant, course: Course, turns: Iterable[Turn], rate:
 
 def one_at_a_time(contestant: Contestant, course: Course, turns: Iterable[Turn]) -> dict[str, Any]:
     generator = contestant.generator(course.port, 1, 1)
-    measured = _quietly(lambda: generator.closed(iter([turn] for turn in turns), course.seconds, WARM_SECONDS))
+    measured = _quietly(lambda: generator.closed(iter([turn] for turn in turns), course.seconds, course.warm_seconds))
     generator.close()
     return _summary(measured)
 
@@ -96,12 +97,12 @@ def kinds(steersman: Steersman, course: Course, traffic: Traffic) -> dict[str, f
 
 
 def stateless_visits(contestant: Contestant, course: Course, traffic: Traffic) -> list[Sequence[Turn]]:
-    count = int((course.seconds + WARM_SECONDS) * MOST_PER_SECOND)
+    count = int((course.seconds + course.warm_seconds) * MOST_PER_SECOND)
     return [[contestant.turn(request)] for request in itertools.islice(traffic.stateless(), count)]
 
 
 def sessions(course: Course, traffic: Traffic) -> list[Session]:
-    return traffic.sessions(int((course.seconds + WARM_SECONDS) * MOST_PER_SECOND / TURNS))
+    return traffic.sessions(int((course.seconds + course.warm_seconds) * MOST_PER_SECOND / TURNS))
 
 
 def _kinds(steersman: Steersman, traffic: Traffic) -> Iterator[Turn]:

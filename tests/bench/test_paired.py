@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from bench.paired import SESSIONS_AT_A_TIME, Calls, Side, interleaved, made_calls, measured, order, summary, table
+from bench.paired import SESSIONS_AT_A_TIME, Side, interleaved, made_calls, order, started, summary, table
 from bench.peers.client import Message
 from bench.peers.contestant import NotThere
 from bench.peers.steersman import Steersman
@@ -15,8 +15,6 @@ from steersman_service.bundle.bundle import load_bundle
 
 ROUNDS = ((100.0, 200.0), (400.0, 1200.0), (300.0, 300.0))
 """Session turns/s before and after."""
-
-CALLS = Calls([], [], [], [], [])
 
 
 def runs(per_second: float, failed: int = 0) -> dict[str, dict[str, Any]]:
@@ -51,6 +49,11 @@ def test_calls_that_failed_are_told() -> None:
     assert "failed: 3 calls of after, stateless, beside 10 answered" in list(lines)
 
 
+def enter(sides: dict[str, Side], steersman: Steersman) -> None:
+    with started(sides, steersman):
+        pass
+
+
 def test_sides_are_first_by_turns() -> None:
     assert [order(number)[0] for number in range(4)] == ["before", "after", "before", "after"]
 
@@ -68,13 +71,16 @@ def test_the_turns_of_a_session_stay_in_order_and_apart() -> None:
 
 
 def test_no_call_is_sent_twice(bundle_dir: Path) -> None:
-    calls = made_calls(Steersman(load_bundle(bundle_dir, "onnx"), Path()), seconds=0.0)
-    turns = [turn for visit in calls.visits for turn in visit]
-    sessions = [RecommendRequest.FromString(message.body) for [message] in [*turns, *calls.at_rate]]
+    rounds = list(made_calls(Steersman(load_bundle(bundle_dir, "onnx"), Path()), 0.0, 2))
+    turns = [turn for calls in rounds for visit in calls.visits for turn in visit]
+    at_rate = [turn for calls in rounds for turn in calls.at_rate]
+    sessions = [RecommendRequest.FromString(message.body) for [message] in [*turns, *at_rate]]
     assert all(len(request.new_events) == 1 for request in sessions)
     assert len({(request.session_id, request.new_events[0].event_id) for request in sessions}) == len(sessions)
-    assert {request.session_id for request in sessions} == {f"u{session.user}" for session in calls.sessions}
-    stateless = [turn for visit in calls.stateless for turn in visit] + calls.single
+    remembered = {f"u{session.user}" for calls in rounds for session in calls.sessions}
+    assert {request.session_id for request in sessions} == remembered
+    stateless = [turn for calls in rounds for visit in calls.stateless for turn in visit]
+    stateless += [turn for calls in rounds for turn in calls.single]
     bodies = [turn[0].body for turn in stateless]
     assert len(set(bodies)) == len(bodies)
 
@@ -84,9 +90,9 @@ def test_a_server_runs_in_its_checkout_with_its_flags(bundle_dir: Path, tmp_path
     steersman = Steersman(load_bundle(bundle_dir, "onnx"), Path())
     side = Side(tmp_path, ["--workers", "2"])
     with pytest.raises(NotThere, match=r"before: there is no .*python"):
-        measured("before", side, steersman, CALLS, 1.0, None)
+        enter({"before": side}, steersman)
     python.parent.mkdir(parents=True)
     python.write_text('#!/bin/sh\necho "$@"; pwd; exit 1\n')
     python.chmod(0o755)
     with pytest.raises(NotThere, match=f"before does not start: .*--workers 2 / {tmp_path}$"):
-        measured("before", side, steersman, CALLS, 1.0, None)
+        enter({"before": side}, steersman)

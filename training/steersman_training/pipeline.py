@@ -18,7 +18,7 @@ from steersman.v1 import bundle_pb2
 from steersman_training.autoencoder.edit import Edit, natural_scale
 from steersman_training.autoencoder.moments import collect_moments
 from steersman_training.autoencoder.sae import SaeConfig, SparseAutoencoder, measure_sae, train_sae
-from steersman_training.autoencoder.states import collect_states
+from steersman_training.autoencoder.states import collect_states, some_users
 from steersman_training.bundle.bundle import write_bundle
 from steersman_training.bundle.export import ExportedGraphs
 from steersman_training.bundle.golden import golden_rows, sample_queries
@@ -48,7 +48,7 @@ from steersman_training.data.titles import with_readable_titles
 from steersman_training.recommender import checkpoint as checkpoints
 from steersman_training.recommender.fit import Fit, FitConfig, FittedRecommender, Progress
 from steersman_training.recommender.model import Recommender, RecommenderConfig
-from steersman_training.recommender.ranking import evaluate, evaluate_most_popular
+from steersman_training.recommender.ranking import MOST_USERS, evaluate, evaluate_most_popular
 from steersman_training.recommender.workers import Workers
 
 MEASURED_USERS = 500  # on whom features and concepts are measured, and as many to fit concepts on
@@ -209,7 +209,7 @@ def _explain(
     model, seed = fitted.model.requires_grad_(False), config.fit.seed
     display.stage("sparse autoencoder")
     learners, held_out = hold_out_users(split, config.held_out_users, seed)
-    states = collect_states(model, split, learners)
+    states = collect_states(model, split, some_users(split, learners, seed))
     sae = train_sae(states.h_SD, config.sae, display.sae)
     display.stage("anchored features")
     chosen, measured = (collect_moments(model, split, users, MEASURED_STATES, seed) for users in (learners, held_out))
@@ -222,7 +222,7 @@ def _explain(
     display.stage("catalogue")
     vocabulary = Vocabulary.of(items, values, known.described.clusters, events_N, config.min_concept_items)
     evidence = Evidence(chosen, measured, values, vocabulary, items["title"].to_list(), aims)
-    people = audience(model, split, sample_targets(split.valid, MEASURED_USERS, seed))
+    people = audience(model, split, split.valid.sample(MEASURED_USERS, seed))
     features, labels = build_catalogue(edit, evidence, people, display.step)
     display.stage("concepts")
     graph, concepts = fit_concepts(edit, aims, people, config.concepts, display.step)
@@ -249,17 +249,10 @@ def split_by(name: str, data: Dataset) -> Split:
     return split_leave_one_out(data) if name == "leave-one-out" else split_global_time(data)
 
 
-def sample_targets(targets: Targets, count: int, seed: int) -> Targets:
-    """At most `count` of them."""
-    rows = np.random.default_rng(seed).permutation(len(targets.users))[:count]
-    return targets.take(np.sort(rows))
-
-
 def _best_items(model: Recommender, split: Split, seed: int) -> np.ndarray:
     """The best item rows of validation users. (users, EXPOSED)"""
-    targets = sample_targets(split.valid, EXPOSED_USERS, seed)
-    begins = range(0, len(targets.users), MEASURED_USERS)
-    parts = (targets.take(slice(begin, begin + MEASURED_USERS)) for begin in begins)
+    targets = split.valid.sample(EXPOSED_USERS, seed)
+    parts = targets.parts(MEASURED_USERS)
     return torch.cat([audience(model, split, part).candidates_BK[:, :EXPOSED] for part in parts]).cpu().numpy()
 
 
@@ -274,7 +267,7 @@ def _random_targets(split: Split, users: list[int], seed: int) -> Targets:
 def _histories(split: Split, shape: RecommenderConfig, users: int) -> Batch:
     """Histories to choose golden rows from: windows of validation users, the first of them empty, and random ones."""
     windows = []
-    for user, end in zip(*sample_targets(split.valid, users, seed=0), strict=True):
+    for user, end in zip(*split.valid.sample(users, seed=0), strict=True):
         history = split.history(int(user), int(end))
         windows.append(history[window_start(len(history), shape.window_length, shape.window_stride) :])
     windows[0] = windows[0][:0]
@@ -287,18 +280,30 @@ def _histories(split: Split, shape: RecommenderConfig, users: int) -> Batch:
 def _figures(
     model: Recommender, split: Split, sae: SparseAutoencoder, h_SD: Tensor, new_SD: Tensor
 ) -> dict[str, float]:
-    """The figures of the manifest: ranking, and the autoencoder's variance explained, dead features and NDCG kept."""
+    """The figures of the manifest: ranking, and the autoencoder's variance explained, dead features and NDCG kept.
+
+    Of at most MOST_USERS.
+    """
     figures: dict[str, float] = {}
     for name, targets in (("valid", split.valid), ("test", split.test)):
+        targets = targets.sample(MOST_USERS, seed=0)
         figures |= evaluate(model, split, targets).named(name)
         figures |= evaluate(model, split, targets, filter_seen=False).named(f"{name}_unfiltered")
         figures |= evaluate_most_popular(split, targets).named(f"{name}_most_popular")
-        people = audience(model, split, targets)
-        reconstructed = people.lists(sae.reconstruct(people.h_BD))
-        figures[f"sae.{name}_ndcg_kept"] = reconstructed.ndcg / max(people.plain.ndcg, 1e-9)
+        figures[f"sae.{name}_ndcg_kept"] = _ndcg_kept(model, split, sae, targets)
     figures["sae.variance_explained"] = measure_sae(sae, new_SD)["variance_explained"]
     trained = measure_sae(sae, h_SD)
     return figures | {"sae.active": trained["active"], "sae.dead": trained["dead"]}
+
+
+def _ndcg_kept(model: Recommender, split: Split, sae: SparseAutoencoder, targets: Targets) -> float:
+    """By lists of the autoencoder's reconstructions."""
+    plain = kept = 0.0
+    for part in targets.parts(MEASURED_USERS):
+        people = audience(model, split, part)
+        plain += people.plain.ndcg * len(part.users)
+        kept += people.lists(sae.reconstruct(people.h_BD)).ndcg * len(part.users)
+    return kept / max(plain, 1e-9)
 
 
 def _manifest(data: Dataset, config: TrainConfig, figures: dict[str, float], concepts: int) -> bundle_pb2.Manifest:

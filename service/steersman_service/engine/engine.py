@@ -57,7 +57,7 @@ class Engine:
         concepts, masked = len(request.concepts_C), request.eligible_N is not None
         searches = 1 + bool(concepts)
         vectors = searches * masked + (request.tilts_N is not None) + searches - 1
-        return Cost(1, self.positions(request), concepts, vectors)
+        return Cost(1, self.positions(request), concepts * self._steerer.concept_features, vectors)
 
     def positions(self, request: EngineRequest) -> int:
         """Events that would be read now. May be called from any thread."""

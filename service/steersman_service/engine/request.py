@@ -76,7 +76,7 @@ class Cost(NamedTuple):
     requests: int
     positions: int
     """Events that have to be read: those of the history that no cache holds."""
-    concepts: int
-    """Each is solved for the request's own candidates."""
+    concept_features: int
+    """Features of concepts: each is solved for the request's own candidates."""
     item_vectors: int
     """Arrays of N items beside the scores: a mask, a tilt; with concepts, the scores of their candidates and the mask once more."""

@@ -47,6 +47,8 @@ class Steerer:
         shape, golden = graphs.bundle.manifest.shape, graphs.bundle.golden["concept"]
         self._candidates = golden["candidates_BK"].shape[1] if "candidates_BK" in golden else 1
         features = golden["concept_features_BE"].shape[1] / golden["concepts_BC"].shape[1]
+        self.concept_features = max(1, round(features))
+        """Features that a concept comes down to: 1 from format 1.4 on, up to 128 before."""
         if part_bytes is None:
             part_bytes = CORE_PART_BYTES if graphs.backend.device == "cpu" else GPU_PART_BYTES
         # A concept takes a number for each candidate and feature, and its request the candidates' vectors: as much as so many concepts.

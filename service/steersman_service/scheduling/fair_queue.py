@@ -6,10 +6,10 @@ from typing import Generic, Protocol, TypeVar
 
 from steersman_service.scheduling.latency import NOTHING, Load
 
-# Costs in positions: of a request, of each of its concepts and item vectors, and what a tenant may take in one turn (one or two requests
-# with long histories).
+# Costs in positions: of a request, of each feature that its concepts come down to and of each item vector,
+# and what a tenant may take in one turn (one or two requests with long histories).
 REQUEST_POSITIONS = 16
-CONCEPT_POSITIONS = 256
+CONCEPT_FEATURE_POSITIONS = 8
 ITEM_VECTOR_POSITIONS = 16
 TURN_POSITIONS = 256
 
@@ -111,6 +111,6 @@ def _positions(load: Load) -> float:
     return (
         load.positions
         + REQUEST_POSITIONS * load.requests
-        + CONCEPT_POSITIONS * load.concepts
+        + CONCEPT_FEATURE_POSITIONS * load.concept_features
         + ITEM_VECTOR_POSITIONS * load.item_vectors
     )

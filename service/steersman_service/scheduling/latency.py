@@ -6,8 +6,8 @@ from typing import NamedTuple
 SMOOTHING = 0.2
 # Passes over the terms after each batch, from the last solution on.
 SWEEPS = 3
-# Before any concept was solved: a first burst of concepts must not become one batch.
-CONCEPT_SECONDS = 0.001
+# Of a feature of a concept, before any was solved: a first burst of concepts must not become one batch.
+CONCEPT_FEATURE_SECONDS = 1e-4
 
 
 class Load(NamedTuple):
@@ -16,7 +16,7 @@ class Load(NamedTuple):
     requests: float
     positions: float
     """Events that have to be read."""
-    concepts: float = 0
+    concept_features: float = 0
     """Each is solved for its request."""
     item_vectors: float = 0
     """Numbers for each item of the catalogue: filters, tilts."""
@@ -36,21 +36,21 @@ TERMS = 1 + len(NOTHING)
 
 
 class LatencyModel:
-    """seconds = a + b * requests + c * positions + d * concepts + e * item vectors, each term at least 0, fitted to the latest batches.
+    """seconds = a + b * requests + c * positions + d * concept features + e * item vectors, fitted to the latest batches.
 
-    `a` is the cost of a call, and nearly everything on a GPU. Solved by coordinate descent (Franc et al., "Sequential coordinate-wise
-    algorithm for the non-negative least squares problem", CAIP 2005), from the last solution on.
+    No term is below 0. `a` is the cost of a call, and nearly everything on a GPU. Solved by coordinate descent (Franc et al.,
+    "Sequential coordinate-wise algorithm for the non-negative least squares problem", CAIP 2005), from the last solution on.
     """
 
     def __init__(self) -> None:
-        self._terms = [0.0, 0.0, 0.0, CONCEPT_SECONDS, 0.0]
+        self._terms = [0.0, 0.0, 0.0, CONCEPT_FEATURE_SECONDS, 0.0]
         self._products = [[0.0] * TERMS for _ in range(TERMS)]
         self._targets = [0.0] * TERMS
 
     def seconds(self, load: Load) -> float:
         """Of one batch."""
         a, b, c, d, e = self._terms
-        return a + b * load.requests + c * load.positions + d * load.concepts + e * load.item_vectors
+        return a + b * load.requests + c * load.positions + d * load.concept_features + e * load.item_vectors
 
     @property
     def call_seconds(self) -> float:

@@ -147,4 +147,5 @@ def test_concepts_are_at_their_tenants_expense() -> None:
     for number in range(40):
         queue.put(job("plain", 100, number))
     turns = "".join(taken(queue).tenant[0] for _ in range(40))
-    assert turns.count("m") <= 2
+    first, second, third = (place for place, tenant in enumerate(turns) if tenant == "m")
+    assert min(second - first, third - second) > 2  # 272 positions each, beside 116

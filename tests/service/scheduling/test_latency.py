@@ -60,10 +60,10 @@ def test_more_work_never_takes_less(batches: list[tuple[list[int], float]], some
 
 def test_concepts_have_a_cost_before_any_was_solved_and_the_measured_one_after() -> None:
     model, random = LatencyModel(), Random(0)
-    assert model.seconds(Load(1, 0, 32)) > 0.01
+    assert model.seconds(Load(1, 0, 32)) > 0.003
     for _ in range(60):
         load = Load(random.randrange(1, 8), random.randrange(400), random.choice([0, 0, 1, 32]))
-        model.learn(load, 5e-4 + 1e-4 * load.requests + 9e-6 * load.positions + 5e-3 * load.concepts)
+        model.learn(load, 5e-4 + 1e-4 * load.requests + 9e-6 * load.positions + 5e-3 * load.concept_features)
     assert model.seconds(Load(1, 0, 32)) == pytest.approx(0.16, rel=0.1)
 
 

@@ -22,7 +22,7 @@ from steersman_training.autoencoder.sae import (
     measure_sae,
     train_sae,
 )
-from steersman_training.autoencoder.states import collect_states
+from steersman_training.autoencoder.states import collect_states, some_users
 from steersman_training.data.sequences import Split, Targets
 from steersman_training.evaluation.sweep import at_hook
 from steersman_training.recommender.model import Recommender, RecommenderConfig
@@ -187,6 +187,16 @@ def model() -> Recommender:
     model = Recommender(RecommenderConfig(hidden=8, window_length=12, window_stride=4), 30)
     torch.nn.init.normal_(model.items.weight)
     return model.eval().requires_grad_(False)
+
+
+def test_of_very_many_users_some_give_their_states(split: Split) -> None:
+    users = [0, 1, 3]
+    lengths = [int(split.train_ends_U[user]) for user in users]
+    assert some_users(split, users, seed=0, events=sum(lengths) + 1) == users
+    few = some_users(split, users, seed=0, events=1)
+    assert len(few) == 1
+    assert {some_users(split, users, seed, events=1)[0] for seed in range(30)} == set(users)
+    assert set(few) <= set(some_users(split, users, seed=0, events=max(lengths) + 1))
 
 
 def test_states_can_be_read_after_any_block(model: Recommender, split: Split) -> None:

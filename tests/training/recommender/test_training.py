@@ -12,6 +12,7 @@ from steersman_training.data.sequences import (
     Batch,
     EvaluationBatch,
     Split,
+    Targets,
     pad,
     split_global_time,
     split_leave_one_out,
@@ -152,3 +153,15 @@ def test_sampled_softmax_learns_too(data: Dataset) -> None:
     config = FitConfig(epochs=16, events_per_batch=400, negatives=20, learning_rate=1e-2)
     Fit(split_leave_one_out(data), SHAPE, config, torch.device("cpu")).run(lambda p: losses.append(p.loss))
     assert losses[-1] < losses[0]
+
+
+def test_a_sample_of_targets_keeps_their_order_and_parts_lose_none() -> None:
+    targets = Targets(np.arange(100, 150), np.arange(50))
+    sample = targets.sample(20, seed=0)
+    assert len(set(sample.users.tolist())) == 20
+    assert (np.diff(sample.users) > 0).all()
+    assert (sample.users - sample.positions == 100).all()
+    assert targets.sample(80, seed=0).users.tolist() == targets.users.tolist()
+    parts = targets.parts(20)
+    assert [len(part.users) for part in parts] == [20, 20, 10]
+    assert np.concatenate([part.positions for part in parts]).tolist() == list(range(50))

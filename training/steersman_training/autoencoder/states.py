@@ -2,11 +2,15 @@
 
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from steersman_training.data.sequences import Split, pad
 from steersman_training.recommender.model import Recommender
+
+MOST_STATES = 1_000_000
+"""About so many are enough for an autoencoder; more take memory: activations are as many times that as there are features."""
 
 
 class States(NamedTuple):
@@ -19,6 +23,15 @@ class States(NamedTuple):
         """At most `count` of them."""
         rows = torch.randperm(len(self.h_SD), generator=torch.Generator().manual_seed(seed))[:count]
         return States(self.h_SD[rows.to(self.h_SD.device)], self.items_S[rows.to(self.h_SD.device)])
+
+
+def some_users(split: Split, users: list[int], seed: int, events: int = MOST_STATES) -> list[int]:
+    """Users drawn at random whose training histories have about so many events together; all if they have fewer."""
+    order = np.random.default_rng(seed).permutation(np.array(users, np.int64))
+    before = np.cumsum(split.train_ends_U[order]) - split.train_ends_U[order]
+    if before[-1] < events:
+        return users
+    return sorted(order[before < events].tolist())
 
 
 @torch.no_grad()

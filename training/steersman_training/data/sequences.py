@@ -29,6 +29,15 @@ class Targets(NamedTuple):
     def take(self, which: npt.NDArray[np.int64] | slice) -> "Targets":
         return Targets(self.users[which], self.positions[which])
 
+    def parts(self, size: int) -> "list[Targets]":
+        """All of them, at most `size` together."""
+        return [self.take(slice(begin, begin + size)) for begin in range(0, len(self.users), size)]
+
+    def sample(self, count: int, seed: int) -> "Targets":
+        """At most `count` of them, in their order."""
+        rows = np.random.default_rng(seed).permutation(len(self.users))[:count]
+        return self.take(np.sort(rows))
+
 
 @dataclass(frozen=True)
 class Split:

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from steersman_training.autoencoder.moments import Moments, collect_moments
 from steersman_training.autoencoder.sae import train_sae
-from steersman_training.autoencoder.states import collect_states
+from steersman_training.autoencoder.states import collect_states, some_users
 from steersman_training.catalogue.attributes import AttributeValues
 from steersman_training.catalogue.clusters import ATTRIBUTE, cluster_items
 from steersman_training.catalogue.labels import Labels
@@ -178,7 +178,7 @@ def _measure(data: Dataset, config: TrainConfig, device: torch.device, display: 
         monosemanticity = measure_monosemanticity(sae, measured, split.item_count, facets)
         scores_F = _detection(trained, measured)
     with part("stability"):
-        states = collect_states(model, split, learners)
+        states = collect_states(model, split, some_users(split, learners, seed))
         other = train_sae(states.h_SD, replace(config.sae, seed=seed + 1), display.sae)
         stability = measure_stability(alone, other, measured, split.item_count)
     with part("control"):

@@ -27,7 +27,7 @@ from steersman_training.data.sequences import Split, check_enough, hold_out_user
 from steersman_training.evaluation.meaning.meaning import Sides, feature_sides, item_truth, list_truth, neuron_sides
 from steersman_training.evaluation.meaning.stability import ALIKE, best_match
 from steersman_training.evaluation.overlap import rbo
-from steersman_training.pipeline import Display, Knowledge, TrainConfig, sample_targets, so_far
+from steersman_training.pipeline import Display, Knowledge, TrainConfig, so_far
 from steersman_training.recommender import checkpoint as checkpoints
 from steersman_training.recommender.fit import Fit
 from steersman_training.recommender.model import Recommender, RecommenderConfig
@@ -271,7 +271,7 @@ class _HookData:
     @staticmethod
     def of(model: Recommender, split: Split) -> "_HookData":
         learners, held_out = hold_out_users(split, HELD_OUT, seed=0)
-        targets = sample_targets(split.valid, USERS, seed=0)
+        targets = split.valid.sample(USERS, seed=0)
         return _HookData(
             collect_states(model, split, learners).h_SD,
             collect_states(model, split, held_out).h_SD,

@@ -17,7 +17,7 @@ from torch.nn.utils import parametrize
 from steersman_training.data.sequences import Batch, IntArray, Split, pad, training_groups
 from steersman_training.recommender import checkpoint as checkpoints
 from steersman_training.recommender.model import Dropout, Recommender, RecommenderConfig
-from steersman_training.recommender.ranking import RankingMetrics, evaluate
+from steersman_training.recommender.ranking import MOST_USERS, RankingMetrics, evaluate
 from steersman_training.recommender.workers import Workers
 
 MEASURED_STEPS = 10  # in each precision; the shortest counts, so that other programs on the machine do not decide
@@ -90,6 +90,7 @@ class Fit:
         """
         torch.manual_seed(config.seed)
         self.split, self.config, self.device = split, config, device
+        self.validated = split.valid.sample(MOST_USERS, seed=0)
         self.workers = Workers.join(device)
         if attributes_NV is not None:
             attributes_NV = self.workers.first_table(attributes_NV.contiguous(), device)
@@ -156,7 +157,7 @@ class Fit:
             report(Progress(self.epoch, self.config.epochs, loss, valid_ndcg, left))
         model = Recommender(self.model.config, self.split.item_count).to(self.device)
         model.load_state_dict(self.best)
-        valid = evaluate(model, self.split, self.split.valid)
+        valid = evaluate(model, self.split, self.validated)
         return FittedRecommender(model.eval(), self.best_attributes_VD, valid, self.epoch, self.seconds)
 
     def _train_epoch(self) -> float:
@@ -224,7 +225,7 @@ class Fit:
 
     def _validate(self) -> float:
         folded, _ = self.average.folded()
-        mine = evaluate(folded, self.split, self.split.valid).ndcg if self.workers.rank == 0 else 0.0
+        mine = evaluate(folded, self.split, self.validated).ndcg if self.workers.rank == 0 else 0.0
         ndcg = self.workers.agree(mine, self.device)
         better = ndcg > self.best_ndcg
         self.stale = 0 if better else self.stale + 1

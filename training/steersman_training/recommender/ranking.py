@@ -11,6 +11,8 @@ from steersman_training.data.sequences import EvaluationBatch, Split, Targets, e
 from steersman_training.recommender.model import Recommender
 
 TOP = 10
+MOST_USERS = 10_000
+"""On whom a recommender is ranked while it is trained, drawn at random: the standard error of NDCG@10 is 0.003 then."""
 
 
 @dataclass(frozen=True)
