@@ -179,7 +179,9 @@ def _push(plain: Lists, steered: Lists) -> float:
 
 def summary(told: Sequence[Told]) -> dict[str, Any]:
     """Numbers at the top level are what a report takes."""
-    shares = [abs(each.share - each.stated_share) for each in told if each.share is not None and each.stated_share]
+    shares = [
+        abs(each.share - each.stated_share) for each in told if each.share is not None and each.stated_share is not None
+    ]
     pushes = [list(column) for column in zip(*(each.pushes for each in told), strict=True)]
     beside = [abs(a - b) for each in told for a, b in zip(each.pushes, each.stated_pushes, strict=True)]
     cv_up, cv_down = (pstdev(column) / mean(column) for column in pushes)
