@@ -57,8 +57,8 @@ CLIENTS: dict[str, Redis] = {}
 
 
 def arguments(session: int, events: Sequence[str]) -> tuple[list[str], list[Any]]:
-    keys = [f"steersman:{{{session}}}:{part}" for part in ("meta", "items", "ids", "controls")]
-    return keys, [86_400_000, b"0123456789abcdef", 512, 1024, 0, b"", *events]
+    keys = [f"steersman:{{{session}}}:{part}" for part in ("meta", "items", "ids", "controls", "otherids", "refused")]
+    return keys, [86_400_000, b"0123456789abcdef", 512, 1024, 1000, 0, b"", "", *events]
 
 
 async def loaded(call: Call, concurrency: int, calls: int, run: int) -> None:

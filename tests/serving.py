@@ -17,6 +17,7 @@ from steersman.v1.feature_service_pb2_grpc import FeatureServiceStub
 from steersman.v1.item_service_pb2_grpc import ItemServiceStub
 from steersman.v1.model_service_pb2_grpc import ModelServiceStub
 from steersman.v1.recommendation_service_pb2_grpc import RecommendationServiceStub
+from steersman.v1.scenario_service_pb2_grpc import ScenarioServiceStub
 from steersman.v1.session_service_pb2_grpc import SessionServiceStub
 from steersman_service.app import running
 from steersman_service.processes.front_end import opened_backend
@@ -44,6 +45,7 @@ class Running(NamedTuple):
     feature: FeatureServiceStub
     model: ModelServiceStub
     item: ItemServiceStub
+    scenario: ScenarioServiceStub
     stop: Callable[[], None]
     """Begins the drain, as a signal does."""
 
@@ -129,6 +131,7 @@ def serving(settings: Settings) -> Iterator[Running]:
                 FeatureServiceStub(channel),
                 ModelServiceStub(channel),
                 ItemServiceStub(channel),
+                ScenarioServiceStub(channel),
                 box["stop"],
             )
         finally:

@@ -11,12 +11,15 @@ from grpc_health.v1.health import SERVICE_NAME as HEALTH
 from grpc_health.v1.health import aio as health_aio
 from grpc_health.v1.health_pb2 import HealthCheckResponse
 
+from steersman_service.api.explanation import ExplanationService
 from steersman_service.api.features import FeatureService
 from steersman_service.api.items import ItemService
 from steersman_service.api.list_change import ListChange
 from steersman_service.api.model import ModelService
+from steersman_service.api.placement import Placements
 from steersman_service.api.recommendation import RecommendationService
 from steersman_service.api.release import Release
+from steersman_service.api.scenarios import ScenarioService
 from steersman_service.api.sessions import SessionService
 from steersman_service.bundle.bundle import Bundle
 from steersman_service.errors import StartupError
@@ -26,12 +29,22 @@ from steersman_service.rpc.services import PACKAGE, add_services
 from steersman_service.rpc.threads import patient
 from steersman_service.scheduling.client import Engines
 from steersman_service.sessions.reader import SessionReader
+from steersman_service.sessions.scenarios import ScenarioReader, ScenarioStore
 from steersman_service.sessions.store import SessionStore
 from steersman_service.settings import Settings
 from steersman_service.telemetry.metrics import Metrics
 
-SERVICES = ("RecommendationService", "SessionService", "FeatureService", "ItemService", "ModelService")
-RECOMMENDATION_SERVICE, SESSION_SERVICE = (f"{PACKAGE}.{service}" for service in SERVICES[:2])
+SERVICES = (
+    "RecommendationService",
+    "SessionService",
+    "ExplanationService",
+    "ScenarioService",
+    "FeatureService",
+    "ItemService",
+    "ModelService",
+)
+ENGINE_SERVICES = (f"{PACKAGE}.RecommendationService", f"{PACKAGE}.ExplanationService")
+STORE_SERVICES = (f"{PACKAGE}.SessionService", f"{PACKAGE}.ScenarioService")
 SERVING, NOT_SERVING = HealthCheckResponse.SERVING, HealthCheckResponse.NOT_SERVING
 CHECK_SECONDS = 1.0
 # What a finished call may take to send its answer.
@@ -145,6 +158,7 @@ async def _open_store(settings: Settings, bundle: Bundle, metrics: Metrics, stac
             ttl_seconds=settings.session_ttl_seconds,
             timeout_seconds=settings.redis_timeout_seconds,
             metrics=metrics,
+            max_exposures=settings.exposure_stream_events,
         )
     except ValueError as error:
         raise StartupError(f"settings: redis_url: {error}") from error
@@ -169,10 +183,16 @@ def _add_services(
         observe=metrics.session_read,
     )
     metrics.watch_session_cache(lambda: sessions.held_bytes)
+    scenarios = ScenarioStore(store)
+    placed = ScenarioReader(scenarios, metrics.scenario_read)
+    placements = Placements(release, placed, settings.max_filter_items)
+    recommendation = RecommendationService(
+        release, backend.engines, sessions, settings, metrics, list_change, placements
+    )
     services = {
-        "RecommendationService": RecommendationService(
-            release, backend.engines, sessions, settings, metrics, list_change
-        ),
+        "RecommendationService": recommendation,
+        "ExplanationService": ExplanationService(recommendation),
+        "ScenarioService": ScenarioService(release, scenarios, placed, settings),
         "SessionService": SessionService(release, store, settings.max_events_per_append),
         "FeatureService": FeatureService(release, settings.max_message_bytes),
         "ItemService": ItemService(release, settings.max_message_bytes),
@@ -196,19 +216,21 @@ async def _add_health(server: grpc.aio.Server) -> health_aio.HealthServicer:
 async def _watched(
     store: SessionStore, engines: Engines, health: health_aio.HealthServicer, metrics: Metrics
 ) -> AsyncIterator[None]:
-    """Lets the health of SessionService follow the store's, and that of RecommendationService the engines'."""
+    """Lets the health of the services that need the store follow it, and that of those that ask engines theirs."""
 
     async def watch_engines() -> None:
         while True:
             engines.changed.clear()
-            await health.set(RECOMMENDATION_SERVICE, SERVING if engines.alive else NOT_SERVING)
+            for service in ENGINE_SERVICES:
+                await health.set(service, SERVING if engines.alive else NOT_SERVING)
             await engines.changed.wait()
 
     async def watch_store() -> None:
         while True:
             usable = await store.usable()
             metrics.redis_up(usable)
-            await health.set(SESSION_SERVICE, SERVING if usable else NOT_SERVING)
+            for service in STORE_SERVICES:
+                await health.set(service, SERVING if usable else NOT_SERVING)
             await asyncio.sleep(CHECK_SECONDS)
 
     watching = [asyncio.create_task(watch()) for watch in (watch_engines, watch_store)]

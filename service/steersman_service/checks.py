@@ -5,8 +5,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from difflib import get_close_matches
 from itertools import islice
 
+from google.protobuf.timestamp_pb2 import Timestamp
+
 from steersman.v1.control_pb2 import Control
-from steersman.v1.session_service_pb2 import Event
+from steersman.v1.session_service_pb2 import Event, EventKind
 from steersman_service.errors import FieldViolation
 
 SESSION_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
@@ -15,6 +17,9 @@ MAX_TENANT_BYTES = 128
 MAX_EVENT_ID_BYTES = 128
 MAX_ITEM_ID_BYTES = 256
 MAX_SEARCH_BYTES = 256
+EVENT_KINDS = frozenset(EventKind.values())
+# The years 1 to 9999, in Unix time: what google.protobuf.Timestamp may hold.
+LEAST_SECONDS, MOST_SECONDS = -62_135_596_800, 253_402_300_799
 # Bounds what a hint costs: names that a wrong one is compared with, and how much of it.
 MAX_COMPARED = 1000
 MAX_COMPARED_CHARACTERS = 100
@@ -23,6 +28,12 @@ MAX_COMPARED_CHARACTERS = 100
 def check_session_id(session_id: str) -> Iterator[FieldViolation]:
     if not SESSION_ID.fullmatch(session_id):
         yield FieldViolation("session_id", "must be 1 to 128 of the characters A-Z a-z 0-9 . _ - :")
+
+
+def check_name(field: str, name: str) -> Iterator[FieldViolation]:
+    """Of a scenario: the characters of a session id."""
+    if not SESSION_ID.fullmatch(name):
+        yield FieldViolation(field, "must be 1 to 128 of the characters A-Z a-z 0-9 . _ - :")
 
 
 def check_bytes(field: str, text: str, least: int, most: int) -> Iterator[FieldViolation]:
@@ -39,6 +50,16 @@ def check_events(field: str, events: Sequence[Event], most: int) -> Iterator[Fie
     for index, event in enumerate(events):
         yield from check_bytes(f"{field}[{index}].event_id", event.event_id, 1, MAX_EVENT_ID_BYTES)
         yield from check_bytes(f"{field}[{index}].item_id", event.item_id, 1, MAX_ITEM_ID_BYTES)
+        if event.kind not in EVENT_KINDS:
+            why = f"{event.kind} is no kind of events; known: {', '.join(EventKind.keys())}"
+            yield FieldViolation(f"{field}[{index}].kind", why)
+        if event.HasField("time") and not _is_time(event.time):
+            why = "is no time between the years 1 and 9999, with nanos from 0 to 999999999; leave it out if it is not known"
+            yield FieldViolation(f"{field}[{index}].time", why)
+
+
+def _is_time(time: Timestamp) -> bool:
+    return LEAST_SECONDS <= time.seconds <= MOST_SECONDS and 0 <= time.nanos < 1_000_000_000
 
 
 def kept_control(data: bytes) -> Control:

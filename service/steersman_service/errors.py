@@ -107,8 +107,34 @@ class StaleFeature(RequestError, code="FAILED_PRECONDITION", reason="FEATURE_OF_
     """A feature reference of another bundle. The metadata carries the likely replacement where one is known."""
 
 
+class NotExplainable(RequestError, code="FAILED_PRECONDITION", reason="NOT_EXPLAINABLE"):
+    """The bundle does not hold what accounts are made of."""
+
+    def __init__(self) -> None:
+        super().__init__("the bundle is older than format 1.5 and lacks the directions of its features: train it again")
+
+
 class NotFound(RequestError, code="NOT_FOUND", reason="NOT_FOUND"):
     """What the request names does not exist."""
+
+
+class VersionConflict(RequestError, code="ABORTED", reason="VERSION_CONFLICT"):
+    """Another version is kept than the caller has seen."""
+
+    def __init__(self, field: str, seen: int, kept: int) -> None:
+        """`kept` is 0 where there is none."""
+        there = f"version {kept} is kept" if kept else "there is none"
+        remedy = "get it, and apply the change to that" if kept else "give version 0 to create it"
+        super().__init__(
+            f"{field}: version {seen} was seen, and {there}: {remedy}", metadata={"field": field, "version": str(kept)}
+        )
+
+
+class TooManyScenarios(RequestError, code="RESOURCE_EXHAUSTED", reason="TOO_MANY_SCENARIOS"):
+    """No further one is taken until one is deleted."""
+
+    def __init__(self, most: int) -> None:
+        super().__init__(f"there are {most} scenarios, and no more are kept: delete one that is not needed")
 
 
 class QueueFull(RequestError, code="RESOURCE_EXHAUSTED", reason="QUEUE_FULL"):

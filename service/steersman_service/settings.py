@@ -91,10 +91,23 @@ class Settings(BaseSettings):
     )
     max_k: int = Field(1000, ge=1, description="Most items of an answer")
     max_filter_items: int = Field(10_000, ge=1, description="Most ids and values in all filters of a request")
+    max_batch_requests: int = Field(32, ge=1, description="Most requests of one BatchRecommend")
     max_events_per_append: int = Field(1000, ge=1, description="Most events of one AppendEvents")
     max_session_events: int = Field(1000, ge=1, description="Events kept for each session, the latest ones")
     session_ttl_seconds: float = Field(
         30 * 86400.0, gt=0, description="A session lives this long after its last use, less a tenth at most, in seconds"
+    )
+
+    dislike_strength: float = Field(
+        0.25,
+        ge=0,
+        le=2,
+        description="Strength of the control against what a session's disliked and hidden items have in common; 0 makes none",
+    )
+    exposure_stream_events: int = Field(
+        0,
+        ge=0,
+        description="Shown events kept in the stream steersman:exposure of the session store, about, the latest ones; 0 keeps none",
     )
 
     drain_seconds: float = Field(20.0, ge=0, description="Longest wait for calls in flight at shutdown, in seconds")

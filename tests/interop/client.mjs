@@ -12,7 +12,7 @@ import { GrpcReflection } from "grpc-js-reflection-client";
 import protobuf from "protobufjs";
 
 const [address, metricsUrl, storePid, protos, googleProtos] = process.argv.slice(2);
-const SERVICES = ["RecommendationService", "SessionService", "FeatureService", "ItemService", "ModelService"];
+const SERVICES = ["RecommendationService", "SessionService", "ScenarioService", "FeatureService", "ItemService", "ModelService"];
 const FORMAT = { keepCase: true, longs: Number, enums: String, defaults: true, oneofs: true };
 const { status } = grpc;
 const insecure = grpc.credentials.createInsecure();

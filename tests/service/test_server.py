@@ -29,7 +29,15 @@ from steersman_service.sessions.store import SessionStore
 from steersman_service.sessions.valkey import EmbeddedValkey
 from tests.serving import Failure, Running, failure, serving, settings_for
 
-SERVICES = ("RecommendationService", "SessionService", "FeatureService", "ItemService", "ModelService")
+SERVICES = (
+    "RecommendationService",
+    "SessionService",
+    "ExplanationService",
+    "ScenarioService",
+    "FeatureService",
+    "ItemService",
+    "ModelService",
+)
 SERVING, NOT_SERVING = HealthCheckResponse.SERVING, HealthCheckResponse.NOT_SERVING
 
 

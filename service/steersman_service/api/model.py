@@ -32,6 +32,7 @@ class ModelService:
             session_events=settings.max_session_events,
             remembered_event_ids=REMEMBERED_IDS_PER_EVENT * settings.max_session_events,
             filter_attributes=MAX_FILTER_ATTRIBUTES,
+            batch_requests=settings.max_batch_requests,
         )
         self._info = pb.GetModelInfoResponse(
             server_version=version("steersman"),

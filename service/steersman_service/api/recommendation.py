@@ -1,21 +1,34 @@
 """RecommendationService: a history or a session in, items out."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 from steersman.v1 import recommendation_service_pb2 as pb
-from steersman.v1.control_pb2 import CONTROL_SOURCE_REQUEST, CONTROL_SOURCE_SESSION, AppliedControl, Control
+from steersman.v1.control_pb2 import (
+    CONTROL_SOURCE_DISLIKED,
+    CONTROL_SOURCE_REQUEST,
+    CONTROL_SOURCE_SESSION,
+    AppliedControl,
+    Control,
+)
+from steersman_service.api.batch import BatchVisits, SessionVisits, answer_each
 from steersman_service.api.caller import Caller
+from steersman_service.api.composing import composed
 from steersman_service.api.list_change import ListChange
+from steersman_service.api.placement import Placement, Placements
 from steersman_service.api.release import Release
+from steersman_service.api.solving import Solver, history_session
 from steersman_service.checks import MAX_REQUEST_ID_BYTES, check_bytes, check_events, check_session_id
-from steersman_service.engine.request import EngineResult
+from steersman_service.engine.request import EngineRequest, EngineResult
 from steersman_service.errors import FieldViolation, SessionBehind, StoreUnavailable, raise_if_any
 from steersman_service.scheduling.client import Engines
+from steersman_service.sessions.events import CONSUMED, DISLIKED, HIDDEN, kinds_of
 from steersman_service.sessions.reader import SessionReader
 from steersman_service.settings import Settings
-from steersman_service.steering.controls import Steering, violations
+from steersman_service.steering.composition import Plan, asks_for_anything, check_composition, joined, plan
+from steersman_service.steering.controls import ParsedControls, Steering, violations
+from steersman_service.steering.dislikes import less_like
 from steersman_service.steering.eligibility import check_filters
 from steersman_service.steering.interpret import Interpretation, ItemHistory, interpret
 from steersman_service.telemetry.metrics import SteeringMetrics
@@ -49,6 +62,12 @@ class Prepared(NamedTuple):
     loaded: LoadedHistory
     steering: Steering
     interpretation: Interpretation
+    placement: Placement | None = None
+    """Of the scenario that the request names."""
+    plan: Plan | None = None
+    """How the list is composed. None: the best items are the list."""
+    notes: Sequence[str] = ()
+    """What composition could not hold, once the list is there."""
 
 
 @dataclass(frozen=True)
@@ -59,22 +78,40 @@ class RecommendationService:
     settings: Settings
     metrics: SteeringMetrics
     list_change: ListChange
+    placements: Placements
 
     async def Recommend(self, request: pb.RecommendRequest, caller: Caller) -> pb.RecommendResponse:
-        prepared = await self.prepare(request)
-        result = await self.engines.submit(
-            prepared.interpretation.request, caller.deadline, caller.tenant, request.session_id
-        )
-        return self.answer(prepared, result, caller.request_id)
+        _, answer = await self.answered(await self.prepare(request), request, caller, request.session_id)
+        return answer
 
-    async def prepare(self, request: pb.RecommendRequest) -> Prepared:
-        """Checks a request, appends its new events, and makes of it what the engine takes. Raises a RequestError."""
+    async def BatchRecommend(self, request: pb.BatchRecommendRequest, caller: Caller) -> pb.BatchRecommendResponse:
+        visits = BatchVisits(self.sessions)
+
+        async def answer(one: pb.RecommendRequest, caller: Caller) -> pb.RecommendResponse:
+            prepared = await self.prepare(one, visits)
+            key = one.session_id or history_session(prepared.interpretation.request)
+            _, answer = await self.answered(prepared, one, caller, key)
+            return answer
+
+        return await answer_each(request, caller, self.settings.max_batch_requests, answer)
+
+    async def prepare(self, request: pb.RecommendRequest, sessions: SessionVisits | None = None) -> Prepared:
+        """Checks a request, appends its new events, and makes of it what the engine takes. Raises a RequestError.
+
+        `sessions` are read in place of the service's own.
+        """
         controls = self.release.controls
         requested = controls.parse("controls", CONTROL_SOURCE_REQUEST, request.controls)
         raise_if_any([*self._check(request), *violations(requested)])
-        loaded = await self._load(request)
-        sticky = controls.parse("session.controls", CONTROL_SOURCE_SESSION, loaded.controls)
-        steering = controls.steer(sticky, requested)
+        placement = await self.placements.of(request) if request.scenario else None
+        loaded = await self._load(request, sessions or self.sessions)
+        steering = controls.steer(*self._steering_parts(request, loaded, placement), requested)
+        return self.interpreted(request, loaded, steering, placement)
+
+    def interpreted(
+        self, request: pb.RecommendRequest, loaded: LoadedHistory, steering: Steering, placement: Placement | None
+    ) -> Prepared:
+        """What the engine takes of a checked request, for any history and any controls."""
         interpretation = interpret(
             self.release.items,
             self.release.bundle.manifest.window,
@@ -83,17 +120,78 @@ class RecommendationService:
             request.filters,
             request.k or DEFAULT_K,
             grows=bool(request.session_id),
+            beside=placement.filters if placement else None,
         )
-        return Prepared(loaded, steering, interpretation)
+        prepared = Prepared(loaded, steering, interpretation, placement)
+        if not (request.HasField("composition") or placement):
+            return prepared
+        composition = joined(placement.composition, request.composition) if placement else request.composition
+        if not asks_for_anything(composition):
+            return prepared
+        planned = plan(composition, interpretation.request, self.release.items)
+        wider = interpretation.request._replace(k=planned.candidates)
+        return prepared._replace(plan=planned, interpretation=interpretation._replace(request=wider))
+
+    def _steering_parts(
+        self, request: pb.RecommendRequest, loaded: LoadedHistory, placement: Placement | None
+    ) -> Iterator[ParsedControls]:
+        """Controls that come before those of the request."""
+        controls = self.release.controls
+        if placement:
+            yield placement.controls
+        yield controls.parse("session.controls", CONTROL_SOURCE_SESSION, loaded.controls)
+        if len(loaded.history.refused) and not request.ignore_dislikes:
+            disliked = less_like(loaded.history.refused, self.release.items, self.settings.dislike_strength)
+            yield controls.parse("session.disliked", CONTROL_SOURCE_DISLIKED, disliked)
+
+    async def answered(
+        self, prepared: Prepared, request: pb.RecommendRequest, caller: Caller, session: str
+    ) -> tuple[Prepared, pb.RecommendResponse]:
+        """The answer to a prepared request, and how it stands then: goals have become strengths. Raises what the engine's queue raises.
+
+        Calls of one `session` reach one engine.
+        """
+        if not (request.receipt or prepared.steering.has_goals):
+            prepared, result = await self._compute(prepared, caller, session)
+            return prepared, self.answer(prepared, result, caller.request_id)
+        asked, planned = prepared.interpretation.request, prepared.plan
+        # Goals and receipts are of the best items. A composition arranges them afterwards.
+        asked = asked._replace(k=planned.k) if planned else asked
+        session = session or history_session(asked)
+        solved = await Solver(self.release, self.engines, prepared.steering, asked, caller, session).solve()
+        result = solved.result
+        prepared = self.interpreted(request, prepared.loaded, solved.steering, prepared.placement)
+        if planned:
+            prepared, result = await self._compute(prepared, caller, session)
+        response = self.answer(prepared, result, caller.request_id)
+        response.receipt.CopyFrom(solved.receipt)
+        return prepared, response
+
+    async def _compute(self, prepared: Prepared, caller: Caller, session: str) -> tuple[Prepared, EngineResult]:
+        """The list of a prepared request, composed where it asks for that."""
+
+        async def submit(request: EngineRequest) -> EngineResult:
+            return await self.engines.submit(request, caller.deadline, caller.tenant, session)
+
+        request, planned = prepared.interpretation.request, prepared.plan
+        result = await submit(request)
+        if planned is None:
+            return prepared, result
+        result, notes = await composed(planned, request, result, submit, self.release)
+        return prepared._replace(notes=notes), result
 
     def answer(self, prepared: Prepared, result: EngineResult, request_id: str) -> pb.RecommendResponse:
         """What the caller gets. Counts it."""
-        loaded, steering, interpretation = prepared
+        loaded, steering, interpretation = prepared[:3]
         applied = steering.resolve(result.concept_edits, self.release.catalogue.labels)
         self.metrics.recommended(applied, loaded.degradations, new_session=loaded.new_session)
-        if applied:
+        # A composed list differs from the best items for other reasons than controls.
+        if applied and prepared.plan is None:
             self.list_change.sample(interpretation.request, result.rows_K)
-        return self._response(request_id, loaded, interpretation, applied, result)
+        response = self._response(request_id, loaded, interpretation, applied, result)
+        response.scenario_version = prepared.placement.version if prepared.placement else 0
+        response.composition_notes.extend(prepared.notes)
+        return response
 
     def _check(self, request: pb.RecommendRequest) -> Iterator[FieldViolation]:
         yield from check_bytes("request_id", request.request_id, 0, MAX_REQUEST_ID_BYTES)
@@ -114,7 +212,10 @@ class RecommendationService:
         yield from self._check_history("fallback_history", request.fallback_history)
         if request.k > self.settings.max_k:
             yield FieldViolation("k", f"{request.k} items; at most {self.settings.max_k}")
-        yield from check_filters(request.filters, self.release.items, self.settings.max_filter_items)
+        items, max_filter_items = self.release.items, self.settings.max_filter_items
+        yield from check_filters(request.filters, items, max_filter_items)
+        if request.HasField("composition"):
+            yield from check_composition(request.composition, request.filters, items, max_filter_items)
 
     def _check_history(self, field: str, history: pb.History) -> Iterator[FieldViolation]:
         count, limit = len(history.item_ids), self.settings.max_history_items
@@ -123,27 +224,31 @@ class RecommendationService:
         if history.events_before > MAX_EVENTS_BEFORE:
             yield FieldViolation(f"{field}.events_before", f"at most {MAX_EVENTS_BEFORE}")
 
-    async def _load(self, request: pb.RecommendRequest) -> LoadedHistory:
+    async def _load(self, request: pb.RecommendRequest, sessions: SessionVisits) -> LoadedHistory:
         """Appends new events to a session that is named. Raises StoreUnavailable or SessionBehind where there is no fallback."""
         if not request.session_id:
             return LoadedHistory(self._given(request.history))
+        events = [(event.event_id, event.item_id) for event in request.new_events]
+        kinds = kinds_of(request.new_events)
         try:
-            events = [(event.event_id, event.item_id) for event in request.new_events]
-            session = await self.sessions.visit(request.session_id, events)
+            session = await sessions.visit(request.session_id, events, kinds)
             version = session.version if session else 0
             if version < request.min_session_version:
                 raise SessionBehind(version, request.min_session_version)
         except (StoreUnavailable, SessionBehind) as error:
             if not request.HasField("fallback_history"):
                 raise
-            history = self._given(request.fallback_history, [event.item_id for event in request.new_events])
+            newer = kinds.items(events, CONSUMED) if kinds else (item_id for _, item_id in events)
+            refused = kinds.items(events, DISLIKED + HIDDEN) if kinds else ()
+            history = self._given(request.fallback_history, newer)
+            history = history._replace(refused=self.release.items.rows(refused))
             return LoadedHistory(history, degradations=[DEGRADATIONS[type(error)]])
         if session is None:
             return LoadedHistory(ItemHistory(), new_session=True)
-        history = ItemHistory(session.places, session.total_events)
+        history = ItemHistory(session.places, session.total_events, session.refused)
         return LoadedHistory(history, session.controls, version, session.created)
 
-    def _given(self, history: pb.History, newer: Sequence[str] = ()) -> ItemHistory:
+    def _given(self, history: pb.History, newer: Iterable[str] = ()) -> ItemHistory:
         item_ids = [*history.item_ids, *newer]
         return ItemHistory(self.release.items.places(item_ids), history.events_before + len(item_ids))
 

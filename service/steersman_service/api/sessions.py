@@ -8,6 +8,7 @@ from steersman_service.api.caller import Caller
 from steersman_service.api.release import Release
 from steersman_service.checks import check_events, check_session_id, kept_control
 from steersman_service.errors import NotFound, raise_if_any
+from steersman_service.sessions.events import DISLIKED, HIDDEN, kinds_of
 from steersman_service.sessions.store import SessionStore
 from steersman_service.steering.controls import violations
 
@@ -22,7 +23,7 @@ class SessionService:
         wrong_events = check_events("events", request.events, self.max_events_per_append)
         raise_if_any([*check_session_id(request.session_id), *wrong_events])
         events = [(event.event_id, event.item_id) for event in request.events]
-        outcome = await self.store.append(request.session_id, events)
+        outcome = await self.store.append(request.session_id, events, kinds_of(request.events))
         return pb.AppendEventsResponse(
             appended=outcome.appended,
             duplicates=outcome.duplicates,
@@ -41,6 +42,8 @@ class SessionService:
             total_events=state.total_events,
             item_ids=state.item_ids[-request.max_item_ids :],
             controls=map(kept_control, state.controls),
+            disliked_item_ids=state.refused_as(DISLIKED),
+            hidden_item_ids=state.refused_as(HIDDEN),
         )
         session.time_to_live.FromNanoseconds(int(state.ttl_seconds * 1e9))
         return pb.GetSessionResponse(session=session)

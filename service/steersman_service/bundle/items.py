@@ -1,7 +1,7 @@
 """The items of a bundle: external ids, titles, and the attributes that filters and tilts refer to."""
 
 import math
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 from itertools import islice
@@ -68,6 +68,7 @@ class Categories:
     """An attribute whose values are texts; an item may have several."""
 
     def __init__(self, column: Any) -> None:
+        self._column = column
         rows_of: dict[str, list[int]] = defaultdict(list)
         for row, values in enumerate(column.to_pylist()):
             for value in values or ():
@@ -85,12 +86,44 @@ class Categories:
             mask_N[self._rows_of.get(value, NOWHERE)] = True
         return mask_N
 
+    def among(self, rows: Rows) -> tuple[list[str], Mask]:
+        """The values that any of `rows` has, and which of `rows` has each. (V, M)"""
+        sorted_rows, codes, names = self._by_row
+        begins, ends = (np.searchsorted(sorted_rows, rows, side) for side in ("left", "right"))
+        places = np.repeat(np.arange(len(rows)), ends - begins)
+        found = [codes[begin:end] for begin, end in zip(begins.tolist(), ends.tolist(), strict=True)]
+        used, values = np.unique(np.concatenate([*found, NOWHERE]), return_inverse=True)
+        has_VM = np.zeros((len(used), len(rows)), np.bool_)
+        has_VM[values, places] = True
+        return [names[code] for code in used.tolist()], has_VM
+
+    @cached_property
+    def _by_row(self) -> tuple[Rows, Rows, list[str]]:
+        """Rows in order, each as often as it has values; the number of each value; the values by number."""
+        rows = np.concatenate([*self._rows_of.values(), NOWHERE])
+        codes = np.repeat(np.arange(len(self._rows_of)), [len(own) for own in self._rows_of.values()])
+        order = np.argsort(rows, kind="stable")
+        return rows[order], codes[order], list(self._rows_of)
+
     def why_no_tilt(self, value: str) -> str:
         """What is wrong with a tilt by `value`, and what would be right. Empty: nothing."""
         if value in self._rows_of:
             return ""
         some = ", ".join(islice(self._rows_of, SHOWN)) or "none"
         return f"no item has {value[:50]!r}; {did_you_mean(value, self._rows_of, f'values are {some}')}"
+
+    def rows_of(self, value: str) -> Rows:
+        """Rows of the items that have `value`, ascending."""
+        return self._rows_of.get(value, NOWHERE)
+
+    def shares(self, *lists: Rows) -> list[dict[str, float]]:
+        """Share of the items of each list that have each value."""
+        values = iter(self._column.take(np.concatenate(lists)).to_pylist())
+        counts = [Counter(value for own in islice(values, len(rows_K)) for value in set(own or ())) for rows_K in lists]
+        return [
+            {value: count / len(rows_K) for value, count in own.items()}
+            for own, rows_K in zip(counts, lists, strict=True)
+        ]
 
     def tilt(self, tilts_N: Lean, value: str, strength: float) -> None:
         """Adds `strength` to the tilts of items that have `value`."""

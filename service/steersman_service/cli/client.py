@@ -13,12 +13,21 @@ from grpc_status import rpc_status
 
 from steersman.v1 import feature_service_pb2 as features_pb
 from steersman.v1 import item_service_pb2 as items_pb
+from steersman.v1 import scenario_service_pb2 as scenarios_pb
+from steersman.v1.explanation_service_pb2 import ExplainRequest, ExplainResponse
+from steersman.v1.explanation_service_pb2_grpc import ExplanationServiceStub
 from steersman.v1.feature_service_pb2_grpc import FeatureServiceStub
 from steersman.v1.item_service_pb2_grpc import ItemServiceStub
 from steersman.v1.model_service_pb2 import GetModelInfoRequest, GetModelInfoResponse
 from steersman.v1.model_service_pb2_grpc import ModelServiceStub
-from steersman.v1.recommendation_service_pb2 import RecommendRequest, RecommendResponse
+from steersman.v1.recommendation_service_pb2 import (
+    BatchRecommendRequest,
+    BatchRecommendResponse,
+    RecommendRequest,
+    RecommendResponse,
+)
 from steersman.v1.recommendation_service_pb2_grpc import RecommendationServiceStub
+from steersman.v1.scenario_service_pb2_grpc import ScenarioServiceStub
 from steersman_service.cli.address import DEFAULT_PORT, Address, read_address
 from steersman_service.cli.printing import fail
 
@@ -27,11 +36,20 @@ MAX_PAGE_SIZE = 1000
 # Of a search.
 MAX_TEXT_BYTES = 256
 # The commands that list valid names, by the end of the field that is wrong.
-LISTS = {"concept": "steersman features --concepts", "feature.id": "steersman features"}
+LISTS = {
+    "concept": "steersman features --concepts",
+    "feature.id": "steersman features",
+    "scenario": "steersman scenarios list",
+}
 
 
 Listed = TypeVar(
-    "Listed", features_pb.ListFeaturesResponse, features_pb.ListConceptsResponse, items_pb.ListItemsResponse
+    "Listed",
+    features_pb.ListFeaturesResponse,
+    features_pb.ListConceptsResponse,
+    items_pb.ListItemsResponse,
+    scenarios_pb.ListScenariosResponse,
+    scenarios_pb.ListScenarioChangesResponse,
 )
 
 
@@ -41,6 +59,7 @@ class Client:
     def __init__(self, channel: grpc.Channel, address: str, timeout_seconds: float) -> None:
         self._channel, self._address, self._timeout = channel, address, timeout_seconds
         self._features, self._items = FeatureServiceStub(channel), ItemServiceStub(channel)
+        self._scenarios = ScenarioServiceStub(channel)
 
     def command(self, words: str, *quoted: str) -> str:
         """A command for the same server: `words` as they are, `quoted` escaped for the shell."""
@@ -54,12 +73,22 @@ class Client:
     def recommend(self, request: RecommendRequest) -> RecommendResponse:
         return RecommendationServiceStub(self._channel).Recommend(request, timeout=self._timeout)
 
+    def explain(self, request: ExplainRequest) -> ExplainResponse:
+        return ExplanationServiceStub(self._channel).Explain(request, timeout=self._timeout)
+
+    def batch_recommend(self, request: BatchRecommendRequest) -> BatchRecommendResponse:
+        return RecommendationServiceStub(self._channel).BatchRecommend(request, timeout=self._timeout)
+
     def features(
         self, limit: int, text: str = "", *, steerable_only: bool = False, include_rare: bool = False
     ) -> features_pb.ListFeaturesResponse:
         """The first `limit`, as one answer."""
         request = features_pb.ListFeaturesRequest(text=text, steerable_only=steerable_only, include_rare=include_rare)
         return self._listed(self._features.ListFeatures, request, "features", limit)
+
+    def label(self, feature: int) -> str:
+        request = features_pb.GetFeatureRequest(id=feature)
+        return str(self._features.GetFeature(request, timeout=self._timeout).feature.label)
 
     def concepts(self, text: str = "") -> features_pb.ListConceptsResponse:
         """All, as one answer."""
@@ -80,6 +109,34 @@ class Client:
             request = items_pb.ListItemsRequest(item_ids=asked[begin : begin + MAX_PAGE_SIZE])
             known.update(item.item_id for item in self._listed(self._items.ListItems, request, "items").items)
         return known
+
+    def scenarios(self, limit: int) -> scenarios_pb.ListScenariosResponse:
+        """The first `limit`, as one answer."""
+        return self._listed(self._scenarios.ListScenarios, scenarios_pb.ListScenariosRequest(), "scenarios", limit)
+
+    def scenario_changes(self, limit: int, name: str) -> scenarios_pb.ListScenarioChangesResponse:
+        """The latest `limit` of scenario `name` (of all: empty), as one answer."""
+        request = scenarios_pb.ListScenarioChangesRequest(name=name)
+        return self._listed(self._scenarios.ListScenarioChanges, request, "changes", limit)
+
+    def scenario(self, name: str) -> scenarios_pb.Scenario:
+        request = scenarios_pb.GetScenarioRequest(name=name)
+        return self._scenarios.GetScenario(request, timeout=self._timeout).scenario
+
+    def scenario_version(self, name: str) -> int:
+        """0: there is none."""
+        try:
+            return self.scenario(name).version
+        except grpc.RpcError as error:
+            if isinstance(error, grpc.Call) and error.code() is grpc.StatusCode.NOT_FOUND:
+                return 0
+            raise
+
+    def put_scenario(self, request: scenarios_pb.PutScenarioRequest) -> scenarios_pb.Scenario:
+        return self._scenarios.PutScenario(request, timeout=self._timeout).scenario
+
+    def delete_scenario(self, request: scenarios_pb.DeleteScenarioRequest) -> bool:
+        return self._scenarios.DeleteScenario(request, timeout=self._timeout).existed
 
     def _listed(self, method: Callable[..., Listed], request: Any, field: str, limit: int = sys.maxsize) -> Listed:
         """The first `limit` of `field`: the first page, extended by those after it."""

@@ -18,6 +18,7 @@ from steersman_service.cli.display import (
     print_recommendations,
     warn_of_history,
 )
+from steersman_service.cli.goals import print_receipt, read_goal
 from steersman_service.cli.printing import fail
 from steersman_service.cli.typed_items import read_items
 
@@ -45,6 +46,14 @@ Tilts = Annotated[
         "of an attribute is used; write another one in double quotes."
     ),
 ]
+Goals = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="What a control should reach in place of a strength: a share of the list, genres:Horror>=0.4 or genres:Western<=0.1, or a "
+        "budget, genres:Horror:overlap>=0.7 or genres:Horror:divergence<=0.1; @-2 behind it bounds the strength. A concept, or else a "
+        "tilt. Repeatable."
+    ),
+]
 NewItems = Annotated[list[str] | None, typer.Option(help="Item ids or titles to append to the session.")]
 Where = Annotated[
     list[str] | None, typer.Option(help="Only items with genres=Horror. Repeatable. Names as with --tilt.")
@@ -60,24 +69,27 @@ def recommend(
     new: NewItems = None,
     control: Controls = None,
     tilt: Tilts = None,
+    goal: Goals = None,
     k: Annotated[int, typer.Option("--k", "-k", min=1, help="Items wanted.")] = 10,
     where: Where = None,
     allow: Allow = None,
     deny: Deny = None,
     include_seen: Annotated[bool, typer.Option(help="Do not exclude items of the history.")] = False,
+    scenario: Annotated[str, typer.Option(help="Scenario whose controls, filters and composition come first.")] = "",
     compare: Compare = False,
     address: Address = DEFAULT_ADDRESS,
     timeout: Timeout = 10.0,
     as_json: Json = False,
 ) -> None:
     """Ask a running server for items, and steer: --history 50,181 --control genres:Horror=0.8"""
-    if compare and not (control or tilt):
-        fail("--compare: there is nothing to compare; give --control or --tilt, too", 2)
+    if compare and not (control or tilt or goal):
+        fail("--compare: there is nothing to compare; give --control, --tilt or --goal, too", 2)
     if history is not None and session:
         fail("--history: is ambiguous beside --session; give one of them")
     with connected(address, timeout) as client:
         controls = [*(read_control(text, client) for text in control or ())]
         controls += [read_tilt(text, client) for text in tilt or ()]
+        controls += [read_goal(text, client) for text in goal or ()]
         filters = pb.Filters(
             include_seen=include_seen,
             allow_item_ids=read_items("--allow", allow or [], client),
@@ -88,7 +100,12 @@ def recommend(
             Event(event_id=uuid4().hex, item_id=item_id) for item_id in read_items("--new", new or [], client)
         ]
         request = pb.RecommendRequest(
-            session_id=session, k=k, controls=controls, filters=filters, new_events=new_events
+            session_id=session,
+            k=k,
+            controls=controls,
+            filters=filters,
+            new_events=new_events,
+            scenario=scenario,
         )
         if history is not None:
             request.history.item_ids.extend(read_items("--history", history, client))
@@ -104,6 +121,8 @@ def recommend(
             print_message(response)
         else:
             print_recommendations(response, client)
+        if not as_json:
+            print_receipt(response)
 
 
 def features(

@@ -24,7 +24,14 @@ def print_comparison(plain: RecommendResponse, steered: RecommendResponse, as_js
             if before.get(item_id, rank) != rank
         ]
         plain_dict, steered_dict = (MessageToDict(each, preserving_proto_field_name=True) for each in (plain, steered))
-        told = {"plain": plain_dict, "steered": steered_dict, "entered": entered, "left": left, "moved": moved}
+        told = {
+            "plain": plain_dict,
+            "steered": steered_dict,
+            "entered": entered,
+            "left": left,
+            "moved": moved,
+            "overlap": overlap(plain, steered),
+        }
         print_json(json.dumps(told, ensure_ascii=False, indent=2))
         return
     rows = [
@@ -38,6 +45,12 @@ def print_comparison(plain: RecommendResponse, steered: RecommendResponse, as_js
     for word, ids in (("entered", entered), ("left", left)):
         say(f"{word}: {'; '.join(f'{titles[item_id]} ({item_id})' for item_id in ids) or 'none'}")
     remark("Next: change the strength after the =.")
+
+
+def overlap(plain: RecommendResponse, steered: RecommendResponse) -> float:
+    """Share of the plain list's items that are in the steered one; 1 if it is empty."""
+    before, after = _ranks(plain), _ranks(steered)
+    return len(before.keys() & after.keys()) / len(before) if before else 1.0
 
 
 def _ranks(response: RecommendResponse) -> dict[str, int]:

@@ -41,6 +41,8 @@ def print_recommendations(response: pb.RecommendResponse, client: Client) -> Non
     print_table(("", "item", "title", "score"), rows, foldable=("title",))
     for applied in response.applied_controls:
         say(applied_control(applied))
+    for note in response.composition_notes:
+        warn(note)
     if response.applied_controls:
         remark("Next: add --compare to see the list without these controls beside it.")
     else:

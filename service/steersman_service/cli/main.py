@@ -15,12 +15,18 @@ GROUP = "steersman.commands"
 OWN = (
     EntryPoint("serve", "steersman_service.cli.serve:serve", GROUP),
     *(EntryPoint(name, f"steersman_service.cli.commands:{name}", GROUP) for name in ("recommend", "features", "items")),
+    EntryPoint("explain", "steersman_service.cli.explain:explain", GROUP),
+    EntryPoint("scenarios", "steersman_service.cli.scenarios:scenarios", GROUP),
+    EntryPoint("compare", "steersman_service.cli.compare:compare", GROUP),
     EntryPoint("loadtest", "steersman_loadtest.command:loadtest", GROUP),
 )
 # The extra that each module of commands needs: see pyproject.toml.
 EXTRAS = {
     "steersman_service.cli.serve": "service",
     "steersman_service.cli.commands": "client",
+    "steersman_service.cli.explain": "client",
+    "steersman_service.cli.scenarios": "client",
+    "steersman_service.cli.compare": "client",
     "steersman_loadtest.command": "loadtest",
     "steersman_training.commands": "training",
 }

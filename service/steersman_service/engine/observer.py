@@ -11,7 +11,7 @@ class Observer(Protocol):
 
     def inference(
         self, stage: str, seconds: float
-    ) -> None: ...  # "lower", "append", "concept", "edit", "upper" or "search"
+    ) -> None: ...  # "lower", "append", "concept", "edit", "upper", "search" or "account"
     def state_cache(self, hits: int, misses: int) -> None: ...  # requests whose state was known; histories computed
     def kv_cache(self, hits: int, misses: int) -> None: ...  # histories appended to; histories computed whole
     def kv_evicted(self) -> None: ...

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from steersman_service.engine.backends.protocol import Tensor
 from steersman_service.engine.graphs import Graphs, Pool
 from steersman_service.engine.index.exact import GraphIndex, Index, SearchResult, Terms
 from steersman_service.engine.observer import SILENT, Observer, timed
@@ -16,16 +17,20 @@ class Searcher:
         self._observer = observer
         hook = graphs.bundle.manifest.hook
         # After the last block the hidden state is the query, and `upper` has nothing to do (proto/README.md).
-        self._is_query = hook.block == hook.blocks
+        self.is_query = hook.block == hook.blocks
+        """Whether scores are linear in the hidden state."""
 
     def search(self, requests: Sequence[EngineRequest], pool: Pool) -> SearchResult:
         """The best items for the states `h_BD` of `pool`, a row for each request, under tilts and filters."""
-        if self._is_query:
-            query_BD = pool["h_BD"]
-        else:
-            with timed(self._observer, "upper"):
-                query_BD = self._graphs.run("upper", pool)["query_BD"]
+        query_BD = self.queries(pool)
         items = len(self._graphs.bundle.items_ND)
         terms = [Terms(request.eligible_N, request.excluded_X, request.tilts_N) for request in requests]
         with timed(self._observer, "search"):
             return self.index.search(query_BD, terms, [min(request.k, items) for request in requests])
+
+    def queries(self, pool: Pool) -> Tensor:
+        """What items are scored by, for the states `h_BD` of `pool`. (B, D)"""
+        if self.is_query:
+            return pool["h_BD"]
+        with timed(self._observer, "upper"):
+            return self._graphs.run("upper", pool)["query_BD"]

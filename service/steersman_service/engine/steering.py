@@ -61,10 +61,11 @@ class Steerer:
     def resolve(self, batch: Sequence[EngineRequest], pool: Pool) -> list[list[Edits]]:
         """The edits that each concept of each request comes down to. They depend on no other control."""
         edits: list[list[Edits]] = [[] for _ in batch]
-        rows = [row for row, request in enumerate(batch) if len(request.concepts_C)]
-        if not rows:
+        alike = _alike(batch)
+        if not alike:
             return edits
-        asking = [batch[row] for row in rows]
+        rows = [own[0] for own in alike]
+        asking = [_joined([batch[row] for row in own]) for own in alike]
         pool = self._graphs.select(pool, ("concept", "upper", "search"), rows, len(batch))
         if "candidates_BK" in self._graphs.inputs["concept"]:
             plain = [request._replace(k=self._candidates, tilts_N=None) for request in asking]
@@ -81,8 +82,10 @@ class Steerer:
             for group in bounded_groups(widths, most + row_concepts):
                 own = [parts[number] for number in group]
                 solved |= zip(own, self._solve(own, asking, pool), strict=True)
-        for part in parts:
-            edits[rows[part.row]] += solved[part]
+        for place, own in enumerate(alike):
+            found = (edit for part in parts if part.row == place for edit in solved[part])
+            for row in own:
+                edits[row] = [next(found) for _ in batch[row].concepts_C]
         return edits
 
     def _solve(self, parts: Sequence[_Part], asking: Sequence[EngineRequest], pool: Pool) -> list[list[Edits]]:
@@ -122,3 +125,23 @@ class Steerer:
         if groups[0].tolist() == list(range(len(batch))):
             return parts[-1]
         return self._graphs.backend.take(parts, places)
+
+
+def _alike(batch: Sequence[EngineRequest]) -> list[list[int]]:
+    """Rows of requests with concepts, those with the same candidates together: variants share the history and the mask of their request."""
+    rows: dict[tuple[int, int, int], list[int]] = {}
+    for row, request in enumerate(batch):
+        if len(request.concepts_C):
+            shared = (id(request.ids_T), id(request.eligible_N), id(request.excluded_X))
+            rows.setdefault(shared, []).append(row)
+    return list(rows.values())
+
+
+def _joined(requests: Sequence[EngineRequest]) -> EngineRequest:
+    """One that has the concepts of all, one after the other."""
+    if len(requests) == 1:
+        return requests[0]
+    return requests[0]._replace(
+        concepts_C=np.concatenate([request.concepts_C for request in requests]),
+        concept_strengths_C=np.concatenate([request.concept_strengths_C for request in requests]),
+    )

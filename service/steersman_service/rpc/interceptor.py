@@ -37,7 +37,7 @@ TENANT = "steersman-tenant"
 # gRPC may report a passed deadline this much before the server's clock reaches it.
 DEADLINE_SLACK_SECONDS = 0.01
 # Fields of requests that bound the size of the answer.
-SIZES = ("page_size", "k", "max_item_ids")
+SIZES = ("page_size", "k", "max_item_ids", "top_features", "requests")
 # One name in log and metrics for all methods that do not exist: callers make up theirs.
 UNKNOWN = "/unknown/unknown"
 HEALTH_PREFIX = "/grpc.health."

@@ -4,7 +4,7 @@ import msgspec
 import numpy as np
 
 from steersman_service.bundle.bundle import Array
-from steersman_service.engine.request import Edits, EngineRequest, EngineResult
+from steersman_service.engine.request import Account, AccountQuery, Edits, EngineRequest, EngineResult, Variant
 from steersman_service.errors import DeadlinePassed, DeadlineTooNear, Draining, EngineLost, QueueFull, RequestError
 
 # Errors that cross as themselves; any other one crosses as its text.
@@ -28,6 +28,92 @@ class WireEdits(msgspec.Struct, array_like=True, gc=False):
         return Edits(_array(self.features, np.int64), _array(self.gains), _array(self.strengths))
 
 
+class WireAccountQuery(msgspec.Struct, array_like=True, gc=False):
+    """AccountQuery: int64, int64."""
+
+    rows: bytes
+    owners: bytes
+    controls: int
+    top: int
+
+    @classmethod
+    def of(cls, query: AccountQuery) -> "WireAccountQuery":
+        return cls(_bytes(query.rows_R, np.int64), _bytes(query.owners_E, np.int64), query.controls, query.top)
+
+    def query(self) -> AccountQuery:
+        return AccountQuery(_array(self.rows, np.int64), _array(self.owners, np.int64), self.controls, self.top)
+
+
+class WireAccount(msgspec.Struct, array_like=True, gc=False):
+    """Account: its arrays in float32, but for rows of features, which are int64."""
+
+    activations: bytes
+    taste: bytes
+    shares: bytes
+    unexplained_share: float
+    scores: bytes
+    features: bytes
+    amounts: bytes
+    other: bytes
+    unexplained: bytes
+    biases: bytes
+    controls: bytes
+
+    @classmethod
+    def of(cls, account: Account) -> "WireAccount":
+        return cls(
+            _bytes(account.activations_F),
+            _bytes(account.taste_J, np.int64),
+            _bytes(account.shares_J),
+            account.unexplained_share,
+            _bytes(account.scores_R),
+            _bytes(account.features_RJ, np.int64),
+            *(_bytes(array) for array in account[6:]),
+        )
+
+    def account(self) -> Account:
+        scores_R = _array(self.scores)
+        return Account(
+            _array(self.activations),
+            _array(self.taste, np.int64),
+            _array(self.shares),
+            self.unexplained_share,
+            scores_R,
+            _table(_array(self.features, np.int64), len(scores_R)),
+            _table(_array(self.amounts), len(scores_R)),
+            _array(self.other),
+            _array(self.unexplained),
+            _array(self.biases),
+            _table(_array(self.controls), len(scores_R)),
+        )
+
+
+class WireVariant(msgspec.Struct, array_like=True, gc=False):
+    """A Variant."""
+
+    edits: WireEdits
+    concepts: bytes
+    concept_strengths: bytes
+    tilts: bytes | None
+
+    @classmethod
+    def of(cls, variant: Variant) -> "WireVariant":
+        return cls(
+            WireEdits.of(variant.edits),
+            _bytes(variant.concepts_C, np.int64),
+            _bytes(variant.concept_strengths_C),
+            None if variant.tilts_N is None else _bytes(variant.tilts_N),
+        )
+
+    def variant(self) -> Variant:
+        return Variant(
+            self.edits.edits(),
+            _array(self.concepts, np.int64),
+            _array(self.concept_strengths),
+            None if self.tilts is None else _array(self.tilts),
+        )
+
+
 class Submit(msgspec.Struct, array_like=True, tag=0, gc=False):
     """A request. Its `number` is the connection's."""
 
@@ -46,6 +132,9 @@ class Submit(msgspec.Struct, array_like=True, tag=0, gc=False):
     tilts: bytes | None
     excluded: bytes
     grows: bool
+    account: WireAccountQuery | None
+    divergence: bool
+    variants: list[WireVariant]
 
     @classmethod
     def of(cls, number: int, request: EngineRequest, deadline: float, tenant: str, spare: bool) -> "Submit":
@@ -63,6 +152,9 @@ class Submit(msgspec.Struct, array_like=True, tag=0, gc=False):
             None if request.tilts_N is None else _bytes(request.tilts_N),
             _bytes(request.excluded_X, np.int64),
             request.grows,
+            None if request.account is None else WireAccountQuery.of(request.account),
+            request.divergence,
+            [WireVariant.of(variant) for variant in request.variants],
         )
 
     def request(self) -> EngineRequest:
@@ -76,6 +168,9 @@ class Submit(msgspec.Struct, array_like=True, tag=0, gc=False):
             tilts_N=None if self.tilts is None else _array(self.tilts),
             excluded_X=_array(self.excluded, np.int64),
             grows=self.grows,
+            account=None if self.account is None else self.account.query(),
+            divergence=self.divergence,
+            variants=[variant.variant() for variant in self.variants],
         )
 
 
@@ -104,6 +199,9 @@ class Result(msgspec.Struct, array_like=True, tag=1, gc=False):
     queue_seconds: float
     inference_seconds: float
     batch_size: int
+    account: WireAccount | None
+    divergence: float | None
+    variants: list["Result"]
 
     @classmethod
     def of(cls, number: int, result: EngineResult) -> "Result":
@@ -115,6 +213,9 @@ class Result(msgspec.Struct, array_like=True, tag=1, gc=False):
             result.queue_seconds,
             result.inference_seconds,
             result.batch_size,
+            None if result.account is None else WireAccount.of(result.account),
+            result.divergence,
+            [cls.of(number, variant) for variant in result.variants],
         )
 
     def result(self) -> EngineResult:
@@ -125,6 +226,9 @@ class Result(msgspec.Struct, array_like=True, tag=1, gc=False):
             queue_seconds=self.queue_seconds,
             inference_seconds=self.inference_seconds,
             batch_size=self.batch_size,
+            account=None if self.account is None else self.account.account(),
+            divergence=self.divergence,
+            variants=[variant.result() for variant in self.variants],
         )
 
 
@@ -168,3 +272,8 @@ def _bytes(array: Array, kind: type[np.generic] = np.float32) -> bytes:
 
 def _array(data: bytes, kind: type[np.generic] = np.float32) -> Array:
     return np.frombuffer(data, kind)
+
+
+def _table(array: Array, rows: int) -> Array:
+    """As so many rows; without any row, of no width."""
+    return array.reshape(rows, -1 if rows else 0)

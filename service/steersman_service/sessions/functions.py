@@ -1,4 +1,4 @@
-"""Pipelines concurrent calls of the functions that sessions.lua defines on the server."""
+"""Pipelines concurrent calls of the functions that sessions.lua and scenarios.lua define on the server."""
 
 import asyncio
 import hashlib
@@ -16,6 +16,8 @@ from redis.exceptions import ResponseError
 Part = str | int | bytes
 Command = Sequence[Part]
 
+# One library.
+SOURCES = ("sessions.lua", "scenarios.lua")
 # Each with one pipeline on its way at a time. With one, a call that comes just after it has left would wait for two round trips.
 CONNECTIONS = 2
 # Calls in a pipeline: its replies are held until the last one has come.
@@ -37,7 +39,7 @@ class StoreFunctions:
 
     def __init__(self, pool: ConnectionPool, timeout_seconds: float) -> None:
         """`pool` makes the connections and keeps none of them."""
-        source = files(__package__).joinpath("sessions.lua").read_text("utf-8")
+        source = "\n".join(files(__package__).joinpath(name).read_text("utf-8") for name in SOURCES)
         self._library = f"steersman_{hashlib.sha256(source.encode()).hexdigest()[:12]}"
         self._load = ("FUNCTION", "LOAD", "REPLACE", source.replace("LIBRARY", self._library))
         self._timeout_seconds = timeout_seconds

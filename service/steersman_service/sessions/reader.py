@@ -7,9 +7,10 @@ from typing import NamedTuple
 import numpy as np
 
 from steersman.v1.control_pb2 import Control
-from steersman_service.bundle.items import Items, Rows
+from steersman_service.bundle.items import NOWHERE, Items, Rows
 from steersman_service.checks import kept_control
-from steersman_service.sessions.store import Events, SessionStore, StoredSession
+from steersman_service.sessions.events import CONSUMED, Events, Kinds
+from steersman_service.sessions.store import SessionStore, StoredSession
 
 # What an entry takes beside its places and the bytes of its controls. tests/service/sessions/test_session_reader.py holds it.
 ENTRY_BYTES = 1024
@@ -32,6 +33,8 @@ class Session(NamedTuple):
     """Bytes in the cache."""
     created: bool = False
     """Whether this visit created it."""
+    refused: Rows = NOWHERE
+    """Rows of the known items that were disliked or hidden, newest last."""
 
 
 class SessionReader:
@@ -62,30 +65,39 @@ class SessionReader:
         self.held_bytes = 0
         self._sessions: OrderedDict[str, Session] = OrderedDict()
 
-    async def visit(self, session_id: str, events: Events) -> Session | None:
+    async def visit(self, session_id: str, events: Events, kinds: Kinds | None = None) -> Session | None:
         """Appends events, if there are any, and reads. None: there is no such session. Raises StoreUnavailable."""
         known = self._sessions.get(session_id)
         version, mark = (known.version, known.mark) if known else (0, b"")
-        stored = await self._store.visit(session_id, events, version, mark)
-        session = self._read(stored, known, events) if stored else None
+        stored = await self._store.visit(session_id, events, version, mark, kinds)
+        session = self._read(stored, known, events, kinds) if stored else None
         self._remember(session_id, session)
         if stored:
             self._observe(stored.known)
         return session
 
-    def _read(self, stored: StoredSession, known: Session | None, events: Events) -> Session:
+    def _read(
+        self, stored: StoredSession, known: Session | None, events: Events, kinds: Kinds | None = None
+    ) -> Session:
         if stored.known:
             assert known is not None, "the store confirms only what was named"
-            places, controls = known.places, known.controls
+            places, controls, refused = known.places, known.controls, known.refused
             if events:
-                new = self._items.places(item_id for _, item_id in events)
+                consumed = kinds.items(events, CONSUMED) if kinds else (item_id for _, item_id in events)
+                new = self._items.places(consumed)
                 places = np.concatenate([places, new])[-self._max_events :]
         else:
             places = self._items.places(stored.item_ids)
             controls = [kept_control(control) for control in stored.controls]
-        size = ENTRY_BYTES + places.nbytes + sum(CONTROL_BYTES + control.ByteSize() for control in controls)
+            refused = self._items.rows(item[1:] for item in stored.refused) if stored.refused else NOWHERE
+        size = (
+            ENTRY_BYTES
+            + places.nbytes
+            + refused.nbytes
+            + sum(CONTROL_BYTES + control.ByteSize() for control in controls)
+        )
         created = stored.appended > 0 and stored.version == 1
-        return Session(stored.version, stored.total_events, places, controls, stored.mark, size, created)
+        return Session(stored.version, stored.total_events, places, controls, stored.mark, size, created, refused)
 
     def _remember(self, session_id: str, session: Session | None) -> None:
         old = self._sessions.pop(session_id, None)

@@ -1,74 +1,128 @@
 #!lua name=LIBRARY
 -- Reads or changes a session in one atomic step. LIBRARY is the name of this library, which holds a hash of its content: servers of
 -- two versions share a store. Keys, all with the session's hash tag:
---   meta      hash: version, total (events ever appended), mark (given to the latest change; no two changes have the same one).
---             Other fields are an older server's and ignored.
---   items     list: item ids of the latest events, oldest first
---   ids       sorted set: ids of events already counted, by the ordinal of their event
+--   meta      hash: version, total (consumed events ever appended), mark (given to the latest change; no two changes have the same one),
+--             others (events of other kinds ever counted; an older server leaves it alone). Other fields are an older server's and ignored.
+--   items     list: item ids of the latest consumed events, oldest first
+--   ids       sorted set: ids of consumed events already counted, by the ordinal of their event
 --   controls  list: sticky controls, serialized
+--   otherids  sorted set: the same as ids, of events of other kinds. They do not push out those of consumed ones
+--   refused   sorted set: items that were disliked ('d' before the item id) or hidden ('h'), by the ordinal of their latest event
+-- The last two mean nothing while others is 0: an older server deletes a session without them.
 
--- version, total, mark: 0, 0, '' if there is no session. An old session may have no mark.
+-- Keys of a session in which no event was of another kind than consumed.
+local PLAIN_KEYS = 4
+
+-- version, total, mark, others: 0, 0, '', 0 if there is no session. An old session may have no mark.
 local function read(keys)
-  local found = redis.call('HMGET', keys[1], 'version', 'total', 'mark')
-  return tonumber(found[1] or 0), tonumber(found[2] or 0), found[3] or ''
+  local found = redis.call('HMGET', keys[1], 'version', 'total', 'mark', 'others')
+  return tonumber(found[1] or 0), tonumber(found[2] or 0), found[3] or '', tonumber(found[4] or 0)
 end
 
 -- Renews the time to live after a change, or when a tenth of it is gone; returns what is left (ms). The clock stands still while a
 -- function runs: all keys of a session expire in the same millisecond.
-local function renew(keys, ttl_ms, changed)
+local function renew(keys, ttl_ms, changed, others)
   local left_ms = redis.call('PTTL', keys[1])
   ttl_ms = tonumber(ttl_ms)
   if not changed and 0.9 * ttl_ms <= left_ms and left_ms <= ttl_ms then
     return left_ms
   end
-  for _, key in ipairs(keys) do
-    redis.call('PEXPIRE', key, ttl_ms)
+  for i = 1, others > 0 and #keys or PLAIN_KEYS do
+    redis.call('PEXPIRE', keys[i], ttl_ms)
   end
   return ttl_ms
 end
 
-local function add(keys, args, version, total, mark)
-  local _, items, ids = unpack(keys)
-  local before = total
-  for i = 7, #args, 2 do
-    if redis.call('ZADD', ids, 'NX', total + 1, args[i]) == 1 then
-      total = total + 1
-      redis.call('RPUSH', items, args[i + 1])
-    end
+-- Whether the consumed event is new, and whether its item was refused until now.
+local function consume(keys, id, item, total, others)
+  if others > 0 and redis.call('ZSCORE', keys[5], id) or redis.call('ZADD', keys[3], 'NX', total + 1, id) == 0 then
+    return false, false
   end
-  if total > before then
+  redis.call('RPUSH', keys[2], item)
+  return true, others > 0 and redis.call('ZREM', keys[6], 'd' .. item, 'h' .. item) > 0
+end
+
+-- Whether the event of another kind is new, and whether it refuses its item.
+local function note(keys, id, item, kind, others)
+  if others == 0 then
+    redis.call('DEL', keys[5], keys[6])
+  end
+  if redis.call('ZSCORE', keys[3], id) or redis.call('ZADD', keys[5], 'NX', others + 1, id) == 0 then
+    return false, false
+  end
+  if kind == 's' then
+    return true, false
+  end
+  redis.call('ZREM', keys[6], 'd' .. item, 'h' .. item)
+  redis.call('ZADD', keys[6], others + 1, kind .. item)
+  return true, true
+end
+
+local function trim(keys, args, others)
+  redis.call('LTRIM', keys[2], -args[3], -1)
+  redis.call('ZREMRANGEBYRANK', keys[3], 0, -1 - args[4])
+  if others > 0 then
+    redis.call('ZREMRANGEBYRANK', keys[5], 0, -1 - args[4])
+    redis.call('ZREMRANGEBYRANK', keys[6], 0, -1 - args[5])
+  end
+end
+
+-- Returns what append does, and then whether what is refused has changed, and others.
+local function add(keys, args, version, total, mark, others)
+  local kinds, news, appended, refusals = args[8], {}, 0, false
+  for i = 9, #args, 2 do
+    local place, new, refusal = (i - 7) / 2, false, false
+    local kind = kinds == '' and 'c' or string.sub(kinds, place, place)
+    if kind == 'c' then
+      new, refusal = consume(keys, args[i], args[i + 1], total, others)
+      total = new and total + 1 or total
+    else
+      new, refusal = note(keys, args[i], args[i + 1], kind, others)
+      others = new and others + 1 or others
+    end
+    if kinds ~= '' then
+      news[place] = new and '1' or '0'
+    end
+    appended, refusals = appended + (new and 1 or 0), refusals or refusal
+  end
+  if appended > 0 then
     version, mark = version + 1, args[2]
     redis.call('HSET', keys[1], 'version', version, 'total', total, 'mark', mark)
-    redis.call('LTRIM', items, -args[3], -1)
-    redis.call('ZREMRANGEBYRANK', ids, 0, -1 - args[4])
+    if kinds ~= '' then
+      redis.call('HSET', keys[1], 'others', others)
+    end
+    trim(keys, args, others)
   end
-  return {total - before, version, total, mark, renew(keys, args[1], total > before)}
+  return {appended, version, total, mark, renew(keys, args[1], appended > 0, others), table.concat(news)}, refusals, others
 end
 
--- args of append and visit: time to live (ms), mark, max_events, remembered_ids, version and mark that the caller knows, then event id
--- and item id by turns. Returns the number of new events, version, total, mark, time to live (ms).
+-- args of append and visit: time to live (ms), mark, max_events, remembered_ids, max_refused, version and mark that the caller knows, kinds
+-- (empty if all are consumed, or a letter for each event: c, d disliked, h hidden, s shown), then event id and item id by turns. Returns the
+-- number of new events, version, total, mark, time to live (ms), and a text that has, with kinds, for each event 1 if it is new and 0 if not.
 local function append(keys, args)
-  return add(keys, args, read(keys))
+  return (add(keys, args, read(keys)))
 end
 
--- As append, with items and controls after that unless the caller knows them: it knew the session, and all of its events were new.
--- nil: there is no session and no event to begin one.
+-- As append, with items, controls and refused after that unless the caller knows them: it knew the session, all of its events were new, and
+-- they changed nothing of what is refused. nil: there is no session and no event to begin one.
 local function visit(keys, args)
-  local version, total, mark = read(keys)
-  if version == 0 and #args < 7 then
+  local version, total, mark, others = read(keys)
+  if version == 0 and #args < 9 then
     return nil
   end
-  local known = mark ~= '' and version == tonumber(args[5]) and mark == args[6]
-  local found = add(keys, args, version, total, mark)
-  if not (known and found[1] == (#args - 6) / 2) then
-    found[6], found[7] = redis.call('LRANGE', keys[2], 0, -1), redis.call('LRANGE', keys[4], 0, -1)
+  local known = mark ~= '' and version == tonumber(args[6]) and mark == args[7]
+  local found, refusals
+  found, refusals, others = add(keys, args, version, total, mark, others)
+  if not (known and found[1] == (#args - 8) / 2) or refusals then
+    found[7], found[8] = redis.call('LRANGE', keys[2], 0, -1), redis.call('LRANGE', keys[4], 0, -1)
+    found[9] = others > 0 and redis.call('ZRANGE', keys[6], 0, -1) or {}
   end
   return found
 end
 
 -- args: time to live (ms), mark, then the controls. Returns version, and 1 if this created the session.
 local function set_controls(keys, args)
-  local version = read(keys)
+  local version, _, _, others = read(keys)
   local controls = redis.call('LRANGE', keys[4], 0, -1)
   local created = version == 0
   local changed = created or #controls ~= #args - 2
@@ -83,12 +137,15 @@ local function set_controls(keys, args)
     end
     redis.call('HSET', keys[1], 'version', version, 'mark', args[2])
   end
-  renew(keys, args[1], changed)
+  renew(keys, args[1], changed, others)
   return {version, created and 1 or 0}
 end
 
+-- Whether there was a session: of an older server's deletion, keys may be left that mean nothing.
 local function delete(keys)
-  return redis.call('DEL', unpack(keys))
+  local existed = redis.call('EXISTS', keys[1])
+  redis.call('DEL', unpack(keys))
+  return existed
 end
 
 -- A visit that calls, the first time, each command that the others call; later ones change nothing, so there is nothing to sync.
@@ -97,6 +154,13 @@ local function probe(keys, args)
     delete(keys)
   end
   return visit(keys, args)
+end
+
+-- args: most events kept (about), then item id and time (ms) by turns. The stream has no session's key: exposures of all sessions are in one.
+local function expose(keys, args)
+  for i = 2, #args, 2 do
+    redis.call('XADD', keys[1], 'MAXLEN', '~', args[1], '*', 'item', args[i], 'time_ms', args[i + 1])
+  end
 end
 
 -- None is flagged 'no-writes': a replica refuses all of them, so a replica that lags cannot say that there is no session.
@@ -108,6 +172,7 @@ register('append', append)
 register('visit', visit)
 register('set_controls', set_controls)
 register('probe', probe)
+register('expose', expose)
 -- A full store can still be read, and emptied.
 register('get', visit, 'allow-oom')
 register('delete', delete, 'allow-oom')

@@ -1,10 +1,11 @@
-"""Keeps sessions in Redis (or Valkey): the latest events, their total count and the sticky controls."""
+"""Keeps sessions in Redis (or Valkey): the latest events, their total count, the sticky controls, and what the user refused."""
 
 import asyncio
 import itertools
 import os
 import time
 from collections.abc import Awaitable, Sequence
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 from redis.asyncio import ConnectionPool
@@ -13,19 +14,35 @@ from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
 from steersman_service.errors import StoreUnavailable
+from steersman_service.sessions.events import SHOWN, Events, Kinds
 from steersman_service.sessions.functions import Part, StoreFunctions
 from steersman_service.sessions.reasons import REASONS, StoreLog, reason_of
 from steersman_service.telemetry.metrics import SessionMetrics
 
+SCENARIO_OPERATIONS = (
+    "put_scenario",
+    "get_scenario",
+    "list_scenarios",
+    "name_scenarios",
+    "list_changes",
+    "delete_scenario",
+)
 # Ids are remembered for this many times the events that are kept, so that an append repeated after its events were
 # trimmed away still counts once. A client repeats within seconds; a session's memory has to be bounded all the same.
 REMEMBERED_IDS_PER_EVENT = 2
-OPERATIONS = ("append", "get", "visit", "set_controls", "delete", "probe")
+# Items that a session remembers as disliked or hidden, together; the newest are kept.
+MAX_REFUSED = 1000
+OPERATIONS = ("append", "get", "visit", "set_controls", "delete", "probe", "expose", *SCENARIO_OPERATIONS)
+EXPOSURES = "steersman:exposure"
+"""Key of the stream of exposures."""
 # No session has such an id. Several, so that they do not all lie in the slots that one node of a cluster has.
 PROBED_IDS = tuple(f"/probe/{number}" for number in range(8))
 
-Events = Sequence[tuple[str, str]]
-"""Event id and item id of each, oldest first."""
+# Each kind calls a command that others do not, the first time.
+PROBE = ([("probe", "probe"), ("probe 2", "probe"), ("probe 3", "probe")], Kinds("cdc", (0, 0, 0)))
+
+
+PARTS = ("meta", "items", "ids", "controls", "otherids", "refused")
 
 
 class StoredSession(NamedTuple):
@@ -46,7 +63,13 @@ class StoredSession(NamedTuple):
     controls: Sequence[bytes] = ()
     """Sticky controls, as they were given."""
     known: bool = False
-    """Instead of item ids and controls: they are those that the caller knew, and its events after them."""
+    """Instead of item ids, controls and what is refused: they are those that the caller knew, and its consumed events after them."""
+    refused: Sequence[str] = ()
+    """DISLIKED or HIDDEN, and the item's id, of each item that is not to be recommended, newest last."""
+
+    def refused_as(self, kind: str) -> list[str]:
+        """Ids of the items that were refused last by an event of `kind`, newest last."""
+        return [refused[1:] for refused in self.refused if refused[0] == kind]
 
 
 class AppendResult(NamedTuple):
@@ -71,9 +94,19 @@ class SessionStore:
     """
 
     def __init__(
-        self, url: str, *, max_events: int, ttl_seconds: float, timeout_seconds: float, metrics: SessionMetrics
+        self,
+        url: str,
+        *,
+        max_events: int,
+        ttl_seconds: float,
+        timeout_seconds: float,
+        metrics: SessionMetrics,
+        max_exposures: int = 0,
     ) -> None:
-        """`url` is `redis://`, `rediss://` or `unix://`; ValueError for another. Connects at the first operation."""
+        """`url` is `redis://`, `rediss://` or `unix://`; ValueError for another. Connects at the first operation.
+
+        About `max_exposures` of the latest shown events are kept, of all sessions together.
+        """
         # Calls are bounded as a whole: a limit for every reply would cost as much as the reply.
         pool = ConnectionPool.from_url(
             url, socket_timeout=None, socket_connect_timeout=timeout_seconds, retry=Retry(NoBackoff(), 0)
@@ -83,15 +116,18 @@ class SessionStore:
         metrics.declare_store(OPERATIONS, REASONS)
         self._log = StoreLog()
         self._max_events = max_events
+        self._max_exposures = max_exposures
         self._ttl_ms = round(ttl_seconds * 1000)
         # No two changes of any session have the same mark, whichever process makes them.
         self._process = os.urandom(9)
         self._changes = itertools.count()
 
-    async def append(self, session_id: str, events: Events) -> AppendResult:
+    async def append(self, session_id: str, events: Events, kinds: Kinds | None = None) -> AppendResult:
         """Appends events, all or none. An event id counts once. Creates the session."""
-        appended, version, total, *_ = await self._run("append", session_id, *self._visited(events))
+        arguments = self._visited(events, kinds=kinds)
+        appended, version, total, _, _, news = await self._run("append", session_id, *arguments)
         self._count(appended, len(events), version)
+        await self._note(events, kinds, news)
         return AppendResult(appended, len(events) - appended, version, total)
 
     async def get(self, session_id: str) -> StoredSession | None:
@@ -99,18 +135,24 @@ class SessionStore:
         return _stored(await self._run("get", session_id, *self._visited(())))
 
     async def visit(
-        self, session_id: str, events: Events, known_version: int = 0, known_mark: bytes = b""
+        self,
+        session_id: str,
+        events: Events,
+        known_version: int = 0,
+        known_mark: bytes = b"",
+        kinds: Kinds | None = None,
     ) -> StoredSession | None:
         """Appends events, if there are any, and gets the session; None: there is none. A caller that knows the session of this version
         and mark is not sent its contents again."""
         # A store that is full refuses to append, and can still be read.
         function = "visit" if events else "get"
         found = await self._run(
-            "visit", session_id, *self._visited(events, known_version, known_mark), function=function
+            "visit", session_id, *self._visited(events, known_version, known_mark, kinds), function=function
         )
         session = _stored(found)
         if session:
             self._count(session.appended, len(events), session.version)
+            await self._note(events, kinds, found[5])
         return session
 
     async def set_controls(self, session_id: str, controls: Sequence[bytes]) -> int:
@@ -129,7 +171,7 @@ class SessionStore:
 
     async def usable(self) -> bool:
         """Whether sessions can be read and changed now. The log has why not."""
-        arguments = self._visited([("probe", "probe")])
+        arguments = self._visited(PROBE[0], kinds=PROBE[1])
         probes = (self._functions.call("probe", _keys(session_id), arguments) for session_id in PROBED_IDS)
         try:
             await self._timed("probe", asyncio.gather(*probes))
@@ -143,12 +185,19 @@ class SessionStore:
         """Waits for the calls under way (they are bounded in time), then closes the connections."""
         await self._functions.close()
 
-    def _visited(self, events: Events, known_version: int = 0, known_mark: bytes = b"") -> list[Part]:
+    async def call(self, operation: str, keys: Sequence[str], arguments: Sequence[Part]) -> Any:
+        """A function of the library, on other keys than a session's. Raises StoreUnavailable."""
+        return await self._timed(operation, self._functions.call(operation, keys, arguments))
+
+    def _visited(
+        self, events: Events, known_version: int = 0, known_mark: bytes = b"", kinds: Kinds | None = None
+    ) -> list[Part]:
         """Arguments of append and visit."""
         # An append larger than the memory is remembered whole until the next one: repeating it at once stays harmless.
         remembered = max(REMEMBERED_IDS_PER_EVENT * self._max_events, len(events))
-        limits = (self._ttl_ms, self._mark(), self._max_events, remembered)
-        return [*limits, known_version, known_mark, *itertools.chain.from_iterable(events)]
+        limits = (self._ttl_ms, self._mark(), self._max_events, remembered, MAX_REFUSED)
+        letters = kinds.letters if kinds else ""
+        return [*limits, known_version, known_mark, letters, *itertools.chain.from_iterable(events)]
 
     def _mark(self) -> bytes:
         return self._process + next(self._changes).to_bytes(7)
@@ -157,6 +206,21 @@ class SessionStore:
         self._metrics.session_events(appended=appended, duplicates=events - appended)
         if appended and version == 1:
             self._metrics.session_created()
+
+    async def _note(self, events: Events, kinds: Kinds | None, news: bytes) -> None:
+        """Counts new events of other kinds than consumed, and writes those that were shown to the stream, where there is one: a write that
+        fails is counted, and the event is acknowledged all the same."""
+        if kinds is None:
+            return
+        new = [place for place, is_new in enumerate(news.decode()) if is_new == "1"]
+        self._metrics.feedback(kinds.letters[place] for place in new)
+        shown = [place for place in new if kinds.letters[place] == SHOWN]
+        if not (shown and self._max_exposures):
+            return
+        now_ms = round(1000 * time.time())
+        exposures = [part for place in shown for part in (events[place][1], kinds.times_ms[place] or now_ms)]
+        with suppress(StoreUnavailable):
+            await self.call("expose", [EXPOSURES], [self._max_exposures, *exposures])
 
     async def _run(self, operation: str, session_id: str, *arguments: Part, function: str = "") -> Any:
         return await self._timed(operation, self._functions.call(function or operation, _keys(session_id), arguments))
@@ -175,15 +239,19 @@ class SessionStore:
 
 
 def _keys(session_id: str) -> list[str]:
-    return [f"steersman:{{{session_id}}}:{part}" for part in ("meta", "items", "ids", "controls")]
+    return [f"steersman:{{{session_id}}}:{part}" for part in PARTS]
 
 
 def _stored(reply: list[Any] | None) -> StoredSession | None:
     if reply is None:
         return None
-    appended, version, total, mark, ttl_ms, *contents = reply
+    appended, version, total, mark, ttl_ms, _, *contents = reply
     told = StoredSession(appended, version, total, mark, ttl_ms / 1000, known=not contents)
     if not contents:
         return told
-    item_ids, controls = contents
-    return told._replace(item_ids=[item_id.decode() for item_id in item_ids], controls=controls)
+    item_ids, controls, refused = contents
+    return told._replace(
+        item_ids=[item_id.decode() for item_id in item_ids],
+        controls=controls,
+        refused=[item.decode() for item in refused],
+    )

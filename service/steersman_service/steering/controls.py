@@ -24,8 +24,9 @@ from steersman_service.bundle.catalogue import NATURAL_RANGE, Catalogue, Units
 from steersman_service.bundle.items import Items
 from steersman_service.bundle.replacement import Replacements
 from steersman_service.checks import did_you_mean
-from steersman_service.engine.request import Edits
+from steersman_service.engine.request import Edits, Variant
 from steersman_service.errors import ENOUGH_VIOLATIONS, FieldViolation, StaleFeature, raise_if_any
+from steersman_service.steering.goals import MAX_GOALS, ParsedGoal, check_goal, parse_goal
 from steersman_service.steering.tilts import tilts
 
 OPERATIONS = frozenset(Operation.values()) - {OPERATION_UNSPECIFIED}
@@ -52,6 +53,8 @@ class ParsedControl(NamedTuple):
     """Whether it names a feature of another bundle."""
     solved: bool
     """Whether the engine says which edits it comes down to: a concept at strength 0 is none."""
+    goal: ParsedGoal | None = None
+    """In place of a strength, which is 0 until it is found."""
 
 
 class ParsedControls(NamedTuple):
@@ -85,6 +88,17 @@ class Steering(NamedTuple):
     """All controls in their order."""
     unresolved: Sequence[Sequence[ConceptPart]]
     """Those of `applied` that stand for each of `concepts_C`, which have no edits yet."""
+    controls: Sequence[ParsedControl]
+    """What it was composed of, as `applied`."""
+
+    @property
+    def has_goals(self) -> bool:
+        return any(control.goal is not None for control in self.controls)
+
+    @property
+    def variant(self) -> Variant:
+        """As the engine takes them beside other ones."""
+        return Variant(self.edits, self.concepts_C, self.concept_strengths_C, self.tilts_N)
 
     def resolve(self, concept_edits: Iterable[Edits], labels: Sequence[str]) -> Sequence[AppliedControl]:
         """What was applied: each concept gets the edits that the engine solved it to, the strongest first.
@@ -137,7 +151,11 @@ class ControlParser:
         """Composes controls. Raises InvalidRequest, or StaleFeature for one of another bundle."""
         raise_if_any(violations(*parts))
         self.check_fresh(*parts)
-        controls = self._in_one_unit([_own(control) for part in parts for control in part.controls])
+        return self.composed([control for part in parts for control in part.controls])
+
+    def composed(self, parsed: Sequence[ParsedControl]) -> Steering:
+        """What controls without fault come to together."""
+        controls = self._in_one_unit([_own(control) for control in parsed])
         features = [control for control in controls if control.target == "feature"]
         concepts = self._concepts([control for control in controls if control.solved])
         attributes = [control.applied.control for control in controls if control.target == "attribute"]
@@ -152,13 +170,15 @@ class ControlParser:
             tilts(attributes, self.items),
             [control.applied for control in controls],
             [parts for _, _, parts in concepts],
+            parsed,
         )
 
     def _in_one_unit(self, controls: list[ParsedControl]) -> list[ParsedControl]:
         """Where ADD turns a feature both ways, all take the unit of their sum, so that what one does another can undo."""
         places: dict[int, list[int]] = {}
         for place, control in enumerate(controls):
-            if control.target == "feature" and control.applied.control.operation == OPERATION_ADD:
+            adds = control.applied.control.operation == OPERATION_ADD and control.goal is None
+            if control.target == "feature" and adds:
                 places.setdefault(control.row, []).append(place)
         for row, same in places.items():
             strengths = [controls[place].applied.control.strength for place in same]
@@ -181,6 +201,14 @@ class ControlParser:
                 parts = [ConceptPart(each.applied, each.applied.control.strength / total) for each in same]
                 concepts.append((row, self.catalogue.concept_units[row].of(total), parts))
         return concepts
+
+    def at_strength(self, control: ParsedControl, strength: float) -> ParsedControl:
+        """A control whose goal was solved, as if the caller had given this strength in place of the goal."""
+        solved = Control()
+        solved.CopyFrom(control.applied.control)
+        solved.ClearField("goal")
+        solved.strength = strength
+        return self._parse(solved.SerializeToString(), control.applied.source)
 
     def check_fresh(self, *parts: ParsedControls) -> None:
         """Raises StaleFeature for a feature of another bundle."""
@@ -218,7 +246,10 @@ class ControlParser:
         stale = target == "feature" and control.feature.bundle_version != self.version
         applied = AppliedControl(control=control, source=source)
         row = control.feature.id if target == "feature" else self.catalogue.concept_rows.get(control.concept, 0)
-        gain, strength = _gain_and_strength(control)
+        goal = None
+        if control.HasField("goal") and not problems:
+            goal = parse_goal(control, self.catalogue, self.items, self.max_strength)
+        gain, strength = _gain_and_strength(control) if goal is None else (1.0, 0.0)
         if control.operation == OPERATION_ADD and target in self._units and not stale and not problems:
             strength = self._units[target][row].of(strength)
         if target == "feature" and not stale and not problems and (gain != 1 or strength != 0):
@@ -230,7 +261,7 @@ class ControlParser:
                 beyond_natural=abs(strength) > NATURAL_RANGE,
             )
         solved = target == "concept" and strength != 0
-        return ParsedControl(applied, target, row, gain, strength, problems, stale, solved)
+        return ParsedControl(applied, target, row, gain, strength, problems, stale, solved, goal)
 
     def _problems(self, target: str, control: Control) -> Iterator[FieldViolation]:
         if not target:
@@ -256,6 +287,8 @@ class ControlParser:
         elif not least <= control.strength <= self.max_strength:  # nor is NaN
             why = f"{control.strength:g} is not between {least:g} and {self.max_strength:g}"
             yield FieldViolation(".strength", why)
+        if control.HasField("goal"):
+            yield from check_goal(control, self.catalogue, self.items)
 
     def _feature_problems(self, feature: FeatureRef) -> Iterator[FieldViolation]:
         features = self.catalogue.features
@@ -272,7 +305,8 @@ class ControlParser:
 
 def violations(*parts: ParsedControls) -> Sequence[FieldViolation]:
     """What is wrong with controls, taken together; not all if there are very many."""
-    return [violation for part in parts for violation in part.violations][:ENOUGH_VIOLATIONS] or _repeated_sets(parts)
+    own = [violation for part in parts for violation in part.violations][:ENOUGH_VIOLATIONS]
+    return own or [*_repeated_sets(parts), *_too_many_goals(parts)]
 
 
 def _own(control: ParsedControl) -> ParsedControl:
@@ -303,6 +337,14 @@ def _repeated_sets(parts: Iterable[ParsedControls]) -> Sequence[FieldViolation]:
                 if (other := first.setdefault(control.row, here)) != here:
                     repeated.append(FieldViolation(here, f"a second SET on feature {control.row}, beside {other}"))
     return repeated
+
+
+def _too_many_goals(parts: Iterable[ParsedControls]) -> Iterator[FieldViolation]:
+    goals = [part.path for part in parts for control in part.controls if control.goal is not None]
+    if len(goals) > MAX_GOALS:
+        yield FieldViolation(
+            goals[-1], f"{len(goals)} goals of one request; at most {MAX_GOALS}, beside plain strengths"
+        )
 
 
 def _gain_and_strength(control: Control) -> tuple[float, float]:

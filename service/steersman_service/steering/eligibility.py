@@ -30,16 +30,16 @@ class Eligibility(NamedTuple):
     """Ids of the filters that the bundle does not know."""
 
 
-def check_filters(filters: Filters, items: Items, limit: int) -> list[FieldViolation]:
-    """What is wrong with `filters`. `limit` is the most ids and values in all."""
+def check_filters(filters: Filters, items: Items, limit: int, path: str = "filters") -> list[FieldViolation]:
+    """What is wrong with `filters`, which errors name `path`. `limit` is the most ids and values in all."""
     # Each condition costs a look at every item.
     if (conditions := len(filters.attributes)) > MAX_FILTER_ATTRIBUTES:
-        return [FieldViolation("filters.attributes", f"{conditions} conditions; at most {MAX_FILTER_ATTRIBUTES}")]
+        return [FieldViolation(f"{path}.attributes", f"{conditions} conditions; at most {MAX_FILTER_ATTRIBUTES}")]
     values = sum(len(attribute.any_of) for attribute in filters.attributes)
     given = len(filters.allow_item_ids) + len(filters.deny_item_ids) + values + len(filters.attributes)
     if given > limit:
-        return [FieldViolation("filters", f"{given} ids and values; at most {limit}")]
-    checks = (_check_attribute(f"filters.attributes[{i}]", f, items) for i, f in enumerate(filters.attributes))
+        return [FieldViolation(path, f"{given} ids and values; at most {limit}")]
+    checks = (_check_attribute(f"{path}.attributes[{i}]", f, items) for i, f in enumerate(filters.attributes))
     return list(islice(chain.from_iterable(checks), ENOUGH_VIOLATIONS))
 
 
@@ -53,24 +53,31 @@ def _check_attribute(path: str, attribute: AttributeFilter, items: Items) -> Ite
         yield FieldViolation(f"{path}.any_of[{wrong[0]}]", wrong[1])
 
 
-def eligibility(filters: Filters, seen: Rows, items: Items) -> Eligibility:
-    """Applies checked `filters`; `seen` are the rows of the whole history, not only of its window.
+def eligibility(
+    filters: Filters, seen: Rows, items: Items, *, refused: Rows = NOWHERE, beside: Filters | None = None
+) -> Eligibility:
+    """Applies checked `filters`, and those `beside` them: all conditions of both must hold; seen items may come again if either says so.
 
-    Without an allow list and conditions, nothing as large as a large catalogue is made.
+    `seen` are the rows of the whole history, not only of its window; `refused` ones are never returned. Without an allow list and
+    conditions, nothing as large as a large catalogue is made.
     """
-    denied = items.rows(filters.deny_item_ids)
-    allowed = items.rows(filters.allow_item_ids)
-    unknown = len(filters.allow_item_ids) - len(allowed) + len(filters.deny_item_ids) - len(denied)
-    excluded = denied if filters.include_seen else np.concatenate([denied, seen])
-    if not (filters.allow_item_ids or filters.attributes or len(items) <= SMALL_MASK):
+    parts = [filters] if beside is None else [filters, beside]
+    denied = [items.rows(part.deny_item_ids) for part in parts]
+    allowed = [items.rows(part.allow_item_ids) for part in parts if part.allow_item_ids]
+    given = sum(len(part.allow_item_ids) + len(part.deny_item_ids) for part in parts)
+    unknown = given - sum(map(len, denied)) - sum(map(len, allowed))
+    excluded = np.concatenate([*denied, refused, NOWHERE if any(part.include_seen for part in parts) else seen])
+    attributes = [attribute for part in parts for attribute in part.attributes]
+    if not (allowed or attributes or len(items) <= SMALL_MASK):
         excluded_X = np.unique(excluded)
         if len(excluded_X) <= MOST_EXCLUDED:
             return Eligibility(None, excluded_X, len(items) - len(excluded_X), unknown)
     mask_N = np.ones(len(items), np.bool_)
-    if filters.allow_item_ids:
-        mask_N[:] = False
-        mask_N[allowed] = True
-    for attribute in filters.attributes:
+    for rows in allowed:
+        listed_N = np.zeros(len(items), np.bool_)
+        listed_N[rows] = True
+        mask_N &= listed_N
+    for attribute in attributes:
         mask_N &= items.attributes[attribute.attribute].having(attribute.any_of, len(items))
     mask_N[excluded] = False
     return Eligibility(mask_N, NOWHERE, int(np.count_nonzero(mask_N)), unknown)

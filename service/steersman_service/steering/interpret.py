@@ -18,6 +18,8 @@ class ItemHistory(NamedTuple):
     """Rows of the latest events' items, oldest first, or UNKNOWN."""
     total_events: int = 0
     """With those that came before them."""
+    refused: Rows = NOWHERE
+    """Rows of items that are never returned, whatever filters say: disliked and hidden ones."""
 
 
 class Interpretation(NamedTuple):
@@ -29,13 +31,21 @@ class Interpretation(NamedTuple):
 
 
 def interpret(
-    items: Items, window: Window, history: ItemHistory, steering: Steering, filters: Filters, k: int, *, grows: bool
+    items: Items,
+    window: Window,
+    history: ItemHistory,
+    steering: Steering,
+    filters: Filters,
+    k: int,
+    *,
+    grows: bool,
+    beside: Filters | None = None,
 ) -> Interpretation:
-    """`filters` and `k` are checked. `grows`: the same history will be asked for again, with more events."""
-    places, total_events = history
+    """`filters`, those `beside` them (a scenario's) and `k` are checked. `grows`: the history will be asked for again, with more events."""
+    places, total_events, refused = history
     shown = in_window(places, total_events, window.length, window.stride)
     ids_T = known(shown)
-    eligible = eligibility(filters, known(places), items)
+    eligible = eligibility(filters, known(places), items, refused=refused, beside=beside)
     request = EngineRequest(
         ids_T=ids_T,
         edits=steering.edits,

@@ -76,12 +76,15 @@ HELP = {
     "steersman_sessions_created_total": "Sessions created.",
     "steersman_sessions_deleted_total": "Sessions deleted by callers.",
     "steersman_session_events_total": "Events acknowledged: new ones, and ones known already.",
+    "steersman_session_feedback_total": "New events that are no consumption: disliked, hidden or shown items.",
+    "steersman_scenario_cache_hits_total": "Requests whose scenario was in memory, at most a second old or the store away.",
+    "steersman_scenario_cache_misses_total": "Requests for which the scenario was read from the session store.",
     "steersman_bundle_info": "1; the labels say what is served.",
     "steersman_ready": "1 if every process takes calls; 0 while one loads, and while the server drains.",
     "steersman_workers": "Front ends that take calls (the setting workers says how many there should be).",
     "steersman_worker_deaths_total": "Front ends and engine hosts that ended without being told to, and are started again.",
 }
-STAGES = ("lower", "concept", "edit", "upper", "search", "append")
+STAGES = ("lower", "concept", "edit", "upper", "search", "append", "account")
 
 
 class Registry(CollectorRegistry):
@@ -259,6 +262,10 @@ class SessionMetrics:
         self.session_deleted: Callable[[], None] = counter("steersman_sessions_deleted_total").inc
         events = counter("steersman_session_events_total", ("result",))
         self._appended, self._duplicates = events.labels("appended"), events.labels("duplicate")
+        feedback = counter("steersman_session_feedback_total", ("kind",))
+        self._feedback = {kind[0]: feedback.labels(kind) for kind in ("disliked", "hidden", "shown")}
+        self._scenario_hits = counter("steersman_scenario_cache_hits_total")
+        self._scenario_misses = counter("steersman_scenario_cache_misses_total")
 
     def declare_store(self, operations: Iterable[str], reasons: Iterable[str]) -> None:
         """What the store may be asked to do, and why it may fail: these series stand at 0."""
@@ -278,6 +285,16 @@ class SessionMetrics:
     def session_read(self, remembered: bool) -> None:
         """A session was read for a recommendation: whether the cached one was current."""
         (self._session_hits if remembered else self._session_misses).inc()
+
+    def feedback(self, kinds: Iterable[str]) -> None:
+        """New events, by the first letter of their kind. Consumed ones are not counted here."""
+        for kind, count in Counts(kinds).items():
+            if kind in self._feedback:
+                self._feedback[kind].inc(count)
+
+    def scenario_read(self, remembered: bool) -> None:
+        """A request named a scenario: whether the one in memory was used."""
+        (self._scenario_hits if remembered else self._scenario_misses).inc()
 
     def session_events(self, *, appended: int, duplicates: int) -> None:
         self._appended.inc(appended)

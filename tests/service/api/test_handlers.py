@@ -57,7 +57,9 @@ async def queue(bundle: Bundle) -> AsyncIterator[Queue]:
 def recommendation(release: Release, queue: Queue, bundle_dir: Path, tmp_path: Path) -> RecommendationService:
     change = ListChange(queue, 0.0, lambda ratio: None)
     settings = settings_for(tmp_path, bundle_dir)
-    return RecommendationService(release, queue, cast(Any, None), settings, Metrics(collected=False), change)
+    return RecommendationService(
+        release, queue, cast(Any, None), settings, Metrics(collected=False), change, cast(Any, None)
+    )
 
 
 async def test_a_recommendation_carries_the_callers_deadline_tenant_and_request_id(

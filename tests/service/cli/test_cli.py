@@ -144,3 +144,41 @@ def test_a_server_without_a_bundle_says_what_to_do(tmp_path: Path) -> None:
     failed = steersman("serve", "--data", str(tmp_path), "--port", "0", "--metrics-port", "0")
     assert failed.exit_code == 1
     assert "steersman train" in failed.stderr
+
+
+def test_an_explanation(address: tuple[str, str], items: Items) -> None:
+    history = ("--history", ",".join(items.ids[:6]))
+    listed = json.loads(steersman("recommend", *history, "--json", *address).stdout)["items"]
+    controls = ("--control", "genres:Horror=0.5", "--tilt", "genres:War=0.25")
+    told = steersman("explain", *history, *controls, "--why", items.titles[7], "--events", "--top", "3", *address)
+    assert told.exit_code == 0, told.output
+    for part in (
+        "share of the spread",
+        "carried by",
+        "rest of the state",
+        "bias of the item",
+        "tilt genres:War",
+        "score",
+    ):
+        assert part in told.stdout
+    assert f"{items.titles[7]} ({items.ids[7]})" in told.stdout
+    answer = json.loads(steersman("explain", *history, "--why", items.ids[7], "--json", *address).stdout)
+    assert [item["item_id"] for item in answer["recommendation"]["items"]] == [item["item_id"] for item in listed]
+    assert len(answer["accounts"]) == 11
+
+
+def test_what_would_change_a_list(address: tuple[str, str], items: Items) -> None:
+    history = ("--history", ",".join(items.ids[:6]))
+    last = json.loads(steersman("recommend", *history, "--json", *address).stdout)["items"][-1]
+    for by in ((), ("--by", "genres:Horror"), ("--by", "genres:War=-1"), ("--by", "events"), ("--by", "f0")):
+        told = steersman("explain", *history, "--change", last["title"], *by, *address)
+        assert told.exit_code == 0, told.output
+        taken = (f"take {last['item_id']} off the list", f"{last['item_id']} would not be in the list")
+        assert any(text in told.stdout for text in taken)
+    cheapest = steersman("explain", *history, "--change", last["item_id"], *address)
+    assert "The list would keep" in cheapest.stdout
+    out = steersman("explain", *history, "--change", items.ids[0], "--by", "events", *address)
+    assert out.exit_code == 1
+    assert "change.events" in out.stderr
+    assert steersman("explain", *history, "--by", "events", *address).exit_code == 2
+    assert steersman("explain", *history, "--change", ",".join(items.ids[:2]), *address).exit_code == 2

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from steersman_service.engine.request import Edits, EngineRequest, EngineResult
+from steersman_service.engine.request import Account, AccountQuery, Edits, EngineRequest, EngineResult, Variant
 from steersman_service.errors import DeadlinePassed, DeadlineTooNear, Draining, EngineLost, QueueFull, StartupError
 from steersman_service.scheduling.batcher import Batcher
 from steersman_service.scheduling.client import EnginePool
@@ -246,14 +246,33 @@ def test_everything_of_a_request_and_of_a_result_crosses() -> None:
         tilts_N=random.normal(size=50).astype(np.float32),
         excluded_X=np.array([3, 9]),
         grows=True,
+        account=AccountQuery(np.array([5, 2]), np.array([0, 0, 1]), 2, 3),
+        divergence=True,
     )
+    other = Variant(edits, np.array([2]), np.array([0.25], np.float32), random.normal(size=50).astype(np.float32))
+    request = request._replace(variants=[Variant(), other])
     sent = msgspec.msgpack.decode(msgspec.msgpack.encode(Submit.of(1, request, 12.5, "tenant", False)), type=Submit)
     assert (sent.number, sent.deadline, sent.tenant) == (1, 12.5, "tenant")
     assert_same(sent.request(), request)
     result = EngineResult(np.array([5, 2]), np.array([1.5, -1], np.float32), [edits, edits])
-    result = result._replace(queue_seconds=0.25, inference_seconds=0.5, batch_size=3)
-    answered = msgspec.msgpack.decode(msgspec.msgpack.encode(Result.of(1, result)), type=Result)
-    assert_same(answered.result(), result)
+    result = result._replace(queue_seconds=0.25, inference_seconds=0.5, batch_size=3, divergence=0.125)
+    result = result._replace(variants=[result, result._replace(divergence=None)])
+    for items, named in ((2, 3), (2, 0), (0, 0)):
+        result = result._replace(account=account(items, named, random))
+        answered = msgspec.msgpack.decode(msgspec.msgpack.encode(Result.of(1, result)), type=Result)
+        assert_same(answered.result(), result)
+    answered = msgspec.msgpack.decode(msgspec.msgpack.encode(Result.of(1, result._replace(account=None))), type=Result)
+    assert answered.result().account is None
+
+
+def account(items: int, named: int, random: np.random.Generator) -> Account:
+    """Of so many items and features, under `named` controls."""
+    floats = [random.normal(size=shape).astype(np.float32) for shape in (9, named, items, (items, named), items)]
+    activations_F, shares_J, scores_R, table, other_R = floats
+    rows_J, rows_RJ = random.integers(9, size=named), random.integers(9, size=(items, named))
+    return Account(
+        activations_F, rows_J, shares_J, 0.25, scores_R, rows_RJ, table, other_R, other_R + 1, other_R + 2, table + 1
+    )
 
 
 def assert_same(one: object, other: object) -> None:

@@ -40,13 +40,21 @@ filters = st.builds(
 
 @pytest.mark.parametrize("list_type", [pa.list_(pa.string()), pa.large_list(pa.large_string())])
 @pytest.mark.parametrize("small_mask", [0, 5], ids=["large catalogue", "small catalogue"])
-@given(table=tables, asked=filters, seen=st.lists(st.sampled_from("12345")))
+@given(
+    table=tables,
+    asked=filters,
+    seen=st.lists(st.sampled_from("12345")),
+    refused=st.lists(st.sampled_from("12345"), max_size=1),
+    beside=st.one_of(st.none(), filters),
+)
 def test_an_item_is_eligible_if_every_condition_holds(
     list_type: pa.DataType,
     small_mask: int,
     table: list[tuple[list[str] | None, float | None]],
     asked: Filters,
     seen: list[str],
+    refused: list[str],
+    beside: Filters | None,
 ) -> None:
     tags, years = zip(*table, strict=True)
     columns = {
@@ -60,27 +68,31 @@ def test_an_item_is_eligible_if_every_condition_holds(
     assert list(items.attributes) == ["tags", "year"]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("steersman_service.steering.eligibility.SMALL_MASK", small_mask)
-        allowed = eligibility(asked, items.rows(seen), items)
+        allowed = eligibility(asked, items.rows(seen), items, refused=items.rows(refused), beside=beside)
 
     def holds(row: int, condition: AttributeFilter) -> bool:
         if condition.attribute == "tags":
             return bool({*(tags[row] or ())} & {*condition.any_of})
         return years[row] in [float(value) for value in condition.any_of]
 
+    parts = [asked, beside] if beside else [asked]
     wanted = [
-        (not asked.allow_item_ids or item_id in asked.allow_item_ids)
-        and item_id not in asked.deny_item_ids
-        and (asked.include_seen or item_id not in seen)
-        and all(holds(row, condition) for condition in asked.attributes)
+        all(not part.allow_item_ids or item_id in part.allow_item_ids for part in parts)
+        and not any(item_id in part.deny_item_ids for part in parts)
+        and (any(part.include_seen for part in parts) or item_id not in seen)
+        and item_id not in refused
+        and all(holds(row, condition) for part in parts for condition in part.attributes)
         for row, item_id in enumerate("12345")
     ]
     mask_N = np.ones(5, bool) if allowed.mask_N is None else allowed.mask_N.copy()
     mask_N[allowed.excluded_X] = False
     np.testing.assert_array_equal(mask_N, wanted)
-    assert (allowed.mask_N is None) == (not small_mask and not asked.allow_item_ids and not asked.attributes)
+    masked = any(part.allow_item_ids or part.attributes for part in parts)
+    assert (allowed.mask_N is None) == (not small_mask and not masked)
     assert len({*allowed.excluded_X.tolist()}) == len(allowed.excluded_X)
     assert allowed.eligible == sum(wanted)
-    assert allowed.unknown_ids == [*asked.allow_item_ids, *asked.deny_item_ids].count("?")
+    given_ids = [item_id for part in parts for item_id in (*part.allow_item_ids, *part.deny_item_ids)]
+    assert allowed.unknown_ids == given_ids.count("?")
 
 
 @pytest.mark.parametrize(

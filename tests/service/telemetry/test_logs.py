@@ -22,9 +22,26 @@ from steersman.v1.item_service_pb2 import ListItemsRequest
 from steersman.v1.item_service_pb2_grpc import ItemServiceStub
 from steersman.v1.model_service_pb2 import GetModelInfoRequest
 from steersman.v1.model_service_pb2_grpc import ModelServiceStub
-from steersman.v1.recommendation_service_pb2 import AttributeFilter, Filters, History, RecommendRequest
+from steersman.v1.recommendation_service_pb2 import (
+    AttributeFilter,
+    Composition,
+    Filters,
+    History,
+    RecommendRequest,
+)
 from steersman.v1.recommendation_service_pb2_grpc import RecommendationServiceStub
+from steersman.v1.scenario_service_pb2 import (
+    DeleteScenarioRequest,
+    GetScenarioRequest,
+    ListScenarioChangesRequest,
+    ListScenariosRequest,
+    PutScenarioRequest,
+    Scenario,
+)
+from steersman.v1.scenario_service_pb2_grpc import ScenarioServiceStub
 from steersman.v1.session_service_pb2 import (
+    EVENT_KIND_DISLIKED,
+    EVENT_KIND_SHOWN,
     AppendEventsRequest,
     DeleteSessionRequest,
     Event,
@@ -192,7 +209,12 @@ def _call_everything(channel: grpc.Channel, items: Items, bundle: Bundle) -> Non
     filters = Filters(deny_item_ids=["SECRET-4"], attributes=[AttributeFilter(attribute="genres", any_of=["War"])])
     none_has = Filters(attributes=[AttributeFilter(attribute="genres", any_of=["SECRET-5"])])
     wrong = Filters(attributes=[AttributeFilter(attribute="SECRET-6", any_of=["SECRET-7"])])
-    events = [Event(event_id="SECRET-8", item_id=known), Event(event_id="SECRET-9", item_id="SECRET-10")]
+    events = [
+        Event(event_id="SECRET-8", item_id=known),
+        Event(event_id="SECRET-9", item_id="SECRET-10"),
+        Event(event_id="SECRET-27", item_id=known, kind=EVENT_KIND_DISLIKED),
+        Event(event_id="SECRET-28", item_id="SECRET-29", kind=EVENT_KIND_SHOWN),
+    ]
     answered: list[tuple[Any, Any]] = [
         (session.AppendEvents, AppendEventsRequest(session_id=secret, events=events)),
         (session.SetControls, SetControlsRequest(session_id=secret, controls=[horror])),
@@ -222,11 +244,36 @@ def _call_everything(channel: grpc.Channel, items: Items, bundle: Bundle) -> Non
         (features.ListConcepts, features_pb.ListConceptsRequest(text="SECRET-19" * 99)),
         (features.GetFeature, features_pb.GetFeatureRequest(id=1, bundle_version="SECRET-20")),
     ]
-    for call, request in answered:
+    more_answered, more_refused = _about_scenarios(ScenarioServiceStub(channel), recommendation, known)
+    for call, request in (*answered, *more_answered):
         call(request)
-    for call, request in refused:
+    for call, request in (*refused, *more_refused):
         with pytest.raises(grpc.RpcError):
             call(request)
     garbled: Any = channel.unary_unary("/steersman.v1.SessionService/GetSession")
     with pytest.raises(grpc.RpcError):
         garbled(b"\xffSECRET-21")
+
+
+def _about_scenarios(
+    scenario: ScenarioServiceStub, recommendation: RecommendationServiceStub, known: str
+) -> tuple[list[tuple[Any, Any]], list[tuple[Any, Any]]]:
+    """Calls that are answered, and calls that are refused."""
+    name, pinned = "SECRET-30", Composition(pinned_item_ids=["SECRET-31", known])
+    kept = Scenario(name=name, description="SECRET-32", composition=pinned)
+    answered: list[tuple[Any, Any]] = [
+        (scenario.PutScenario, PutScenarioRequest(scenario=kept, author="SECRET-33")),
+        (scenario.GetScenario, GetScenarioRequest(name=name)),
+        (scenario.ListScenarios, ListScenariosRequest()),
+        (recommendation.Recommend, RecommendRequest(scenario=name)),
+        (scenario.ListScenarioChanges, ListScenarioChangesRequest(name=name)),
+        (scenario.DeleteScenario, DeleteScenarioRequest(name=name, author="SECRET-34")),
+    ]
+    wrong = Scenario(name="SECRET 35", controls=[Control(concept="SECRET-36")])
+    refused: list[tuple[Any, Any]] = [
+        (scenario.PutScenario, PutScenarioRequest(scenario=wrong)),
+        (scenario.GetScenario, GetScenarioRequest(name="SECRET-37")),
+        (scenario.ListScenarios, ListScenariosRequest(page_token="SECRET-38")),
+        (recommendation.Recommend, RecommendRequest(scenario="SECRET-39")),
+    ]
+    return answered, refused

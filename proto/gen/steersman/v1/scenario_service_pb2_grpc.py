@@ -84,7 +84,8 @@ class ScenarioServiceServicer:
 
     def PutScenario(self, request, context):
         """Creates or replaces. ABORTED, reason VERSION_CONFLICT, if the version kept is not the one that the caller has seen.
-        INVALID_ARGUMENT: a field of the scenario is wrong for the bundle that is served.
+        INVALID_ARGUMENT: a field of the scenario is wrong for the bundle that is served, or it has more than 64 KiB. RESOURCE_EXHAUSTED, reason
+        TOO_MANY_SCENARIOS: there are 1000 already.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

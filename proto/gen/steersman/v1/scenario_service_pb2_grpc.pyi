@@ -41,7 +41,8 @@ class ScenarioServiceStub:
     """NOT_FOUND if there is no such scenario."""
     PutScenario: _grpc.UnaryUnaryMultiCallable[_scenario_service_pb2.PutScenarioRequest, _scenario_service_pb2.PutScenarioResponse]
     """Creates or replaces. ABORTED, reason VERSION_CONFLICT, if the version kept is not the one that the caller has seen.
-    INVALID_ARGUMENT: a field of the scenario is wrong for the bundle that is served.
+    INVALID_ARGUMENT: a field of the scenario is wrong for the bundle that is served, or it has more than 64 KiB. RESOURCE_EXHAUSTED, reason
+    TOO_MANY_SCENARIOS: there are 1000 already.
     """
     DeleteScenario: _grpc.UnaryUnaryMultiCallable[_scenario_service_pb2.DeleteScenarioRequest, _scenario_service_pb2.DeleteScenarioResponse]
     """Deleting one that does not exist is no error. ABORTED as for PutScenario."""
@@ -61,7 +62,8 @@ class ScenarioServiceAsyncStub(ScenarioServiceStub):
     """NOT_FOUND if there is no such scenario."""
     PutScenario: _aio.UnaryUnaryMultiCallable[_scenario_service_pb2.PutScenarioRequest, _scenario_service_pb2.PutScenarioResponse]  # type: ignore[assignment]
     """Creates or replaces. ABORTED, reason VERSION_CONFLICT, if the version kept is not the one that the caller has seen.
-    INVALID_ARGUMENT: a field of the scenario is wrong for the bundle that is served.
+    INVALID_ARGUMENT: a field of the scenario is wrong for the bundle that is served, or it has more than 64 KiB. RESOURCE_EXHAUSTED, reason
+    TOO_MANY_SCENARIOS: there are 1000 already.
     """
     DeleteScenario: _aio.UnaryUnaryMultiCallable[_scenario_service_pb2.DeleteScenarioRequest, _scenario_service_pb2.DeleteScenarioResponse]  # type: ignore[assignment]
     """Deleting one that does not exist is no error. ABORTED as for PutScenario."""
@@ -96,7 +98,8 @@ class ScenarioServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_scenario_service_pb2.PutScenarioResponse, _abc.Awaitable[_scenario_service_pb2.PutScenarioResponse]]:
         """Creates or replaces. ABORTED, reason VERSION_CONFLICT, if the version kept is not the one that the caller has seen.
-        INVALID_ARGUMENT: a field of the scenario is wrong for the bundle that is served.
+        INVALID_ARGUMENT: a field of the scenario is wrong for the bundle that is served, or it has more than 64 KiB. RESOURCE_EXHAUSTED, reason
+        TOO_MANY_SCENARIOS: there are 1000 already.
         """
 
     @_abc_1.abstractmethod

@@ -65,7 +65,7 @@ class SessionServiceServicer:
 
     def AppendEvents(self, request, context):
         """Appends events, oldest first, all or none. Creates the session. An event sent twice counts once, as long as its id is remembered: until
-        as many newer events have been appended as GetModelInfo gives (remembered_event_ids), or the session is forgotten. Send again within that; a
+        as many newer events (of consumed ones, consumed events) have been appended as GetModelInfo gives (remembered_event_ids), or the session is forgotten. Send again within that; a
         log that goes further back is replayed into a session that was deleted before.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

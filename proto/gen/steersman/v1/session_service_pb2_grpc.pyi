@@ -37,7 +37,7 @@ class SessionServiceStub:
     def __new__(cls, channel: _aio.Channel) -> SessionServiceAsyncStub: ...
     AppendEvents: _grpc.UnaryUnaryMultiCallable[_session_service_pb2.AppendEventsRequest, _session_service_pb2.AppendEventsResponse]
     """Appends events, oldest first, all or none. Creates the session. An event sent twice counts once, as long as its id is remembered: until
-    as many newer events have been appended as GetModelInfo gives (remembered_event_ids), or the session is forgotten. Send again within that; a
+    as many newer events (of consumed ones, consumed events) have been appended as GetModelInfo gives (remembered_event_ids), or the session is forgotten. Send again within that; a
     log that goes further back is replayed into a session that was deleted before.
     """
     GetSession: _grpc.UnaryUnaryMultiCallable[_session_service_pb2.GetSessionRequest, _session_service_pb2.GetSessionResponse]
@@ -58,7 +58,7 @@ class SessionServiceAsyncStub(SessionServiceStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     AppendEvents: _aio.UnaryUnaryMultiCallable[_session_service_pb2.AppendEventsRequest, _session_service_pb2.AppendEventsResponse]  # type: ignore[assignment]
     """Appends events, oldest first, all or none. Creates the session. An event sent twice counts once, as long as its id is remembered: until
-    as many newer events have been appended as GetModelInfo gives (remembered_event_ids), or the session is forgotten. Send again within that; a
+    as many newer events (of consumed ones, consumed events) have been appended as GetModelInfo gives (remembered_event_ids), or the session is forgotten. Send again within that; a
     log that goes further back is replayed into a session that was deleted before.
     """
     GetSession: _aio.UnaryUnaryMultiCallable[_session_service_pb2.GetSessionRequest, _session_service_pb2.GetSessionResponse]  # type: ignore[assignment]
@@ -82,7 +82,7 @@ class SessionServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_session_service_pb2.AppendEventsResponse, _abc.Awaitable[_session_service_pb2.AppendEventsResponse]]:
         """Appends events, oldest first, all or none. Creates the session. An event sent twice counts once, as long as its id is remembered: until
-        as many newer events have been appended as GetModelInfo gives (remembered_event_ids), or the session is forgotten. Send again within that; a
+        as many newer events (of consumed ones, consumed events) have been appended as GetModelInfo gives (remembered_event_ids), or the session is forgotten. Send again within that; a
         log that goes further back is replayed into a session that was deleted before.
         """
 

@@ -1,0 +1,118 @@
+"""ScenarioService: keeps named sets of controls, filters and composition."""
+
+import base64
+import binascii
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from steersman.v1 import scenario_service_pb2 as pb
+from steersman_service.api.caller import Caller
+from steersman_service.api.pages import CLIENTS_BYTES, MAX_PAGE_SIZE, REST_BYTES
+from steersman_service.api.placement import read_scenario, unknown_scenario
+from steersman_service.api.release import Release
+from steersman_service.checks import check_bytes, check_name
+from steersman_service.errors import FieldViolation, InvalidRequest, NotFound, raise_if_any
+from steersman_service.sessions.scenarios import ScenarioReader, ScenarioStore
+from steersman_service.settings import Settings
+from steersman_service.steering.policy import check_policy
+
+DEFAULT_PAGE_SIZE = 50
+MAX_DESCRIPTION_BYTES, MAX_AUTHOR_BYTES, MAX_SCENARIO_BYTES = 1000, 128, 64 << 10
+# What an element of a page may take beside the bytes that the store counts: a length, and a version.
+ELEMENT_BYTES = 16
+# As the store tells the place of a change.
+PLACE = re.compile(r"\d{1,20}-\d{1,20}")
+
+
+@dataclass(frozen=True)
+class ScenarioService:
+    release: Release
+    store: ScenarioStore
+    reader: ScenarioReader
+    settings: Settings
+
+    async def ListScenarios(self, request: pb.ListScenariosRequest, caller: Caller) -> pb.ListScenariosResponse:
+        raise_if_any(list(_check_page_size(request.page_size)))
+        size = request.page_size or DEFAULT_PAGE_SIZE
+        page = await self.store.page(_read_token(request.page_token, "name"), size, self._page_bytes(size))
+        token = _token("name", page.scenarios[-1].name) if page.more else ""
+        return pb.ListScenariosResponse(scenarios=page.scenarios, next_page_token=token, total_size=page.total)
+
+    async def GetScenario(self, request: pb.GetScenarioRequest, caller: Caller) -> pb.GetScenarioResponse:
+        raise_if_any(list(check_name("name", request.name)))
+        scenario = await self.store.get(request.name)
+        if scenario is None:
+            raise NotFound(f"name: {unknown_scenario(request.name, await self.store.names())}")
+        return pb.GetScenarioResponse(scenario=scenario)
+
+    async def PutScenario(self, request: pb.PutScenarioRequest, caller: Caller) -> pb.PutScenarioResponse:
+        scenario = request.scenario
+        scenario.DiscardUnknownFields()
+        raise_if_any([*self._check(scenario), *check_bytes("author", request.author, 0, MAX_AUTHOR_BYTES)])
+        kept = await self.store.put(scenario, request.author)
+        self.reader.forget(kept.name)
+        return pb.PutScenarioResponse(scenario=kept)
+
+    async def DeleteScenario(self, request: pb.DeleteScenarioRequest, caller: Caller) -> pb.DeleteScenarioResponse:
+        wrong_author = check_bytes("author", request.author, 0, MAX_AUTHOR_BYTES)
+        raise_if_any([*check_name("name", request.name), *wrong_author])
+        existed = await self.store.delete(request.name, request.version, request.author)
+        self.reader.forget(request.name)
+        return pb.DeleteScenarioResponse(existed=existed)
+
+    async def ListScenarioChanges(
+        self, request: pb.ListScenarioChangesRequest, caller: Caller
+    ) -> pb.ListScenarioChangesResponse:
+        wrong_name = check_name("name", request.name) if request.name else ()
+        raise_if_any([*wrong_name, *_check_page_size(request.page_size)])
+        size = request.page_size or DEFAULT_PAGE_SIZE
+        kind = f"change {request.name}"
+        place = _read_token(request.page_token, kind)
+        if place and not PLACE.fullmatch(place):
+            raise _wrong_token()
+        page = await self.store.changes(request.name, place, size, self._page_bytes(size))
+        token = _token(kind, page.next_place) if page.next_place else ""
+        return pb.ListScenarioChangesResponse(changes=page.changes, next_page_token=token)
+
+    def _check(self, scenario: pb.Scenario) -> Iterator[FieldViolation]:
+        # What is large is not looked at.
+        if (size := scenario.ByteSize()) > MAX_SCENARIO_BYTES:
+            yield FieldViolation("scenario", f"{size} bytes; at most {MAX_SCENARIO_BYTES}")
+            return
+        yield from check_name("scenario.name", scenario.name)
+        yield from check_bytes("scenario.description", scenario.description, 0, MAX_DESCRIPTION_BYTES)
+        release, settings = self.release, self.settings
+        yield from check_policy(
+            scenario.policy, release.catalogue, release.items, settings.max_strength, "scenario.policy"
+        )
+        yield from read_scenario(scenario, release, settings.max_filter_items)[1]
+
+    def _page_bytes(self, size: int) -> int:
+        return max(0, min(self.settings.max_message_bytes, CLIENTS_BYTES) - REST_BYTES - ELEMENT_BYTES * size)
+
+
+def _check_page_size(page_size: int) -> Iterator[FieldViolation]:
+    if page_size > MAX_PAGE_SIZE:
+        yield FieldViolation("page_size", f"{page_size}; at most {MAX_PAGE_SIZE}")
+
+
+def _token(kind: str, place: str) -> str:
+    return base64.urlsafe_b64encode(f"{kind}\n{place}".encode()).decode()
+
+
+def _read_token(token: str, kind: str) -> str:
+    """The place that it names. Empty: the beginning. What changes meanwhile neither hides nor repeats anything else."""
+    if not token:
+        return ""
+    try:
+        named, _, place = base64.urlsafe_b64decode(token.encode()).decode().partition("\n")
+    except (binascii.Error, ValueError):
+        raise _wrong_token() from None
+    if named != kind or not place:
+        raise _wrong_token()
+    return place
+
+
+def _wrong_token() -> InvalidRequest:
+    return InvalidRequest([FieldViolation("page_token", "belongs to another query: start again without it")])

@@ -1,0 +1,177 @@
+"""Keeps scenarios in the session store, without expiry, and remembers those that requests name."""
+
+import asyncio
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+from steersman.v1.scenario_service_pb2 import (
+    SCENARIO_ACTION_DELETE,
+    SCENARIO_ACTION_PUT,
+    Scenario,
+    ScenarioChange,
+)
+from steersman_service.errors import StoreUnavailable, TooManyScenarios, VersionConflict
+from steersman_service.sessions.functions import Part
+from steersman_service.sessions.store import SessionStore
+
+MAX_SCENARIOS = 1000
+MAX_CHANGES = 1000
+# No session has an id with a slash. One hash tag: all of them are on one node of a cluster.
+KEYS = tuple(f"steersman:{{/scenarios}}:{part}" for part in ("documents", "versions", "changes"))
+# A change is seen within this time, by every front end.
+FRESH_SECONDS = 1.0
+MAX_REMEMBERED = 1000
+
+
+class ScenarioPage(NamedTuple):
+    total: int
+    more: bool
+    scenarios: Sequence[Scenario]
+
+
+class ChangePage(NamedTuple):
+    changes: Sequence[ScenarioChange]
+    next_place: str
+    """Where the next page begins. Empty: nowhere."""
+
+
+class ScenarioStore:
+    """Each operation is one call of a function of `scenarios.lua`, atomic on the server, and raises StoreUnavailable."""
+
+    def __init__(self, store: SessionStore) -> None:
+        self._store = store
+
+    async def get(self, name: str) -> Scenario | None:
+        """None: there is none."""
+        found = await self._store.call("get_scenario", KEYS, [name])
+        return None if found is None else Scenario.FromString(found)
+
+    async def names(self) -> list[str]:
+        return sorted(name.decode() for name in await self._store.call("name_scenarios", KEYS, []))
+
+    async def page(self, after: str, most: int, most_bytes: int) -> ScenarioPage:
+        """Those whose name comes after `after`, by name; one at least, however large."""
+        total, more, found = await self._store.call("list_scenarios", KEYS, [after, most, most_bytes])
+        return ScenarioPage(total, bool(more), [Scenario.FromString(each) for each in found])
+
+    async def put(self, scenario: Scenario, author: str) -> Scenario:
+        """Keeps a scenario whose version is the one that the caller has seen. Raises VersionConflict or TooManyScenarios."""
+        kept, seen = Scenario(), scenario.version
+        kept.CopyFrom(scenario)
+        kept.version, kept.updated_by = seen + 1, author
+        kept.updated.GetCurrentTime()
+        change = ScenarioChange(
+            name=kept.name, action=SCENARIO_ACTION_PUT, time=kept.updated, author=author, scenario=kept
+        )
+        arguments: list[Part] = [
+            kept.name,
+            seen,
+            kept.SerializeToString(),
+            change.SerializeToString(),
+            MAX_SCENARIOS,
+            MAX_CHANGES,
+        ]
+        version, found = await self._store.call("put_scenario", KEYS, arguments)
+        if version == -1:
+            raise VersionConflict("scenario.version", seen, found)
+        if version == -2:
+            raise TooManyScenarios(MAX_SCENARIOS)
+        return kept
+
+    async def delete(self, name: str, version: int, author: str) -> bool:
+        """Whether there was one. `version` is the one that the caller has seen, 0 for any. Raises VersionConflict."""
+        change = ScenarioChange(name=name, action=SCENARIO_ACTION_DELETE, author=author)
+        change.time.GetCurrentTime()
+        arguments: list[Part] = [name, version, change.SerializeToString(), MAX_CHANGES]
+        existed, found = await self._store.call("delete_scenario", KEYS, arguments)
+        if existed == -1:
+            # One that is not there is deleted already.
+            if not found:
+                return False
+            raise VersionConflict("version", version, found)
+        return bool(existed)
+
+    async def changes(self, name: str, place: str, most: int, most_bytes: int) -> ChangePage:
+        """The latest first, from `place` on ("": from the newest), of scenario `name` ("": of all)."""
+        begin = f"({place}" if place else "+"
+        more, found = await self._store.call("list_changes", KEYS, [name, begin, most, most_bytes])
+        changes = []
+        for version, data in zip(found[1::3], found[2::3], strict=True):
+            change = ScenarioChange.FromString(data)
+            change.version = int(version)
+            changes.append(change)
+        return ChangePage(changes, found[-3].decode() if more else "")
+
+
+class KnownScenario(NamedTuple):
+    """What is remembered under a name."""
+
+    scenario: Scenario | None
+    """None: there is none."""
+    names: Sequence[str]
+    """Of all scenarios, where there is none of this name."""
+    read: float
+    """When, in seconds of time.monotonic()."""
+
+
+class ScenarioReader:
+    """Remembers scenarios for FRESH_SECONDS: one that does not change costs no visit to the store for each request.
+
+    Requests that come while one of them reads a scenario anew take the one that is remembered. So they do for FRESH_SECONDS after the store
+    did not answer.
+    """
+
+    def __init__(self, store: ScenarioStore, observe: Callable[[bool], None] = lambda hit: None) -> None:
+        """`observe` is called with whether a scenario that a request names was in memory."""
+        self._store, self._observe = store, observe
+        self._known: OrderedDict[str, KnownScenario] = OrderedDict()
+        self._reading: dict[str, asyncio.Task[KnownScenario | StoreUnavailable]] = {}
+
+    async def get(self, name: str) -> KnownScenario:
+        """Raises StoreUnavailable if the store is away and the scenario is not remembered."""
+        known = self._known.get(name)
+        if known and (name in self._reading or time.monotonic() - known.read < FRESH_SECONDS):
+            self._observe(True)
+            return known
+        # A task of its own: a caller that goes away does not end what others wait for.
+        task = self._reading.get(name)
+        if task is None:
+            task = self._reading[name] = asyncio.create_task(self._read(name))
+        read = await asyncio.shield(task)
+        self._observe(False)
+        if isinstance(read, StoreUnavailable):
+            if known is None:
+                raise read
+            read = known._replace(read=time.monotonic())
+            if name in self._known:
+                self._remember(name, read)
+        return read
+
+    def forget(self, name: str) -> None:
+        """It was changed here."""
+        self._known.pop(name, None)
+        self._reading.pop(name, None)
+
+    async def _read(self, name: str) -> KnownScenario | StoreUnavailable:
+        began = time.monotonic()
+        known: KnownScenario | StoreUnavailable
+        try:
+            scenario = await self._store.get(name)
+            names = [] if scenario else await self._store.names()
+            known = KnownScenario(scenario, names, began)
+        except StoreUnavailable as error:
+            known = error
+        # Not if it was changed here meanwhile.
+        if self._reading.get(name) is asyncio.current_task():
+            del self._reading[name]
+            if isinstance(known, KnownScenario):
+                self._remember(name, known)
+        return known
+
+    def _remember(self, name: str, known: KnownScenario) -> None:
+        self._known[name] = known
+        self._known.move_to_end(name)
+        while len(self._known) > MAX_REMEMBERED:
+            self._known.popitem(last=False)

@@ -1,0 +1,79 @@
+"""The command `scenarios`, against a real server."""
+
+import json
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+
+from tests.service.cli.test_cli import steersman
+from tests.serving import Running
+
+CONTROL = {"concept": "genres:Horror", "operation": "OPERATION_ADD", "strength": 0.5}
+
+
+@pytest.fixture
+def address(server: Running) -> tuple[str, str]:
+    return "--address", f"127.0.0.1:{server.ports.grpc}"
+
+
+def test_a_scenario_from_file_to_recommendation(address: tuple[str, str], tmp_path: Path) -> None:
+    name, file = f"cli-{uuid4()}", tmp_path / "home.json"
+    file.write_text(json.dumps({"name": name, "description": "[bold]", "controls": [CONTROL]}))
+    done = steersman("scenarios", "put", str(file), "--author", "ada", *address)
+    assert done.exit_code == 0, done.output
+    assert f"{name}: version 1" in done.stdout
+    done = steersman("recommend", "--scenario", name, "-k", "3", "--json", *address)
+    answer = json.loads(done.stdout)
+    assert (answer["scenario_version"], answer["applied_controls"][0]["source"]) == ("1", "CONTROL_SOURCE_SCENARIO")
+    # What show prints is what put takes, with the version that was seen.
+    shown = steersman("scenarios", "show", name, *address).stdout
+    file.write_text(shown)
+    assert "version 2" in steersman("scenarios", "put", str(file), *address).stdout
+    late = steersman("scenarios", "put", str(file), *address)
+    assert late.exit_code == 1
+    assert "ABORTED" in late.stderr
+    assert "version 3" in steersman("scenarios", "put", str(file), "--force", *address).stdout
+    listed = steersman("scenarios", "list", "--limit", "1000", *address).stdout
+    (row,) = [line for line in listed.splitlines() if name in line]
+    assert "[bold]" in row
+    assert "3" in row
+    wrong = steersman("scenarios", "delete", name, "--version", "2", *address)
+    assert (wrong.exit_code, "ABORTED" in wrong.stderr) == (1, True)
+    assert "deleted" in steersman("scenarios", "delete", name, *address).stdout
+    assert "there was none" in steersman("scenarios", "delete", name, *address).stdout
+    told = steersman("scenarios", "changes", name, *address).stdout
+    assert [line.count("delete") for line in told.splitlines() if name in line] == [1, 0, 0, 0]
+    assert (
+        json.loads(steersman("scenarios", "changes", name, "--json", *address).stdout)["changes"][-1]["author"] == "ada"
+    )
+    new = tmp_path / "new.json"
+    new.write_text(json.dumps({"name": name}))
+    assert "version 1" in steersman("scenarios", "put", str(new), "--force", *address).stdout
+    assert json.loads(steersman("scenarios", "list", "--json", *address).stdout)["scenarios"]
+
+
+def test_mistakes_are_explained(address: tuple[str, str], tmp_path: Path) -> None:
+    for words, why in (
+        (("show",), "name of a scenario is missing"),
+        (("put",), "JSON file is missing"),
+        (("delete",), "is missing"),
+        (("list", "home"), "takes no name"),
+        (("put", str(tmp_path / "none.json")), "is no scenario in JSON"),
+    ):
+        done = steersman("scenarios", *words, *address)
+        assert done.exit_code == 2
+        assert why in done.stderr
+    for content, why in (("[]", "no scenario"), ("{", "no scenario"), ('{"nam": "x"}', "nam")):
+        file = tmp_path / "wrong.json"
+        file.write_text(content)
+        done = steersman("scenarios", "put", str(file), *address)
+        assert done.exit_code == 2
+        assert why in done.stderr
+    file.write_text(json.dumps({"name": "x", "controls": [{**CONTROL, "concept": "genres:Horor"}]}))
+    done = steersman("scenarios", "put", str(file), *address)
+    assert done.exit_code == 1
+    assert "did you mean genres:Horror" in done.stderr
+    done = steersman("recommend", "--scenario", "nowhere", *address)
+    assert "scenarios list" in done.stderr
+    assert steersman("scenarios", "show", "nowhere", *address).exit_code == 1
