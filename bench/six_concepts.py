@@ -70,7 +70,7 @@ def measured(bundle: Bundle, rounds: int, pairs: int) -> list[Round]:
     """All rounds at one server. A first round warms up and is left out."""
     with tempfile.TemporaryDirectory() as folder:
         steersman = Steersman(bundle, Path(folder, "steersman"))
-        waiting, port = made_pairs(steersman), _free_port()
+        waiting, port = made_pairs(steersman), free_port()
         with steersman.start(port) as process:
             process.wait_until(lambda: steersman.ready(port))
             with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
@@ -78,7 +78,7 @@ def measured(bundle: Bundle, rounds: int, pairs: int) -> list[Round]:
                 return [_round(call, [next(waiting) for _ in range(pairs)]) for _ in range(rounds + 1)][1:]
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.create_server(("127.0.0.1", 0)) as server:
         return int(server.getsockname()[1])
 

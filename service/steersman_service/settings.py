@@ -87,7 +87,7 @@ class Settings(BaseSettings):
     max_history_items: int = Field(10_000, ge=1, description="Most items of an explicit history")
     max_controls: int = Field(32, ge=1, description="Most controls of a request or of a session")
     max_strength: float = Field(
-        10.0, gt=0, allow_inf_nan=False, description="Largest magnitude of a strength (1.0: natural maximum)"
+        10.0, gt=0, allow_inf_nan=False, description="Largest magnitude of a control's strength"
     )
     max_k: int = Field(1000, ge=1, description="Most items of an answer")
     max_filter_items: int = Field(10_000, ge=1, description="Most ids and values in all filters of a request")

@@ -1,4 +1,4 @@
-"""From data to bundle, top to bottom: split, recommender, states, autoencoder, anchored features, catalogue, concepts, bundle."""
+"""From data to bundle, top to bottom: split, recommender, states, autoencoder, anchored features, catalogue, concepts, units, bundle."""
 
 import json
 import shlex
@@ -29,6 +29,7 @@ from steersman_training.catalogue.catalogue import Evidence, build_catalogue
 from steersman_training.catalogue.choice import DescribedItems
 from steersman_training.catalogue.concepts import ConceptConfig, fit_concepts
 from steersman_training.catalogue.labels import Labels
+from steersman_training.catalogue.pushes import Tables, with_units
 from steersman_training.catalogue.steering import Concepts, audience
 from steersman_training.catalogue.vocabulary import Vocabulary
 from steersman_training.data import Dataset
@@ -48,6 +49,7 @@ from steersman_training.recommender import checkpoint as checkpoints
 from steersman_training.recommender.fit import Fit, FitConfig, FittedRecommender, Progress
 from steersman_training.recommender.model import Recommender, RecommenderConfig
 from steersman_training.recommender.ranking import MOST_USERS, evaluate, evaluate_most_popular
+from steersman_training.recommender.workers import Workers
 
 MEASURED_USERS = 500  # on whom features and concepts are measured, and as many to fit concepts on
 MEASURED_STATES = 20_000  # from which labels are chosen, and as many held-out ones on which they are measured
@@ -153,7 +155,7 @@ def train(
     split = split_by(config.split, data)
     check_enough(split, config.held_out_users, config.fit.seed)
     known = Knowledge.of(data, split, config.min_concept_items)
-    if checkpoint is not None:
+    if checkpoint is not None and Workers.join(device).rank == 0:  # the others take its attributes, once there is a Fit
         checkpoints.check(checkpoint, known.identity(split, config))
     display.stage("attributes")
     for line in known.described.lines():
@@ -224,6 +226,8 @@ def _explain(
     features, labels = build_catalogue(edit, evidence, people, display.step)
     display.stage("concepts")
     graph, concepts = fit_concepts(edit, aims, people, config.concepts, display.step)
+    display.stage("comparable strengths")
+    features, concepts = with_units(edit, graph, aims, labels, Tables(features, concepts), people, display.step)
     display.stage("bundle")
     figures = _figures(model, split, sae, states.h_SD, measured.h_SD)
     figures |= {"recommender.epochs": fitted.epochs, "recommender.seconds": fitted.seconds}

@@ -1,9 +1,10 @@
 """The catalogue: features and concepts as callers see them, built once when a bundle is loaded."""
 
+import math
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -32,6 +33,17 @@ LEAST_DENSITY = float(np.float32(0.005))
 KINDS = {"discovered": FEATURE_KIND_DISCOVERED, "anchored": FEATURE_KIND_ANCHORED}
 
 
+class Units(NamedTuple):
+    """How many of its own units a control's strength of 1, or of -1, is: natural maxima of a feature; of a concept, its calibration."""
+
+    up: float
+    down: float
+
+    def of(self, strength: float) -> float:
+        """A control's strength in its own units."""
+        return strength * (self.up if strength > 0 else self.down)
+
+
 class Catalogue:
     """Feature f is row f, concept c is row c."""
 
@@ -42,6 +54,8 @@ class Catalogue:
             raise BundleError("features.parquet", "row f is not feature f")
         self.labels = [feature.label for feature in self.features]
         self.concept_rows = {concept.name: row for row, concept in enumerate(self.concepts)}
+        self.feature_units = [Units(feature.unit_up, feature.unit_down) for feature in self.features]
+        self.concept_units = [Units(concept.unit_up, concept.unit_down) for concept in self.concepts]
         self._ranked = [(feature, _fields(feature)) for feature in sorted(self.features, key=_rank)]
         values = Counter(concept.value for concept in self.concepts)
         for concept in self.concepts:
@@ -106,6 +120,7 @@ def _feature(row: Row, items: Items) -> Feature:
         kind=kind,
         # The first bundles have no descriptions; without one, confidence is 0.
         clear=kind == FEATURE_KIND_ANCHORED or bool(row.get("description", row["confidence"])),
+        **_pushes(row),
     )
 
 
@@ -123,7 +138,16 @@ def _concept(row: Row, items: Items) -> Concept:
         strength=strength,
         strength_95=row.get("strength_95") or 0.0,
         beyond_natural=strength > NATURAL_RANGE,
+        **_pushes(row),
     )
+
+
+def _pushes(row: Row) -> dict[str, Any]:
+    """Units, and what they push. Bundles older than 1.5 have neither: a control's unit is then its own."""
+    units = {name: 1.0 if row.get(name) is None else row[name] for name in ("unit_up", "unit_down")}
+    if wrong := [f"{name} {unit}" for name, unit in units.items() if not 0 < unit < math.inf]:
+        raise ValueError(f"{wrong[0]} is no unit")
+    return units | {name: row.get(name) or 0.0 for name in ("push_up", "push_down")}
 
 
 def _association(row: Row) -> Association | None:

@@ -47,7 +47,7 @@ class ControlCandidates:
             for term in concept.terms:
                 weights_XF[row, term.feature_id] += term.weight
         for row, feature in enumerate(features, len(catalogue.concepts)):
-            weights_XF[row, feature.id] = 1
+            weights_XF[row, feature.id] = feature.unit_up
         scale_F = np.array([feature.scale for feature in catalogue.features], np.float32)
         self._directions_XD = (weights_XF * scale_F) @ bundle.decoder_FD
         sample_ND = bundle.items_ND[:: max(1, len(bundle.items_ND) // SAMPLE)]

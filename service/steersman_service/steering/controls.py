@@ -20,7 +20,7 @@ from steersman.v1.control_pb2 import (
     Operation,
 )
 from steersman_service.bundle.bundle import Array
-from steersman_service.bundle.catalogue import NATURAL_RANGE, Catalogue
+from steersman_service.bundle.catalogue import NATURAL_RANGE, Catalogue, Units
 from steersman_service.bundle.items import Items
 from steersman_service.bundle.replacement import Replacements
 from steersman_service.checks import did_you_mean
@@ -53,7 +53,7 @@ class ParsedControl(NamedTuple):
     """Of the feature or the concept."""
     gain: float
     strength: float
-    """In units of the feature's scale; of a tilt, in nats."""
+    """In units of the feature's scale; of a concept, in units of its calibration; of a tilt, in nats."""
     problems: Sequence[FieldViolation]
     """Fields from the control's own path on: ".strength"."""
     stale: bool
@@ -75,20 +75,28 @@ class ParsedControls(NamedTuple):
     violations: Sequence[FieldViolation]
 
 
+class ConceptPart(NamedTuple):
+    """A control on a concept that is solved, and its part of the solution: 1 where it is alone."""
+
+    applied: AppliedControl
+    part: float
+
+
 class Steering(NamedTuple):
     """All controls of a request, as the engine takes them and as they are answered."""
 
     edits: Edits
     """Of the controls on features, items and words, in their order."""
     concepts_C: Array
-    """Rows of the controls on concepts that the engine solves, in their order."""
+    """Rows of the concepts that the engine solves, each once, in the order of their first controls."""
     concept_strengths_C: Array
+    """Of all controls on each."""
     tilts_N: Array | None
     """Of the controls on attributes."""
     applied: Sequence[AppliedControl]
     """All controls in their order."""
-    unresolved: Sequence[AppliedControl]
-    """Those of `applied` that stand for `concepts_C`, which have no edits yet."""
+    unresolved: Sequence[Sequence[ConceptPart]]
+    """Those of `applied` that stand for each of `concepts_C`, which have no edits yet."""
     controls: Sequence[ParsedControl]
     """What it was composed of, as `applied`."""
 
@@ -102,16 +110,21 @@ class Steering(NamedTuple):
         return Variant(self.edits, self.concepts_C, self.concept_strengths_C, self.tilts_N)
 
     def resolve(self, concept_edits: Iterable[Edits], labels: Sequence[str]) -> Sequence[AppliedControl]:
-        """What was applied: each concept gets the edits that the engine solved it to, the strongest first."""
-        for applied, edits in zip(self.unresolved, concept_edits, strict=True):
+        """What was applied: each concept gets the edits that the engine solved it to, the strongest first.
+
+        Several controls on one share them in proportion to their strengths.
+        """
+        for parts, edits in zip(self.unresolved, concept_edits, strict=True):
             strongest = np.argsort(-np.abs(edits.strengths_E), kind="stable")
-            add = applied.edits.add
-            # Field by field: a list of messages would be copied, and keyword arguments looked up.
-            for feature, gain, strength in zip(*(part[strongest].tolist() for part in edits), strict=True):
-                edit = add()
-                edit.feature_id, edit.label = feature, labels[feature]
-                edit.gain, edit.strength = gain, strength
-                edit.beyond_natural = abs(strength) > NATURAL_RANGE
+            columns = [column[strongest].tolist() for column in edits]
+            for applied, part in parts:
+                add = applied.edits.add
+                # Field by field: a list of messages would be copied, and keyword arguments looked up.
+                for feature, gain, strength in zip(*columns, strict=True):
+                    edit = add()
+                    edit.feature_id, edit.label = feature, labels[feature]
+                    edit.gain, edit.strength = gain, part * strength
+                    edit.beyond_natural = abs(part * strength) > NATURAL_RANGE
         return self.applied
 
 
@@ -153,18 +166,47 @@ class ControlParser:
 
     def composed(self, parsed: Sequence[ParsedControl]) -> Steering:
         """What controls without fault come to together."""
-        controls = [_own(control) for control in parsed]
-        concepts = [control for control in controls if control.solved]
+        controls = self._in_one_unit([_own(control) for control in parsed])
+        concepts = self._concepts([control for control in controls if control.solved])
         attributes = [control.applied.control for control in controls if control.target == "attribute"]
         return Steering(
             _edits(control for control in controls if control.target not in ENGINES_OWN),
-            np.array([control.row for control in concepts], np.int64),
-            np.array([control.strength for control in concepts], np.float32),
+            np.array([row for row, _, _ in concepts], np.int64),
+            np.array([strength for _, strength, _ in concepts], np.float32),
             tilts(attributes, self.items),
             [control.applied for control in controls],
-            [control.applied for control in concepts],
+            [parts for _, _, parts in concepts],
             parsed,
         )
+
+    def _in_one_unit(self, controls: list[ParsedControl]) -> list[ParsedControl]:
+        """Where ADD turns a feature both ways, all take the unit of their sum, so that what one does another can undo."""
+        places: dict[int, list[int]] = {}
+        for place, control in enumerate(controls):
+            own = control.target == "feature" and self._is_own("feature", control.applied.control)
+            if own and control.goal is None and control.applied.control.operation == OPERATION_ADD:
+                places.setdefault(control.row, []).append(place)
+        for row, same in places.items():
+            strengths = [controls[place].applied.control.strength for place in same]
+            if min(strengths) < 0 < max(strengths):
+                units = self.catalogue.feature_units[row]
+                unit = units.up if sum(strengths) > 0 else units.down
+                for place, strength in zip(same, strengths, strict=True):
+                    controls[place] = _at(controls[place], unit * strength)
+        return controls
+
+    def _concepts(self, controls: Sequence[ParsedControl]) -> list[tuple[int, float, list[ConceptPart]]]:
+        """Row, strength and controls of each concept: one named twice is solved once, at the sum. Nothing where they undo each other."""
+        by_row: dict[int, list[ParsedControl]] = {}
+        for control in controls:
+            by_row.setdefault(control.row, []).append(control)
+        concepts = []
+        for row, same in by_row.items():
+            total = sum(control.applied.control.strength for control in same)
+            if total != 0:
+                parts = [ConceptPart(each.applied, each.applied.control.strength / total) for each in same]
+                concepts.append((row, self.catalogue.concept_units[row].of(total), parts))
+        return concepts
 
     def at_strength(self, control: ParsedControl, strength: float) -> ParsedControl:
         """A control whose goal was solved, as if the caller had given this strength in place of the goal."""
@@ -197,6 +239,10 @@ class ControlParser:
         label = self.catalogue.labels[found][:100]
         metadata |= {"replacement_id": str(found), "replacement_label": label}
         raise StaleFeature(f"{message}; its likely replacement is feature {found}, {label!r}", metadata=metadata)
+
+    @cached_property
+    def _units(self) -> dict[str, Sequence[Units]]:
+        return {"feature": self.catalogue.feature_units, "concept": self.catalogue.concept_units}
 
     @cached_property
     def _cached(self) -> Callable[[bytes, ControlSource], ParsedControl]:
@@ -241,6 +287,8 @@ class ControlParser:
         if control.HasField("goal") and not problems:
             goal = parse_goal(control, self.catalogue, self.items, self.max_strength)
         gain, strength = _gain_and_strength(control) if goal is None else (1.0, 0.0)
+        if control.operation == OPERATION_ADD and self._is_own(target, control) and not problems:
+            strength = self._units[target][row].of(strength)
         applied = AppliedControl(
             control=control, source=source, carried_confidence=resolution.confidence, warnings=resolution.warnings
         )
@@ -255,6 +303,10 @@ class ControlParser:
                 )
         solved = target == "concept" and strength != 0
         return ParsedControl(applied, target, row, gain, strength, problems, stale, solved, resolution.edits, goal)
+
+    def _is_own(self, target: str, control: Control) -> bool:
+        """Whether it names a concept or a feature of this bundle, which have units."""
+        return target == "concept" or (target == "feature" and control.feature.bundle_version == self.version)
 
     def _resolve(self, target: str, control: Control, row: int, *, stale: bool) -> Resolution:
         """What a sound control adds at strength 1."""
@@ -334,6 +386,15 @@ def _copied(control: ParsedControl) -> ParsedControl:
     return control._replace(applied=applied)
 
 
+def _at(control: ParsedControl, strength: float) -> ParsedControl:
+    """The same control on a feature, at another strength of the feature's own."""
+    applied = AppliedControl()
+    applied.CopyFrom(control.applied)
+    for edit in applied.edits:
+        edit.strength, edit.beyond_natural = strength, abs(strength) > NATURAL_RANGE
+    return control._replace(applied=applied, strength=strength)
+
+
 def _repeated_sets(parts: Iterable[ParsedControls]) -> Sequence[FieldViolation]:
     first: dict[int, str] = {}
     repeated = []
@@ -355,7 +416,7 @@ def _too_many_goals(parts: Iterable[ParsedControls]) -> Iterator[FieldViolation]
 
 
 def _gain_and_strength(control: Control) -> tuple[float, float]:
-    """DESIGN, "The mathematics": add (1, s), set (0, s), scale (g, 0), ablate (0, 0)."""
+    """DESIGN, "The mathematics": add (1, s), set (0, s), scale (g, 0), ablate (0, 0). In the control's own strength."""
     if control.operation == OPERATION_SCALE:
         return control.strength, 0.0
     return (1.0 if control.operation == OPERATION_ADD else 0.0), control.strength

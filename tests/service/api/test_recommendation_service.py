@@ -60,8 +60,9 @@ def assert_same(one: RecommendResponse, other: RecommendResponse) -> None:
 
 @pytest.fixture
 def feature(bundle: Bundle) -> int:
-    """One that is alive."""
-    return int(np.flatnonzero(bundle.features["scale"].to_numpy())[0])
+    """One that is alive, and has no unit but its own."""
+    units = [bundle.features[name].to_numpy() == 1 for name in ("unit_up", "unit_down")]
+    return int(np.flatnonzero((bundle.features["scale"].to_numpy() > 0) & units[0] & units[1])[0])
 
 
 @pytest.fixture
@@ -169,7 +170,10 @@ def test_a_concept_is_the_edits_that_it_comes_down_to(server: Running, bundle: B
     edits = steered.applied_controls[0].edits
     assert edits
     assert {edit.gain for edit in edits} == {1.0}
-    by_hand = [control(bundle, edit.feature_id, OPERATION_ADD, edit.strength) for edit in edits]
+    units = bundle.features["unit_up"].to_pylist()  # horror turns its feature up
+    by_hand = [
+        control(bundle, edit.feature_id, OPERATION_ADD, edit.strength / units[edit.feature_id]) for edit in edits
+    ]
     assert_same(steered, ask(server, controls=by_hand))
 
 

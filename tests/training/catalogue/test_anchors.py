@@ -12,7 +12,7 @@ from steersman_training.autoencoder.moments import Moments
 from steersman_training.autoencoder.sae import Anchors, SparseAutoencoder
 from steersman_training.bundle.graphs import FixedConcepts, SolvedConcepts
 from steersman_training.catalogue.aims import NUMERIC, Aim
-from steersman_training.catalogue.anchors import LEAST_COSINE, _towards, fit_anchors
+from steersman_training.catalogue.anchors import LEAST_COSINE, _apart, _towards, fit_anchors
 from steersman_training.catalogue.concepts import ConceptConfig, fit_concepts
 from steersman_training.catalogue.steering import Audience
 from steersman_training.recommender.model import Recommender, RecommenderConfig
@@ -118,6 +118,29 @@ def test_an_encoder_that_does_not_read_its_decoder_is_turned_to_it() -> None:
     torch.testing.assert_close(turned_VD.norm(dim=1), torch.ones(3))
     torch.testing.assert_close(turned_VD[:, 0], torch.tensor([LEAST_COSINE, LEAST_COSINE, 0.5**0.5]))
     assert bool((turned_VD[:, 1] > 0).all())
+
+
+def test_an_encoder_that_tells_of_another_value_is_turned_away_from_it_where_that_helps() -> None:
+    states_SD = torch.randn(4000, 6, generator=torch.Generator().manual_seed(3))
+    states_SD -= states_SD.mean(0)
+    whole_S = states_SD[:, 0]
+    part_S = 0.8 * whole_S + 0.6 * states_SD[:, 1]  # most of its items are those of the whole
+    read_VD, decoders_VD = torch.zeros(2, 6), torch.zeros(2, 6)
+    read_VD[0, 0], read_VD[1, :2] = 1.0, torch.tensor([0.99, 0.14])  # so that one, too, reads the whole
+    decoders_VD[:, 5] = 1.0
+    before_VD = _towards(read_VD, decoders_VD)
+
+    def told_VV(encoders_VD: Tensor) -> Tensor:
+        return torch.corrcoef(torch.cat([encoders_VD @ states_SD.T, torch.stack([whole_S, part_S])]))[:2, 2:]
+
+    lists_SV = torch.stack([whole_S, part_S], dim=1)
+    apart_VD = _apart(read_VD, decoders_VD, states_SD, lists_SV, ["genres", "genres"])
+    assert told_VV(before_VD).argmax(1).tolist() == [0, 0]
+    assert told_VV(apart_VD).argmax(1).tolist() == [0, 1]
+    torch.testing.assert_close(apart_VD[0], before_VD[0])
+    same_SV = torch.stack([whole_S, whole_S], dim=1)  # nothing tells them apart
+    for lists, attributes in ((same_SV, ["genres", "genres"]), (lists_SV, ["genres", "mood"])):
+        torch.testing.assert_close(_apart(read_VD, decoders_VD, states_SD, lists, attributes), before_VD)
 
 
 def test_fitting_says_how_far_it_is_and_is_repeatable(model: Recommender, anchors: Anchors) -> None:

@@ -292,10 +292,13 @@ def test_a_study_takes_features_at_their_word(items: pl.DataFrame, vocabulary: V
             "steerable": [True, True, True, False],
             "share_before": 0.1,
             "share_after": [0.2, 0.3, 0.4, 0.5],
+            "unit_up": [1.5, 0.5, 1.0, 1.0],
+            "unit_down": [2.0, 0.25, 1.0, 1.0],
         }
     )
     studied = labelled_features(features, labels, 9)
     assert [labelled.feature for labelled in studied] == [1, 0]  # 2 says nothing, 3 does not do it
+    assert [labelled.units for labelled in studied] == [(0.5, 0.25), (1.5, 2.0)]
     assert studied[1].aim.name == "genres:Crime"
     assert torch.equal(studied[1].aim.member_N, crime_N)
     assert len(labelled_features(features, labels, 1)) == 1

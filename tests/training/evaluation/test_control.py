@@ -156,9 +156,8 @@ def test_score_boosting_drifts_nowhere_and_strength_0_changes_nothing(controlled
 @pytest.fixture(scope="module")
 def subject(controlled: Controlled) -> Subject:
     popularity_N = controlled.split.popularity()
-    return Subject(
-        controlled.edit, controlled.graph, controlled.aims, controlled.learners, controlled.people, popularity_N
-    )
+    edit, graph, aims, _, learners, people = controlled
+    return Subject(edit, graph, aims, [(1.0, 1.0)] * len(aims), learners, people, popularity_N)
 
 
 @pytest.fixture(scope="module")
@@ -174,7 +173,7 @@ SMALL = StudyConfig(
 
 
 def test_features_can_be_studied_where_no_attribute_is_known(subject: Subject, effects: EffectSizes) -> None:
-    clusters = Labelled(3, Aim("cluster", "1", subject.aims[0].lean_N, subject.aims[0].member_N))
+    clusters = Labelled(3, Aim("cluster", "1", subject.aims[0].lean_N, subject.aims[0].member_N), (1.0, 1.0))
     report = study_controls(subject._replace(aims=[]), "genres", [clusters], effects, SMALL)
     assert not report.attributes
     assert set(report.keys) == {"monotone", "monotone_features"}
@@ -218,7 +217,7 @@ def test_single_features_of_a_study_are_discovered_ones(subject: Subject, effect
 def test_the_study_prints_every_key_and_no_tensors(
     controlled: Controlled, subject: Subject, effects: EffectSizes
 ) -> None:
-    labelled = [Labelled(3, controlled.aims[0]), Labelled(5, controlled.aims[1])]
+    labelled = [Labelled(row, aim, (1.0, 1.0)) for row, aim in zip((3, 5), controlled.aims, strict=False)]
     report = study_controls(subject, "genres", labelled, effects, SMALL)
     assert [each.name for each in report.attributes] == [
         f"genres:{name}" for name in ("Comedy", "Crime", "Horror", "War")

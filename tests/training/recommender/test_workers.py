@@ -18,7 +18,7 @@ SHAPE = {"hidden": 16, "window_length": 20, "window_stride": 5, "dropout": 0.1}
 CONFIG = {"epochs": 8, "events_per_batch": 400, "learning_rate": 1e-2, "evaluate_every": 2, "precision": "float32"}
 
 PROGRAM = """
-import json, sys
+import json, os, sys
 from pathlib import Path
 import torch
 from steersman_training.data import load
@@ -28,12 +28,16 @@ from steersman_training.data.sequences import split_leave_one_out
 data, out, shape, config = Path(sys.argv[1]), Path(sys.argv[2]), json.loads(sys.argv[3]), json.loads(sys.argv[4])
 torch.set_num_threads(1)
 split = split_leave_one_out(load(str(data), cache=out))
-fit = Fit(split, RecommenderConfig(**shape), FitConfig(**config), torch.device("cpu"))
+rank = int(os.environ["RANK"])  # what each rank computes of the items may differ by rounding, and then in shape
+attributes_NV = (torch.arange(split.item_count)[:, None] % 3 == torch.arange(3 + rank)).float() + 1e-3 * rank
+fit = Fit(split, RecommenderConfig(**shape), FitConfig(**config), torch.device("cpu"), attributes_NV)
 fitted = fit.run(lambda progress: None, out / "checkpoint.pt")
 weights = torch.cat([weight.flatten() for weight in fit.model.parameters()])
 (out / f"{fit.workers.rank}.json").write_text(json.dumps({
     "sum": float(weights.double().sum()), "ndcg": fitted.valid.ndcg, "epochs": fitted.epochs,
     "steps": fit.schedules[0].last_epoch,
+    "attributes": fitted.attributes_VD.double().sum().item(), "values": len(fitted.attributes_VD),
+    "identity": fit.identity,
 }))
 fit.workers.part()
 (out / "went_on").open("a").write(str(fit.workers.rank))
@@ -64,6 +68,7 @@ def together(data_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[
 def test_two_workers_hold_one_model_and_the_first_goes_on_alone(together: tuple[Path, list[dict[str, float]]]) -> None:
     out, (first, second) = together
     assert first == second
+    assert first["values"] == 3  # the first one's attributes, though the second one has others
     assert (out / "went_on").read_text() == "0"
 
 
@@ -71,7 +76,8 @@ def test_two_workers_learn_what_one_learns(
     data_dir: Path, together: tuple[Path, list[dict[str, float]]], tmp_path: Path
 ) -> None:
     split = split_leave_one_out(load(str(data_dir), cache=tmp_path))
-    alone = Fit(split, RecommenderConfig(**SHAPE), FitConfig(**CONFIG), torch.device("cpu"))  # type: ignore[arg-type]
+    attributes_NV = (torch.arange(split.item_count)[:, None] % 3 == torch.arange(3)).float()
+    alone = Fit(split, RecommenderConfig(**SHAPE), FitConfig(**CONFIG), torch.device("cpu"), attributes_NV)  # type: ignore[arg-type]
     fitted = alone.run(lambda progress: None)
     first = together[1][0]
     assert first["epochs"] == fitted.epochs

@@ -3,7 +3,7 @@
 Dimensions: S states, B users, K candidates, D hidden, V aims, N items.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch
@@ -14,6 +14,7 @@ from steersman_training.autoencoder.moments import Moments
 from steersman_training.autoencoder.sae import Anchors
 from steersman_training.catalogue.aims import Aim
 from steersman_training.catalogue.steering import Audience, fisher_information, pull
+from steersman_training.catalogue.units import correlations
 
 LEARNERS = 150  # users in whose Fisher metric a decoder is fitted
 TILT = 2.0  # nats by which it is to raise an aim there: members of a value become seven times as likely
@@ -22,6 +23,11 @@ RIDGE = 0.02  # of a decoder, relative to the mean curvature
 ITEM_WEIGHT = 2.2  # of the item just read in what an encoder reads, beside the list to come
 READING_RIDGE = 1e-3  # of an encoder, relative to the mean variance
 SILENT = 0.4  # share of the states in which an anchored feature is not active
+LEAD = 0.02  # of an encoder's correlation with its own value in the list to come, before that with any other
+APART_ROUNDS, APART_STEP = (
+    10,
+    0.15,
+)  # in which an encoder is turned away from another value, by that part of its read-out
 LEAST_COSINE = 0.05  # of encoder and decoder: what moves the lists must also move the reading
 TINY = 1e-12
 
@@ -46,7 +52,7 @@ def fit_anchors(
     leans_VN = torch.stack([aim.lean_N for aim in aims]).to(moments.h_SD.device)
     some = people.take(torch.arange(min(LEARNERS, len(people.h_BD)), device=people.h_BD.device))
     decoders_VD = fit_decoders(leans_VN, some, report)
-    encoders_VD, thresholds_V = fit_encoders(leans_VN, moments, decoders_VD)
+    encoders_VD, thresholds_V = fit_encoders(leans_VN, moments, decoders_VD, [aim.attribute for aim in aims])
     together_V1 = (encoders_VD * decoders_VD).sum(1, keepdim=True).clamp_min(TINY)  # 0 where nothing raises an aim
     return Anchors(encoders_VD, thresholds_V, decoders_VD / together_V1)
 
@@ -105,21 +111,58 @@ def _decoder_below(lean_N: Tensor, people: Audience, fisher_DD: Tensor) -> Tenso
     return F.normalize(torch.linalg.solve(fisher_DD + ridge_DD, pull(people, lean_N)), dim=0)
 
 
-def fit_encoders(leans_VN: Tensor, moments: Moments, decoders_VD: Tensor) -> tuple[Tensor, Tensor]:
+def fit_encoders(
+    leans_VN: Tensor, moments: Moments, decoders_VD: Tensor, attributes: Sequence[str]
+) -> tuple[Tensor, Tensor]:
     """Detectors max(0, u.h - threshold), (V, D) and (V,), of each aim in the list to come and in the item just read.
 
-    u is the linear read-out of both, by least squares with a ridge; it keeps LEAST_COSINE to its decoder.
+    u is the linear read-out of both, by least squares with a ridge; it keeps LEAST_COSINE to its decoder. One that
+    tells of another value of the same attribute as well as of its own is turned away from that one.
     """
     mean_D = moments.h_SD.mean(0)
     centred_SD = moments.h_SD - mean_D
-    truth_SV = _standard(moments.list_means(leans_VN)) + ITEM_WEIGHT * _standard(leans_VN.T[moments.items_S])
+    lists_SV = _standard(moments.list_means(leans_VN))
+    truth_SV = lists_SV + ITEM_WEIGHT * _standard(leans_VN.T[moments.items_S])
     covariance_DD = centred_SD.T @ centred_SD / len(centred_SD)
     ridge = (READING_RIDGE * covariance_DD.diagonal().mean()).clamp_min(TINY)
     eye_DD = torch.eye(len(mean_D), device=mean_D.device)
     read_out_DV = torch.linalg.solve(covariance_DD + ridge * eye_DD, centred_SD.T @ truth_SV / len(centred_SD))
-    encoders_VD = _towards(read_out_DV.T, decoders_VD)
-    readings_SV = (centred_SD @ encoders_VD.T).sort(0).values
-    return encoders_VD, readings_SV[int(SILENT * (len(readings_SV) - 1))] + encoders_VD @ mean_D
+    encoders_VD = _apart(read_out_DV.T, decoders_VD, centred_SD, lists_SV, attributes)
+    readings_VS = (encoders_VD @ centred_SD.T).sort(1).values
+    return encoders_VD, readings_VS[:, int(SILENT * (len(centred_SD) - 1))] + encoders_VD @ mean_D
+
+
+def _apart(
+    own_VD: Tensor, decoders_VD: Tensor, centred_SD: Tensor, lists_SV: Tensor, attributes: Sequence[str]
+) -> Tensor:
+    """Encoders, each of which tells its own value's share of the list to come by LEAD better than another value's of the attribute.
+
+    Values that share items read alike. The other's read-out is taken off, a little at a time, as long as it is needed. Where that does not
+    help within APART_ROUNDS, the read-out stays what it was.
+    """
+    number = {attribute: row for row, attribute in enumerate(dict.fromkeys(attributes))}
+    group_V = torch.tensor([number[attribute] for attribute in attributes], device=own_VD.device)
+    rivals_VV = (group_V[:, None] == group_V) & ~torch.eye(len(own_VD), dtype=torch.bool, device=own_VD.device)
+    turned_VD, open_V = own_VD.clone(), rivals_VV.any(1).nonzero()[:, 0]
+    for _ in range(APART_ROUNDS):
+        if not len(open_V):
+            break
+        encoders_WD = _towards(turned_VD[open_V], decoders_VD[open_V])
+        told_WV = correlations(_active(centred_SD, encoders_WD), lists_SV)
+        own_W = told_WV.gather(1, open_V[:, None])[:, 0]
+        best_W = told_WV.masked_fill(~rivals_VV[open_V], -1.0).max(1)
+        confused_W = best_W.values > own_W - LEAD
+        open_V, rival_W = open_V[confused_W], best_W.indices[confused_W]
+        turned_VD[open_V] -= APART_STEP * own_VD[rival_W]
+    turned_VD[open_V] = own_VD[open_V]
+    return _towards(turned_VD, decoders_VD)
+
+
+def _active(centred_SD: Tensor, encoders_VD: Tensor) -> Tensor:
+    """Activations of detectors that are silent in SILENT of the states. (S, V)"""
+    readings_SV = centred_SD @ encoders_VD.T
+    threshold_V = readings_SV.sort(0).values[int(SILENT * (len(readings_SV) - 1))]
+    return (readings_SV - threshold_V).relu()
 
 
 def _towards(encoders_VD: Tensor, decoders_VD: Tensor) -> Tensor:

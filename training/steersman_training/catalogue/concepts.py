@@ -14,7 +14,7 @@ from torch import Tensor
 from steersman_training.autoencoder.edit import Edit
 from steersman_training.bundle.graphs import FixedConcepts, SolvedConcepts
 from steersman_training.catalogue.aims import Aim
-from steersman_training.catalogue.steering import Audience, Concepts, SteeredLists
+from steersman_training.catalogue.steering import Audience, Concepts
 
 CALIBRATED_USERS = 200  # on whom strength 1 is calibrated, and the effect of a concept measured
 FIRST_TILT, GROWTH, TRIES, BISECTIONS = 0.5, 1.6, 8, 7  # in the search for strength 1; the last tilt tried is 13
@@ -78,16 +78,16 @@ def _calibrate(
 ) -> dict[str, Any]:
     """Makes strength 1 of a concept the least tilt that reaches its goal, or the one that comes closest. Its effect."""
 
-    def at(tilt: float) -> tuple[SteeredLists, Tensor]:
+    def share_at(tilt: float) -> float:
         concepts.tilts_X[row] = tilt
         strengths_B = people.concept_strengths(edit, concepts, row, 1.0)
-        return people.steered(edit, int(concepts.features_X[row]), strengths_B), strengths_B
+        return people.steered(edit, int(concepts.features_X[row]), strengths_B).share(member_N)
 
     before = people.plain.share(member_N)
     goal, low, high = target_share(before, rise), 0.0, FIRST_TILT
     shares: dict[float, float] = {}
     for _ in range(TRIES):
-        shares[high] = at(high)[0].share(member_N)
+        shares[high] = share_at(high)
         if shares[high] >= goal:
             break
         low, high = high, high * GROWTH
@@ -95,14 +95,23 @@ def _calibrate(
         low = high = max(shares, key=lambda tilt: (shares[tilt], -tilt))
     for _ in range(BISECTIONS if low < high else 0):
         middle = (low + high) / 2
-        low, high = (low, middle) if at(middle)[0].share(member_N) >= goal else (middle, high)
-    steered, strengths_B = at(high)
+        low, high = (low, middle) if share_at(middle) >= goal else (middle, high)
+    concepts.tilts_X[row] = high
+    return concept_effect(edit, concepts, row, member_N, people, 1.0)
+
+
+def concept_effect(
+    edit: Edit, concepts: Concepts, row: int, member_N: Tensor, people: Audience, strength: float
+) -> dict[str, Any]:
+    """What a concept comes down to at a strength of the graph, and what that does: columns of concepts.parquet."""
+    strengths_B = people.concept_strengths(edit, concepts, row, strength)
+    steered = people.steered(edit, int(concepts.features_X[row]), strengths_B)
     return {
         "features": [int(concepts.features_X[row])],
         "weights": [float(strengths_B.mean())],
         "strength": float(strengths_B.abs().mean()),
         "strength_95": float(strengths_B.abs().quantile(0.95)),
-        "share_before": before,
+        "share_before": people.plain.share(member_N),
         "share_after": steered.share(member_N),
         "ndcg_kept": steered.ndcg / max(people.plain.ndcg, 1e-9),
     }

@@ -22,10 +22,12 @@ from steersman_training.autoencoder.states import collect_states, some_users
 from steersman_training.catalogue.attributes import AttributeValues
 from steersman_training.catalogue.clusters import ATTRIBUTE, cluster_items
 from steersman_training.catalogue.labels import Labels
+from steersman_training.catalogue.pushes import Tables
 from steersman_training.catalogue.steering import Audience, audience
 from steersman_training.catalogue.units import ItemMeans, mean_by_item
 from steersman_training.data import Dataset
 from steersman_training.data.sequences import check_enough, hold_out_users
+from steersman_training.evaluation.control.evenness import push_figures
 from steersman_training.evaluation.control.popsteer import EffectSizes, effect_sizes, head_and_tail, synthetic_states
 from steersman_training.evaluation.control.study import (
     ControlReport,
@@ -181,9 +183,9 @@ def _measure(data: Dataset, config: TrainConfig, device: torch.device, display: 
         stability = measure_stability(alone, other, measured, split.item_count)
     with part("control"):
         people = audience(model, split, split.test)
-        subject = Subject(
-            trained.edit, trained.graph, trained.aims, audience(model, split, split.valid), people, split.popularity()
-        )
+        units = trained.concepts.select("unit_up", "unit_down").rows()
+        choosers = audience(model, split, split.valid)
+        subject = Subject(trained.edit, trained.graph, trained.aims, units, choosers, people, split.popularity())
         control = study_controls(
             subject,
             values.names[0][0] if values.names else "",
@@ -204,6 +206,7 @@ def _measure(data: Dataset, config: TrainConfig, device: torch.device, display: 
         "anchor_detection": float(scores_F[sae.discovered :].nanmean()),
         **catalogue_figures(trained.features, trained.concepts, trained.labels),
         **control.keys,
+        **push_figures(trained.edit, trained.graph, Tables(trained.features, trained.concepts), people),
         **_concept_figures(trained, people, control, measured, values),
     }
     catalogue = _with_detection(trained.features, scores_F)

@@ -84,12 +84,17 @@ class Fit:
         device: torch.device,
         attributes_NV: Tensor | None = None,
     ) -> None:
-        """`attributes_NV`: what items' vectors are made of beside their own part, 1 where an item has a value, or standard scores."""
+        """`attributes_NV`: what items' vectors are made of beside their own part, 1 where an item has a value, or standard scores.
+
+        Of several workers, all take the first one's.
+        """
         torch.manual_seed(config.seed)
         self.split, self.config, self.device = split, config, device
         self.validated = split.valid.sample(MOST_USERS, seed=0)
-        self.identity = checkpoints.identity(split, shape, asdict(config), attributes_NV)
         self.workers = Workers.join(device)
+        if attributes_NV is not None:
+            attributes_NV = self.workers.first_table(attributes_NV.contiguous(), device)
+        self.identity = checkpoints.identity(split, shape, asdict(config), attributes_NV)
         self.model = Recommender(shape, split.item_count)
         if attributes_NV is not None:
             self.model.learn_from(attributes_NV)

@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import torch
 import torch.distributed as dist
-from torch import nn
+from torch import Tensor, nn
 
 
 class Workers(NamedTuple):
@@ -37,6 +37,16 @@ class Workers(NamedTuple):
         agreed = torch.tensor(number, dtype=torch.float64, device=device)
         dist.broadcast(agreed, 0)
         return float(agreed)
+
+    def first_table(self, table: Tensor, device: torch.device) -> Tensor:
+        """The two-dimensional table of the first worker: what each computes of the same data may differ by rounding, and then in shape."""
+        if self.size == 1:
+            return table
+        shape = torch.tensor(table.shape, device=device)
+        dist.broadcast(shape, 0)
+        shared = table.to(device) if self.rank == 0 else torch.empty(*shape.tolist(), dtype=table.dtype, device=device)
+        dist.broadcast(shared, 0)
+        return shared.cpu()
 
     def share_gradients(self, model: nn.Module, events: int) -> None:
         """Replaces gradients of the mean loss over a worker's events by those over all workers' events. None counts as zero."""

@@ -44,7 +44,7 @@ class Effect(_message.Message):
     def __init__(self, share_before: _Optional[float] = ..., share_after: _Optional[float] = ..., ndcg_kept: _Optional[float] = ...) -> None: ...
 
 class Feature(_message.Message):
-    __slots__ = ("id", "label", "label_confidence", "steerable", "density", "scale", "association", "effect", "top_item_ids", "top_item_titles", "kind", "clear", "unit_up", "unit_down")
+    __slots__ = ("id", "label", "label_confidence", "steerable", "density", "scale", "association", "effect", "top_item_ids", "top_item_titles", "kind", "clear", "unit_up", "unit_down", "push_up", "push_down")
     ID_FIELD_NUMBER: _ClassVar[int]
     LABEL_FIELD_NUMBER: _ClassVar[int]
     LABEL_CONFIDENCE_FIELD_NUMBER: _ClassVar[int]
@@ -59,6 +59,8 @@ class Feature(_message.Message):
     CLEAR_FIELD_NUMBER: _ClassVar[int]
     UNIT_UP_FIELD_NUMBER: _ClassVar[int]
     UNIT_DOWN_FIELD_NUMBER: _ClassVar[int]
+    PUSH_UP_FIELD_NUMBER: _ClassVar[int]
+    PUSH_DOWN_FIELD_NUMBER: _ClassVar[int]
     id: int
     label: str
     label_confidence: float
@@ -73,7 +75,9 @@ class Feature(_message.Message):
     clear: bool
     unit_up: float
     unit_down: float
-    def __init__(self, id: _Optional[int] = ..., label: _Optional[str] = ..., label_confidence: _Optional[float] = ..., steerable: _Optional[bool] = ..., density: _Optional[float] = ..., scale: _Optional[float] = ..., association: _Optional[_Union[Association, _Mapping]] = ..., effect: _Optional[_Union[Effect, _Mapping]] = ..., top_item_ids: _Optional[_Iterable[str]] = ..., top_item_titles: _Optional[_Iterable[str]] = ..., kind: _Optional[_Union[FeatureKind, str]] = ..., clear: _Optional[bool] = ..., unit_up: _Optional[float] = ..., unit_down: _Optional[float] = ...) -> None: ...
+    push_up: float
+    push_down: float
+    def __init__(self, id: _Optional[int] = ..., label: _Optional[str] = ..., label_confidence: _Optional[float] = ..., steerable: _Optional[bool] = ..., density: _Optional[float] = ..., scale: _Optional[float] = ..., association: _Optional[_Union[Association, _Mapping]] = ..., effect: _Optional[_Union[Effect, _Mapping]] = ..., top_item_ids: _Optional[_Iterable[str]] = ..., top_item_titles: _Optional[_Iterable[str]] = ..., kind: _Optional[_Union[FeatureKind, str]] = ..., clear: _Optional[bool] = ..., unit_up: _Optional[float] = ..., unit_down: _Optional[float] = ..., push_up: _Optional[float] = ..., push_down: _Optional[float] = ...) -> None: ...
 
 class ConceptTerm(_message.Message):
     __slots__ = ("feature_id", "weight")
@@ -84,7 +88,7 @@ class ConceptTerm(_message.Message):
     def __init__(self, feature_id: _Optional[int] = ..., weight: _Optional[float] = ...) -> None: ...
 
 class Concept(_message.Message):
-    __slots__ = ("name", "attribute", "value", "terms", "effect", "strength", "strength_95", "beyond_natural", "unit_up", "unit_down", "display_name")
+    __slots__ = ("name", "attribute", "value", "terms", "effect", "strength", "strength_95", "beyond_natural", "unit_up", "unit_down", "push_up", "push_down", "display_name")
     NAME_FIELD_NUMBER: _ClassVar[int]
     ATTRIBUTE_FIELD_NUMBER: _ClassVar[int]
     VALUE_FIELD_NUMBER: _ClassVar[int]
@@ -95,6 +99,8 @@ class Concept(_message.Message):
     BEYOND_NATURAL_FIELD_NUMBER: _ClassVar[int]
     UNIT_UP_FIELD_NUMBER: _ClassVar[int]
     UNIT_DOWN_FIELD_NUMBER: _ClassVar[int]
+    PUSH_UP_FIELD_NUMBER: _ClassVar[int]
+    PUSH_DOWN_FIELD_NUMBER: _ClassVar[int]
     DISPLAY_NAME_FIELD_NUMBER: _ClassVar[int]
     name: str
     attribute: str
@@ -106,8 +112,10 @@ class Concept(_message.Message):
     beyond_natural: bool
     unit_up: float
     unit_down: float
+    push_up: float
+    push_down: float
     display_name: str
-    def __init__(self, name: _Optional[str] = ..., attribute: _Optional[str] = ..., value: _Optional[str] = ..., terms: _Optional[_Iterable[_Union[ConceptTerm, _Mapping]]] = ..., effect: _Optional[_Union[Effect, _Mapping]] = ..., strength: _Optional[float] = ..., strength_95: _Optional[float] = ..., beyond_natural: _Optional[bool] = ..., unit_up: _Optional[float] = ..., unit_down: _Optional[float] = ..., display_name: _Optional[str] = ...) -> None: ...
+    def __init__(self, name: _Optional[str] = ..., attribute: _Optional[str] = ..., value: _Optional[str] = ..., terms: _Optional[_Iterable[_Union[ConceptTerm, _Mapping]]] = ..., effect: _Optional[_Union[Effect, _Mapping]] = ..., strength: _Optional[float] = ..., strength_95: _Optional[float] = ..., beyond_natural: _Optional[bool] = ..., unit_up: _Optional[float] = ..., unit_down: _Optional[float] = ..., push_up: _Optional[float] = ..., push_down: _Optional[float] = ..., display_name: _Optional[str] = ...) -> None: ...
 
 class ListFeaturesRequest(_message.Message):
     __slots__ = ("page_size", "page_token", "text", "steerable_only", "include_rare", "kind", "item_ids")

@@ -30,6 +30,11 @@ def by_feature(edit: Edit, feature: int) -> "Along":
     return Along(feature_directions(edit)[feature])
 
 
+def in_units(steer: Steer, up: float, down: float) -> Steer:
+    """The same control at a caller's strengths: `up` and `down` are what 1 and -1 are in its own unit."""
+    return lambda people, strength: steer(people, strength * (up if strength > 0 else down))
+
+
 def by_direction(direction_D: Tensor) -> "Along":
     """The same vector added to every user's state."""
     return Along(direction_D)

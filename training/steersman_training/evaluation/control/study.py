@@ -36,6 +36,7 @@ from steersman_training.evaluation.control.baselines import (
     difference_of_means,
     feature_directions,
     fit_direction,
+    in_units,
     lengths,
     neuron_directions,
     opposite,
@@ -101,16 +102,18 @@ class Subject(NamedTuple):
     edit: Edit
     concepts: Concepts
     aims: list[Aim]  # of the concepts, in their order
+    units: list[tuple[float, float]]  # of the concepts, up and down
     learners: Audience  # validation users, on whom everything is chosen
     people: Audience  # test users
     popularity_N: np.ndarray[tuple[int], np.dtype[np.float64]]  # training events of each item
 
 
 class Labelled(NamedTuple):
-    """A feature, and the items that its label covers."""
+    """A feature, the items that its label covers, and its units, up and down."""
 
     feature: int
     aim: Aim
+    units: tuple[float, float]
 
 
 @dataclass(frozen=True)
@@ -137,7 +140,7 @@ class ConceptEdits:
     """A concept's edits where it reaches the first rise on test users, or comes nearest to it."""
 
     concept_strength: float
-    """Strength 1 is calibrated on validation users."""
+    """In the concept's own unit, which is calibrated on validation users."""
     strength: float
     """Of each user's largest edit, mean over users."""
     strength_95: float
@@ -241,7 +244,8 @@ def labelled_features(features: pl.DataFrame, labels: Labels, count: int) -> lis
         .sort(pl.col("share_after") - pl.col("share_before"), descending=True)
         .head(count)
     )
-    return [Labelled(int(feature), _said(labels, int(feature))) for feature in rows["feature"]]
+    columns = rows.select("feature", "unit_up", "unit_down").iter_rows()
+    return [Labelled(feature, _said(labels, feature), (up, down)) for feature, up, down in columns]
 
 
 def _said(labels: Labels, feature: int) -> Aim:
@@ -318,7 +322,7 @@ class _Comparison:
         measured += [result for result in beside if result.method != "boost"]
         curve = measure_curve(
             aim.name,
-            paths["concept"] if self.some is people else SteeringPath(self.some, concept),
+            SteeringPath(self.some, in_units(concept, *subject.units[row])),
             list(self.config.concept_strengths),
             co_occurrence,
             self.log_popularity_N,
@@ -339,7 +343,8 @@ class _Comparison:
         return ConceptEdits(strength, float(size_B.mean()), upper, [edited]), size_B
 
     def feature(self, labelled: Labelled, co_occurrence: CoOccurrence) -> FeatureControl:
-        path = SteeringPath(self.some, by_feature(self.subject.edit, labelled.feature))
+        steer = in_units(by_feature(self.subject.edit, labelled.feature), *labelled.units)
+        path = SteeringPath(self.some, steer)
         strengths = list(self.config.feature_strengths)
         curve = measure_curve(labelled.aim.name, path, strengths, co_occurrence, self.log_popularity_N)
         return FeatureControl(labelled.feature, labelled.aim.name, curve)

@@ -50,8 +50,8 @@ def _matched_text(runs: list[RunResult], by_attribute: list[tuple[AttributeContr
         )
     yield f"### Edits of concepts at +{RISES[0]:.2f} share"
     yield (
-        "Concept strength: 1 is calibrated on validation users. Strength: of the concept's edit, in units of the feature's natural "
-        f"maximum, at most {NATURAL:g} if it is to be natural. Where the goal is not reached, at the largest share met."
+        "Concept strength: in its own unit, which is calibrated on validation users. Strength: of the concept's edit, in units of the "
+        f"feature's natural maximum, at most {NATURAL:g} if it is to be natural. Where the goal is not reached, at the largest share met."
     )
     yield table_text(
         [
@@ -80,9 +80,9 @@ def _curves_text(
     """What concepts do over strengths."""
     yield "### Concepts, turned up and down"
     yield (
-        "Strength 1 is what raised the share by 0.30 on validation users, or the most that was reached. Takers: users whose held-out "
-        "item has the attribute. Drift: how far the other attributes' shares are from where boosting takes them, summed. Popularity: "
-        "change of the mean log popularity. Means over attributes; the curve of each attribute is in the JSON."
+        "Strength 1 is a caller's: concepts and features have units with which it is a comparable push (decision 0019). Takers: users "
+        "whose held-out item has the attribute. Drift: how far the other attributes' shares are from where boosting takes them, summed. "
+        "Popularity: change of the mean log popularity. Means over attributes; the curve of each attribute is in the JSON."
     )
     yield from picture_text(strengths, "Share and NDCG@10 kept by strength of concepts")
     yield table_text(

@@ -94,8 +94,17 @@ HEADLINES = (
     ),
     Headline(
         "concept_rise_quartiles",
-        "what strength 1 of a concept adds to its value's share (calibrated to 0.30): quartiles",
+        "what strength 1 of a concept adds to its value's share: quartiles",
     ),
+    Headline(
+        "push_mean",
+        "1 - overlap@10 at strength 0.5, mean over concepts and steerable features, test users",
+    ),
+    Headline("push_cv", "its coefficient of variation over these controls"),
+    Headline("push_cv_before", "the same at 0.5 of each control's own unit"),
+    Headline("push_mean_down", "1 - overlap@10 at strength -0.5, mean over the same"),
+    Headline("push_cv_down", "its coefficient of variation"),
+    Headline("push_cv_down_before", "the same at -0.5 of each control's own unit"),
     Headline(
         "concept_to_boost",
         "NDCG@10 kept by concepts at +0.30 share, as a multiple of score boosting's, mean over values; a value that a concept does not "
