@@ -173,6 +173,52 @@ class EngineLost(RequestError, code="UNAVAILABLE", reason="ENGINE_LOST"):
         super().__init__("the server has lost its engine, and ends", retry_seconds=1.0)
 
 
+class ServerUnavailable(RequestError, code="UNAVAILABLE", reason="SERVER_UNAVAILABLE"):
+    """The gateway does not reach the server."""
+
+    def __init__(self) -> None:
+        super().__init__("the server does not answer", retry_seconds=1.0)
+
+
+class NoSuchPath(RequestError, code="NOT_FOUND", reason="NO_SUCH_PATH"):
+    """Of the gateway. What was asked for is the caller's text, and is not repeated."""
+
+    def __init__(self) -> None:
+        super().__init__("there is nothing here: / lists the calls, /openapi.json describes them")
+
+
+class OnlyPost(RequestError, code="UNIMPLEMENTED", reason="ONLY_POST"):
+    """A call by another method of HTTP."""
+
+    def __init__(self) -> None:
+        super().__init__("a call is a POST")
+
+
+class OnlyGet(RequestError, code="UNIMPLEMENTED", reason="ONLY_GET"):
+    """Something other than a read of what the gateway says of itself."""
+
+    def __init__(self) -> None:
+        super().__init__("this can be read only: GET")
+
+
+class ContentTypeRefused(RequestError, code="INVALID_ARGUMENT", reason="CONTENT_TYPE"):
+    """A body that is not said to be JSON or a message. A browser sends others to any site without asking it."""
+
+
+class HostRefused(RequestError, code="PERMISSION_DENIED", reason="HOST"):
+    """The header Host names a server that this one is not: a page of another site whose name leads here, or a setting."""
+
+    def __init__(self) -> None:
+        super().__init__("this server does not go by the name in the header Host: see its setting http_allowed_hosts")
+
+
+class SlowRequest(RequestError, code="DEADLINE_EXCEEDED", reason="SLOW_REQUEST"):
+    """A body that does not come to its end."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__(f"the request had not come whole within {seconds:g} s")
+
+
 class InternalError(RequestError):
     """An exception that was not foreseen: its text stays in the log."""
 

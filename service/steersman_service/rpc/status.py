@@ -1,27 +1,12 @@
-"""Errors as gRPC statuses with details: google.rpc.Status with ErrorInfo, BadRequest and RetryInfo."""
+"""Errors as gRPC statuses."""
 
 import grpc
-from google.protobuf.message import Message
-from google.rpc import error_details_pb2, status_pb2
 from grpc_status import rpc_status
 
-from steersman_service.errors import InvalidRequest, RequestError
-
-DOMAIN = "steersman"
+from steersman_service.api.status import status_of
+from steersman_service.errors import RequestError
 
 
 def grpc_status(error: RequestError, request_id: str) -> grpc.Status:
-    """`error` as a gRPC status. BadRequest and RetryInfo are there where they apply."""
-    metadata = {"request_id": request_id, **error.metadata}
-    details: list[Message] = [error_details_pb2.ErrorInfo(reason=error.reason, domain=DOMAIN, metadata=metadata)]
-    if isinstance(error, InvalidRequest):
-        fields = [error_details_pb2.BadRequest.FieldViolation(**each._asdict()) for each in error.violations]
-        details.append(error_details_pb2.BadRequest(field_violations=fields))
-    if error.retry_seconds is not None:
-        retry = error_details_pb2.RetryInfo()
-        retry.retry_delay.FromNanoseconds(int(error.retry_seconds * 1e9))
-        details.append(retry)
-    status = status_pb2.Status(code=grpc.StatusCode[error.code].value[0], message=error.message)
-    for detail in details:
-        status.details.add().Pack(detail)
-    return rpc_status.to_status(status)
+    """With the details of `status_of`."""
+    return rpc_status.to_status(status_of(error, request_id))

@@ -1,0 +1,29 @@
+"""Assembles the gateway: HTTP in, a server's gRPC port behind."""
+
+import socket
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+from steersman_service.http.app import gateway_app
+from steersman_service.http.options import GatewayOptions
+from steersman_service.http.server import served
+from steersman_service.rpc.upstream import Upstream
+
+
+@asynccontextmanager
+async def gateway(
+    on: socket.socket,
+    target: str,
+    options: GatewayOptions,
+    *,
+    channel_options: Sequence[tuple[str, Any]] = (),
+    connections: int = 1,
+) -> AsyncIterator[None]:
+    """Answers HTTP on the socket `on` while inside, by calls of the gRPC server at `target`. The server need not be up."""
+    upstream = Upstream(target, channel_options, connections)
+    try:
+        async with served(gateway_app(upstream, options), on, options.drain_seconds):
+            yield
+    finally:
+        await upstream.close()
