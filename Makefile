@@ -28,7 +28,7 @@ endef
 
 TORCH := torch>=2.13,<2.14
 comma := ,
-EXTRAS := service,training,loadtest
+EXTRAS := service,http,training,loadtest
 
 $(READY): pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or later is needed: make PYTHON=python3.11 ...")'

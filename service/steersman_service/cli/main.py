@@ -15,12 +15,14 @@ GROUP = "steersman.commands"
 OWN = (
     EntryPoint("serve", "steersman_service.cli.serve:serve", GROUP),
     *(EntryPoint(name, f"steersman_service.cli.commands:{name}", GROUP) for name in ("recommend", "features", "items")),
+    EntryPoint("gateway", "steersman_service.cli.gateway:gateway", GROUP),
     EntryPoint("loadtest", "steersman_loadtest.command:loadtest", GROUP),
 )
 # The extra that each module of commands needs: see pyproject.toml.
 EXTRAS = {
     "steersman_service.cli.serve": "service",
     "steersman_service.cli.commands": "client",
+    "steersman_service.cli.gateway": "http",
     "steersman_loadtest.command": "loadtest",
     "steersman_training.commands": "training",
 }

@@ -110,7 +110,7 @@ class _Detail(ErrorDetail):
         return self._readable
 
 
-def _endpoint(server: Server, method: Method) -> Endpoint[Any, Any]:
+def _endpoint(server: Server, method: Method) -> Any:
     info = MethodInfo(
         name=method.name,
         service_name=method.service,

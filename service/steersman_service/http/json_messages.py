@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterator, Mapping
 from difflib import get_close_matches
 from itertools import islice
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.json_format import MessageToDict, ParseDict, ParseError
@@ -31,7 +31,7 @@ def to_json(message: Message) -> bytes:
 def from_json(data: bytes, kind: type[M]) -> M:
     """Names in lowerCamelCase or as in the proto. Raises InvalidRequest, for fields that do not exist, too."""
     value = _loaded(data)
-    raise_if_any([*islice(_misfits(value, kind.DESCRIPTOR, ""), ENOUGH_VIOLATIONS)])
+    raise_if_any([*islice(_misfits(value, cast(Descriptor, kind.DESCRIPTOR), ""), ENOUGH_VIOLATIONS)])
     try:
         return ParseDict(value, kind())
     except (ParseError, ValueError, TypeError, RecursionError) as error:

@@ -2,9 +2,9 @@
 
 from collections.abc import Iterable
 from importlib.metadata import version
-from typing import Any
+from typing import Any, cast
 
-from google.protobuf.descriptor import Descriptor, EnumDescriptor, FieldDescriptor
+from google.protobuf.descriptor import Descriptor, EnumDescriptor, FieldDescriptor, OneofDescriptor
 
 from steersman_service.http.contract import Method
 
@@ -99,9 +99,9 @@ def _operation(method: Method, schemas: "_Schemas") -> Schema:
         "operationId": f"{service}.{method.name}",
         "tags": [service],
         "parameters": [{"$ref": f"#/components/parameters/{name}"} for name in ("timeout", "tenant")],
-        "requestBody": {"required": True, **_content(schemas.of_message(method.request.DESCRIPTOR))},
+        "requestBody": {"required": True, **_content(schemas.of_message(cast(Descriptor, method.request.DESCRIPTOR)))},
         "responses": {
-            "200": {"description": "The answer.", **_content(schemas.of_message(method.response.DESCRIPTOR))},
+            "200": {"description": "The answer.", **_content(schemas.of_message(cast(Descriptor, method.response.DESCRIPTOR)))},
             "default": {"$ref": "#/components/responses/error"},
         },
     }
@@ -121,7 +121,7 @@ class _Schemas:
             self.made[name] = {}  # so that a message may hold itself
             properties = {field.camelcase_name: self._of_field(field) for field in message.fields}
             self.made[name] = {"type": "object", "additionalProperties": False, "properties": properties}
-            choices = [oneof for oneof in message.oneofs if not _is_optional(oneof.fields)]
+            choices = [oneof for oneof in message.oneofs if not _is_optional(oneof)]
             if choices:
                 told = (f"at most one of {', '.join(f.camelcase_name for f in one.fields)}" for one in choices)
                 self.made[name]["description"] = f"{'; '.join(told)}."
@@ -144,9 +144,9 @@ class _Schemas:
         return {"$ref": _schema(enum.full_name)}
 
 
-def _is_optional(fields: Iterable[FieldDescriptor]) -> bool:
-    """Whether a oneof is only how protobuf writes down that a field is optional."""
-    return any(field.has_presence and field.name == field.containing_oneof.name.lstrip("_") for field in fields)
+def _is_optional(oneof: OneofDescriptor) -> bool:
+    """Whether it is only how protobuf writes down that a field is optional."""
+    return [f"_{field.name}" for field in oneof.fields] == [oneof.name]
 
 
 def _content(schema: Schema) -> Schema:

@@ -1,8 +1,10 @@
 """What a gateway is told, by settings or by flags."""
 
+from contextlib import suppress
 from dataclasses import dataclass
+from importlib.util import find_spec
 
-DEFAULT_HOST, DEFAULT_PORT = "127.0.0.1", 8080
+PACKAGES = ("connectrpc", "starlette", "uvicorn")
 LOOPBACK_HOSTS = "localhost,127.0.0.1,[::1]"
 DEFAULT_BODY_BYTES = 4 << 20
 
@@ -23,3 +25,10 @@ class GatewayOptions:
 def names(text: str | None) -> tuple[str, ...]:
     """Of a list with commas."""
     return tuple(name.strip() for name in (text or "").split(",") if name.strip())
+
+
+def installed() -> bool:
+    """Whether the extra http is."""
+    with suppress(ModuleNotFoundError):
+        return all(find_spec(package) for package in PACKAGES)
+    return False
