@@ -1,7 +1,7 @@
 """Assembles the gateway: HTTP in, a server's gRPC port behind."""
 
 import socket
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -19,11 +19,15 @@ async def gateway(
     *,
     channel_options: Sequence[tuple[str, Any]] = (),
     connections: int = 1,
+    count: Callable[[str, int], None] = lambda kind, status: None,
 ) -> AsyncIterator[None]:
-    """Answers HTTP on the socket `on` while inside, by calls of the gRPC server at `target`. The server need not be up."""
+    """Answers HTTP on the socket `on` while inside, by calls of the gRPC server at `target`. The server need not be up.
+
+    `count` is told of every request: its kind, as metrics call it, and its status.
+    """
     upstream = Upstream(target, channel_options, connections)
     try:
-        async with served(gateway_app(upstream, options), on, options.drain_seconds):
+        async with served(gateway_app(upstream, options, count), on, options.drain_seconds):
             yield
     finally:
         await upstream.close()

@@ -14,7 +14,7 @@ from starlette.routing import Route
 from steersman_service.errors import InternalError, NoSuchPath, OnlyGet
 from steersman_service.http.connect import ConnectCalls, Server
 from steersman_service.http.contract import methods
-from steersman_service.http.guard import HEADERS, OPEN_PATH, CallGuard, HostGuard
+from steersman_service.http.guard import HEADERS, OPEN_PATH, CallGuard, Counted, HostGuard
 from steersman_service.http.openapi import OPENAPI_PATH, document
 from steersman_service.http.options import GatewayOptions
 from steersman_service.http.refusal import refused
@@ -34,19 +34,21 @@ class Upstream(Server, Protocol):
     async def ready(self) -> bool: ...
 
 
-def gateway_app(upstream: Upstream, options: GatewayOptions) -> Starlette:
-    """It has no lifespan of its own: `upstream` is open while it is used, and a parent that it is mounted in runs the parent's."""
+def gateway_app(upstream: Upstream, options: GatewayOptions, count: Callable[[str, int], None]) -> Starlette:
+    """`count` is told of every request: its kind, and its status.
+
+    It has no lifespan of its own: `upstream` is open while it is used, and a parent that it is mounted in runs the parent's."""
     listed = methods()
     calls = CallGuard(ConnectCalls(upstream, listed, options.max_body_bytes), options.max_body_bytes)
     own = {"/": _fixed(_index()), OPENAPI_PATH: _fixed(document(listed)), OPEN_PATH: _health(upstream)}
-    middleware = [Middleware(HostGuard, allowed=options.allowed_hosts)]
+    middleware = [Middleware(Counted, count=count), Middleware(HostGuard, allowed=options.allowed_hosts)]
     if options.cors_origins:
         middleware.append(
             Middleware(
                 CORSMiddleware,
                 allow_origins=options.cors_origins,
                 allow_methods=("GET", "POST"),
-                allow_headers=sorted((HEADERS - {"host"}) | {*ASKED}),
+                allow_headers=[name for name in (*HEADERS, *ASKED) if name != "host"],
                 expose_headers=EXPOSED,
                 max_age=PREFLIGHT_SECONDS,
             )

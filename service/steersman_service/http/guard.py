@@ -1,45 +1,66 @@
 """What a request has to pass before it is a call: the name of the host, the kind of its body, and bounds of size, time and number."""
 
 import asyncio
-from collections.abc import Sequence
+import re
+from collections.abc import Callable, Sequence
 
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from steersman_service.errors import (
     ContentTypeRefused,
+    FieldViolation,
     HostRefused,
     MessageTooLarge,
     OnlyPost,
     RequestError,
     SlowRequest,
     TooManyCalls,
+    raise_if_any,
 )
-from steersman_service.http.refusal import refused
+from steersman_service.http.refusal import refused, refused_in_grpc_web
 
 # Without any of these a browser asks before it sends to another site: a page of another site can send none of them by itself.
-CONTENT_TYPES = (
-    "application/json",
-    "application/proto",
-    "application/grpc-web",
-    "application/grpc-web+proto",
-    "application/grpc-web+json",
-)
-# Of the request: no other goes further.
-HEADERS = frozenset(
-    (
-        *("host", "content-type", "content-encoding", "accept-encoding"),
-        *("connect-protocol-version", "connect-timeout-ms"),
-        *("grpc-timeout", "grpc-encoding", "grpc-accept-encoding"),
-        "steersman-tenant",
-    )
-)
+CONTENT_TYPES = {
+    "application/json": "connect_json",
+    "application/proto": "connect_proto",
+    "application/grpc-web": "grpc_web",
+    "application/grpc-web+proto": "grpc_web",
+    "application/grpc-web+json": "grpc_web",
+}
+"""With what metrics call them."""
+PRINTABLE, CODING = (r"[ -~]*", "printable ASCII"), ("identity|gzip|", "identity or gzip")
+# Of the request: no other goes further. What each has to be, as a pattern and in words.
+HEADERS = {
+    **dict.fromkeys(("host", "content-type", "accept-encoding", "grpc-accept-encoding", "steersman-tenant"), PRINTABLE),
+    **dict.fromkeys(("content-encoding", "grpc-encoding"), CODING),
+    "connect-protocol-version": ("1", "1"),
+    "connect-timeout-ms": (r"[0-9]{1,10}", "milliseconds, of ten digits at most"),
+    "grpc-timeout": (r"[0-9]{1,8}[HMSmun]", "eight digits at most and a unit, one of H, M, S, m, u, n"),
+}
 BODY_SECONDS = 10.0
 MOST_CALLS = 256
 # What was not read of a body is not the beginning of the next request.
 CLOSE = {"connection": "close"}
 # Probes ask by address, and learn one word.
 OPEN_PATH = "/healthz"
+
+
+class Counted:
+    """Tells `count` of every request: what it was, and the status of its answer."""
+
+    def __init__(self, app: ASGIApp, count: Callable[[str, int], None]) -> None:
+        self._app = app
+        self._count = count
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def counted(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                kind = CONTENT_TYPES.get(media_type(Headers(scope=scope))) if scope["method"] == "POST" else None
+                self._count(kind or "other", message["status"])
+            await send(message)
+
+        await self._app(scope, receive, counted if scope["type"] == "http" else send)
 
 
 class HostGuard:
@@ -98,16 +119,19 @@ class CallGuard:
             if scope["method"] != "POST":
                 raise OnlyPost()
             content_type = _content_type(headers)
+        except RequestError as error:
+            allow = {"allow": "POST"} if isinstance(error, OnlyPost) else {}
+            await refused(error, {**CLOSE, **allow})(scope, receive, send)
+            return
+        try:
+            kept = _kept(headers, content_type)
             body = await self._body(headers, receive)
         except RequestError as error:
-            more = {"allow": "POST"} if isinstance(error, OnlyPost) else {}
-            await refused(error, {**CLOSE, **more})(scope, receive, send)
+            told = refused_in_grpc_web if CONTENT_TYPES[content_type] == "grpc_web" else refused
+            await told(error, CLOSE)(scope, receive, send)
             return
-        if body is None:
-            return
-        kept = [(name, value) for name, value in scope["headers"] if name.decode("latin-1") in HEADERS]
-        plain = [(name, content_type.encode() if name == b"content-type" else value) for name, value in kept]
-        await self._app({**scope, "headers": plain}, _read_already(body, receive), send)
+        if body is not None:
+            await self._app({**scope, "headers": kept}, _read_already(body, receive), send)
 
     async def _body(self, headers: Headers, receive: Receive) -> bytes | None:
         """None if the caller has gone. Raises MessageTooLarge or SlowRequest."""
@@ -131,13 +155,32 @@ class CallGuard:
             raise SlowRequest(BODY_SECONDS) from None
 
 
-def _content_type(headers: Headers) -> str:
-    """Without parameters. Raises ContentTypeRefused."""
+def media_type(headers: Headers) -> str:
+    """The content type without parameters; empty if there is none, or more than one."""
     sent = headers.getlist("content-type")
-    media = sent[0].partition(";")[0].strip().lower() if len(sent) == 1 else ""
+    return sent[0].partition(";")[0].strip().lower() if len(sent) == 1 else ""
+
+
+def _content_type(headers: Headers) -> str:
+    """Raises ContentTypeRefused."""
+    media = media_type(headers)
     if media not in CONTENT_TYPES:
         raise ContentTypeRefused(f"the header content-type has to be one of {', '.join(CONTENT_TYPES)}")
     return media
+
+
+def _kept(headers: Headers, content_type: str) -> list[tuple[bytes, bytes]]:
+    """Those that go further. Raises InvalidRequest for what HTTP allows and the call does not."""
+    kept = [(name, value) for name, value in headers.items() if name in HEADERS]
+    raise_if_any(
+        [
+            FieldViolation(f"header {name}", f"has to be {HEADERS[name][1]}")
+            for name, value in kept
+            if not re.fullmatch(HEADERS[name][0], value)
+        ]
+    )
+    others = [(name.encode(), value.encode()) for name, value in kept if name != "content-type"]
+    return [(b"content-type", content_type.encode()), *others]
 
 
 def _read_already(body: bytes, receive: Receive) -> Receive:

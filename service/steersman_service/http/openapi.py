@@ -101,7 +101,10 @@ def _operation(method: Method, schemas: "_Schemas") -> Schema:
         "parameters": [{"$ref": f"#/components/parameters/{name}"} for name in ("timeout", "tenant")],
         "requestBody": {"required": True, **_content(schemas.of_message(cast(Descriptor, method.request.DESCRIPTOR)))},
         "responses": {
-            "200": {"description": "The answer.", **_content(schemas.of_message(cast(Descriptor, method.response.DESCRIPTOR)))},
+            "200": {
+                "description": "The answer.",
+                **_content(schemas.of_message(cast(Descriptor, method.response.DESCRIPTOR))),
+            },
             "default": {"$ref": "#/components/responses/error"},
         },
     }

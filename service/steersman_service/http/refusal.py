@@ -6,6 +6,7 @@ from base64 import b64encode
 from contextlib import suppress
 from random import getrandbits
 from typing import Any
+from urllib.parse import quote
 
 from google.protobuf import any_pb2
 from google.protobuf.json_format import MessageToDict
@@ -65,6 +66,17 @@ def refused(error: RequestError, headers: dict[str, str] | None = None) -> Respo
     http_status = OWN_STATUS.get(type(error)) or HTTP_STATUS.get(error.code, OTHER_STATUS)
     body = json.dumps(as_json(status), ensure_ascii=False)
     return Response(body, http_status, {**retry_after(status), **(headers or {})}, "application/json")
+
+
+def refused_in_grpc_web(error: RequestError, headers: dict[str, str]) -> Response:
+    """The same for a caller that reads gRPC's status."""
+    status = new_status(error)
+    trailers = {
+        "grpc-status": str(status.code),
+        "grpc-message": quote(status.message, safe=""),
+        "grpc-status-details-bin": b64encode(status.SerializeToString()).decode().rstrip("="),
+    }
+    return Response(b"", 200, {**headers, **trailers}, "application/grpc-web")
 
 
 def as_json(status: Status) -> dict[str, Any]:

@@ -21,7 +21,14 @@ async def serve(settings: Settings, sockets: list[str], link: Link, metrics: Met
     target = f"{LOOPBACK.get(settings.host, settings.host)}:{settings.port}"
     # A front end takes its share of connections by chance: with two for each, few are left without one.
     connections = 1 if settings.workers == 1 else 2 * settings.workers
-    async with gateway(on, target, _options(settings), channel_options=NO_PROXY, connections=connections):
+    async with gateway(
+        on,
+        target,
+        _options(settings),
+        channel_options=NO_PROXY,
+        connections=connections,
+        count=metrics.http_request,
+    ):
         settle_memory()
         link.tell(Ready())
         with watched_loop(settings.stall_seconds):

@@ -22,6 +22,8 @@ DETAILS = "grpc-status-details-bin"
 HEALTH = "/grpc.health.v1.Health/Check"
 READY_SERVICE = "steersman.v1.RecommendationService"
 HEALTH_SECONDS = 3.0
+# gRPC takes a deadline far beyond for one that has passed.
+LONGEST_SECONDS = 1e8
 
 
 class Upstream:
@@ -51,8 +53,9 @@ class Upstream:
 
         `seconds`: the caller's deadline. Cancelling this cancels the call.
         """
+        timeout = None if seconds is None else min(seconds, LONGEST_SECONDS)
         try:
-            answer: bytes = await self._method(path)(request, timeout=seconds, metadata=metadata)
+            answer: bytes = await self._method(path)(request, timeout=timeout, metadata=metadata)
         except grpc.aio.AioRpcError as error:
             return _status(error)
         return answer
