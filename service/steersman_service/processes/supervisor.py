@@ -299,7 +299,7 @@ def private_folder() -> "tempfile.TemporaryDirectory[str]":
     raise StartupError("no folder for the engines' sockets: set TMPDIR to one that can be written to")
 
 
-def _reserved_for_http(settings: Settings) -> ReservedPort | None:
+def reserved_for_http(settings: Settings) -> ReservedPort | None:
     """None if HTTP is off. Raises StartupError."""
     if settings.http == "off" or (settings.http == "auto" and not installed()):
         return None
@@ -319,7 +319,7 @@ async def _supervised(settings: Settings, on_ready: Callable[[Addresses], None])
     async with AsyncExitStack() as stack:
         port = ReservedPort(settings.host, settings.port)
         stack.callback(port.close)
-        http_port = _reserved_for_http(settings)
+        http_port = reserved_for_http(settings)
         if http_port:
             stack.callback(http_port.close)
         url = settings.redis_url or await stack.enter_async_context(embedded_store(settings.data / "valkey"))
