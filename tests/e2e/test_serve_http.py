@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -123,7 +124,9 @@ def test_one_address_whatever_becomes_of_the_processes_behind(server: Served) ->
 
 
 def test_what_can_be_done_first_works(server: Served) -> None:
-    browser, curl, over_grpc = (line.split(maxsplit=2)[2] for line in first_calls(server.http, server.grpc))
+    browser, curl, over_grpc = (
+        re.split(r"\s{2,}", line.strip(), maxsplit=1)[1] for line in first_calls(server.http, server.grpc)
+    )
     with urllib.request.urlopen(browser) as response:
         assert json.load(response)["name"] == "steersman"
     given = subprocess.run(["bash", "-c", curl.replace("curl", "curl -s", 1)], capture_output=True, text=True)

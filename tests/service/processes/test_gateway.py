@@ -1,12 +1,12 @@
 """Whether a server gets a gateway, and where. The rest: tests/e2e/test_serve_http.py."""
 
+import socket
 from pathlib import Path
 
 import pytest
 
 from steersman_service.errors import StartupError
 from steersman_service.processes import supervisor
-from steersman_service.processes.port import ReservedPort
 from steersman_service.processes.supervisor import reserved_for_http
 from tests.serving import settings_for
 
@@ -27,7 +27,7 @@ def test_what_it_needs_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_a_port_that_is_taken_is_told_with_the_remedy(tmp_path: Path) -> None:
-    taken = ReservedPort("127.0.0.1", 0)
-    with pytest.raises(StartupError, match="--http-port 0"):
-        reserved_for_http(settings_for(tmp_path, tmp_path, http="on", http_port=taken.number))
-    taken.close()
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(StartupError, match="--http-port 0"):
+            reserved_for_http(settings_for(tmp_path, tmp_path, http="on", http_port=port))
