@@ -64,7 +64,17 @@ def described() -> FileDescriptorSet:
     described = FileDescriptorSet()
     for file in found.values():
         file.CopyToProto(described.file.add())
+    waiting = [message for file in described.file for message in file.message_type]
+    for message in waiting:
+        waiting += message.nested_type
+        for field in message.field:  # a compiler writes it down, and protobuf-es reads it
+            field.json_name = field.json_name or json_name(field.name)
     return described
+
+
+def json_name(name: str) -> str:
+    first, *others = name.split("_")
+    return first + "".join(other.capitalize() for other in others)
 
 
 def test_h2load(served: Served, tmp_path: Path, show: Show) -> None:

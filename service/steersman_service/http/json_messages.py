@@ -16,6 +16,8 @@ from steersman_service.errors import ENOUGH_VIOLATIONS, FieldViolation, InvalidR
 M = TypeVar("M", bound=Message)
 
 BODY = "request"
+# A name of no letters, as it stands in JSON.
+EMPTY = '""'
 # Messages that JSON writes in a way of their own: a time is a string.
 WELL_KNOWN = "google.protobuf."
 FAILED = re.compile(r"Failed to parse (\w+) field: ")
@@ -72,7 +74,7 @@ def _misfits(value: Any, message: Descriptor, path: str) -> Iterator[FieldViolat
     for typed, inner in value.items():
         field = message.fields_by_camelcase_name.get(typed) or message.fields_by_name.get(typed)
         if field is None:
-            yield FieldViolation(f"{path}{'.' * bool(path)}{typed}", _unknown(typed, message))
+            yield FieldViolation(f"{path}{'.' * bool(path)}{typed or EMPTY}", _unknown(typed, message))
             continue
         place = f"{path}{'.' * bool(path)}{field.name}"
         if field.name in seen:

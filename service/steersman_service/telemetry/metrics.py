@@ -82,7 +82,7 @@ HELP = {
     "steersman_bundle_info": "1; the labels say what is served.",
     "steersman_ready": "1 if every process takes calls; 0 while one loads, and while the server drains.",
     "steersman_workers": "Front ends that take calls (the setting workers says how many there should be).",
-    "steersman_worker_deaths_total": "Front ends and engine hosts that ended without being told to, and are started again.",
+    "steersman_worker_deaths_total": "Front ends, engine hosts and gateways that ended without being told to, and are started again.",
 }
 HTTP_KINDS = ("connect_json", "connect_proto", "grpc_web", "other")
 HTTP_OUTCOMES = ("2xx", "4xx", "5xx")

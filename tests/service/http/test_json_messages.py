@@ -117,7 +117,7 @@ values: Any = st.recursive(
     lambda inner: (
         st.lists(inner, max_size=3)
         | st.dictionaries(
-            st.sampled_from(["history", "controls", "k", "item_ids", "feature", "id", "x"]), inner, max_size=3
+            st.sampled_from(["history", "controls", "k", "item_ids", "feature", "id", "x", ""]), inner, max_size=3
         )
     ),
     max_leaves=10,
