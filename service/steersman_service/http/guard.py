@@ -39,6 +39,8 @@ HEADERS = {
     "grpc-timeout": (r"[0-9]{1,8}[HMSmun]", "eight digits at most and a unit, one of H, M, S, m, u, n"),
 }
 BODY_SECONDS = 10.0
+# Beyond the largest body. Many callers send all before they read: they would find the connection reset, not the answer.
+MOST_DISCARDED = 16 << 20
 MOST_CALLS = 256
 # What was not read of a body is not the beginning of the next request.
 CLOSE = {"connection": "close"}
@@ -135,24 +137,27 @@ class CallGuard:
 
     async def _body(self, headers: Headers, receive: Receive) -> bytes | None:
         """None if the caller has gone. Raises MessageTooLarge or SlowRequest."""
-        declared = headers.get("content-length", "")
-        if declared.isdecimal() and int(declared) > self._max_body_bytes:
-            raise MessageTooLarge(int(declared), self._max_body_bytes)
-        chunks, size = list[bytes](), 0
+        most, declared = self._max_body_bytes, headers.get("content-length", "")
+        size = int(declared) if declared.isdecimal() else 0
+        # A caller that expects to be told waits for the answer; any other one sends first.
+        if size > most and ("expect" in headers or size > most + MOST_DISCARDED):
+            raise MessageTooLarge(size, most)
+        chunks, size, more = list[bytes](), 0, True
         try:
             async with asyncio.timeout(BODY_SECONDS):
-                while True:
+                while more and size <= most + MOST_DISCARDED:
                     message = await receive()
                     if message["type"] == "http.disconnect":
                         return None
                     chunks.append(message.get("body", b""))
-                    size += len(chunks[-1])
-                    if size > self._max_body_bytes:
-                        raise MessageTooLarge(size, self._max_body_bytes)
-                    if not message.get("more_body", False):
-                        return b"".join(chunks)
+                    size, more = size + len(chunks[-1]), message.get("more_body", False)
+                    if size > most:
+                        chunks.clear()
         except TimeoutError:
             raise SlowRequest(BODY_SECONDS) from None
+        if size > most:
+            raise MessageTooLarge(size, most)
+        return b"".join(chunks)
 
 
 def media_type(headers: Headers) -> str:

@@ -90,7 +90,8 @@ def _status(error: grpc.aio.AioRpcError) -> Status:
 
 
 def _stand_in(code: grpc.StatusCode) -> RequestError:
-    if code is grpc.StatusCode.UNAVAILABLE:
+    # It cancels what is still in flight when its drain ends.
+    if code in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED):
         return ServerUnavailable()
     if code is grpc.StatusCode.DEADLINE_EXCEEDED:
         return DeadlinePassed("the deadline passed before the server answered")

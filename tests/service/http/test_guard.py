@@ -200,7 +200,11 @@ def too_large(reply: Any) -> bool:
 def test_a_body_that_is_too_large_is_refused_before_it_is_read(small: Gateway) -> None:
     assert small.send(PATH, '{"k": 1}' + " " * (LIMIT - 8)).status == 200
     assert too_large(small.send(PATH, '{"k": 1}' + " " * (LIMIT - 7)))
+    # One that has sent all is told, too, with kinds of clients that read only then.
+    assert too_large(small.send(PATH, b" " * (8 << 20)))
     # Told by its head alone.
+    waits = head(small, b"content-type: application/json\r\nexpect: 100-continue\r\n", LIMIT + 1)
+    assert b" 413 " in raw(small, waits).splitlines()[0]
     told = raw(small, head(small, b"content-type: application/json\r\n", 1 << 40))
     assert b" 413 " in told.splitlines()[0]
 
