@@ -60,13 +60,16 @@ async function shown(name, transport) {
   const large = await failure(recommend({ history: { itemIds: ["x".repeat(5 << 20)] } }));
   assert.ok([Code.InvalidArgument, Code.ResourceExhausted].includes(large.code), Code[large.code]);
   assert.equal(detail(large, "ErrorInfo").reason, "MESSAGE_TOO_LARGE");
-  return JSON.stringify([plain.items, steered.items].map((items) => items.map((item) => [item.itemId, item.score])));
+  return [...plain.items, ...steered.items];
 }
 
-const lists = new Set();
+const lists = [];
 for (const [name, transport] of Object.entries(TRANSPORTS)) {
-  lists.add(await shown(name, transport));
+  lists.push(await shown(name, transport));
   console.log(`${name}: catalogue, steered list, session, errors with details`);
 }
-assert.equal(lists.size, 1, "the lists differ from protocol to protocol");
-console.log(`${Object.keys(TRANSPORTS).length} clients: the same lists, scores included`);
+for (const list of lists) {
+  assert.deepEqual(list.map((item) => item.itemId), lists[0].map((item) => item.itemId));
+  assert.ok(list.every((item, place) => Math.abs(item.score - lists[0][place].score) < 1e-4));
+}
+console.log(`${lists.length} clients: the same lists, scores included`);

@@ -58,6 +58,7 @@ async def served(app: ASGIApp, on: socket.socket, drain_seconds: float) -> Async
         timeout_graceful_shutdown=max(1, round(drain_seconds)),
         backlog=BACKLOG,
         lifespan="off",
+        http="h11",
         ws="none",
         log_config=None,
         access_log=False,
