@@ -74,7 +74,8 @@ def serving(bundle: Path, data: Path, **settings: object) -> Iterator[Served]:
 
 def serve_command(bundle: Path, data: Path, **settings: object) -> list[str | Path]:
     """The command line of a server that logs JSON, with a flag for each setting."""
-    given = {"bundle": bundle, "data": data, "port": 0, "metrics_port": 0, "log_format": "json", **settings}
+    ports = {"port": 0, "metrics_port": 0, "http": "off"}
+    given = {"bundle": bundle, "data": data, **ports, "log_format": "json", **settings}
     flags = (part for name, value in given.items() for part in (f"--{name.replace('_', '-')}", str(value)))
     return [STEERSMAN, "serve", *flags]
 
