@@ -32,6 +32,9 @@ class Echo(
     async def Recommend(self, request: recommendation_pb.RecommendRequest, context: Any) -> Any:
         return ANSWER
 
+    async def BatchRecommend(self, request: recommendation_pb.BatchRecommendRequest, context: Any) -> Any:
+        return recommendation_pb.BatchRecommendResponse()
+
     async def GetModelInfo(self, request: model_pb.GetModelInfoRequest, context: Any) -> Any:
         limits = model_pb.Limits(history_items=ITEMS, k=ITEMS, events_per_append=ITEMS, session_events=ITEMS)
         return model_pb.GetModelInfoResponse(shapes=model_pb.Shapes(items=ITEMS), limits=limits)

@@ -42,7 +42,7 @@ def test_what_is_typed(text: str, target: str, goal: dict[str, Any], strength: f
     control = read_goal(text, client)
     assert control.WhichOneof("target") == target
     assert control.strength == strength
-    assert control.goal == Control(goal=goal).goal  # type: ignore[arg-type]
+    assert control.goal == Control(goal=goal).goal
 
 
 def test_a_goal_prints_its_receipt(asked: tuple[str, ...]) -> None:
