@@ -63,25 +63,13 @@ class RecommendationService:
     list_change: ListChange
 
     async def Recommend(self, request: pb.RecommendRequest, caller: Caller) -> pb.RecommendResponse:
-        prepared = await self.prepare(request)
-        if request.receipt or prepared.steering.has_goals:
-            return await self._answer_with_receipt(prepared, request, caller)
-        result = await self.engines.submit(
-            prepared.interpretation.request, caller.deadline, caller.tenant, request.session_id
-        )
-        return self.answer(prepared, result, caller.request_id)
+        return await self._recommend(request, caller)
 
     async def BatchRecommend(self, request: pb.BatchRecommendRequest, caller: Caller) -> pb.BatchRecommendResponse:
         visits = BatchVisits(self.sessions)
 
         async def answer(one: pb.RecommendRequest, caller: Caller) -> pb.RecommendResponse:
-            prepared = await self.prepare(one, visits)
-            if one.receipt or prepared.steering.has_goals:
-                return await self._answer_with_receipt(prepared, one, caller)
-            asked = prepared.interpretation.request
-            key = one.session_id or history_session(asked)
-            result = await self.engines.submit(asked, caller.deadline, caller.tenant, key)
-            return self.answer(prepared, result, caller.request_id)
+            return await self._recommend(one, caller, visits)
 
         return await answer_each(request, caller, self.settings.max_batch_requests, answer)
 
@@ -116,13 +104,23 @@ class RecommendationService:
             self.list_change.sample(interpretation.request, result.rows_K)
         return self._response(request_id, loaded, interpretation, applied, result)
 
-    async def _answer_with_receipt(
-        self, prepared: Prepared, request: pb.RecommendRequest, caller: Caller
+    async def _recommend(
+        self, request: pb.RecommendRequest, caller: Caller, visits: BatchVisits | None = None
     ) -> pb.RecommendResponse:
+        """`visits` of the call, where it has several requests: those on one history reach one engine."""
+        prepared = await self.prepare(request, visits)
+        asked, session = prepared.interpretation.request, request.session_id
+        if request.receipt or prepared.steering.has_goals:
+            return await self._answer_with_receipt(prepared, caller, session or history_session(asked))
+        if visits is not None:
+            session = session or history_session(asked)
+        result = await self.engines.submit(asked, caller.deadline, caller.tenant, session)
+        return self.answer(prepared, result, caller.request_id)
+
+    async def _answer_with_receipt(self, prepared: Prepared, caller: Caller, session: str) -> pb.RecommendResponse:
         """Solves the goals of a request, if it has any, and answers under the strengths that were found."""
         asked = prepared.interpretation.request
-        key = request.session_id or history_session(asked)
-        solved = await Solver(self.release, self.engines, prepared.steering, asked, caller, key).solve()
+        solved = await Solver(self.release, self.engines, prepared.steering, asked, caller, session).solve()
         response = self.answer(prepared._replace(steering=solved.steering), solved.result, caller.request_id)
         response.receipt.CopyFrom(solved.receipt)
         return response
