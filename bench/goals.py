@@ -10,6 +10,9 @@ and nothing was done. NDCG@10 is compared where concept and tilt both reach the 
 
 Budgets: random users, concepts or tilts, least overlaps and divergences; the overlap is computed anew from the two lists.
 
+Batches: users under random controls, 32 requests in a call and each in a call of its own: lists, and the largest difference of scores as a
+part of their scale.
+
 Time: one caller, by turns, at a server of its own: a plain request and one with a goal, of histories that are new to it.
 """
 
@@ -86,6 +89,7 @@ def main() -> None:
     parser.add_argument("--data", default="movielens-100k")
     parser.add_argument("--users", type=int, default=500)
     parser.add_argument("--budgets", type=int, default=10_000, help="random requests with a budget")
+    parser.add_argument("--batched", type=int, default=1000, help="requests in batches and alone")
     parser.add_argument("--rounds", type=int, default=12, help="of time; 0 measures none")
     parser.add_argument("--json", type=Path, help="file for the figures")
     arguments = parser.parse_args()
@@ -108,6 +112,8 @@ async def _measured(arguments: argparse.Namespace) -> dict[str, Any]:
             found["shares"] = await _shares(bench)
         if arguments.budgets:
             found["budgets"] = await _budgets(bench, arguments.budgets)
+        if arguments.batched:
+            found["batched"] = await _batched(bench, arguments.batched)
         return found
 
 
@@ -258,6 +264,25 @@ async def _budgets(bench: Bench, count: int) -> dict[str, Any]:
     return {"requests": count, "exceeded": exceeded, **kinds, "mean_part_of_bound": float(np.mean(strengths))}
 
 
+async def _batched(bench: Bench, count: int) -> dict[str, Any]:
+    rng, differing, difference = np.random.default_rng(3), 0, 0.0
+    for begin in range(0, count, 32):
+        requests = []
+        for _ in range(min(32, count - begin)):
+            genre, way = str(rng.choice(bench.genres)), WAYS[int(rng.integers(2))]
+            control = _control(genre, way, Goal(), float(rng.uniform(-2, 2)))
+            control.ClearField("goal")
+            history = pb.History(item_ids=bench.users[int(rng.integers(len(bench.users)))].history)
+            requests.append(pb.RecommendRequest(history=history, controls=[control] if rng.random() < 0.7 else []))
+        together = await bench.service.BatchRecommend(pb.BatchRecommendRequest(requests=requests), Caller())
+        for request, result in zip(requests, together.results, strict=True):
+            alone = (await bench.service.Recommend(request, Caller())).items
+            scores, own = (np.array([item.score for item in items]) for items in (result.response.items, alone))
+            differing += [item.item_id for item in result.response.items] != [item.item_id for item in alone]
+            difference = max(difference, float(np.abs(scores - own).max() / np.abs(own).max()))
+    return {"requests": count, "differing_lists": differing, "largest_difference": difference}
+
+
 def _budget(kind: str, value: float) -> Goal:
     return Goal(least_overlap=value) if kind == "least_overlap" else Goal(most_divergence=value)
 
@@ -335,6 +360,9 @@ def lines(found: dict[str, Any]) -> Iterator[str]:
     if budgets := found.get("budgets"):
         told = f"{budgets['exceeded']} of {budgets['requests']} exceeded"
         yield f"budgets: {told}, mean part of the bound {budgets['mean_part_of_bound']:.2f}"
+    if batched := found.get("batched"):
+        told = f"{batched['differing_lists']} of {batched['requests']} lists differ"
+        yield f"batches beside single calls: {told}, scores by {batched['largest_difference']:.1e} of their scale at most"
     if timed := found.get("added_time"):
         yield f"plain {timed['plain_ms']:.2f} ms"
         for name, added in timed["added"].items():

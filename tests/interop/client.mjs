@@ -130,6 +130,10 @@ async function sessions(session, recommendation, concept) {
   // The same history and controls in the request give the same items: session state is no other path.
   const explicit = await recommendation.Recommend({ history: { item_ids: kept.item_ids }, controls, k: 5 });
   assert.deepEqual(ids(explicit), ids(answer));
+  // Side by side, one of them refused.
+  const { results } = await recommendation.BatchRecommend({ requests: [{ session_id, k: 5 }, { k: 5, controls: [{ concept: "no" }] }] });
+  assert.deepEqual(ids(results[0].response), ids(answer));
+  assert.equal(results[1].failure.reason, "INVALID_REQUEST");
 
   assert.equal((await session.DeleteSession({ session_id })).existed, true);
   assert.equal((await session.DeleteSession({ session_id })).existed, false);

@@ -15,7 +15,7 @@ from steersman_service.bundle.bundle import Array
 from steersman_service.engine.backends.protocol import Tensor
 from steersman_service.engine.graphs import Graphs, Pool
 from steersman_service.engine.index.exact import Terms
-from steersman_service.engine.request import EngineRequest
+from steersman_service.engine.request import EngineRequest, variants_together
 from steersman_service.engine.search import Searcher
 
 PART_SCORES = 1 << 20
@@ -40,10 +40,11 @@ class Diverger:
         bundle = self._graphs.bundle
         # Of numpy's own class: taking parts of a mapped file's is slow.
         items_ND, biases_N = np.asarray(bundle.items_ND), np.asarray(bundle.biases_N)
-        for alike in _alike([batch[row] for row in rows]):
-            own = [batch[rows[place]] for place in alike]
-            values = divergences(plain_RD[alike[0]], steered_RD[alike], items_ND, biases_N, own)
-            for place, value in zip(alike, values.tolist(), strict=True):
+        asking = [batch[row] for row in rows]
+        for places in variants_together(asking):
+            own = [asking[place] for place in places]
+            values_R = divergences(plain_RD[places[0]], steered_RD[places], items_ND, biases_N, own)
+            for place, value in zip(places, values_R.tolist(), strict=True):
                 found[rows[place]] = value
         return found
 
@@ -107,12 +108,3 @@ class _LogSums:
     @property
     def mean_R(self) -> Array:
         return self._weighted_R / self.total_R
-
-
-def _alike(requests: Sequence[EngineRequest]) -> list[list[int]]:
-    """Places of requests, variants of one together: they share the arrays of its history and its mask."""
-    places: dict[tuple[int, int, int], list[int]] = {}
-    for place, request in enumerate(requests):
-        shared = (id(request.ids_T), id(request.eligible_N), id(request.excluded_X))
-        places.setdefault(shared, []).append(place)
-    return list(places.values())

@@ -152,3 +152,12 @@ class Cost(NamedTuple):
     item_vectors: int
     """Arrays of N items beside the scores: a mask, a tilt; with concepts, the scores of their candidates and the mask once more; with a
     divergence, plain and steered scores."""
+
+
+def variants_together(requests: Sequence[EngineRequest]) -> list[list[int]]:
+    """Places of `requests`, those of one request's variants together: they share the arrays of its history and its mask."""
+    places: dict[tuple[int, int, int], list[int]] = {}
+    for place, request in enumerate(requests):
+        shared = (id(request.ids_T), id(request.eligible_N), id(request.excluded_X))
+        places.setdefault(shared, []).append(place)
+    return list(places.values())

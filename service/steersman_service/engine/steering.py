@@ -15,7 +15,7 @@ from steersman_service.engine.graphs import Graphs, Pool
 from steersman_service.engine.groups import bounded_groups
 from steersman_service.engine.observer import SILENT, Observer, timed
 from steersman_service.engine.padding import padded_concepts, padded_edits
-from steersman_service.engine.request import Edits, EngineRequest
+from steersman_service.engine.request import Edits, EngineRequest, variants_together
 from steersman_service.engine.search import Searcher
 
 CORE_PART_BYTES, GPU_PART_BYTES = 2 << 20, 32 << 20
@@ -61,9 +61,14 @@ class Steerer:
     def resolve(self, batch: Sequence[EngineRequest], pool: Pool) -> list[list[Edits]]:
         """The edits that each concept of each request comes down to. They depend on no other control."""
         edits: list[list[Edits]] = [[] for _ in batch]
-        alike = _alike(batch)
-        if not alike:
+        with_concepts = [row for row, request in enumerate(batch) if len(request.concepts_C)]
+        if not with_concepts:
             return edits
+        # Variants have the same candidates: they are solved as one request.
+        alike = [
+            [with_concepts[place] for place in places]
+            for places in variants_together([batch[row] for row in with_concepts])
+        ]
         rows = [own[0] for own in alike]
         asking = [_joined([batch[row] for row in own]) for own in alike]
         pool = self._graphs.select(pool, ("concept", "upper", "search"), rows, len(batch))
@@ -125,16 +130,6 @@ class Steerer:
         if groups[0].tolist() == list(range(len(batch))):
             return parts[-1]
         return self._graphs.backend.take(parts, places)
-
-
-def _alike(batch: Sequence[EngineRequest]) -> list[list[int]]:
-    """Rows of requests with concepts, those with the same candidates together: variants share the history and the mask of their request."""
-    rows: dict[tuple[int, int, int], list[int]] = {}
-    for row, request in enumerate(batch):
-        if len(request.concepts_C):
-            shared = (id(request.ids_T), id(request.eligible_N), id(request.excluded_X))
-            rows.setdefault(shared, []).append(row)
-    return list(rows.values())
 
 
 def _joined(requests: Sequence[EngineRequest]) -> EngineRequest:

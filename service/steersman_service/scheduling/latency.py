@@ -84,8 +84,8 @@ class QueueModel:
         self._batch_seconds = batch_seconds
 
     def overfull(self, load: Load) -> bool:
-        """Whether a batch would take too long."""
-        return self._marginal_seconds(load) > self._room_seconds
+        """Whether a batch would be too large, variants of its requests included, or take too long."""
+        return load.requests > self._max_batch or self._marginal_seconds(load) > self._room_seconds
 
     def wait_seconds(self, before: Load) -> float:
         """Until the batch of a request starts that comes after `before`."""

@@ -366,3 +366,19 @@ def test_a_list_without_items_has_a_receipt(server: Running, items: Items) -> No
     assert not answer.items
     assert (answer.receipt.overlap, answer.receipt.divergence) == (1, 0)
     assert answer.receipt.controls[0].goal == GOAL_STATUS_NOT_REACHABLE
+
+
+def test_a_large_catalogue_is_read_for_the_answer_alone(
+    server: Running, history: History, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    controls = [horror(at_least(0.4)), tilt("War", Goal(least_overlap=0.3))]
+    usual = ask(server, history=history, controls=controls).receipt
+    monkeypatch.setattr("steersman_service.api.solving.SMALL_MASK", 0)
+    for asked in (controls, [horror(Goal(most_divergence=0.1))]):
+        receipt = ask(server, history=history, controls=asked).receipt
+        assert receipt.divergence > 0
+        if asked is controls:
+            assert receipt.divergence == pytest.approx(usual.divergence, rel=1e-3)
+            assert [one.applied_strength for one in receipt.controls] == [
+                one.applied_strength for one in usual.controls
+            ]

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from steersman_service.scheduling.latency import NOTHING, LatencyModel, Load
+from steersman_service.scheduling.latency import NOTHING, LatencyModel, Load, QueueModel
 
 LENGTHS = st.lists(st.integers(0, 200), min_size=1, max_size=64)
 
@@ -73,3 +73,9 @@ def test_filters_and_tilts_cost_what_they_took() -> None:
         load = Load(random.randrange(1, 8), random.randrange(400), 0, random.choice([0, 0, 2, 8]))
         model.learn(load, 5e-4 + 1e-4 * load.requests + 9e-6 * load.positions + 3e-3 * load.item_vectors)
     assert model.seconds(Load(1, 0, 0, 2)) == pytest.approx(6.6e-3, rel=0.1)
+
+
+def test_a_batch_holds_no_more_requests_with_their_variants_than_it_may() -> None:
+    model = QueueModel(8, float("inf"))
+    assert not model.overfull(Load(8, 100))
+    assert model.overfull(Load(9, 100))
