@@ -33,6 +33,17 @@ local function renew(keys, ttl_ms, changed, others)
   return ttl_ms
 end
 
+-- The total after consumed events of a session in which no event was of another kind.
+local function consume_all(keys, args, total)
+  for i = 9, #args, 2 do
+    if redis.call('ZADD', keys[3], 'NX', total + 1, args[i]) == 1 then
+      total = total + 1
+      redis.call('RPUSH', keys[2], args[i + 1])
+    end
+  end
+  return total
+end
+
 -- Whether the consumed event is new, and whether its item was refused until now.
 local function consume(keys, id, item, total, others)
   if others > 0 and redis.call('ZSCORE', keys[5], id) or redis.call('ZADD', keys[3], 'NX', total + 1, id) == 0 then
@@ -67,9 +78,9 @@ local function trim(keys, args, others)
   end
 end
 
--- Returns what append does, and then whether what is refused has changed, and others.
-local function add(keys, args, version, total, mark, others)
-  local kinds, news, appended, refusals = args[8], {}, 0, false
+-- As consume_all, whatever the kinds: total, others, which events are new, and whether what is refused has changed.
+local function take_all(keys, args, total, others)
+  local kinds, news, refusals = args[8], {}, false
   for i = 9, #args, 2 do
     local place, new, refusal = (i - 7) / 2, false, false
     local kind = kinds == '' and 'c' or string.sub(kinds, place, place)
@@ -80,11 +91,21 @@ local function add(keys, args, version, total, mark, others)
       new, refusal = note(keys, args[i], args[i + 1], kind, others)
       others = new and others + 1 or others
     end
-    if kinds ~= '' then
-      news[place] = new and '1' or '0'
-    end
-    appended, refusals = appended + (new and 1 or 0), refusals or refusal
+    news[place] = new and '1' or '0'
+    refusals = refusals or refusal
   end
+  return total, others, table.concat(news), refusals
+end
+
+-- Returns what append does, and then whether what is refused has changed, and others.
+local function add(keys, args, version, total, mark, others)
+  local kinds, before, news, refusals = args[8], total + others, '', false
+  if kinds == '' and others == 0 then
+    total = consume_all(keys, args, total)
+  else
+    total, others, news, refusals = take_all(keys, args, total, others)
+  end
+  local appended = total + others - before
   if appended > 0 then
     version, mark = version + 1, args[2]
     redis.call('HSET', keys[1], 'version', version, 'total', total, 'mark', mark)
@@ -93,7 +114,7 @@ local function add(keys, args, version, total, mark, others)
     end
     trim(keys, args, others)
   end
-  return {appended, version, total, mark, renew(keys, args[1], appended > 0, others), table.concat(news)}, refusals, others
+  return {appended, version, total, mark, renew(keys, args[1], appended > 0, others), news}, refusals, others
 end
 
 -- args of append and visit: time to live (ms), mark, max_events, remembered_ids, max_refused, version and mark that the caller knows, kinds
