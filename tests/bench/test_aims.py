@@ -5,7 +5,6 @@ import polars as pl
 import pytest
 
 from bench.aims import carry, data
-from bench.aims.data import HIDDEN
 from bench.aims.queries import Curve, summary
 from bench.aims.users import Users, lists
 
@@ -25,13 +24,13 @@ def test_a_list_without_items_of_the_history() -> None:
     member_N = np.arange(20) >= 18
     assert lists(users, 0.0, member_N).share == pytest.approx(0.15)
     assert lists(users, 0.0, member_N).ndcg == pytest.approx((1 + 1 / np.log2(3)) / 2)
-    assert lists(users, -100.0 * member_N.astype(np.float64), member_N) == (0.0, 0.0)
+    assert lists(users, np.where(member_N, -100.0, 0.0), member_N) == (0.0, 0.0)
 
 
 def test_figures_are_means_over_genres() -> None:
     rises = {"items": 0.1, "words": 0.2, "concept": 0.4}
-    found = [Curve(genre, kind, (rise,) * 3) for genre in HIDDEN for kind, rise in rises.items()]
-    found.append(Curve(HIDDEN[0], "items", (0.3,) * 3))
+    found = [Curve(genre, kind, (rise,) * 3) for genre in data.HIDDEN for kind, rise in rises.items()]
+    found.append(Curve(data.HIDDEN[0], "items", (0.3,) * 3))
     figures = summary(found)
     assert figures["items"]["rise_at_0.05"] == pytest.approx((0.2 + 5 * 0.1) / 6)
     assert figures["items"]["queries"] == 7

@@ -39,7 +39,7 @@ class Release:
             aims,
             items,
             Words(aims, items, catalogue),
-            OlderBundles(bundle, items),
+            OlderBundles(bundle, items, aims.counted_M),
             catalogue.labels,
             settings.max_filter_items,
         )

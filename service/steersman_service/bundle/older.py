@@ -26,21 +26,23 @@ class OlderBundle(NamedTuple):
     scales_F: Array
     decoder_FD: Array
     vectors_SD: Array
-    """Of the S items that both have."""
+    """Of the S items that both have, of those that count."""
     rows_S: Rows
     """Their rows in this bundle."""
 
     def added(self, feature: int) -> Array:
         """What strength 1 of a feature added to the scores of the items that both bundles have. (S,)"""
-        added_S: Array = self.vectors_SD @ (self.scales_F[feature] * self.decoder_FD[feature]).astype(float)
+        added_S: Array = self.vectors_SD.astype(float) @ (self.scales_F[feature] * self.decoder_FD[feature])
         return added_S
 
 
 class OlderBundles:
-    """Reads the bundles beside this one."""
+    """Reads the bundles beside this one. `counted_M` are the rows of this one's items that count."""
 
-    def __init__(self, bundle: Bundle, items: Items) -> None:
+    def __init__(self, bundle: Bundle, items: Items, counted_M: Rows) -> None:
         self._folder, self._items = bundle.folder.parent, items
+        self._counts_N = np.zeros(len(items), np.bool_)
+        self._counts_N[counted_M] = True
         self._known = lru_cache(maxsize=4)(self._read)
 
     def find(self, version: str) -> OlderBundle | None:
@@ -64,11 +66,9 @@ class OlderBundles:
             for name, columns in ((FEATURES, ["label", "scale"]), (ITEMS, ["item_id"]))
         )
         rows_N = self._items.places(map(str, items["item_id"].to_pylist()))
-        both_N = rows_N != UNKNOWN
+        both_N = (rows_N != UNKNOWN) & self._counts_N[rows_N]
         if not len(decoder_FD) == features.num_rows or len(vectors_ND) != items.num_rows:
             raise BundleError(FEATURES, "tables and arrays do not fit together")
         scales_F = features["scale"].to_numpy()
         labels = [label or "" for label in features["label"].to_pylist()]
-        return OlderBundle(
-            labels, np.nan_to_num(scales_F), decoder_FD, vectors_ND[both_N].astype(float), rows_N[both_N]
-        )
+        return OlderBundle(labels, np.nan_to_num(scales_F), decoder_FD, vectors_ND[both_N], rows_N[both_N])

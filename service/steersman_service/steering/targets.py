@@ -98,7 +98,8 @@ class Targets:
         old = self.older.find(feature.bundle_version)
         if old is None or feature.id >= len(old.scales_F) or not old.scales_F[feature.id]:
             return None
-        if self.aims.weights_N[old.rows_S].sum() < LEAST_COMMON:
+        counted = self.aims.weights_N[self.aims.counted_M].sum()
+        if self.aims.weights_N[old.rows_S].sum() < LEAST_COMMON * counted:
             return None
         solution = self.aims.of_scores(old.rows_S, old.added(feature.id))
         if solution.raised < LEAST_CONFIDENCE:

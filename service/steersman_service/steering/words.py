@@ -73,7 +73,9 @@ class Words:
         if not parts or spread <= TINY:
             return solution
         raised = [np.dot(solution.strengths, part.lift_F[list(solution.features)]) / spread for part in parts]
-        return solution._replace(raised=float(np.average(raised, weights=[part.weight for part in parts])))
+        # Parts that have nothing to do with each other share one edit: none of them can be lifted as far as alone.
+        weights = np.array([part.weight for part in parts])
+        return solution._replace(raised=float(weights @ np.array(raised) / np.sqrt(weights @ weights)))
 
     def _parts(self, asked: Sequence[str]) -> Iterator[tuple[set[str], _Part]]:
         """The words of each part, and the part. A word of a whole title is looked for nowhere else, one of a value in no title."""
