@@ -38,7 +38,11 @@ RETRY_POLICY = {
     "backoffMultiplier": 3,
     "retryableStatusCodes": ["UNAVAILABLE", "RESOURCE_EXHAUSTED"],
 }
-SERVICE_CONFIG = json.dumps({"methodConfig": [{"name": RETRIED, "retryPolicy": RETRY_POLICY}]})
+# Where many calls fail, none is repeated for a while: a retry must not add to an overload.
+THROTTLING = {"maxTokens": 10, "tokenRatio": 0.1}
+SERVICE_CONFIG = json.dumps(
+    {"methodConfig": [{"name": RETRIED, "retryPolicy": RETRY_POLICY}], "retryThrottling": THROTTLING}
+)
 
 
 @dataclass(frozen=True)

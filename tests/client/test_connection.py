@@ -107,6 +107,15 @@ async def test_asyncio_repeats_as_well(fake: FakeServer) -> None:
         assert (await client.recommend()).request_id == "at last"
 
 
+def test_retries_do_not_add_to_an_overload(fake: FakeServer) -> None:
+    fake.answers[RECOMMEND] = [Failing(StatusCode.UNAVAILABLE, (("grpc-retry-pushback-ms", "1"),))]
+    with Client(fake.address, timeout=60) as client:
+        for _ in range(10):
+            with pytest.raises(CallError, match="UNAVAILABLE"):
+                client.recommend()
+    assert 10 < len(fake.asked) < 20  # 4 attempts a call would be 40
+
+
 @pytest.mark.parametrize(
     "told",
     [
