@@ -93,7 +93,7 @@ async def running(
         _tell_bundle(backend, metrics)
         store = await _open_store(settings, backend.bundle, metrics, stack)
         list_change = ListChange(backend.engines, settings.list_change_sample, metrics.list_change)
-        _add_services(server, backend, store, settings, metrics, list_change)
+        add_services(server, handlers(backend, store, settings, metrics, list_change), metrics)
         health = await _add_health(server)
         await stack.enter_async_context(_watched(store, backend.engines, health, metrics))
         if may_listen is not None:
@@ -166,14 +166,14 @@ async def _open_store(settings: Settings, bundle: Bundle, metrics: Metrics, stac
     return store
 
 
-def _add_services(
-    server: grpc.aio.Server,
+def handlers(
     backend: EngineHandle,
     store: SessionStore,
     settings: Settings,
     metrics: Metrics,
     list_change: ListChange,
-) -> None:
+) -> dict[str, object]:
+    """Of every service, by its name. They know no transport."""
     release = Release.of(backend.bundle, settings)
     sessions = SessionReader(
         store,
@@ -189,7 +189,7 @@ def _add_services(
     recommendation = RecommendationService(
         release, backend.engines, sessions, settings, metrics, list_change, placements
     )
-    services = {
+    return {
         "RecommendationService": recommendation,
         "ExplanationService": ExplanationService(recommendation),
         "ScenarioService": ScenarioService(release, scenarios, placed, settings),
@@ -198,7 +198,6 @@ def _add_services(
         "ItemService": ItemService(release, settings.max_message_bytes),
         "ModelService": ModelService(release, backend.name, backend.device, settings),
     }
-    add_services(server, services, metrics)
 
 
 async def _add_health(server: grpc.aio.Server) -> health_aio.HealthServicer:

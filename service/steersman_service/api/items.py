@@ -8,15 +8,18 @@ from typing import Any
 import numpy as np
 
 from steersman.v1 import item_service_pb2 as pb
+from steersman_service.api.attributes import described
 from steersman_service.api.caller import Caller
-from steersman_service.api.pages import check_query, page_of
+from steersman_service.api.pages import CLIENTS_BYTES, check_query, page_of
 from steersman_service.api.release import Release
 from steersman_service.bundle.item_search import ItemMatches
-from steersman_service.bundle.items import Rows
+from steersman_service.bundle.items import Categories, Rows
+from steersman_service.checks import MAX_SEARCH_BYTES, check_bytes
 from steersman_service.errors import FieldViolation, QueueFull, raise_if_any
 
 DEFAULT_PAGE_SIZE = 50
 MAX_IDS = 1000
+DEFAULT_VALUES, MAX_VALUES = 50, 1000
 # Searches share one thread, so that they take one core at most; this many may wait for it.
 MAX_WAITING = 64
 
@@ -41,6 +44,28 @@ class ItemService:
             bundle_version=self._release.version,
             exact_matches=found.exact,
         )
+
+    async def ListAttributes(self, request: pb.ListAttributesRequest, caller: Caller) -> pb.ListAttributesResponse:
+        known = self._release.items.attributes
+        raise_if_any([*check_bytes("text", request.text, 0, MAX_SEARCH_BYTES), *self._check_attributes(request)])
+        # A text is looked for among values, which numbers have none of.
+        every = [name for name in known if not request.text or isinstance(known[name], Categories)]
+        names = [request.name] if request.name else every
+        most = request.values or DEFAULT_VALUES
+        listed = [described(name, known[name], request.text, most) for name in names]
+        response = pb.ListAttributesResponse(attributes=listed, bundle_version=self._release.version)
+        # Values may be long: fewer of each, until they fit into a message.
+        while most > 1 and response.ByteSize() > min(self._max_message_bytes, CLIENTS_BYTES):
+            most //= 2
+            for attribute in response.attributes:
+                del attribute.values[most:]
+        return response
+
+    def _check_attributes(self, request: pb.ListAttributesRequest) -> Iterator[FieldViolation]:
+        if request.name and request.name not in self._release.items.attributes:
+            yield FieldViolation("name", self._release.items.unknown_attribute(request.name))
+        if request.values > MAX_VALUES:
+            yield FieldViolation("values", f"{request.values}; at most {MAX_VALUES}")
 
     async def _find(self, request: pb.ListItemsRequest) -> ItemMatches:
         if request.item_ids:

@@ -142,7 +142,10 @@ class RecommendationService:
         yield controls.parse("session.controls", CONTROL_SOURCE_SESSION, loaded.controls)
         if len(loaded.history.refused) and not request.ignore_dislikes:
             disliked = less_like(loaded.history.refused, self.release.items, self.settings.dislike_strength)
-            yield controls.parse("session.disliked", CONTROL_SOURCE_DISLIKED, disliked)
+            parsed = controls.parse("session.disliked", CONTROL_SOURCE_DISLIKED, disliked)
+            # No feature may turn these items alone down. They are not recommended either way.
+            if not parsed.violations:
+                yield parsed
 
     async def answered(
         self, prepared: Prepared, request: pb.RecommendRequest, caller: Caller, session: str

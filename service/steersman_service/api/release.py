@@ -7,9 +7,14 @@ from steersman_service.bundle.bundle import Bundle
 from steersman_service.bundle.catalogue import Catalogue
 from steersman_service.bundle.item_search import ItemSearch
 from steersman_service.bundle.items import Items
+from steersman_service.bundle.older import OlderBundles
 from steersman_service.bundle.replacement import Replacements
 from steersman_service.settings import Settings
+from steersman_service.steering.aims import Aims
 from steersman_service.steering.controls import ControlParser
+from steersman_service.steering.neighbours import Neighbours
+from steersman_service.steering.targets import Targets
+from steersman_service.steering.words import Words
 
 
 @dataclass(frozen=True)
@@ -21,12 +26,23 @@ class Release:
     catalogue: Catalogue
     controls: ControlParser
     search: ItemSearch
+    neighbours: Neighbours
 
     @classmethod
     def of(cls, bundle: Bundle, settings: Settings) -> Self:
         """Raises BundleError if the tables of `bundle` do not fit together."""
         items = Items(bundle.items)
         catalogue = Catalogue(bundle, items)
+        aims = Aims(bundle, catalogue)
+        aims.prepare()
+        targets = Targets(
+            aims,
+            items,
+            Words(aims, items, catalogue),
+            OlderBundles(bundle, items),
+            catalogue.labels,
+            settings.max_filter_items,
+        )
         controls = ControlParser(
             bundle.version,
             catalogue,
@@ -34,8 +50,9 @@ class Release:
             Replacements(bundle, catalogue),
             settings.max_controls,
             settings.max_strength,
+            targets,
         )
-        return cls(bundle, items, catalogue, controls, ItemSearch(items))
+        return cls(bundle, items, catalogue, controls, ItemSearch(items), Neighbours(aims, catalogue, items))
 
     @property
     def version(self) -> str:

@@ -1,6 +1,8 @@
 """The catalogue: features and concepts as callers see them, built once when a bundle is loaded."""
 
 import math
+import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -54,7 +56,10 @@ class Catalogue:
         self.concept_rows = {concept.name: row for row, concept in enumerate(self.concepts)}
         self.feature_units = [Units(feature.unit_up, feature.unit_down) for feature in self.features]
         self.concept_units = [Units(concept.unit_up, concept.unit_down) for concept in self.concepts]
-        self._ranked = [(feature, _text(feature)) for feature in sorted(self.features, key=_rank)]
+        self._ranked = [(feature, _fields(feature)) for feature in sorted(self.features, key=_rank)]
+        values = Counter(concept.value for concept in self.concepts)
+        for concept in self.concepts:
+            concept.display_name = _display_name(concept, alone=values[concept.value] == 1)
 
     def search_features(
         self,
@@ -64,16 +69,19 @@ class Catalogue:
         include_rare: bool = False,
         kind: FeatureKind = FEATURE_KIND_UNSPECIFIED,
     ) -> list[Feature]:
-        """Features whose label, attribute value or top titles contain `text`, in any case: steerable ones first, then clear ones."""
+        """Features whose label, attribute value or top titles contain `text`, in any case: those whose label does first, then those whose
+        value does, as whole words before parts of words. Among equals, as with no text: steerable ones first, then clear ones."""
         wanted = text.casefold()
-        return [
-            feature
-            for feature, searched in self._ranked
-            if wanted in searched
+        whole = re.compile(rf"(?<!\w){re.escape(wanted)}(?!\w)")
+        found = [
+            (_tier(fields, wanted, whole), feature)
+            for feature, fields in self._ranked
+            if (not wanted or any(wanted in field for field in fields))
             and (feature.steerable or not steerable_only)
             and (feature.density >= LEAST_DENSITY or include_rare)
             and (feature.kind == kind or not kind)
         ]
+        return [feature for _, feature in sorted(found, key=lambda each: each[0])]
 
     def search_concepts(self, text: str) -> list[Concept]:
         """Concepts whose name contains `text`, in any case."""
@@ -159,5 +167,21 @@ def _known(row: Row, names: Sequence[str]) -> dict[str, Any]:
     return {name: row[name] for name in names if row[name] is not None}
 
 
-def _text(feature: Feature) -> str:
-    return "\n".join((feature.label, feature.association.value, *feature.top_item_titles)).casefold()
+def _fields(feature: Feature) -> tuple[str, str, str]:
+    """What is searched, the most telling first."""
+    titles = "\n".join(feature.top_item_titles)
+    return feature.label.casefold(), feature.association.value.casefold(), titles.casefold()
+
+
+def _tier(fields: Sequence[str], wanted: str, whole: re.Pattern[str]) -> int:
+    """How telling the field is that has what is wanted; 0 where nothing is."""
+    if not wanted:
+        return 0
+    return next(2 * place + (not whole.search(field)) for place, field in enumerate(fields) if wanted in field)
+
+
+def _display_name(concept: Concept, *, alone: bool) -> str:
+    """For people: "Horror"; with the attribute where two have the value."""
+    if not concept.value:
+        return concept.attribute or concept.name
+    return concept.value if alone else f"{concept.value} ({concept.attribute})"

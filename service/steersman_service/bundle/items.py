@@ -73,7 +73,20 @@ class Categories:
         for row, values in enumerate(column.to_pylist()):
             for value in values or ():
                 rows_of[value].append(row)
-        self._rows_of = {value: np.array(rows, np.int64) for value, rows in rows_of.items()}
+        self.rows_of = {value: np.array(rows, np.int64) for value, rows in rows_of.items()}
+        """Rows of the items that have each value."""
+
+    @cached_property
+    def counts(self) -> list[tuple[str, int]]:
+        """How many items have each value, the most frequent value first, equals by name."""
+        return sorted(
+            ((value, len(rows)) for value, rows in self.rows_of.items()), key=lambda each: (-each[1], each[0])
+        )
+
+    @cached_property
+    def known(self) -> int:
+        """Items that have any value."""
+        return len(np.unique(np.concatenate([NOWHERE, *self.rows_of.values()])))
 
     def why_no_filter(self, values: Sequence[str]) -> tuple[int, str] | None:
         """Index of the first of `values` that no item has, and what would be right."""
@@ -83,7 +96,7 @@ class Categories:
         """Which of the `size` items have any of `values`; a value that no item has matches none."""
         mask_N = np.zeros(size, np.bool_)
         for value in values:
-            mask_N[self._rows_of.get(value, NOWHERE)] = True
+            mask_N[self.rows_of.get(value, NOWHERE)] = True
         return mask_N
 
     def among(self, rows: Rows) -> tuple[list[str], Mask]:
@@ -100,21 +113,17 @@ class Categories:
     @cached_property
     def _by_row(self) -> tuple[Rows, Rows, list[str]]:
         """Rows in order, each as often as it has values; the number of each value; the values by number."""
-        rows = np.concatenate([*self._rows_of.values(), NOWHERE])
-        codes = np.repeat(np.arange(len(self._rows_of)), [len(own) for own in self._rows_of.values()])
+        rows = np.concatenate([*self.rows_of.values(), NOWHERE])
+        codes = np.repeat(np.arange(len(self.rows_of)), [len(own) for own in self.rows_of.values()])
         order = np.argsort(rows, kind="stable")
-        return rows[order], codes[order], list(self._rows_of)
+        return rows[order], codes[order], list(self.rows_of)
 
     def why_no_tilt(self, value: str) -> str:
         """What is wrong with a tilt by `value`, and what would be right. Empty: nothing."""
-        if value in self._rows_of:
+        if value in self.rows_of:
             return ""
-        some = ", ".join(islice(self._rows_of, SHOWN)) or "none"
-        return f"no item has {value[:50]!r}; {did_you_mean(value, self._rows_of, f'values are {some}')}"
-
-    def rows_of(self, value: str) -> Rows:
-        """Rows of the items that have `value`, ascending."""
-        return self._rows_of.get(value, NOWHERE)
+        some = ", ".join(islice(self.rows_of, SHOWN)) or "none"
+        return f"no item has {value[:50]!r}; {did_you_mean(value, self.rows_of, f'values are {some}')}"
 
     def shares(self, *lists: Rows) -> list[dict[str, float]]:
         """Share of the items of each list that have each value."""
@@ -127,15 +136,16 @@ class Categories:
 
     def tilt(self, tilts_N: Lean, value: str, strength: float) -> None:
         """Adds `strength` to the tilts of items that have `value`."""
-        tilts_N[self._rows_of.get(value, NOWHERE)] += strength
+        tilts_N[self.rows_of.get(value, NOWHERE)] += strength
 
 
 class Numbers:
     """An attribute whose values are numbers; NaN where unknown, which equals nothing."""
 
     def __init__(self, column: Any) -> None:
-        self._values_N = column.fill_null(float("nan")).to_numpy(zero_copy_only=False)
-        self._distinct = np.unique(self._values_N[np.isfinite(self._values_N)])
+        self.values_N = column.fill_null(float("nan")).to_numpy(zero_copy_only=False)
+        """NaN where unknown."""
+        self._distinct = np.unique(self.values_N[np.isfinite(self.values_N)])
 
     def why_no_filter(self, values: Sequence[str]) -> tuple[int, str] | None:
         """Index of the first of `values` that is no number, or 0 if no item has any of them, and what would be right."""
@@ -151,7 +161,7 @@ class Numbers:
 
     def having(self, values: Iterable[str], size: int) -> Mask:
         """Which of the `size` items have any of `values`, all of them numbers."""
-        return np.isin(self._values_N, [float(value) for value in values])
+        return np.isin(self.values_N, [float(value) for value in values])
 
     def why_no_tilt(self, value: str) -> str:
         """What is wrong with a tilt by `value`, and what would be right. Empty: nothing."""
@@ -165,9 +175,9 @@ class Numbers:
 
     @cached_property
     def _standardised_N(self) -> Lean:
-        known_N = np.isfinite(self._values_N)
-        lean_N = np.zeros(len(self._values_N))
-        known = self._values_N[known_N]
+        known_N = np.isfinite(self.values_N)
+        lean_N = np.zeros(len(self.values_N))
+        known = self.values_N[known_N]
         # By range, not by deviation: that of equal numbers is not always 0. Scaled, so that squares stay finite.
         if known.size and (largest := np.abs(known).max()) and known.min() < known.max():
             known = known / largest

@@ -3,10 +3,12 @@
 import re
 from collections.abc import Iterable
 
-from steersman.v1.control_pb2 import OPERATION_ADD, AttributeRef, Control, FeatureRef
+from steersman.v1.control_pb2 import OPERATION_ADD, AttributeRef, Control, FeatureRef, ItemSet
+from steersman.v1.feature_service_pb2 import ListNeighboursRequest
 from steersman.v1.recommendation_service_pb2 import AttributeFilter
 from steersman_service.cli.client import Client
 from steersman_service.cli.printing import fail, remark
+from steersman_service.cli.typed_items import read_items
 
 FEATURE = re.compile(r"f(?P<feature>\d+)(:(?P<operation>add|set|scale|ablate))?(=(?P<strength>.+))?")
 QUOTED = re.compile(r'"(?P<name>(?:[^"]|"")*)"(?P<rest>.*)', re.DOTALL)
@@ -50,6 +52,38 @@ def read_tilt(text: str, client: Client) -> Control:
     strength = _strength("--tilt", text, target and typed)
     name, value = _split(target, ":", client) or (target, "")
     return Control(attribute=AttributeRef(name=name, value=value), operation=OPERATION_ADD, strength=strength)
+
+
+def read_like(text: str, client: Client) -> Control:
+    """`50,181` or `Alien, Aliens=0.8`: items as everywhere; without a strength, 1."""
+    items, strength = _with_strength(text)
+    item_set = ItemSet(item_ids=read_items("--like", [items], client))
+    return Control(items=item_set, operation=OPERATION_ADD, strength=strength)
+
+
+def read_words(text: str) -> Control:
+    """`slow crime` or `slow crime=0.8`."""
+    words, strength = _with_strength(text)
+    return Control(words=words, operation=OPERATION_ADD, strength=strength)
+
+
+def _with_strength(text: str) -> tuple[str, float]:
+    target, _, strength = text.rpartition("=")
+    try:
+        return (target, float(strength)) if target else (text, 1.0)
+    except ValueError:  # the sign belongs to a title
+        return text, 1.0
+
+
+def read_neighbours(text: str, size: int, client: Client) -> ListNeighboursRequest:
+    """`f12`, or the name of a concept."""
+    feature = FEATURE.fullmatch(text)
+    if not feature or client.has_concept(text):
+        return ListNeighboursRequest(concept=text, size=size)
+    if feature["operation"] or feature["strength"] or int(feature["feature"]) > LARGEST_ID:
+        fail(f"--like: {text!r} is no feature; write f12, or the name of a concept", 2)
+    reference = FeatureRef(id=int(feature["feature"]), bundle_version=client.info.bundle_version)
+    return ListNeighboursRequest(feature=reference, size=size)
 
 
 def read_where(texts: Iterable[str], client: Client) -> list[AttributeFilter]:

@@ -80,10 +80,18 @@ class Client:
         return RecommendationServiceStub(self._channel).BatchRecommend(request, timeout=self._timeout)
 
     def features(
-        self, limit: int, text: str = "", *, steerable_only: bool = False, include_rare: bool = False
+        self,
+        limit: int,
+        text: str = "",
+        *,
+        steerable_only: bool = False,
+        include_rare: bool = False,
+        item_ids: Iterable[str] = (),
     ) -> features_pb.ListFeaturesResponse:
         """The first `limit`, as one answer."""
-        request = features_pb.ListFeaturesRequest(text=text, steerable_only=steerable_only, include_rare=include_rare)
+        request = features_pb.ListFeaturesRequest(
+            text=text, steerable_only=steerable_only, include_rare=include_rare, item_ids=item_ids
+        )
         return self._listed(self._features.ListFeatures, request, "features", limit)
 
     def label(self, feature: int) -> str:
@@ -93,6 +101,15 @@ class Client:
     def concepts(self, text: str = "") -> features_pb.ListConceptsResponse:
         """All, as one answer."""
         return self._listed(self._features.ListConcepts, features_pb.ListConceptsRequest(text=text), "concepts")
+
+    def neighbours(self, request: features_pb.ListNeighboursRequest) -> features_pb.ListNeighboursResponse:
+        return self._features.ListNeighbours(request, timeout=self._timeout)
+
+    def attributes(self, text: str, values: int) -> items_pb.ListAttributesResponse:
+        """At most `values` of each, the most frequent first."""
+        return self._items.ListAttributes(
+            items_pb.ListAttributesRequest(text=text, values=values), timeout=self._timeout
+        )
 
     def has_concept(self, name: str) -> bool:
         text = name.encode()[:MAX_TEXT_BYTES].decode(errors="ignore")

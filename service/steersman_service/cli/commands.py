@@ -7,7 +7,15 @@ import typer
 
 from steersman.v1 import recommendation_service_pb2 as pb
 from steersman.v1.session_service_pb2 import Event
-from steersman_service.cli.arguments import read_control, read_tilt, read_where
+from steersman_service.cli.arguments import (
+    read_control,
+    read_like,
+    read_neighbours,
+    read_tilt,
+    read_where,
+    read_words,
+)
+from steersman_service.cli.catalogue import print_attributes, print_neighbours
 from steersman_service.cli.client import DEFAULT_ADDRESS, connected
 from steersman_service.cli.comparison import print_comparison
 from steersman_service.cli.display import (
@@ -54,6 +62,15 @@ Goals = Annotated[
         "tilt. Repeatable."
     ),
 ]
+Likes = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="More like these items, or less: Alien, Aliens=-0.5. Ids or titles, as with --history. Repeatable."
+    ),
+]
+WordsOption = Annotated[
+    list[str] | None, typer.Option("--words", help="What is asked for, in words: slow crime=0.8. Repeatable.")
+]
 NewItems = Annotated[list[str] | None, typer.Option(help="Item ids or titles to append to the session.")]
 Where = Annotated[
     list[str] | None, typer.Option(help="Only items with genres=Horror. Repeatable. Names as with --tilt.")
@@ -63,6 +80,9 @@ Deny = Annotated[list[str] | None, typer.Option(help="None of these items, as wi
 Compare = Annotated[bool, typer.Option("--compare", help="Show the list without --control and --tilt beside it.")]
 
 
+MAX_NEIGHBOURS = 100
+
+
 def recommend(
     history: History = None,
     session: Annotated[str, typer.Option(help="Session id, instead of a history.")] = "",
@@ -70,6 +90,8 @@ def recommend(
     control: Controls = None,
     tilt: Tilts = None,
     goal: Goals = None,
+    like: Likes = None,
+    words: WordsOption = None,
     k: Annotated[int, typer.Option("--k", "-k", min=1, help="Items wanted.")] = 10,
     where: Where = None,
     allow: Allow = None,
@@ -82,14 +104,16 @@ def recommend(
     as_json: Json = False,
 ) -> None:
     """Ask a running server for items, and steer: --history 50,181 --control genres:Horror=0.8"""
-    if compare and not (control or tilt or goal):
-        fail("--compare: there is nothing to compare; give --control, --tilt or --goal, too", 2)
+    if compare and not (control or tilt or goal or like or words):
+        fail("--compare: there is nothing to compare; give --control, --tilt, --goal, --like or --words, too", 2)
     if history is not None and session:
         fail("--history: is ambiguous beside --session; give one of them")
     with connected(address, timeout) as client:
         controls = [*(read_control(text, client) for text in control or ())]
         controls += [read_tilt(text, client) for text in tilt or ()]
         controls += [read_goal(text, client) for text in goal or ()]
+        controls += [read_like(text, client) for text in like or ()]
+        controls += map(read_words, words or ())
         filters = pb.Filters(
             include_seen=include_seen,
             allow_item_ids=read_items("--allow", allow or [], client),
@@ -132,6 +156,13 @@ def features(
         bool, typer.Option("--all", help="Rare features, too: active at less than 0.5% of events.")
     ] = False,
     concepts: Annotated[bool, typer.Option("--concepts", help="List concepts instead.")] = False,
+    items: Annotated[
+        list[str] | None, typer.Option(help="Only those that fire on these items, as with recommend --history.")
+    ] = None,
+    like: Annotated[
+        str | None,
+        typer.Option(help="What is like this feature or concept, and what undoes it: f12, or genres:Horror."),
+    ] = None,
     limit: Annotated[int, typer.Option(min=1, max=1000, help="Features shown at most.")] = 50,
     address: Address = DEFAULT_ADDRESS,
     timeout: Timeout = 10.0,
@@ -139,17 +170,24 @@ def features(
 ) -> None:
     """List the features or concepts by which a running server can be steered."""
     with connected(address, timeout) as client:
-        if concepts:
+        if like is not None:
+            near = client.neighbours(read_neighbours(like, min(limit, MAX_NEIGHBOURS), client))
+            print_message(near) if as_json else print_neighbours(near, like)
+        elif concepts:
             listed = client.concepts(text)
             print_message(listed) if as_json else print_concepts(listed, client)
         else:
-            page = client.features(limit, text, steerable_only=steerable, include_rare=rare)
+            item_ids = read_items("--items", items or [], client)
+            page = client.features(limit, text, steerable_only=steerable, include_rare=rare, item_ids=item_ids)
             print_message(page) if as_json else print_features(page, client, rare=rare)
 
 
 def items(
     text: Annotated[list[str] | None, typer.Argument(help="Words of a title, or an id. [default: all items]")] = None,
-    limit: Annotated[int, typer.Option(min=1, max=1000, help="Items shown at most.")] = 20,
+    attributes: Annotated[
+        bool, typer.Option("--attributes", help="List attributes and their values instead: those that contain TEXT.")
+    ] = False,
+    limit: Annotated[int, typer.Option(min=1, max=1000, help="Items, or values, shown at most.")] = 20,
     address: Address = DEFAULT_ADDRESS,
     timeout: Timeout = 10.0,
     as_json: Json = False,
@@ -157,5 +195,9 @@ def items(
     """Find items of a running server by words of their titles: steersman items star wars"""
     wanted = " ".join(text or [])
     with connected(address, timeout) as client:
+        if attributes:
+            known = client.attributes(wanted, limit)
+            print_message(known) if as_json else print_attributes(known, client)
+            return
         page = client.items(limit, wanted)
         print_message(page) if as_json else print_items(page, client, wanted)

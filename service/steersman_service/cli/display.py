@@ -7,7 +7,7 @@ from google.protobuf.message import Message
 
 from steersman.v1 import feature_service_pb2 as features_pb
 from steersman.v1 import recommendation_service_pb2 as pb
-from steersman.v1.control_pb2 import AppliedControl, FeatureEdit
+from steersman.v1.control_pb2 import AppliedControl, Control, FeatureEdit
 from steersman.v1.item_service_pb2 import ItemAttribute, ListItemsResponse
 from steersman_service.cli.client import Client
 from steersman_service.cli.printing import print_json, print_table, remark, say, warn
@@ -55,10 +55,18 @@ def applied_control(applied: AppliedControl) -> str:
     if control.HasField("attribute"):
         target = ":".join(filter(None, (control.attribute.name, control.attribute.value)))
         return f"tilt {target} = {control.strength:g}"
-    target = control.concept or f"feature {control.feature.id}"
+    target = _target(control)
     edits = ", ".join(map(_edit, applied.edits[:MAX_EDITS])) or "nothing to change"
     more = f" and {len(applied.edits) - MAX_EDITS} more" if len(applied.edits) > MAX_EDITS else ""
-    return f"{target} = {control.strength:g}: {edits}{more}{_beyond(applied.edits)}"
+    warnings = "".join(f"; warning: {warning}" for warning in applied.warnings)
+    return f"{target} = {control.strength:g}: {edits}{more}{_beyond(applied.edits)}{warnings}"
+
+
+def _target(control: Control) -> str:
+    if control.HasField("items"):
+        shown, count = ", ".join(control.items.item_ids[:MAX_EDITS]), len(control.items.item_ids)
+        return f"like {shown}{f' and {count - MAX_EDITS} more' if count > MAX_EDITS else ''}"
+    return control.concept or control.words or f"feature {control.feature.id}"
 
 
 def _edit(edit: FeatureEdit) -> str:

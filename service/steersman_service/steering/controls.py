@@ -26,13 +26,20 @@ from steersman_service.bundle.replacement import Replacements
 from steersman_service.checks import did_you_mean
 from steersman_service.engine.request import Edits, Variant
 from steersman_service.errors import ENOUGH_VIOLATIONS, FieldViolation, StaleFeature, raise_if_any
+from steersman_service.steering.conflicts import Conflicts
 from steersman_service.steering.goals import MAX_GOALS, ParsedGoal, check_goal, parse_goal
+from steersman_service.steering.targets import AIMED, Resolution, Targets
 from steersman_service.steering.tilts import tilts
 
+# Not edits that are known before the engine runs.
+ENGINES_OWN = frozenset(("concept", "attribute"))
 OPERATIONS = frozenset(Operation.values()) - {OPERATION_UNSPECIFIED}
-ADD_ONLY = {"concept": "a concept", "attribute": "an attribute"}
+ADD_ONLY = {"concept": "a concept", "attribute": "an attribute", "items": "an item set", "words": "a text"}
 # Parsed controls that are kept, since a user's come again with every request, and the largest of them: no sound feature control is larger.
 CACHED_CONTROLS, CACHED_BYTES = 4096, 256
+# The same of item sets and words, which take longer to solve.
+CACHED_AIMS, CACHED_AIM_BYTES = 256, 1 << 15
+UNAIMED = Resolution()
 
 
 class ParsedControl(NamedTuple):
@@ -41,7 +48,7 @@ class ParsedControl(NamedTuple):
     applied: AppliedControl
     """As it is answered; one on a concept gets its edits from the engine."""
     target: str
-    """ "feature", "concept", "attribute", or nothing."""
+    """ "feature", "concept", "attribute", "items", "words", or nothing."""
     row: int
     """Of the feature or the concept."""
     gain: float
@@ -53,6 +60,8 @@ class ParsedControl(NamedTuple):
     """Whether it names a feature of another bundle."""
     solved: bool
     """Whether the engine says which edits it comes down to: a concept at strength 0 is none."""
+    unit: tuple[tuple[int, float], ...] = ()
+    """What it adds at strength 1: (feature, strength in units of its scale). Of a concept, the mean over users; nothing of an attribute."""
     goal: ParsedGoal | None = None
     """In place of a strength, which is 0 until it is found."""
 
@@ -77,7 +86,7 @@ class Steering(NamedTuple):
     """All controls of a request, as the engine takes them and as they are answered."""
 
     edits: Edits
-    """Of the controls on features, in their order."""
+    """Of the controls on features, items and words, in their order."""
     concepts_C: Array
     """Rows of the concepts that the engine solves, each once, in the order of their first controls."""
     concept_strengths_C: Array
@@ -130,6 +139,7 @@ class ControlParser:
     replacements: Replacements
     max_controls: int
     max_strength: float
+    targets: Targets
 
     def parse(self, path: str, source: ControlSource, controls: Sequence[Control]) -> ParsedControls:
         """`path` is how errors name the controls. Too many are not looked at; unknown fields are dropped."""
@@ -140,7 +150,7 @@ class ControlParser:
         for index, control in enumerate(controls):
             control.DiscardUnknownFields()
             data = control.SerializeToString()
-            one = (self._cached if len(data) <= CACHED_BYTES else self._parse)(data, source)
+            one = self._parser(control, len(data))(data, source)
             parsed.append(one)
             violations += [FieldViolation(f"{path}[{index}]{field}", why) for field, why in one.problems]
             if len(violations) >= ENOUGH_VIOLATIONS:
@@ -151,20 +161,16 @@ class ControlParser:
         """Composes controls. Raises InvalidRequest, or StaleFeature for one of another bundle."""
         raise_if_any(violations(*parts))
         self.check_fresh(*parts)
-        return self.composed([control for part in parts for control in part.controls])
+        controls = [control for part in parts for control in part.controls]
+        return self.composed(self._warned(controls, parts) if len(controls) > 1 else controls)
 
     def composed(self, parsed: Sequence[ParsedControl]) -> Steering:
         """What controls without fault come to together."""
         controls = self._in_one_unit([_own(control) for control in parsed])
-        features = [control for control in controls if control.target == "feature"]
         concepts = self._concepts([control for control in controls if control.solved])
         attributes = [control.applied.control for control in controls if control.target == "attribute"]
         return Steering(
-            Edits(
-                np.array([control.row for control in features], np.int64),
-                np.array([control.gain for control in features], np.float32),
-                np.array([control.strength for control in features], np.float32),
-            ),
+            _edits(control for control in controls if control.target not in ENGINES_OWN),
             np.array([row for row, _, _ in concepts], np.int64),
             np.array([strength for _, strength, _ in concepts], np.float32),
             tilts(attributes, self.items),
@@ -177,8 +183,8 @@ class ControlParser:
         """Where ADD turns a feature both ways, all take the unit of their sum, so that what one does another can undo."""
         places: dict[int, list[int]] = {}
         for place, control in enumerate(controls):
-            adds = control.applied.control.operation == OPERATION_ADD and control.goal is None
-            if control.target == "feature" and adds:
+            own = control.target == "feature" and self._is_own("feature", control.applied.control)
+            if own and control.goal is None and control.applied.control.operation == OPERATION_ADD:
                 places.setdefault(control.row, []).append(place)
         for row, same in places.items():
             strengths = [controls[place].applied.control.strength for place in same]
@@ -208,7 +214,10 @@ class ControlParser:
         solved.CopyFrom(control.applied.control)
         solved.ClearField("goal")
         solved.strength = strength
-        return self._parse(solved.SerializeToString(), control.applied.source)
+        parsed = self._parse(solved.SerializeToString(), control.applied.source)
+        del parsed.applied.warnings[:]
+        parsed.applied.warnings.extend(control.applied.warnings)
+        return parsed
 
     def check_fresh(self, *parts: ParsedControls) -> None:
         """Raises StaleFeature for a feature of another bundle."""
@@ -239,33 +248,79 @@ class ControlParser:
     def _cached(self) -> Callable[[bytes, ControlSource], ParsedControl]:
         return lru_cache(CACHED_CONTROLS)(self._parse)
 
+    @cached_property
+    def _cached_aims(self) -> Callable[[bytes, ControlSource], ParsedControl]:
+        return lru_cache(CACHED_AIMS)(self._parse)
+
+    @cached_property
+    def _conflicts(self) -> Conflicts:
+        return Conflicts(self.targets.aims)
+
+    def _parser(self, control: Control, size: int) -> Callable[[bytes, ControlSource], ParsedControl]:
+        if size <= CACHED_BYTES:
+            return self._cached
+        return self._cached_aims if size <= CACHED_AIM_BYTES and control.WhichOneof("target") in AIMED else self._parse
+
+    def _warned(self, controls: list[ParsedControl], parts: Iterable[ParsedControls]) -> list[ParsedControl]:
+        """The same, with warnings of those that undo or double an earlier one."""
+        found = self._conflicts.find(tuple([(one.unit, _sign(one)) for one in controls]))
+        if not found:
+            return controls
+        paths = [f"{path}[{index}]" for path, own, _ in parts for index in range(len(own))]
+        warned = list(controls)
+        for place, other, undoing in found:
+            warned[place] = _copied(warned[place]) if warned[place] is controls[place] else warned[place]
+            why = "ask for opposite things: they undo each other" if undoing else "ask for nearly the same: they double"
+            warned[place].applied.warnings.append(f"{paths[place]} and {paths[other]} {why}")
+        return warned
+
     def _parse(self, data: bytes, source: ControlSource) -> ParsedControl:
         control = Control.FromString(data)
         target = control.WhichOneof("target") or ""
         problems = list(self._problems(target, control))
         stale = target == "feature" and control.feature.bundle_version != self.version
-        applied = AppliedControl(control=control, source=source)
         row = control.feature.id if target == "feature" else self.catalogue.concept_rows.get(control.concept, 0)
+        resolution = UNAIMED if problems else self._resolve(target, control, row, stale=stale)
+        problems += resolution.problems
+        stale = stale and not resolution.edits
         goal = None
         if control.HasField("goal") and not problems:
             goal = parse_goal(control, self.catalogue, self.items, self.max_strength)
         gain, strength = _gain_and_strength(control) if goal is None else (1.0, 0.0)
-        if control.operation == OPERATION_ADD and target in self._units and not stale and not problems:
+        if control.operation == OPERATION_ADD and self._is_own(target, control) and not problems:
             strength = self._units[target][row].of(strength)
-        if target == "feature" and not stale and not problems and (gain != 1 or strength != 0):
-            applied.edits.add(
-                feature_id=row,
-                label=self.catalogue.labels[row],
-                gain=gain,
-                strength=strength,
-                beyond_natural=abs(strength) > NATURAL_RANGE,
-            )
+        applied = AppliedControl(
+            control=control, source=source, carried_confidence=resolution.confidence, warnings=resolution.warnings
+        )
+        if target not in ENGINES_OWN and not stale and not problems and (gain != 1 or strength != 0):
+            for feature, unit in resolution.edits:
+                applied.edits.add(
+                    feature_id=feature,
+                    label=self.catalogue.labels[feature],
+                    gain=gain,
+                    strength=unit * strength,
+                    beyond_natural=abs(unit * strength) > NATURAL_RANGE,
+                )
         solved = target == "concept" and strength != 0
-        return ParsedControl(applied, target, row, gain, strength, problems, stale, solved, goal)
+        return ParsedControl(applied, target, row, gain, strength, problems, stale, solved, resolution.edits, goal)
+
+    def _is_own(self, target: str, control: Control) -> bool:
+        """Whether it names a concept or a feature of this bundle, which have units."""
+        return target == "concept" or (target == "feature" and control.feature.bundle_version == self.version)
+
+    def _resolve(self, target: str, control: Control, row: int, *, stale: bool) -> Resolution:
+        """What a sound control adds at strength 1."""
+        if target in AIMED:
+            return self.targets.resolve(control)
+        if target == "feature":
+            return (self.targets.carried(control) or UNAIMED) if stale else Resolution(((row, 1.0),))
+        if target == "concept":
+            return Resolution(tuple((term.feature_id, term.weight) for term in self.catalogue.concepts[row].terms))
+        return UNAIMED
 
     def _problems(self, target: str, control: Control) -> Iterator[FieldViolation]:
         if not target:
-            yield FieldViolation("", "names no feature, no concept and no attribute")
+            yield FieldViolation("", "names no feature, concept, attribute, items or words")
         if control.operation not in OPERATIONS:
             yield FieldViolation(".operation", "must be ADD, SET, SCALE or ABLATE")
         elif target in ADD_ONLY and control.operation != OPERATION_ADD:
@@ -309,10 +364,23 @@ def violations(*parts: ParsedControls) -> Sequence[FieldViolation]:
     return own or [*_repeated_sets(parts), *_too_many_goals(parts)]
 
 
+def _sign(control: ParsedControl) -> int:
+    """Of its strength; 0 for one that is no addition."""
+    return (control.strength > 0) - (control.strength < 0) if control.gain == 1 else 0
+
+
+def _edits(controls: Iterable[ParsedControl]) -> Edits:
+    edits = [(feature, one.gain, unit * one.strength) for one in controls for feature, unit in one.unit]
+    features, gains, strengths = zip(*edits, strict=True) if edits else ((), (), ())
+    return Edits(np.array(features, np.int64), np.array(gains, np.float32), np.array(strengths, np.float32))
+
+
 def _own(control: ParsedControl) -> ParsedControl:
     """One whose answer may get edits; what is shared by requests has none."""
-    if not control.solved:
-        return control
+    return _copied(control) if control.solved else control
+
+
+def _copied(control: ParsedControl) -> ParsedControl:
     applied = AppliedControl()
     applied.CopyFrom(control.applied)
     return control._replace(applied=applied)

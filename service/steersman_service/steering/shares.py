@@ -9,7 +9,7 @@ import numpy as np
 
 from steersman.v1.control_pb2 import AttributeRef, Control, ItemSet
 from steersman_service.bundle.catalogue import Catalogue
-from steersman_service.bundle.items import Categories, Items, Rows
+from steersman_service.bundle.items import NOWHERE, Categories, Items, Rows
 
 
 class Subject(NamedTuple):
@@ -74,5 +74,5 @@ def _having(attribute: str, value: str, items: Items) -> Subject | None:
     column = items.attributes.get(attribute)
     if not isinstance(column, Categories):
         return None
-    rows_R = column.rows_of(value)
+    rows_R = column.rows_of.get(value, NOWHERE)
     return Subject(rows_R, attribute, value) if len(rows_R) else None

@@ -216,7 +216,7 @@ class SteeringMetrics:
             (target, operation, source): controls.labels(
                 target, _word(Operation.Name(operation)), _word(ControlSource.Name(source), "CONTROL_SOURCE_")
             )
-            for target in ("feature", "concept", "attribute")
+            for target in ("feature", "concept", "attribute", "items", "words")
             for operation in Operation.values()
             for source in ControlSource.values()
             if operation and source and (target == "feature" or operation == OPERATION_ADD)

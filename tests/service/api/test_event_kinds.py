@@ -22,11 +22,10 @@ from steersman.v1.session_service_pb2 import (
     Session,
 )
 from steersman_service.bundle.items import Items
-from steersman_service.errors import StoreUnavailable
+from steersman_service.errors import FieldViolation, StoreUnavailable
 from steersman_service.sessions.store import SessionStore
-from steersman_service.steering import dislikes
-from steersman_service.steering.controls import ControlParser, ParsedControls
 from steersman_service.steering.dislikes import MOST_ITEMS, less_like
+from steersman_service.steering.targets import Resolution, Targets
 from tests.serving import Running, failure
 
 
@@ -64,7 +63,7 @@ def test_what_is_disliked_or_hidden_is_never_recommended_and_is_no_history(serve
         answer = ask(server, session_id=session_id, k=60, **fields)
         assert not {disliked, hidden} & set(ids(answer))
         assert (answer.history_use.total_events, answer.history_use.used_events) == (4, 4)
-    answer = ask(server, session_id=session_id, k=8)
+    answer = ask(server, session_id=session_id, k=8, ignore_dislikes=True)
     assert ids(answer) == ids(plain)[2:]
     assert answer.eligible_items == len(items) - 6
     kept = get(server, session_id)
@@ -149,8 +148,7 @@ def test_new_events_are_counted_by_kind(server: Running) -> None:
     assert after == {"disliked": 1, "hidden": 0, "shown": 2}
 
 
-def test_less_like_the_newest_ones(items: Items, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(dislikes, "ITEM_SETS_ARE_RESOLVED", True)
+def test_less_like_the_newest_ones(items: Items) -> None:
     rows = items.rows(items.ids[:30])
     (control,) = less_like(rows, items, 0.25)
     newest = ItemSet(item_ids=items.ids[30 - MOST_ITEMS : 30])
@@ -158,24 +156,24 @@ def test_less_like_the_newest_ones(items: Items, monkeypatch: pytest.MonkeyPatch
     assert less_like(rows, items, 0.0) == less_like(rows[:0], items, 0.25) == []
 
 
-def test_the_control_is_parsed_as_the_sessions_unless_the_request_ignores_it(
-    server: Running, items: Items, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    parsed: list[Any] = []
-    original = ControlParser.parse
-
-    def parse(parser: ControlParser, path: str, source: Any, controls: Any) -> ParsedControls:
-        if source != CONTROL_SOURCE_DISLIKED:
-            return original(parser, path, source, controls)
-        parsed.append((path, list(controls)))
-        return original(parser, path, source, ())
-
-    monkeypatch.setattr(ControlParser, "parse", parse)
-    monkeypatch.setattr(dislikes, "ITEM_SETS_ARE_RESOLVED", True)
+def test_dislikes_are_answered_for_unless_the_request_ignores_them(server: Running, items: Items) -> None:
     session_id = str(uuid4())
     said = [event(items.ids[0], EVENT_KIND_HIDDEN), event("nowhere", EVENT_KIND_DISLIKED)]
-    ask(server, session_id=session_id, new_events=[*said, event(items.ids[1], EVENT_KIND_DISLIKED)])
-    ask(server, session_id=session_id, ignore_dislikes=True)
-    ask(server, session_id=str(uuid4()), new_events=[event(items.ids[0])])
-    wanted = Control(items=ItemSet(item_ids=items.ids[:2]), operation=OPERATION_ADD, strength=-0.25)
-    assert parsed == [("session.disliked", [wanted])]
+    answer = ask(server, session_id=session_id, new_events=[*said, event(items.ids[1], EVENT_KIND_DISLIKED)])
+    (applied,) = answer.applied_controls
+    assert applied.source == CONTROL_SOURCE_DISLIKED
+    assert applied.control == Control(items=ItemSet(item_ids=items.ids[:2]), operation=OPERATION_ADD, strength=-0.25)
+    assert applied.edits
+    assert not ask(server, session_id=session_id, ignore_dislikes=True).applied_controls
+    assert not ask(server, session_id=str(uuid4()), new_events=[event(items.ids[0])]).applied_controls
+
+
+def test_dislikes_that_no_feature_turns_down_refuse_nothing(
+    server: Running, items: Items, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    problem = FieldViolation(".items", "no feature raises these alone")
+    monkeypatch.setattr(Targets, "resolve", lambda targets, control: Resolution(problems=(problem,)))
+    disliked = event(items.ids[3], EVENT_KIND_DISLIKED)
+    answer = ask(server, session_id=str(uuid4()), new_events=[disliked])
+    assert answer.items
+    assert not answer.applied_controls

@@ -28,7 +28,7 @@ COMMANDS = {
 }
 ENOUGH = {"client": ("client", "loadtest", "service")}
 """Where it is not that extra alone: those that bring all of it."""
-OWN = {"steersman", "steersman_loadtest", "steersman_service", "steersman_training"}
+OWN = {"steersman", "steersman_client", "steersman_loadtest", "steersman_service", "steersman_training"}
 HEAVY = {"faiss", "numpy", "onnxruntime", "polars", "pyarrow", "torch"}
 # Hides packages before anything is imported, and tells in the end what was.
 HIDING = """

@@ -104,7 +104,7 @@ def alive(server: Running) -> bool:
 def test_what_is_repeated_is_counted_before_it_is_looked_at(items: Items) -> None:
     many: Any = _OnlyCounted()
     nothing: Any = None
-    parser = ControlParser("", nothing, nothing, nothing, 32, 1.0)
+    parser = ControlParser("", nothing, nothing, nothing, 32, 1.0, nothing)
     parsed = parser.parse("controls", CONTROL_SOURCE_REQUEST, many)
     assert violations(parsed) == [("controls", "2000000 controls; at most 32")]
     assert next(check_events("events", many, 1000)).field == "events"

@@ -1,0 +1,84 @@
+"""A typed client of Steersman: `Client`, `AsyncClient`, and `load` for a bundle in this process."""
+
+from steersman_client.calls import ExplainRequest
+from steersman_client.catalogue import Attribute, Concept, Feature, Item, Neighbour, Neighbours
+from steersman_client.client import AsyncClient, Client
+from steersman_client.controls import (
+    AttributeTarget,
+    ConceptTarget,
+    Control,
+    FeatureTarget,
+    Goal,
+    ItemsTarget,
+    WordsTarget,
+    at_least,
+    at_most,
+    concept,
+    divergence,
+    feature,
+    items,
+    overlap,
+    tilt,
+    words,
+)
+from steersman_client.errors import CallError
+from steersman_client.explanations import Account, Change, ChangeQuery, Explanation
+from steersman_client.frames import frame
+from steersman_client.local import LocalClient, load
+from steersman_client.model import ModelInfo
+from steersman_client.recommendations import Comparison, Receipt, Recommendation, RecommendedItem, Sweep
+from steersman_client.requests import Composition, Event, Filters, LeastShare, Request
+from steersman_client.scenarios import PolicyRule, Scenario, ScenarioChange
+from steersman_client.sessions import AppendResult, Session
+
+__all__ = [
+    "Account",
+    "AppendResult",
+    "AsyncClient",
+    "Attribute",
+    "AttributeTarget",
+    "CallError",
+    "Change",
+    "ChangeQuery",
+    "Client",
+    "Comparison",
+    "Composition",
+    "Concept",
+    "ConceptTarget",
+    "Control",
+    "Event",
+    "ExplainRequest",
+    "Explanation",
+    "Feature",
+    "FeatureTarget",
+    "Filters",
+    "Goal",
+    "Item",
+    "ItemsTarget",
+    "LeastShare",
+    "LocalClient",
+    "ModelInfo",
+    "Neighbour",
+    "Neighbours",
+    "PolicyRule",
+    "Receipt",
+    "Recommendation",
+    "RecommendedItem",
+    "Request",
+    "Scenario",
+    "ScenarioChange",
+    "Session",
+    "Sweep",
+    "WordsTarget",
+    "at_least",
+    "at_most",
+    "concept",
+    "divergence",
+    "feature",
+    "frame",
+    "items",
+    "load",
+    "overlap",
+    "tilt",
+    "words",
+]

@@ -1,0 +1,41 @@
+"""The notebook runs from its first cell to its last, in a kernel of its own."""
+
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import pytest
+from nbclient import NotebookClient
+
+from tests.client.served import served
+
+NOTEBOOK = Path(__file__).parents[2] / "docs" / "notebooks" / "steer.ipynb"
+
+
+def kept() -> nbformat.NotebookNode:
+    read: Any = nbformat.read
+    notebook: nbformat.NotebookNode = read(NOTEBOOK, as_version=4)
+    return notebook
+
+
+@pytest.fixture
+def notebook() -> nbformat.NotebookNode:
+    """Without the cells whose calls are not served yet."""
+    notebook = kept()
+    notebook.cells = [cell for cell in notebook.cells if served(cell.metadata.get("needs"))]
+    return notebook
+
+
+def test_it_runs(notebook: nbformat.NotebookNode, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MPLBACKEND", "agg")
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    NotebookClient(notebook, timeout=250, resources={"metadata": {"path": str(tmp_path)}}).execute()
+    outputs = {cell.id: "".join(map(str, cell.get("outputs", ()))) for cell in notebook.cells}
+    assert "genres:Horror" in outputs["concepts"]
+    assert "genres:Horror = 1 was" in outputs["steered"]
+    assert "Horror film" in outputs["steered"]
+
+
+def test_it_is_kept_without_outputs() -> None:
+    cells = kept().cells
+    assert not any(cell.get("outputs") or cell.get("execution_count") for cell in cells)
