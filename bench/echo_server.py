@@ -46,9 +46,6 @@ class Echo(
     async def ListConcepts(self, request: feature_pb.ListConceptsRequest, context: Any) -> Any:
         return feature_pb.ListConceptsResponse()
 
-    async def ListNeighbours(self, request: feature_pb.ListNeighboursRequest, context: Any) -> Any:
-        return feature_pb.ListNeighboursResponse()
-
     async def GetFeature(self, request: feature_pb.GetFeatureRequest, context: Any) -> Any:
         return feature_pb.GetFeatureResponse()
 
