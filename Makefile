@@ -28,7 +28,7 @@ endef
 
 TORCH := torch>=2.13,<2.14
 comma := ,
-EXTRAS := service,training,loadtest
+EXTRAS := service,http,training,loadtest
 
 $(READY): pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or later is needed: make PYTHON=python3.11 ...")'
@@ -121,11 +121,12 @@ bench: $(DEV) ## Steersman beside Triton, Ray Serve, MLServer and LitServe, on t
 	$(BIN)/python -m bench.peers.install --into $(DATA)/peers
 	$(BIN)/python -m bench.peers --peers $(DATA)/peers --work $(DATA)/bench --out $(DATA)/bench --cache $(DATA)/cache $(BENCH)
 
-bench-engine: $(BUNDLE) ## Benchmarks, by hand: batched against single calls, appended against whole, metrics against none, six concepts against none
+bench-engine: $(BUNDLE) ## Benchmarks, by hand: batched against single calls, appended against whole, metrics against none, six concepts against none, HTTP against gRPC
 	$(BIN)/python -m bench.batching --bundle $(BUNDLE)
 	$(BIN)/python -m bench.growing --bundle $(BUNDLE) $(if $(wildcard $(HISTORIES)),--histories $(HISTORIES))
 	$(BIN)/python -m bench.overhead --bundle $(BUNDLE)
 	$(BIN)/python -m bench.six_concepts --bundle $(BUNDLE)
+	$(BIN)/python -m bench.gateway --bundle $(BUNDLE)
 
 # BENCH="--bundle FOLDER", or "--device cpu" to try it without a GPU.
 bench-gpu: $(DEV) ## The engine on a GPU, by hand: checked against the CPU and measured, with a million items; ten minutes at most

@@ -93,8 +93,9 @@ def _service(bundle: Path, backend: str, device: str) -> Iterator[ExplanationSer
     queue = Batcher(engine, queue_size=256, max_batch=32)
     list_change = ListChange(queue, 0.0, lambda share: None)
     release = Release.of(engine.bundle, settings)
-    sessions: Any = None  # histories are explicit
-    recommendation = RecommendationService(release, queue, sessions, settings, Metrics(collected=False), list_change)
+    sessions: Any = None  # histories are explicit, and no scenario is named
+    metrics = Metrics(collected=False)
+    recommendation = RecommendationService(release, queue, sessions, settings, metrics, list_change, sessions)
     yield ExplanationService(recommendation)
 
 

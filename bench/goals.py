@@ -119,11 +119,9 @@ async def _service(folder: Path) -> AsyncIterator[tuple[RecommendationService, E
     batcher = Batcher(engine, queue_size=256, max_batch=64)
     metrics = Metrics(collected=False)
     change = ListChange(batcher, 0, metrics.list_change)
-    sessions: Any = None  # no request here names one
-    yield (
-        RecommendationService(Release.of(engine.bundle, settings), batcher, sessions, settings, metrics, change),
-        engine,
-    )
+    sessions: Any = None  # no request here names one, nor a scenario
+    release = Release.of(engine.bundle, settings)
+    yield RecommendationService(release, batcher, sessions, settings, metrics, change, sessions), engine
     await batcher.close()
 
 

@@ -102,7 +102,18 @@ def _both(bundle: Path, with_both: Sequence[str], *, swapped: bool) -> Iterator[
 def _served(bundle: Path, flags: Sequence[str]) -> Iterator[Server]:
     with tempfile.TemporaryDirectory() as folder:
         log = Path(folder, "log")
-        command = [sys.executable, "-m", "steersman_service", "serve", "--port", "0", "--metrics-port", "0"]
+        command = [
+            sys.executable,
+            "-m",
+            "steersman_service",
+            "serve",
+            "--port",
+            "0",
+            "--metrics-port",
+            "0",
+            "--http",
+            "off",
+        ]
         command += [
             "--bundle",
             str(bundle),

@@ -209,10 +209,12 @@ def _started(name: str, side: Side, steersman: Steersman, folder: Path) -> Proce
     python = side.checkout / ".venv/bin/python"
     if not python.is_file():
         raise NotThere(f"{name}: there is no {python}: a checkout needs its own virtual environment")
+    # An older checkout has none.
+    http = ("--http", "off") if (side.checkout / "service/steersman_service/http").is_dir() else ()
     command = [
         str(python), "-m", "steersman_service", "serve", "--port", "0", "--metrics-port", "0",
         "--data", str(folder / "data"), "--bundle", str(steersman.bundle.folder.absolute()),
-        "--log-format", "json", "--log-level", "info", *side.flags,
+        "--log-format", "json", "--log-level", "info", *http, *side.flags,
     ]  # fmt: skip
     return Process(name, command, folder / "log", {}, side.checkout)
 

@@ -15,6 +15,9 @@ os.environ.update(no_proxy="localhost,127.0.0.1,::1", no_grpc_proxy="localhost,1
 if TYPE_CHECKING:
     from steersman_training.autoencoder.sae import Kind
 
+# One port of HTTP would be taken by the first of the servers that run side by side. Tests of HTTP say where theirs listens.
+os.environ.setdefault("STEERSMAN_HTTP", "off")
+
 # Tests run side by side, and what they train is tiny: a second thread would only wait. Children inherit it.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 

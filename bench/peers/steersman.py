@@ -43,6 +43,7 @@ class Steersman:
         command = [
             sys.executable, "-m", "steersman_service", "serve", "--port", str(port), "--metrics-port", "0",
             "--bundle", str(self.bundle.folder), "--data", str(self.work), "--inference-threads", "1", "--log-format", "json",
+            "--http", "off",
             *(["--workers", str(self.copies)] if self.copies > 1 else []),
             *self.options,
         ]  # fmt: skip

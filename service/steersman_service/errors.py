@@ -199,6 +199,56 @@ class EngineLost(RequestError, code="UNAVAILABLE", reason="ENGINE_LOST"):
         super().__init__("the server has lost its engine, and ends", retry_seconds=1.0)
 
 
+class GatewayError(RequestError):
+    """An error of the HTTP gateway itself: no server has seen the request."""
+
+
+class ServerUnavailable(GatewayError, code="UNAVAILABLE", reason="SERVER_UNAVAILABLE"):
+    """The gateway does not reach the server."""
+
+    def __init__(self) -> None:
+        super().__init__("the server does not answer", retry_seconds=1.0)
+
+
+class NoSuchPath(GatewayError, code="NOT_FOUND", reason="NO_SUCH_PATH"):
+    """Of the gateway. What was asked for is the caller's text, and is not repeated."""
+
+    def __init__(self) -> None:
+        super().__init__("there is nothing here: / lists the calls, /openapi.json describes them")
+
+
+class OnlyPost(GatewayError, code="UNIMPLEMENTED", reason="ONLY_POST"):
+    """A call by another method of HTTP."""
+
+    def __init__(self) -> None:
+        super().__init__("a call is a POST")
+
+
+class OnlyGet(GatewayError, code="UNIMPLEMENTED", reason="ONLY_GET"):
+    """Something other than a read of what the gateway says of itself."""
+
+    def __init__(self) -> None:
+        super().__init__("this can be read only: GET")
+
+
+class ContentTypeRefused(GatewayError, code="INVALID_ARGUMENT", reason="CONTENT_TYPE"):
+    """A body that is not said to be JSON or a message. A browser sends others to any site without asking it."""
+
+
+class HostRefused(GatewayError, code="PERMISSION_DENIED", reason="HOST"):
+    """The header Host names a server that this one is not: a page of another site whose name leads here, or a setting."""
+
+    def __init__(self) -> None:
+        super().__init__("this server does not go by the name in the header Host: see its setting http_allowed_hosts")
+
+
+class SlowRequest(GatewayError, code="DEADLINE_EXCEEDED", reason="SLOW_REQUEST"):
+    """A body that does not come to its end."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__(f"the request had not come whole within {seconds:g} s")
+
+
 class InternalError(RequestError):
     """An exception that was not foreseen: its text stays in the log."""
 
@@ -207,10 +257,10 @@ class InternalError(RequestError):
 
 
 def reasons() -> list[str]:
-    """Of all errors that a caller may get, sorted."""
-    classes = [RequestError]
+    """Of all errors that a server may answer with, sorted. Those of the gateway itself are not among them."""
+    classes: list[type[RequestError]] = [RequestError]
     for error in classes:
-        classes += error.__subclasses__()
+        classes += [each for each in error.__subclasses__() if each is not GatewayError]
     return sorted({error.reason for error in classes})
 
 

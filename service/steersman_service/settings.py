@@ -14,6 +14,7 @@ from steersman_service.errors import StartupError
 from steersman_service.sessions.redis_url import check_redis_url
 
 PREFIX = "STEERSMAN_"
+LOOPBACK_HOSTS = "localhost,127.0.0.1,[::1]"
 GPU_FILES = "/dev/nvidia[0-9]*"
 CORES_PER_ENGINE = 8
 
@@ -35,6 +36,20 @@ class Settings(BaseSettings):
     metrics: Literal["on", "off"] = Field("on", description="Whether metrics are collected, and served to Prometheus")
     metrics_host: str = Field("127.0.0.1", description="Address of the Prometheus endpoint")
     metrics_port: int = Field(9464, ge=0, le=65535, description="Port of the Prometheus endpoint; 0 picks a free one")
+
+    http: Literal["auto", "on", "off"] = Field(
+        "auto", description="Whether the server answers HTTP, too; auto does if the extra http is installed"
+    )
+    http_host: str = Field("127.0.0.1", description="Address that HTTP listens on")
+    http_port: int = Field(8080, ge=0, le=65535, description="Port that HTTP listens on; 0 picks a free one")
+    http_allowed_hosts: str = Field(
+        LOOPBACK_HOSTS,
+        description="Names by which HTTP may be called, with commas between; *.example.org is any name below, * any at all",
+    )
+    http_cors_origins: str | None = Field(
+        None, description="Other sites whose pages may call: https://example.org, with commas between (default: none)"
+    )
+    http_max_body_bytes: int = Field(4 << 20, ge=1024, description="Largest body that HTTP takes, in bytes")
 
     data: Path = Field(Path("data"), description="Data folder: bundles, and the embedded session store")
     bundle: Path | None = Field(None, description="Bundle folder, or a link to one (default: DATA/bundles/current)")
@@ -144,10 +159,10 @@ class Settings(BaseSettings):
             raise ValueError(f"unknown setting {', '.join(unknown)}; `steersman serve --help` lists them all")
         return self
 
-    @field_validator("host")
+    @field_validator("host", "http_host")
     @classmethod
     def _in_brackets(cls, host: str) -> str:
-        """An address of IPv6 as gRPC wants it: [::1]."""
+        """An address of IPv6 as gRPC and URLs want it: [::1]."""
         return f"[{host}]" if ":" in host and not host.startswith("[") else host
 
     @field_validator("redis_url")

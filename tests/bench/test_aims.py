@@ -5,7 +5,8 @@ import polars as pl
 import pytest
 
 from bench.aims import carry, data
-from bench.aims.queries import HIDDEN, Curve, summary
+from bench.aims.data import HIDDEN
+from bench.aims.queries import Curve, summary
 from bench.aims.users import Users, lists
 
 
@@ -24,7 +25,7 @@ def test_a_list_without_items_of_the_history() -> None:
     member_N = np.arange(20) >= 18
     assert lists(users, 0.0, member_N).share == pytest.approx(0.15)
     assert lists(users, 0.0, member_N).ndcg == pytest.approx((1 + 1 / np.log2(3)) / 2)
-    assert lists(users, -100.0 * member_N, member_N) == (0.0, 0.0)
+    assert lists(users, -100.0 * member_N.astype(np.float64), member_N) == (0.0, 0.0)
 
 
 def test_figures_are_means_over_genres() -> None:

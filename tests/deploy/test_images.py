@@ -21,7 +21,8 @@ def test_settings_are_those_of_the_server(monkeypatch: pytest.MonkeyPatch) -> No
     for name, value in (IMAGE_SETTINGS | SERVER["environment"]).items():
         monkeypatch.setenv(name, str(value))
     settings = load_settings()
-    assert (settings.host, settings.metrics_host) == ("0.0.0.0", "0.0.0.0")
+    assert {settings.host, settings.http_host, settings.metrics_host} == {"0.0.0.0"}
+    assert settings.http == "on"
     assert settings.redis_url == "redis://valkey:6379/0"
 
 
@@ -29,13 +30,13 @@ def test_the_image_is_no_root_and_gets_the_signals() -> None:
     (user,) = re.findall(r"^USER (\d+):\d+$", DOCKERFILE, re.MULTILINE)
     assert int(user) > 0
     assert 'ENTRYPOINT ["steersman"]\nCMD ["serve"]' in DOCKERFILE
-    assert f"EXPOSE {DEFAULTS.port} {DEFAULTS.metrics_port}\n" in DOCKERFILE
+    assert f"EXPOSE {DEFAULTS.http_port} {DEFAULTS.port} {DEFAULTS.metrics_port}\n" in DOCKERFILE
 
 
 def test_the_image_has_no_more_than_it_needs() -> None:
     """No torch, which the extra `training` would bring."""
     installed = re.findall(r"pip install \"(.+)\"", DOCKERFILE)
-    assert installed == ["$(echo /wheels/steersman-*.whl)[service]", "onnxruntime-gpu[cuda,cudnn]>=1.31,<1.32"]
+    assert installed == ["$(echo /wheels/steersman-*.whl)[service,http]", "onnxruntime-gpu[cuda,cudnn]>=1.31,<1.32"]
 
 
 def test_what_is_copied_exists_and_is_not_ignored() -> None:
@@ -78,7 +79,9 @@ def test_a_service_of_compose(name: str) -> None:
 
 
 def test_ports_are_the_defaults() -> None:
-    assert SERVER["ports"] == [f"127.0.0.1:{port}:{port}" for port in (DEFAULTS.port, DEFAULTS.metrics_port)]
+    assert SERVER["ports"] == [
+        f"127.0.0.1:{port}:{port}" for port in (DEFAULTS.http_port, DEFAULTS.port, DEFAULTS.metrics_port)
+    ]
     (job,) = read_yaml("prometheus/prometheus.yml")["scrape_configs"]
     (discovery,) = job["dns_sd_configs"]
     assert discovery["port"] == DEFAULTS.metrics_port

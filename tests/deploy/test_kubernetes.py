@@ -65,7 +65,7 @@ def test_probes_ask_for_services_that_there_are() -> None:
 
 def test_ports_are_the_defaults() -> None:
     ports = {port["name"]: port["containerPort"] for port in SERVER["ports"]}
-    assert ports == {"grpc": DEFAULTS.port, "metrics": DEFAULTS.metrics_port}
+    assert ports == {"http": DEFAULTS.http_port, "grpc": DEFAULTS.port, "metrics": DEFAULTS.metrics_port}
     service = read_yaml("kubernetes/service.yaml")["spec"]
     assert service["clusterIP"] == "None"
     assert {port["targetPort"]: port["port"] for port in service["ports"]} == ports

@@ -29,6 +29,8 @@ class Served(NamedTuple):
     """Of gRPC: host:port."""
     metrics: str
     """Of the Prometheus endpoint: host:port."""
+    http: str
+    """Of the gateway: a URL, or "off"."""
     data: Path
     """Its data folder."""
     pid: int
@@ -64,13 +66,16 @@ def serving(bundle: Path, data: Path, **settings: object) -> Iterator[Served]:
     log = data / "server.log"
     with started(serve_command(bundle, data, **settings), log) as process:
         ready = until(f"the server is ready ({log})", lambda: _line_of(log, '"ready"', process))
-        address, metrics = (ready.split(f'"{name}": "')[1].split('"')[0] for name in ("address", "metrics"))
-        yield Served(address, metrics, data, process.pid)
+        address, metrics, http = (
+            ready.split(f'"{name}": "')[1].split('"')[0] for name in ("address", "metrics", "http")
+        )
+        yield Served(address, metrics, http, data, process.pid)
 
 
 def serve_command(bundle: Path, data: Path, **settings: object) -> list[str | Path]:
     """The command line of a server that logs JSON, with a flag for each setting."""
-    given = {"bundle": bundle, "data": data, "port": 0, "metrics_port": 0, "log_format": "json", **settings}
+    ports = {"port": 0, "metrics_port": 0, "http": "off"}
+    given = {"bundle": bundle, "data": data, **ports, "log_format": "json", **settings}
     flags = (part for name, value in given.items() for part in (f"--{name.replace('_', '-')}", str(value)))
     return [STEERSMAN, "serve", *flags]
 

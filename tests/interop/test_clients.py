@@ -1,4 +1,4 @@
-"""Clients that others have written: Node's gRPC, and an HTTP/2 load generator that knows nothing of gRPC."""
+"""Clients that others have written: Node's gRPC, Connect's, and an HTTP/2 load generator that knows nothing of gRPC."""
 
 import re
 import struct
@@ -6,10 +6,15 @@ import subprocess
 import sysconfig
 from pathlib import Path
 
+from google.protobuf.descriptor import FileDescriptor
+from google.protobuf.descriptor_pb2 import FileDescriptorSet
+from google.rpc import error_details_pb2
+
 from steersman.v1.control_pb2 import OPERATION_ADD, Control
 from steersman.v1.recommendation_service_pb2 import History, RecommendRequest
+from steersman_service.http.contract import services
 from tests.interop.conftest import Show
-from tests.interop.processes import PATIENCE_SECONDS, ROOT, Served, scraped
+from tests.interop.processes import PATIENCE_SECONDS, ROOT, Served, scraped, serving
 
 REQUESTS, CONNECTIONS, STREAMS = 3000, 4, 8
 RECOMMEND = {"grpc_service": "steersman.v1.RecommendationService", "grpc_method": "Recommend"}
@@ -32,6 +37,44 @@ def test_node(served: Served, show: Show) -> None:
     printed = run("node", client, served.address, metrics, store, ROOT / "proto", google)
     for line in printed.splitlines():
         show(f"Node: {line}")
+
+
+def test_connect(bundle_dir: Path, tmp_path: Path, show: Show) -> None:
+    """Connect's own clients for browsers and for Node, over each protocol of the gateway."""
+    descriptors = tmp_path / "descriptors"
+    descriptors.write_bytes(described().SerializeToString())
+    with serving(bundle_dir, tmp_path / "data", http="on", http_port=0) as server:
+        printed = run("node", Path(__file__).with_name("web.mjs"), server.http, descriptors)
+    for line in printed.splitlines():
+        show(f"Node: {line}")
+
+
+def described() -> FileDescriptorSet:
+    """The contract and what it imports, as a compiler would write it, each file after those that it imports."""
+    found: dict[str, FileDescriptor] = {}
+
+    def add(file: FileDescriptor) -> None:
+        for imported in file.dependencies:
+            add(imported)
+        found[file.name] = file
+
+    for service in services():
+        add(service.file)
+    add(error_details_pb2.DESCRIPTOR)
+    described = FileDescriptorSet()
+    for file in found.values():
+        file.CopyToProto(described.file.add())
+    waiting = [message for file in described.file for message in file.message_type]
+    for message in waiting:
+        waiting += message.nested_type
+        for field in message.field:  # a compiler writes it down, and protobuf-es reads it
+            field.json_name = field.json_name or json_name(field.name)
+    return described
+
+
+def json_name(name: str) -> str:
+    first, *others = name.split("_")
+    return first + "".join(other.capitalize() for other in others)
 
 
 def test_h2load(served: Served, tmp_path: Path, show: Show) -> None:

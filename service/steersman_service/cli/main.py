@@ -18,6 +18,7 @@ OWN = (
     EntryPoint("explain", "steersman_service.cli.explain:explain", GROUP),
     EntryPoint("scenarios", "steersman_service.cli.scenarios:scenarios", GROUP),
     EntryPoint("compare", "steersman_service.cli.compare:compare", GROUP),
+    EntryPoint("gateway", "steersman_service.cli.gateway:gateway", GROUP),
     EntryPoint("loadtest", "steersman_loadtest.command:loadtest", GROUP),
 )
 # The extra that each module of commands needs: see pyproject.toml.
@@ -27,6 +28,7 @@ EXTRAS = {
     "steersman_service.cli.explain": "client",
     "steersman_service.cli.scenarios": "client",
     "steersman_service.cli.compare": "client",
+    "steersman_service.cli.gateway": "http",
     "steersman_loadtest.command": "loadtest",
     "steersman_training.commands": "training",
 }

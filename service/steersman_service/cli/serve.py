@@ -2,15 +2,18 @@
 
 import asyncio
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Annotated, Any
 
 import typer
 
-from steersman_service.cli.printing import fail
+from steersman_service.cli.address import DEFAULT_PORT
+from steersman_service.cli.printing import fail, say
 from steersman_service.errors import StartupError
 from steersman_service.settings import PREFIX, Settings, load_settings
 from steersman_service.telemetry.logs import configure_logs
+
+RECOMMEND = "steersman.v1.RecommendationService/Recommend"
 
 
 def _flags_of_settings(command: Callable[..., None]) -> Callable[..., None]:
@@ -30,18 +33,32 @@ def _flags_of_settings(command: Callable[..., None]) -> Callable[..., None]:
 
 @_flags_of_settings
 def serve(**flags: Any) -> None:
-    """Serve a bundle over gRPC until Ctrl-C or SIGTERM.
+    """Serve a bundle over gRPC and HTTP until Ctrl-C or SIGTERM.
 
     Without --redis-url, sessions are kept by an embedded Valkey in the data folder.
     """
     import uvloop
 
-    from steersman_service.processes.supervisor import supervise
+    from steersman_service.processes.supervisor import Addresses, supervise
+
+    def show(addresses: Addresses) -> None:
+        if settings.log_format == "console":
+            for line in first_calls(addresses.http, addresses.grpc):
+                say(line)
 
     try:
         settings = load_settings(**flags)
         configure_logs(settings.log_level, settings.log_format)
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(supervise(settings))
+            runner.run(supervise(settings, show))
     except StartupError as error:
         fail(str(error))
+
+
+def first_calls(http: str, grpc: str) -> Iterator[str]:
+    """What can be done first: an address for a browser, a call with curl, a call with gRPC. `http` is empty if it is off."""
+    if http:
+        yield f"  in a browser   {http}"
+        yield f"  with curl      curl {http}/{RECOMMEND} -H 'content-type: application/json' -d '{{\"k\": 5}}'"
+    address = "" if grpc == f"127.0.0.1:{DEFAULT_PORT}" else f" --address {grpc}"
+    yield f"  over gRPC      steersman recommend --k 5{address}"

@@ -1,4 +1,4 @@
-"""The port that front ends share."""
+"""A port that processes share."""
 
 import socket
 import sys

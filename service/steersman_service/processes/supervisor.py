@@ -1,4 +1,4 @@
-"""Runs front ends and engine hosts: starts, restarts, replaces and drains them, and adds up their metrics."""
+"""Runs front ends, engine hosts and the gateway: starts, restarts, replaces and drains them, and adds up their metrics."""
 
 import asyncio
 import signal
@@ -8,12 +8,14 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
+from typing import NamedTuple
 
 import structlog
 from prometheus_client import CollectorRegistry, Metric
 from prometheus_client.registry import Collector
 
 from steersman_service.errors import StartupError
+from steersman_service.http.options import installed
 from steersman_service.processes.child import ChildProcess
 from steersman_service.processes.port import ReservedPort
 from steersman_service.processes.store import embedded_store
@@ -29,6 +31,16 @@ FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS, STEADY_SECONDS = 0.1, 30.0, 60.0
 METRICS_SECONDS = 2.0
 
 log = structlog.get_logger()
+
+
+class Addresses(NamedTuple):
+    """Where a server listens."""
+
+    http: str
+    """A URL; empty if it is off."""
+    grpc: str
+    metrics: str
+    """ "off" if it is."""
 
 
 class Slot:
@@ -160,18 +172,24 @@ class Supervisor:
         self._sockets = sockets
         self._generations = 0
         self._current = Generation((), ())
+        self._gateway: Slot | None = None
         self._alive: set[ChildProcess] = set()
         self._counted: list[Family] = []
         """What processes counted that have ended."""
         self._watching: set[asyncio.Task[None]] = set()
 
-    async def start(self, port: ReservedPort) -> None:
-        """Returns when every process takes calls. Raises StartupError."""
+    async def start(self, port: ReservedPort, http_port: ReservedPort | None) -> None:
+        """Returns when every process takes calls, the gateway included if there is a port for it. Raises StartupError."""
         generation = self._next()
         await generation.load()
         port.probe()
         await generation.listen()
         self._current = generation
+        if http_port is not None:
+            self._gateway = self._slot("gateway", self._settings, [])
+            await self._gateway.load()
+            http_port.probe()
+            await self._gateway.listen()
 
     async def replace(self) -> None:
         """The next generation, with the bundle that the link names now, takes calls before the old one drains. If it cannot start, the
@@ -188,8 +206,11 @@ class Supervisor:
         await old.stop(self._settings.drain_seconds)
 
     async def stop(self) -> None:
-        """Drains."""
-        await self._current.stop(self._settings.drain_seconds)
+        """Drains, the gateway first: its calls in flight need the front ends."""
+        start = time.monotonic()
+        if self._gateway:
+            await self._gateway.stop(self._settings.drain_seconds)
+        await self._current.stop(max(0.0, self._settings.drain_seconds - (time.monotonic() - start)))
         for task in self._watching:
             task.cancel()
 
@@ -197,7 +218,8 @@ class Supervisor:
         """Metrics of all processes, those that have ended included."""
         if asking := [asyncio.create_task(child.refresh()) for child in self._alive]:
             await asyncio.wait(asking, timeout=METRICS_SECONDS)
-        self._metrics.all_ready(self._current.ready and bool(self._current.front_ends))
+        whole = self._current.ready and (self._gateway is None or self._gateway.ready)
+        self._metrics.all_ready(whole and bool(self._current.front_ends))
         # Read in one go: a child that ends meanwhile is counted among the living or among the ended, never in both.
         own = metric_families.families(self._metrics.registry)
         return metric_families.merged([own, self._counted, *(child.families for child in self._alive)])
@@ -243,14 +265,17 @@ class _Merged(Collector):
         yield from metric_families.metrics(found.result())
 
 
-async def supervise(settings: Settings) -> None:
-    """Serves until SIGTERM or SIGINT, then drains. SIGHUP replaces every process. Raises StartupError if it cannot start."""
+async def supervise(settings: Settings, on_ready: Callable[[Addresses], None]) -> None:
+    """Serves until SIGTERM or SIGINT, then drains. SIGHUP replaces every process, but for the gateway, which holds nothing of a bundle.
+
+    Calls `on_ready` once. Raises StartupError if it cannot start.
+    """
     stop, renew = asyncio.Event(), asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     loop.add_signal_handler(signal.SIGHUP, renew.set)
-    async with _supervised(settings) as supervisor:
+    async with _supervised(settings, on_ready) as supervisor:
         renewing = asyncio.create_task(_renewed(supervisor, renew))
         await stop.wait()
         log.info("draining", at_most_seconds=settings.drain_seconds)
@@ -274,17 +299,33 @@ def private_folder() -> "tempfile.TemporaryDirectory[str]":
     raise StartupError("no folder for the engines' sockets: set TMPDIR to one that can be written to")
 
 
+def reserved_for_http(settings: Settings) -> ReservedPort | None:
+    """None if HTTP is off. Raises StartupError."""
+    if settings.http == "off" or (settings.http == "auto" and not installed()):
+        return None
+    if not installed():
+        raise StartupError("settings: http: it needs the extra http: pip install 'steersman[http]'")
+    try:
+        return ReservedPort(settings.http_host, settings.http_port)
+    except StartupError as error:
+        raise StartupError(f"HTTP: {error} --http-port 0 picks a free port, --http off does without") from None
+
+
 @asynccontextmanager
-async def _supervised(settings: Settings) -> AsyncIterator[Supervisor]:
+async def _supervised(settings: Settings, on_ready: Callable[[Addresses], None]) -> AsyncIterator[Supervisor]:
     if settings.workers > 1 and sys.platform != "linux":
         raise StartupError("settings: workers: several share a port on Linux alone; run one, or one on each port")
     metrics = Metrics(collected=settings.metrics == "on")
     async with AsyncExitStack() as stack:
         port = ReservedPort(settings.host, settings.port)
         stack.callback(port.close)
+        http_port = reserved_for_http(settings)
+        if http_port:
+            stack.callback(http_port.close)
         url = settings.redis_url or await stack.enter_async_context(embedded_store(settings.data / "valkey"))
         sockets = Path(stack.enter_context(private_folder()))
-        changed = settings.model_copy(update={"port": port.number, "redis_url": url})
+        numbers = {"port": port.number, "http_port": http_port.number if http_port else 0}
+        changed = settings.model_copy(update={**numbers, "redis_url": url})
         supervisor = Supervisor(changed, metrics, sockets)
         metrics_port = 0
         if settings.metrics == "on":
@@ -292,7 +333,12 @@ async def _supervised(settings: Settings) -> AsyncIterator[Supervisor]:
             registry.register(_Merged(supervisor))
             metrics_port = stack.enter_context(exposed(registry, settings.metrics_host, settings.metrics_port))
         stack.push_async_callback(supervisor.stop)
-        await supervisor.start(port)
-        where = f"{settings.metrics_host}:{metrics_port}" if metrics_port else "off"
-        log.info("ready", address=f"{settings.host}:{port.number}", metrics=where)
+        await supervisor.start(port, http_port)
+        addresses = Addresses(
+            f"http://{settings.http_host}:{http_port.number}" if http_port else "",
+            f"{settings.host}:{port.number}",
+            f"{settings.metrics_host}:{metrics_port}" if metrics_port else "off",
+        )
+        log.info("ready", http=addresses.http or "off", address=addresses.grpc, metrics=addresses.metrics)
+        on_ready(addresses)
         yield supervisor

@@ -19,11 +19,9 @@ def add_services(server: grpc.aio.Server, services: Mapping[str, object], metric
     for service, handlers in services.items():
         name, methods = f"{PACKAGE}.{service}", {}
         for method in descriptor_pool.Default().FindServiceByName(name).methods:
-            if (handler := getattr(handlers, method.name, None)) is None:
-                continue
             metrics.calls("unary", name, method.name)
             methods[method.name] = grpc.unary_unary_rpc_method_handler(
-                handler,
+                getattr(handlers, method.name),
                 GetMessageClass(method.input_type).FromString,
                 GetMessageClass(method.output_type).SerializeToString,
             )

@@ -1,34 +1,19 @@
-"""Errors as gRPC statuses with details: google.rpc.Status with ErrorInfo, BadRequest and RetryInfo."""
+"""Errors as gRPC statuses."""
 
 import math
 from collections.abc import Iterator
 from typing import Any
 
 import grpc
-from google.protobuf.message import Message
-from google.rpc import error_details_pb2, status_pb2
 from grpc_status import rpc_status
 
-from steersman_service.errors import InvalidRequest, RequestError
-
-DOMAIN = "steersman"
+from steersman_service.api.status import status_of
+from steersman_service.errors import RequestError
 
 
 def grpc_status(error: RequestError, request_id: str) -> grpc.Status:
-    """`error` as a gRPC status. BadRequest and RetryInfo are there where they apply."""
-    metadata = {"request_id": request_id, **error.metadata}
-    details: list[Message] = [error_details_pb2.ErrorInfo(reason=error.reason, domain=DOMAIN, metadata=metadata)]
-    if isinstance(error, InvalidRequest):
-        fields = [error_details_pb2.BadRequest.FieldViolation(**each._asdict()) for each in error.violations]
-        details.append(error_details_pb2.BadRequest(field_violations=fields))
-    if error.retry_seconds is not None:
-        retry = error_details_pb2.RetryInfo()
-        retry.retry_delay.FromNanoseconds(int(error.retry_seconds * 1e9))
-        details.append(retry)
-    status = status_pb2.Status(code=grpc.StatusCode[error.code].value[0], message=error.message)
-    for detail in details:
-        status.details.add().Pack(detail)
-    told: Any = rpc_status.to_status(status)  # a named tuple, which its stubs do not say
+    """With the details of `status_of`, and what clients that repeat calls by themselves go by."""
+    told: Any = rpc_status.to_status(status_of(error, request_id))  # a named tuple, which its stubs do not say
     pushed: grpc.Status = told._replace(trailing_metadata=(*told.trailing_metadata, *_pushback(error)))
     return pushed
 

@@ -79,11 +79,16 @@ HELP = {
     "steersman_session_feedback_total": "New events that are no consumption: disliked, hidden or shown items.",
     "steersman_scenario_cache_hits_total": "Requests whose scenario was in memory, at most a second old or the store away.",
     "steersman_scenario_cache_misses_total": "Requests for which the scenario was read from the session store.",
+    "steersman_http_requests_total": (
+        "Requests to the HTTP gateway, by what they were and how they were answered; grpc_server_* count the calls that they became."
+    ),
     "steersman_bundle_info": "1; the labels say what is served.",
     "steersman_ready": "1 if every process takes calls; 0 while one loads, and while the server drains.",
     "steersman_workers": "Front ends that take calls (the setting workers says how many there should be).",
-    "steersman_worker_deaths_total": "Front ends and engine hosts that ended without being told to, and are started again.",
+    "steersman_worker_deaths_total": "Front ends, engine hosts and gateways that ended without being told to, and are started again.",
 }
+HTTP_KINDS = ("connect_json", "connect_proto", "grpc_web", "other")
+HTTP_OUTCOMES = ("2xx", "4xx", "5xx")
 STAGES = ("lower", "concept", "edit", "upper", "search", "append", "account")
 
 
@@ -301,6 +306,20 @@ class SessionMetrics:
         self._duplicates.inc(duplicates)
 
 
+class HttpMetrics:
+    """Requests to the gateway, those that it refuses itself included."""
+
+    def __init__(self, registry: Registry) -> None:
+        self._requests = registry.counter("steersman_http_requests_total", ("kind", "outcome"))
+        for kind in HTTP_KINDS:
+            for outcome in HTTP_OUTCOMES:
+                self._requests.labels(kind, outcome)
+
+    def http_request(self, kind: str, status: int) -> None:
+        """`kind` is one of HTTP_KINDS, `status` that of HTTP."""
+        self._requests.labels(kind, f"{status // 100}xx").inc()
+
+
 class ServerMetrics:
     """What is served, and the processes that serve it."""
 
@@ -323,7 +342,7 @@ class ServerMetrics:
         self._ready.set(ready)
 
 
-class Metrics(CallMetrics, EngineMetrics, SteeringMetrics, SessionMetrics, ServerMetrics):
+class Metrics(CallMetrics, EngineMetrics, SteeringMetrics, SessionMetrics, HttpMetrics, ServerMetrics):
     """All metrics, of a process that does everything."""
 
     def __init__(self, *, collected: bool = True) -> None:
@@ -332,6 +351,7 @@ class Metrics(CallMetrics, EngineMetrics, SteeringMetrics, SessionMetrics, Serve
         EngineMetrics.__init__(self, self.registry)
         SteeringMetrics.__init__(self, self.registry)
         SessionMetrics.__init__(self, self.registry)
+        HttpMetrics.__init__(self, self.registry)
         ServerMetrics.__init__(self, self.registry)
 
     @contextmanager

@@ -170,7 +170,7 @@ def test_a_concept_is_the_edits_that_it_comes_down_to(server: Running, bundle: B
     edits = steered.applied_controls[0].edits
     assert edits
     assert {edit.gain for edit in edits} == {1.0}
-    units = bundle.features["unit_up"].to_pylist()  # horror turns its feature up
+    units: list[float] = bundle.features["unit_up"].to_pylist()  # type: ignore[assignment]  # horror turns its feature up
     by_hand = [
         control(bundle, edit.feature_id, OPERATION_ADD, edit.strength / units[edit.feature_id]) for edit in edits
     ]

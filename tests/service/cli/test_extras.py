@@ -16,17 +16,18 @@ from steersman_service.cli import main as cli
 from tests.serving import Running
 
 PROJECT = tomllib.loads((Path(__file__).parents[3] / "pyproject.toml").read_text())["project"]
-EXTRAS = ("bare", "client", "loadtest", "service", "training")
+EXTRAS = ("bare", "client", "http", "loadtest", "service", "training")
 COMMANDS = {
     "recommend": "client",
     "features": "client",
+    "gateway": "http",
     "loadtest": "loadtest",
     "serve": "service",
     "train": "training",
     "evaluate": "training",
     "sweep": "training",
 }
-ENOUGH = {"client": ("client", "loadtest", "service")}
+ENOUGH = {"client": ("client", "http", "loadtest", "service")}
 """Where it is not that extra alone: those that bring all of it."""
 OWN = {"steersman", "steersman_client", "steersman_loadtest", "steersman_service", "steersman_training"}
 HEAVY = {"faiss", "numpy", "onnxruntime", "polars", "pyarrow", "torch"}
@@ -147,6 +148,14 @@ def test_with_its_extra_alone_a_command_gets_as_far_as_its_input(command: str, e
     assert ran.returncode == 1
     assert nothing in ran.stderr
     assert "Traceback" not in ran.stderr
+
+
+def test_a_gateway_listens_with_its_extra_alone() -> None:
+    ran, imported = steersman("http", "gateway", "--host", "nowhere.invalid")
+    assert ran.returncode == 1
+    assert "HTTP cannot listen on nowhere.invalid:8080" in ran.stderr
+    assert "connectrpc" in imported
+    assert not imported & HEAVY
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,60 @@
+"""The command `steersman gateway`: HTTP in front of a server that runs elsewhere."""
+
+import asyncio
+import signal
+from typing import Annotated
+
+import typer
+
+from steersman_service.cli.address import Address, read_address
+from steersman_service.cli.client import DEFAULT_ADDRESS
+from steersman_service.cli.printing import fail, say
+from steersman_service.errors import StartupError
+from steersman_service.http.options import DEFAULT_BODY_BYTES, LOOPBACK_HOSTS, GatewayOptions, names
+from steersman_service.telemetry.logs import configure_logs
+
+# Replicas behind one name are called by turns.
+ROUND_ROBIN = ("grpc.service_config", '{"loadBalancingConfig": [{"round_robin": {}}]}')
+
+
+def gateway(
+    target: Annotated[str, typer.Option(help="The server's gRPC port: host:port.")] = DEFAULT_ADDRESS,
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on; 0 picks a free one.")] = 8080,
+    allowed_hosts: Annotated[
+        str, typer.Option(help="Names that it may be called by, with commas; *.example.org is any below, * any at all.")
+    ] = LOOPBACK_HOSTS,
+    cors_origins: Annotated[
+        str, typer.Option(help="Other sites whose pages may call: https://example.org, with commas.")
+    ] = "",
+    max_body_bytes: Annotated[int, typer.Option(min=1024, help="Largest body taken.")] = DEFAULT_BODY_BYTES,
+    drain_seconds: Annotated[float, typer.Option(min=0, help="Longest wait for calls in flight at the end.")] = 20.0,
+) -> None:
+    """Answer HTTP (Connect, gRPC-Web, JSON) by calls of a gRPC server, until Ctrl-C or SIGTERM."""
+    options = GatewayOptions(names(allowed_hosts), names(cors_origins), max_body_bytes, drain_seconds)
+    try:
+        address = read_address(target)
+    except ValueError as error:
+        fail(f"--target: {error}", 2)
+    configure_logs("info", "console")
+    import uvloop
+
+    try:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(_run(address, f"[{host.strip('[]')}]" if ":" in host else host, port, options))
+    except StartupError as error:
+        fail(str(error))
+
+
+async def _run(address: Address, host: str, port: int, options: GatewayOptions) -> None:
+    from steersman_service.gateway import gateway as answering
+    from steersman_service.http.server import listening
+
+    stop, loop = asyncio.Event(), asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    on = listening(host, port)
+    channel_options = [*address.options, ROUND_ROBIN]
+    async with answering(on, address.target, options, channel_options=channel_options):
+        say(f"http://{host}:{on.getsockname()[1]} calls {address.target}")
+        await stop.wait()

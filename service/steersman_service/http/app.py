@@ -1,0 +1,100 @@
+"""The gateway as an ASGI application: the calls, and what it says of itself."""
+
+from collections.abc import Awaitable, Callable
+from typing import Protocol
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.middleware.cors import CORSMiddleware
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from steersman_service.errors import InternalError, NoSuchPath, OnlyGet
+from steersman_service.http.connect import ConnectCalls, Server
+from steersman_service.http.contract import methods
+from steersman_service.http.guard import HEADERS, OPEN_PATH, CallGuard, Counted, HostGuard
+from steersman_service.http.openapi import OPENAPI_PATH, document
+from steersman_service.http.options import GatewayOptions
+from steersman_service.http.refusal import refused
+
+# Of answers, that a page of another site may read if it may call.
+EXPOSED = ("grpc-status", "grpc-message", "grpc-status-details-bin", "retry-after")
+# Of browsers' clients, beside those that a call is made by.
+ASKED = ("x-grpc-web", "x-user-agent")
+PREFLIGHT_SECONDS = 7200
+
+Handler = Callable[[Request], Awaitable[Response]]
+
+
+class Upstream(Server, Protocol):
+    """A server that is called, and asked whether it is ready."""
+
+    async def ready(self) -> bool: ...
+
+
+def gateway_app(upstream: Upstream, options: GatewayOptions, count: Callable[[str, int], None]) -> Starlette:
+    """`count` is told of every request: its kind, and its status.
+
+    It has no lifespan of its own: `upstream` is open while it is used, and a parent that it is mounted in runs the parent's."""
+    listed = methods()
+    calls = CallGuard(ConnectCalls(upstream, listed, options.max_body_bytes), options.max_body_bytes)
+    own = {"/": _fixed(_index()), OPENAPI_PATH: _fixed(document(listed)), OPEN_PATH: _health(upstream)}
+    middleware = [Middleware(Counted, count=count), Middleware(HostGuard, allowed=options.allowed_hosts)]
+    if options.cors_origins:
+        middleware.append(
+            Middleware(
+                CORSMiddleware,
+                allow_origins=options.cors_origins,
+                allow_methods=("GET", "POST"),
+                allow_headers=[name for name in (*HEADERS, *ASKED) if name != "host"],
+                expose_headers=EXPOSED,
+                max_age=PREFLIGHT_SECONDS,
+            )
+        )
+    return Starlette(
+        routes=[
+            *(Route(path, handler, methods=["GET"]) for path, handler in own.items()),
+            *(Route(method.path, calls) for method in listed),
+        ],
+        middleware=middleware,
+        exception_handlers={404: _no_such_path, 405: _only_get, Exception: _failed},
+    )
+
+
+def _index() -> dict[str, object]:
+    by_service: dict[str, list[str]] = {}
+    for method in methods():
+        by_service.setdefault(method.service, []).append(method.path)
+    return {"name": "steersman", "services": by_service, "openapi": OPENAPI_PATH, "health": OPEN_PATH}
+
+
+def _fixed(content: dict[str, object]) -> Handler:
+    response = JSONResponse(content)
+
+    async def give(request: Request) -> Response:
+        return response
+
+    return give
+
+
+def _health(upstream: Upstream) -> Handler:
+    async def health(request: Request) -> Response:
+        ready = await upstream.ready()
+        return JSONResponse({"status": "SERVING" if ready else "NOT_SERVING"}, 200 if ready else 503)
+
+    return health
+
+
+async def _no_such_path(request: Request, error: Exception) -> Response:
+    return refused(NoSuchPath())
+
+
+async def _only_get(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    return refused(OnlyGet(), {"allow": "GET, HEAD"})
+
+
+async def _failed(request: Request, error: Exception) -> Response:
+    return refused(InternalError())
