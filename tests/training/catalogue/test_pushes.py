@@ -64,7 +64,7 @@ def test_the_wanted_push_is_reached_unless_the_natural_range_ends_before(
     got = steer(COMPARED_AT * unit.up)
     assert push(Plain.plain, got.lists) == pytest.approx(unit.push_up)
     assert unit.up <= 1 or got.size <= 1, "no unit takes a control out of the natural range that was in it"
-    if unit.push_up < 0.85 * wanted - CLOSE:
+    if 0.02 < unit.push_up < 0.85 * wanted - CLOSE:  # smaller ones are counted in few items
         further = steer(COMPARED_AT * unit.up * 1.35)
         saturated = push(Plain.plain, further.lists) < 1.3 * unit.push_up
         assert unit.up >= MOST_UNIT or further.size > 1 or saturated
