@@ -100,18 +100,20 @@ class Control(_message.Message):
     def __init__(self, feature: _Optional[_Union[FeatureRef, _Mapping]] = ..., concept: _Optional[str] = ..., attribute: _Optional[_Union[AttributeRef, _Mapping]] = ..., items: _Optional[_Union[ItemSet, _Mapping]] = ..., words: _Optional[str] = ..., operation: _Optional[_Union[Operation, str]] = ..., strength: _Optional[float] = ..., goal: _Optional[_Union[Goal, _Mapping]] = ...) -> None: ...
 
 class FeatureEdit(_message.Message):
-    __slots__ = ("feature_id", "label", "gain", "strength", "beyond_natural")
+    __slots__ = ("feature_id", "label", "gain", "strength", "beyond_natural", "control_strength")
     FEATURE_ID_FIELD_NUMBER: _ClassVar[int]
     LABEL_FIELD_NUMBER: _ClassVar[int]
     GAIN_FIELD_NUMBER: _ClassVar[int]
     STRENGTH_FIELD_NUMBER: _ClassVar[int]
     BEYOND_NATURAL_FIELD_NUMBER: _ClassVar[int]
+    CONTROL_STRENGTH_FIELD_NUMBER: _ClassVar[int]
     feature_id: int
     label: str
     gain: float
     strength: float
     beyond_natural: bool
-    def __init__(self, feature_id: _Optional[int] = ..., label: _Optional[str] = ..., gain: _Optional[float] = ..., strength: _Optional[float] = ..., beyond_natural: _Optional[bool] = ...) -> None: ...
+    control_strength: float
+    def __init__(self, feature_id: _Optional[int] = ..., label: _Optional[str] = ..., gain: _Optional[float] = ..., strength: _Optional[float] = ..., beyond_natural: _Optional[bool] = ..., control_strength: _Optional[float] = ...) -> None: ...
 
 class AppliedControl(_message.Message):
     __slots__ = ("control", "source", "edits", "carried_confidence", "warnings")
