@@ -69,6 +69,8 @@ class Feature:
     unit_up: float
     """How many times its natural maximum a control's strength of 1 is."""
     unit_down: float
+    push_up: float
+    push_down: float
     """The same of -1."""
     association: Association | None
     effect: Effect | None
@@ -89,6 +91,8 @@ class Feature:
             scale=message.scale,
             unit_up=message.unit_up,
             unit_down=message.unit_down,
+            push_up=message.push_up,
+            push_down=message.push_down,
             association=Association.of(message.association) if message.HasField("association") else None,
             effect=Effect.of(message.effect) if message.HasField("effect") else None,
             top_item_ids=tuple(message.top_item_ids),
@@ -126,6 +130,8 @@ class Concept:
     beyond_natural: bool
     unit_up: float
     unit_down: float
+    push_up: float
+    push_down: float
 
     @classmethod
     def of(cls, message: pb.Concept) -> Self:
@@ -141,6 +147,8 @@ class Concept:
             beyond_natural=message.beyond_natural,
             unit_up=message.unit_up,
             unit_down=message.unit_down,
+            push_up=message.push_up,
+            push_down=message.push_down,
         )
 
 

@@ -50,10 +50,12 @@ class FeatureEdit:
     strength: float
     """In units of the feature's natural maximum."""
     beyond_natural: bool
+    control_strength: float
+    """Of a control on the feature that does the same; 0 where gain is not 1."""
 
     @classmethod
     def of(cls, edit: control_pb2.FeatureEdit) -> Self:
-        return cls(edit.feature_id, edit.label, edit.gain, edit.strength, edit.beyond_natural)
+        return cls(edit.feature_id, edit.label, edit.gain, edit.strength, edit.beyond_natural, edit.control_strength)
 
 
 @dataclass(frozen=True)

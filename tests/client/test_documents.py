@@ -6,10 +6,8 @@ from typing import NamedTuple
 
 import pytest
 
-from tests.client.served import served
-
 ROOT = Path(__file__).parents[2]
-BLOCK = re.compile(r"^```python(?: needs=(?P<need>\S+))?\n(?P<code>.*?)^```$", re.MULTILINE | re.DOTALL)
+BLOCK = re.compile(r"^```python\n(?P<code>.*?)^```$", re.MULTILINE | re.DOTALL)
 # What documents name of MovieLens-100K -> what the tiny bundle has. Its genres have the same names.
 NAMES = {'"50"': '"100"', '"181"': '"101"', '"172"': '"102"', '"183"': '"106"', '"176"': '"110"'}
 
@@ -20,11 +18,10 @@ class Example(NamedTuple):
 
 
 def examples(document: Path) -> list[Example]:
-    """Those whose calls are served."""
     text = document.read_text()
     found = [(block, text.count("\n", 0, block.start("code"))) for block in BLOCK.finditer(text)]
     assert len(found) == len(re.findall("^```python", text, re.MULTILINE)), "a block of another form"
-    return [Example(block["code"], line) for block, line in found if served(block["need"])]
+    return [Example(block["code"], line) for block, line in found]
 
 
 @pytest.mark.parametrize("name", ["README.md", "docs/steering.md"])

@@ -7,8 +7,6 @@ import nbformat
 import pytest
 from nbclient import NotebookClient
 
-from tests.client.served import served
-
 NOTEBOOK = Path(__file__).parents[2] / "docs" / "notebooks" / "steer.ipynb"
 
 
@@ -18,15 +16,8 @@ def kept() -> nbformat.NotebookNode:
     return notebook
 
 
-@pytest.fixture
-def notebook() -> nbformat.NotebookNode:
-    """Without the cells whose calls are not served yet."""
+def test_it_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     notebook = kept()
-    notebook.cells = [cell for cell in notebook.cells if served(cell.metadata.get("needs"))]
-    return notebook
-
-
-def test_it_runs(notebook: nbformat.NotebookNode, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MPLBACKEND", "agg")
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     NotebookClient(notebook, timeout=250, resources={"metadata": {"path": str(tmp_path)}}).execute()

@@ -186,7 +186,7 @@ class RecommendationService:
     def answer(self, prepared: Prepared, result: EngineResult, request_id: str) -> pb.RecommendResponse:
         """What the caller gets. Counts it."""
         loaded, steering, interpretation = prepared[:3]
-        applied = steering.resolve(result.concept_edits, self.release.catalogue.labels)
+        applied = steering.resolve(result.concept_edits, self.release.catalogue)
         self.metrics.recommended(applied, loaded.degradations, new_session=loaded.new_session)
         # A composed list differs from the best items for other reasons than controls.
         if applied and prepared.plan is None:

@@ -43,6 +43,10 @@ class Units(NamedTuple):
         """A control's strength in its own units."""
         return strength * (self.up if strength > 0 else self.down)
 
+    def needed(self, strength: float) -> float:
+        """The control's strength that is `strength` in its own units."""
+        return strength / (self.up if strength > 0 else self.down)
+
 
 class Catalogue:
     """Feature f is row f, concept c is row c."""

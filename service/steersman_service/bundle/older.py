@@ -17,6 +17,8 @@ from steersman_service.bundle.replacement import VERSION
 from steersman_service.errors import BundleError
 
 FEATURES, ITEMS = "features.parquet", "items.parquet"
+# Columns of features, and what stands for nothing. The first bundles with a decoder have no units.
+COLUMNS = {"scale": 0.0, "unit_up": 1.0, "unit_down": 1.0}
 
 
 class OlderBundle(NamedTuple):
@@ -24,14 +26,21 @@ class OlderBundle(NamedTuple):
 
     labels: list[str]
     scales_F: Array
+    ups_F: Array
+    downs_F: Array
+    """What a control's strength of 1, or of -1, was, in natural maxima."""
     decoder_FD: Array
     vectors_SD: Array
     """Of the S items that both have, of those that count."""
     rows_S: Rows
     """Their rows in this bundle."""
 
+    def unit(self, feature: int, strength: float) -> float:
+        """Of a control of this strength."""
+        return float((self.downs_F if strength < 0 else self.ups_F)[feature])
+
     def added(self, feature: int) -> Array:
-        """What strength 1 of a feature added to the scores of the items that both bundles have. (S,)"""
+        """What the natural maximum of a feature added to the scores of the items that both bundles have. (S,)"""
         added_S: Array = self.vectors_SD.astype(float) @ (self.scales_F[feature] * self.decoder_FD[feature])
         return added_S
 
@@ -62,13 +71,17 @@ class OlderBundles:
             raise BundleError(DECODER, "does not say what its features add to scores")
         decoder_FD, vectors_ND = (files.map_array(folder, name, manifest) for name in (DECODER, "items.npy"))
         features, items = (
-            pq.read_table(pa.BufferReader(files.read_file(folder, name, manifest)), columns=columns)
-            for name, columns in ((FEATURES, ["label", "scale"]), (ITEMS, ["item_id"]))
+            pq.read_table(pa.BufferReader(files.read_file(folder, name, manifest))) for name in (FEATURES, ITEMS)
         )
         rows_N = self._items.places(map(str, items["item_id"].to_pylist()))
         both_N = (rows_N != UNKNOWN) & self._counts_N[rows_N]
         if not len(decoder_FD) == features.num_rows or len(vectors_ND) != items.num_rows:
             raise BundleError(FEATURES, "tables and arrays do not fit together")
-        scales_F = features["scale"].to_numpy()
+        scales_F, ups_F, downs_F = (_numbers(features, name, none) for name, none in COLUMNS.items())
         labels = [label or "" for label in features["label"].to_pylist()]
-        return OlderBundle(labels, np.nan_to_num(scales_F), decoder_FD, vectors_ND[both_N], rows_N[both_N])
+        return OlderBundle(labels, scales_F, ups_F, downs_F, decoder_FD, vectors_ND[both_N], rows_N[both_N])
+
+
+def _numbers(table: pa.Table, name: str, none: float) -> Array:
+    values = table[name].to_pylist() if name in table.column_names else [None] * table.num_rows
+    return np.array([none if value is None else value for value in values])

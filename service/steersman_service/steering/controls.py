@@ -16,6 +16,7 @@ from steersman.v1.control_pb2 import (
     AppliedControl,
     Control,
     ControlSource,
+    FeatureEdit,
     FeatureRef,
     Operation,
 )
@@ -109,7 +110,7 @@ class Steering(NamedTuple):
         """As the engine takes them beside other ones."""
         return Variant(self.edits, self.concepts_C, self.concept_strengths_C, self.tilts_N)
 
-    def resolve(self, concept_edits: Iterable[Edits], labels: Sequence[str]) -> Sequence[AppliedControl]:
+    def resolve(self, concept_edits: Iterable[Edits], catalogue: Catalogue) -> Sequence[AppliedControl]:
         """What was applied: each concept gets the edits that the engine solved it to, the strongest first.
 
         Several controls on one share them in proportion to their strengths.
@@ -119,12 +120,8 @@ class Steering(NamedTuple):
             columns = [column[strongest].tolist() for column in edits]
             for applied, part in parts:
                 add = applied.edits.add
-                # Field by field: a list of messages would be copied, and keyword arguments looked up.
                 for feature, gain, strength in zip(*columns, strict=True):
-                    edit = add()
-                    edit.feature_id, edit.label = feature, labels[feature]
-                    edit.gain, edit.strength = gain, part * strength
-                    edit.beyond_natural = abs(part * strength) > NATURAL_RANGE
+                    _fill(add(), feature, gain, part * strength, catalogue)
         return self.applied
 
 
@@ -192,7 +189,7 @@ class ControlParser:
                 units = self.catalogue.feature_units[row]
                 unit = units.up if sum(strengths) > 0 else units.down
                 for place, strength in zip(same, strengths, strict=True):
-                    controls[place] = _at(controls[place], unit * strength)
+                    controls[place] = _at(controls[place], unit * strength, self.catalogue)
         return controls
 
     def _concepts(self, controls: Sequence[ParsedControl]) -> list[tuple[int, float, list[ConceptPart]]]:
@@ -294,13 +291,7 @@ class ControlParser:
         )
         if target not in ENGINES_OWN and not stale and not problems and (gain != 1 or strength != 0):
             for feature, unit in resolution.edits:
-                applied.edits.add(
-                    feature_id=feature,
-                    label=self.catalogue.labels[feature],
-                    gain=gain,
-                    strength=unit * strength,
-                    beyond_natural=abs(unit * strength) > NATURAL_RANGE,
-                )
+                _fill(applied.edits.add(), feature, gain, unit * strength, self.catalogue)
         solved = target == "concept" and strength != 0
         return ParsedControl(applied, target, row, gain, strength, problems, stale, solved, resolution.edits, goal)
 
@@ -386,12 +377,20 @@ def _copied(control: ParsedControl) -> ParsedControl:
     return control._replace(applied=applied)
 
 
-def _at(control: ParsedControl, strength: float) -> ParsedControl:
+def _fill(edit: FeatureEdit, feature: int, gain: float, strength: float, catalogue: Catalogue) -> None:
+    """Field by field: keyword arguments would be looked up."""
+    edit.feature_id, edit.label = feature, catalogue.labels[feature]
+    edit.gain, edit.strength = gain, strength
+    edit.beyond_natural = abs(strength) > NATURAL_RANGE
+    edit.control_strength = catalogue.feature_units[feature].needed(strength) if gain == 1 else 0.0
+
+
+def _at(control: ParsedControl, strength: float, catalogue: Catalogue) -> ParsedControl:
     """The same control on a feature, at another strength of the feature's own."""
     applied = AppliedControl()
     applied.CopyFrom(control.applied)
     for edit in applied.edits:
-        edit.strength, edit.beyond_natural = strength, abs(strength) > NATURAL_RANGE
+        _fill(edit, edit.feature_id, edit.gain, strength, catalogue)
     return control._replace(applied=applied, strength=strength)
 
 

@@ -104,7 +104,8 @@ class Targets:
         solution = self.aims.of_scores(old.rows_S, old.added(feature.id))
         if solution.raised < LEAST_CONFIDENCE:
             return None
-        edits = solution.edits
+        unit = old.unit(feature.id, control.strength)
+        edits = tuple((row, unit * strength) for row, strength in solution.edits)
         now = ", ".join(f"{strength:+.2f} f{row} {self.labels[row][:60]!r}" for row, strength in edits)
         was = f"feature {feature.id} {old.labels[feature.id][:60]!r} of bundle {feature.bundle_version[:12]}"
         warning = (

@@ -185,7 +185,7 @@ def test_items_and_words_steer_a_request_and_can_be_written_as_features(server: 
             Control(
                 feature=FeatureRef(id=e.feature_id, bundle_version=bundle.version),
                 operation=OPERATION_ADD,
-                strength=e.strength,
+                strength=e.control_strength,
             )
             for e in applied.edits
         ]

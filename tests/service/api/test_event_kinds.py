@@ -106,7 +106,7 @@ def test_a_degraded_answer_leaves_out_what_the_request_says(
     history = History(item_ids=items.ids[:4])
     plain = ask(server, history=history, k=3)
     said = [event(ids(plain)[0], EVENT_KIND_HIDDEN), event(ids(plain)[1], EVENT_KIND_SHOWN)]
-    answer = ask(server, session_id="s", fallback_history=history, new_events=said, k=2)
+    answer = ask(server, session_id="s", fallback_history=history, new_events=said, k=2, ignore_dislikes=True)
     assert answer.degradations
     assert ids(answer) == ids(plain)[1:]
     assert answer.history_use.total_events == 4

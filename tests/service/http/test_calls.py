@@ -21,6 +21,7 @@ from starlette.applications import Starlette
 from starlette.routing import Mount
 
 from steersman.v1.control_pb2 import OPERATION_ADD, Control
+from steersman.v1.explanation_service_pb2 import ExplainResponse
 from steersman.v1.recommendation_service_pb2 import History, RecommendRequest, RecommendResponse
 from steersman.v1.session_service_pb2 import AppendEventsRequest, Event, GetSessionRequest
 from steersman_service.http.app import gateway_app
@@ -65,9 +66,10 @@ def over_grpc(server: Running, method: Method, request: Message) -> tuple[Messag
 
 def comparable(message: Message | None) -> Any:
     """Without what differs from call to call."""
-    if isinstance(message, RecommendResponse):
-        message.ClearField("request_id")
-        message.ClearField("timings")
+    answer = message.recommendation if isinstance(message, ExplainResponse) else message
+    if isinstance(answer, RecommendResponse):
+        answer.ClearField("request_id")
+        answer.ClearField("timings")
     return message
 
 

@@ -151,15 +151,7 @@ def test_a_sticky_control_is_carried_and_the_answer_says_so(server: Running, rel
     assert applied.control.feature.bundle_version == swapped.name
     assert applied.edits[0].feature_id == release.catalogue.concepts[0].terms[0].feature_id
     assert "is carried to this bundle" in applied.warnings[0]
-    units = release.catalogue.feature_units
-    written = [  # strengths of edits are natural, those of controls in units
-        ask(
-            edit.feature_id,
-            release.version,
-            strength=edit.strength / abs(units[edit.feature_id].of(np.sign(edit.strength))),
-        )
-        for edit in applied.edits
-    ]
+    written = [ask(edit.feature_id, release.version, strength=edit.control_strength) for edit in applied.edits]
     server.session.SetControls(SetControlsRequest(session_id=session, controls=written))
     explicit = server.recommendation.Recommend(RecommendRequest(session_id=session, k=60))
     scores = {item.item_id: item.score for item in explicit.items}

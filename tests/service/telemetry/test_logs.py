@@ -17,6 +17,8 @@ from grpc_health.v1.health_pb2_grpc import HealthStub
 
 from steersman.v1 import feature_service_pb2 as features_pb
 from steersman.v1.control_pb2 import OPERATION_ADD, OPERATION_SET, AttributeRef, Control, FeatureRef
+from steersman.v1.explanation_service_pb2 import ExplainRequest
+from steersman.v1.explanation_service_pb2_grpc import ExplanationServiceStub
 from steersman.v1.feature_service_pb2_grpc import FeatureServiceStub
 from steersman.v1.item_service_pb2 import ListItemsRequest
 from steersman.v1.item_service_pb2_grpc import ItemServiceStub
@@ -201,6 +203,7 @@ def _addresses(ready: str) -> list[str]:
 def _call_everything(channel: grpc.Channel, items: Items, bundle: Bundle) -> None:
     recommendation, session = RecommendationServiceStub(channel), SessionServiceStub(channel)
     features, listed, model = FeatureServiceStub(channel), ItemServiceStub(channel), ModelServiceStub(channel)
+    explanation = ExplanationServiceStub(channel)
     known, secret = items.ids[7], "SECRET-1"
     horror = Control(concept="genres:Horror", operation=OPERATION_ADD, strength=1)
     strange = Control(concept="SECRET-2", operation=OPERATION_SET, strength=99)
@@ -228,6 +231,7 @@ def _call_everything(channel: grpc.Channel, items: Items, bundle: Bundle) -> Non
         (listed.ListItems, ListItemsRequest(text="SECRET-24")),
         (listed.ListItems, ListItemsRequest(item_ids=["SECRET-25"])),
         (model.GetModelInfo, GetModelInfoRequest()),
+        (explanation.Explain, ExplainRequest(request=RecommendRequest(), item_ids=[known])),
     ]
     refused: list[tuple[Any, Any]] = [
         (session.AppendEvents, AppendEventsRequest(session_id="SECRET 13", events=[Event(event_id="SECRET-14" * 99)])),
@@ -243,6 +247,8 @@ def _call_everything(channel: grpc.Channel, items: Items, bundle: Bundle) -> Non
         (features.ListFeatures, features_pb.ListFeaturesRequest(page_token="SECRET-18")),
         (features.ListConcepts, features_pb.ListConceptsRequest(text="SECRET-19" * 99)),
         (features.GetFeature, features_pb.GetFeatureRequest(id=1, bundle_version="SECRET-20")),
+        (explanation.Explain, ExplainRequest(request=RecommendRequest(), item_ids=["SECRET-50"])),
+        (explanation.Explain, ExplainRequest(request=RecommendRequest(controls=[Control(words="SECRET-51")]))),
     ]
     more_answered, more_refused = _about_scenarios(ScenarioServiceStub(channel), recommendation, known)
     for call, request in (*answered, *more_answered):
