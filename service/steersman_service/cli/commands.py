@@ -6,6 +6,7 @@ from uuid import uuid4
 import typer
 
 from steersman.v1 import recommendation_service_pb2 as pb
+from steersman.v1.control_pb2 import Control
 from steersman.v1.session_service_pb2 import Event
 from steersman_service.cli.arguments import (
     read_control,
@@ -16,7 +17,7 @@ from steersman_service.cli.arguments import (
     read_words,
 )
 from steersman_service.cli.catalogue import print_attributes, print_neighbours
-from steersman_service.cli.client import DEFAULT_ADDRESS, connected
+from steersman_service.cli.client import DEFAULT_ADDRESS, Client, connected
 from steersman_service.cli.comparison import print_comparison
 from steersman_service.cli.display import (
     print_concepts,
@@ -109,11 +110,7 @@ def recommend(
     if history is not None and session:
         fail("--history: is ambiguous beside --session; give one of them")
     with connected(address, timeout) as client:
-        controls = [*(read_control(text, client) for text in control or ())]
-        controls += [read_tilt(text, client) for text in tilt or ()]
-        controls += [read_goal(text, client) for text in goal or ()]
-        controls += [read_like(text, client) for text in like or ()]
-        controls += map(read_words, words or ())
+        controls = _controls(client, control, tilt, goal, like, words)
         filters = pb.Filters(
             include_seen=include_seen,
             allow_item_ids=read_items("--allow", allow or [], client),
@@ -147,6 +144,18 @@ def recommend(
             print_recommendations(response, client)
         if not as_json:
             print_receipt(response)
+
+
+def _controls(
+    client: Client, control: Controls, tilt: Tilts, goal: Goals, like: Likes, words: WordsOption
+) -> list[Control]:
+    return [
+        *(read_control(text, client) for text in control or ()),
+        *(read_tilt(text, client) for text in tilt or ()),
+        *(read_goal(text, client) for text in goal or ()),
+        *(read_like(text, client) for text in like or ()),
+        *map(read_words, words or ()),
+    ]
 
 
 def features(

@@ -54,16 +54,21 @@ def parse_goal(control: Control, catalogue: Catalogue, items: Items, max_strengt
         subject = _counted(share, control, catalogue, items)
         assert bound is not None
         assert subject is not None
-        return ParsedGoal(bound, getattr(share, bound), _bound(control, up, max_strength), subject)
+        return ParsedGoal(bound, getattr(share, bound), _bound(control, up, catalogue, max_strength), subject)
     assert kind is not None
-    return ParsedGoal(kind, getattr(control.goal, kind), _bound(control, True, max_strength), None)
+    return ParsedGoal(kind, getattr(control.goal, kind), _bound(control, True, catalogue, max_strength), None)
 
 
-def _bound(control: Control, up: bool, max_strength: float) -> float:
+def _bound(control: Control, up: bool, catalogue: Catalogue, max_strength: float) -> float:
+    """The strength with which what is steered is as strong as its natural range, unless the control says another one."""
     if control.strength:
         return control.strength
-    most = NATURAL_NATS if control.HasField("attribute") else NATURAL_RANGE
-    return min(most, max_strength) * (1 if up else -1)
+    sign, most = (1 if up else -1), NATURAL_NATS if control.HasField("attribute") else NATURAL_RANGE
+    if control.HasField("concept"):
+        most = catalogue.concept_units[catalogue.concept_rows[control.concept]].needed(sign * most) * sign
+    elif control.HasField("feature") and control.feature.id < len(catalogue.feature_units):
+        most = catalogue.feature_units[control.feature.id].needed(sign * most) * sign
+    return min(most, max_strength) * sign
 
 
 def check_goal(control: Control, catalogue: Catalogue, items: Items) -> Iterator[FieldViolation]:

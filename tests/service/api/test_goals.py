@@ -127,12 +127,15 @@ def test_what_was_applied_gives_the_same_list_again(server: Running, history: Hi
     ]
 
 
-def test_most_turns_down_and_least_turns_up_unless_the_sign_says_otherwise(server: Running, history: History) -> None:
+def test_most_turns_down_and_least_turns_up_unless_the_sign_says_otherwise(
+    server: Running, bundle: Bundle, history: History
+) -> None:
+    (of_horror,) = (row for row in bundle.concepts.to_pylist() if row["name"] == "genres:Horror")
     receipts = {
         bound: ask(server, history=history, controls=[control]).receipt.controls[0]
         for bound, control in {
-            2.0: horror(at_least(1.0)),
-            -2.0: horror(at_most(0.0)),
+            2.0 / of_horror["unit_up"]: horror(at_least(1.0)),
+            -2.0 / of_horror["unit_down"]: horror(at_most(0.0)),
             8.0: tilt("Horror", at_least(1.0)),
             -8.0: tilt("Horror", at_most(0.0)),
             0.5: horror(at_least(1.0), 0.5),
@@ -141,7 +144,7 @@ def test_most_turns_down_and_least_turns_up_unless_the_sign_says_otherwise(serve
         }.items()
     }
     for bound, told in receipts.items():
-        assert told.requested_strength == bound
+        assert told.requested_strength == pytest.approx(bound)
         assert abs(told.applied_strength) <= abs(bound)
         assert told.applied_strength * bound >= 0
 
@@ -172,7 +175,7 @@ def test_a_goal_may_count_something_else(
         answer = ask(server, history=history, controls=[control])
         (told,) = answer.receipt.controls
         assert told.share_after == pytest.approx(sum(map(count, ids(answer))) / 10)
-        assert told.requested_strength == 2
+        assert told.requested_strength == pytest.approx(2 / bundle.features["unit_up"][feature].as_py())
 
 
 def own_divergence(steered: RecommendResponse, plain: RecommendResponse) -> float:

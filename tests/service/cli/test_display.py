@@ -66,9 +66,10 @@ def test_concepts_beyond_the_natural_range(told: Running) -> None:
     assert {needs for name, needs in shown.items() if name != "genres:Horror"} == {""}
 
 
-def test_a_recommendation_reads_its_edits(told: Running) -> None:
+def test_a_recommendation_reads_its_edits(told: Running, bundle: Bundle) -> None:
     shown = steersman(told, "recommend", "--control", "f3:add=0.8", "--control", "f60=-2.5", "--control", "f5=0").stdout
-    assert "feature 3 = 0.8: Horror (f3) +0.8\n" in shown
+    units: list[float] = bundle.features["unit_up"].to_pylist()  # type: ignore[assignment]
+    assert f"feature 3 = 0.8: Horror (f3) {0.8 * units[3]:+.2g}\n" in shown
     assert "feature 60 = -2.5: Horror (f60) -2.5; beyond its natural range\n" in shown
     assert "feature 5 = 0: nothing to change\n" in shown
 

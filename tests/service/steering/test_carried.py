@@ -117,7 +117,9 @@ def test_an_anchored_feature_is_found_under_its_new_id(release: Release, swapped
         feature = concept.terms[0].feature_id
         parsed = parse(release, ask(count - 1 - feature, swapped.name))
         assert parsed.applied.edits[0].feature_id == feature
-        assert parsed.applied.edits[0].strength == pytest.approx(0.5, rel=0.05)
+        assert parsed.applied.edits[0].strength == pytest.approx(
+            release.catalogue.feature_units[feature].of(0.5), rel=0.05
+        )
         assert parsed.applied.carried_confidence > 0.95
 
 

@@ -182,9 +182,8 @@ def _measure(data: Dataset, config: TrainConfig, device: torch.device, display: 
         other = train_sae(states.h_SD, replace(config.sae, seed=seed + 1), display.sae)
         stability = measure_stability(alone, other, measured, split.item_count)
     with part("control"):
-        people = audience(model, split, split.test)
+        choosers, people = (audience(model, split, targets) for targets in (split.valid, split.test))
         units = trained.concepts.select("unit_up", "unit_down").rows()
-        choosers = audience(model, split, split.valid)
         subject = Subject(trained.edit, trained.graph, trained.aims, units, choosers, people, split.popularity())
         control = study_controls(
             subject,
