@@ -1,11 +1,13 @@
 """A tiny bundle, trained once a run."""
 
+import logging
 import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+import structlog
 
 from tests import synthetic
 
@@ -80,3 +82,12 @@ def make_bundle(
     )
     data = load(str(data_dir), cache=out / "cache")
     return train(data, config, out, torch.device("cpu"), Silent()).folder
+
+
+@pytest.fixture(autouse=True)
+def logs_as_before() -> Iterator[None]:
+    """A command that runs in the test's process writes its log to an output that ends with it."""
+    configured, last = structlog.get_config(), logging.lastResort
+    yield
+    structlog.configure(**configured)
+    logging.lastResort = last
