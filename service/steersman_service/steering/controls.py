@@ -178,6 +178,9 @@ class ControlParser:
 
     def _in_one_unit(self, controls: list[ParsedControl]) -> list[ParsedControl]:
         """Where ADD turns a feature both ways, all take the unit of their sum, so that what one does another can undo."""
+        rows = [control.row for control in controls if control.target == "feature"]
+        if len(set(rows)) == len(rows):
+            return controls
         places: dict[int, list[int]] = {}
         for place, control in enumerate(controls):
             own = control.target == "feature" and self._is_own("feature", control.applied.control)
