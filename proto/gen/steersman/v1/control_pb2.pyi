@@ -116,15 +116,17 @@ class FeatureEdit(_message.Message):
     def __init__(self, feature_id: _Optional[int] = ..., label: _Optional[str] = ..., gain: _Optional[float] = ..., strength: _Optional[float] = ..., beyond_natural: _Optional[bool] = ..., control_strength: _Optional[float] = ...) -> None: ...
 
 class AppliedControl(_message.Message):
-    __slots__ = ("control", "source", "edits", "carried_confidence", "warnings")
+    __slots__ = ("control", "source", "edits", "carried_confidence", "warnings", "display_name")
     CONTROL_FIELD_NUMBER: _ClassVar[int]
     SOURCE_FIELD_NUMBER: _ClassVar[int]
     EDITS_FIELD_NUMBER: _ClassVar[int]
     CARRIED_CONFIDENCE_FIELD_NUMBER: _ClassVar[int]
     WARNINGS_FIELD_NUMBER: _ClassVar[int]
+    DISPLAY_NAME_FIELD_NUMBER: _ClassVar[int]
     control: Control
     source: ControlSource
     edits: _containers.RepeatedCompositeFieldContainer[FeatureEdit]
     carried_confidence: float
     warnings: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, control: _Optional[_Union[Control, _Mapping]] = ..., source: _Optional[_Union[ControlSource, str]] = ..., edits: _Optional[_Iterable[_Union[FeatureEdit, _Mapping]]] = ..., carried_confidence: _Optional[float] = ..., warnings: _Optional[_Iterable[str]] = ...) -> None: ...
+    display_name: str
+    def __init__(self, control: _Optional[_Union[Control, _Mapping]] = ..., source: _Optional[_Union[ControlSource, str]] = ..., edits: _Optional[_Iterable[_Union[FeatureEdit, _Mapping]]] = ..., carried_confidence: _Optional[float] = ..., warnings: _Optional[_Iterable[str]] = ..., display_name: _Optional[str] = ...) -> None: ...

@@ -22,46 +22,55 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 from steersman.v1 import control_pb2 as steersman_dot_v1_dot_control__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"steersman/v1/feature_service.proto\x12\x0csteersman.v1\x1a\x1asteersman/v1/control.proto\"\x89\x01\n\x0b\x41ssociation\x12\x11\n\tattribute\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t\x12\x13\n\x0b\x63orrelation\x18\x03 \x01(\x02\x12\x0f\n\x07roc_auc\x18\x04 \x01(\x02\x12\x1a\n\x12neuron_correlation\x18\x05 \x01(\x02\x12\x16\n\x0eneuron_roc_auc\x18\x06 \x01(\x02\"F\n\x06\x45\x66\x66\x65\x63t\x12\x14\n\x0cshare_before\x18\x01 \x01(\x02\x12\x13\n\x0bshare_after\x18\x02 \x01(\x02\x12\x11\n\tndcg_kept\x18\x03 \x01(\x02\"\xf6\x02\n\x07\x46\x65\x61ture\x12\n\n\x02id\x18\x01 \x01(\r\x12\r\n\x05label\x18\x02 \x01(\t\x12\x18\n\x10label_confidence\x18\x03 \x01(\x02\x12\x11\n\tsteerable\x18\x04 \x01(\x08\x12\x0f\n\x07\x64\x65nsity\x18\x05 \x01(\x02\x12\r\n\x05scale\x18\x06 \x01(\x02\x12.\n\x0b\x61ssociation\x18\x07 \x01(\x0b\x32\x19.steersman.v1.Association\x12$\n\x06\x65\x66\x66\x65\x63t\x18\x08 \x01(\x0b\x32\x14.steersman.v1.Effect\x12\x14\n\x0ctop_item_ids\x18\t \x03(\t\x12\x17\n\x0ftop_item_titles\x18\n \x03(\t\x12\'\n\x04kind\x18\x0b \x01(\x0e\x32\x19.steersman.v1.FeatureKind\x12\r\n\x05\x63lear\x18\x0c \x01(\x08\x12\x0f\n\x07unit_up\x18\r \x01(\x02\x12\x11\n\tunit_down\x18\x0e \x01(\x02\x12\x0f\n\x07push_up\x18\x0f \x01(\x02\x12\x11\n\tpush_down\x18\x10 \x01(\x02\"1\n\x0b\x43onceptTerm\x12\x12\n\nfeature_id\x18\x01 \x01(\r\x12\x0e\n\x06weight\x18\x02 \x01(\x02\"\xa6\x02\n\x07\x43oncept\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x11\n\tattribute\x18\x02 \x01(\t\x12\r\n\x05value\x18\x03 \x01(\t\x12(\n\x05terms\x18\x04 \x03(\x0b\x32\x19.steersman.v1.ConceptTerm\x12$\n\x06\x65\x66\x66\x65\x63t\x18\x05 \x01(\x0b\x32\x14.steersman.v1.Effect\x12\x10\n\x08strength\x18\x06 \x01(\x02\x12\x13\n\x0bstrength_95\x18\x07 \x01(\x02\x12\x16\n\x0e\x62\x65yond_natural\x18\x08 \x01(\x08\x12\x0f\n\x07unit_up\x18\t \x01(\x02\x12\x11\n\tunit_down\x18\n \x01(\x02\x12\x0f\n\x07push_up\x18\x0c \x01(\x02\x12\x11\n\tpush_down\x18\r \x01(\x02\x12\x14\n\x0c\x64isplay_name\x18\x0b \x01(\t\"\xb3\x01\n\x13ListFeaturesRequest\x12\x11\n\tpage_size\x18\x01 \x01(\r\x12\x12\n\npage_token\x18\x02 \x01(\t\x12\x0c\n\x04text\x18\x03 \x01(\t\x12\x16\n\x0esteerable_only\x18\x04 \x01(\x08\x12\x14\n\x0cinclude_rare\x18\x05 \x01(\x08\x12\'\n\x04kind\x18\x06 \x01(\x0e\x32\x19.steersman.v1.FeatureKind\x12\x10\n\x08item_ids\x18\x07 \x03(\t\"\x84\x01\n\x14ListFeaturesResponse\x12\'\n\x08\x66\x65\x61tures\x18\x01 \x03(\x0b\x32\x15.steersman.v1.Feature\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\x12\n\ntotal_size\x18\x03 \x01(\r\x12\x16\n\x0e\x62undle_version\x18\x04 \x01(\t\"7\n\x11GetFeatureRequest\x12\n\n\x02id\x18\x01 \x01(\r\x12\x16\n\x0e\x62undle_version\x18\x02 \x01(\t\"T\n\x12GetFeatureResponse\x12&\n\x07\x66\x65\x61ture\x18\x01 \x01(\x0b\x32\x15.steersman.v1.Feature\x12\x16\n\x0e\x62undle_version\x18\x02 \x01(\t\"J\n\x13ListConceptsRequest\x12\x0c\n\x04text\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\r\x12\x12\n\npage_token\x18\x03 \x01(\t\"\x84\x01\n\x14ListConceptsResponse\x12\'\n\x08\x63oncepts\x18\x01 \x03(\x0b\x32\x15.steersman.v1.Concept\x12\x16\n\x0e\x62undle_version\x18\x02 \x01(\t\x12\x17\n\x0fnext_page_token\x18\x03 \x01(\t\x12\x12\n\ntotal_size\x18\x04 \x01(\r\"k\n\x15ListNeighboursRequest\x12+\n\x07\x66\x65\x61ture\x18\x01 \x01(\x0b\x32\x18.steersman.v1.FeatureRefH\x00\x12\x11\n\x07\x63oncept\x18\x02 \x01(\tH\x00\x12\x0c\n\x04size\x18\x03 \x01(\rB\x04\n\x02of\"[\n\tNeighbour\x12\x14\n\nfeature_id\x18\x01 \x01(\rH\x00\x12\x11\n\x07\x63oncept\x18\x02 \x01(\tH\x00\x12\r\n\x05label\x18\x03 \x01(\t\x12\x10\n\x08likeness\x18\x04 \x01(\x02\x42\x04\n\x02of\"\x82\x01\n\x16ListNeighboursResponse\x12&\n\x05\x61like\x18\x01 \x03(\x0b\x32\x17.steersman.v1.Neighbour\x12(\n\x07opposed\x18\x02 \x03(\x0b\x32\x17.steersman.v1.Neighbour\x12\x16\n\x0e\x62undle_version\x18\x03 \x01(\t*c\n\x0b\x46\x65\x61tureKind\x12\x1c\n\x18\x46\x45\x41TURE_KIND_UNSPECIFIED\x10\x00\x12\x1b\n\x17\x46\x45\x41TURE_KIND_DISCOVERED\x10\x01\x12\x19\n\x15\x46\x45\x41TURE_KIND_ANCHORED\x10\x02\x32\xec\x02\n\x0e\x46\x65\x61tureService\x12U\n\x0cListFeatures\x12!.steersman.v1.ListFeaturesRequest\x1a\".steersman.v1.ListFeaturesResponse\x12O\n\nGetFeature\x12\x1f.steersman.v1.GetFeatureRequest\x1a .steersman.v1.GetFeatureResponse\x12U\n\x0cListConcepts\x12!.steersman.v1.ListConceptsRequest\x1a\".steersman.v1.ListConceptsResponse\x12[\n\x0eListNeighbours\x12#.steersman.v1.ListNeighboursRequest\x1a$.steersman.v1.ListNeighboursResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"steersman/v1/feature_service.proto\x12\x0csteersman.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1asteersman/v1/control.proto\"\x89\x01\n\x0b\x41ssociation\x12\x11\n\tattribute\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t\x12\x13\n\x0b\x63orrelation\x18\x03 \x01(\x02\x12\x0f\n\x07roc_auc\x18\x04 \x01(\x02\x12\x1a\n\x12neuron_correlation\x18\x05 \x01(\x02\x12\x16\n\x0eneuron_roc_auc\x18\x06 \x01(\x02\"F\n\x06\x45\x66\x66\x65\x63t\x12\x14\n\x0cshare_before\x18\x01 \x01(\x02\x12\x13\n\x0bshare_after\x18\x02 \x01(\x02\x12\x11\n\tndcg_kept\x18\x03 \x01(\x02\"\xd3\x03\n\x07\x46\x65\x61ture\x12\n\n\x02id\x18\x01 \x01(\r\x12\r\n\x05label\x18\x02 \x01(\t\x12\x18\n\x10label_confidence\x18\x03 \x01(\x02\x12\x11\n\tsteerable\x18\x04 \x01(\x08\x12\x0f\n\x07\x64\x65nsity\x18\x05 \x01(\x02\x12\r\n\x05scale\x18\x06 \x01(\x02\x12.\n\x0b\x61ssociation\x18\x07 \x01(\x0b\x32\x19.steersman.v1.Association\x12$\n\x06\x65\x66\x66\x65\x63t\x18\x08 \x01(\x0b\x32\x14.steersman.v1.Effect\x12\x14\n\x0ctop_item_ids\x18\t \x03(\t\x12\x17\n\x0ftop_item_titles\x18\n \x03(\t\x12\'\n\x04kind\x18\x0b \x01(\x0e\x32\x19.steersman.v1.FeatureKind\x12\r\n\x05\x63lear\x18\x0c \x01(\x08\x12\x0f\n\x07unit_up\x18\r \x01(\x02\x12\x11\n\tunit_down\x18\x0e \x01(\x02\x12\x0f\n\x07push_up\x18\x0f \x01(\x02\x12\x11\n\tpush_down\x18\x10 \x01(\x02\x12(\n\x05\x63urve\x18\x11 \x03(\x0b\x32\x19.steersman.v1.EffectPoint\x12\x31\n\ncorrection\x18\x12 \x01(\x0b\x32\x1d.steersman.v1.LabelCorrection\"A\n\x0b\x45\x66\x66\x65\x63tPoint\x12\x10\n\x08strength\x18\x01 \x01(\x02\x12\r\n\x05share\x18\x02 \x01(\x02\x12\x11\n\tndcg_kept\x18\x03 \x01(\x02\"\x80\x01\n\x0fLabelCorrection\x12\x17\n\x0f\x61utomatic_label\x18\x01 \x01(\t\x12\x0e\n\x06\x61uthor\x18\x02 \x01(\t\x12(\n\x04time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x1a\n\x12\x63\x61rried_confidence\x18\x04 \x01(\x02\"1\n\x0b\x43onceptTerm\x12\x12\n\nfeature_id\x18\x01 \x01(\r\x12\x0e\n\x06weight\x18\x02 \x01(\x02\"\xd0\x02\n\x07\x43oncept\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x11\n\tattribute\x18\x02 \x01(\t\x12\r\n\x05value\x18\x03 \x01(\t\x12(\n\x05terms\x18\x04 \x03(\x0b\x32\x19.steersman.v1.ConceptTerm\x12$\n\x06\x65\x66\x66\x65\x63t\x18\x05 \x01(\x0b\x32\x14.steersman.v1.Effect\x12\x10\n\x08strength\x18\x06 \x01(\x02\x12\x13\n\x0bstrength_95\x18\x07 \x01(\x02\x12\x16\n\x0e\x62\x65yond_natural\x18\x08 \x01(\x08\x12\x0f\n\x07unit_up\x18\t \x01(\x02\x12\x11\n\tunit_down\x18\n \x01(\x02\x12\x0f\n\x07push_up\x18\x0c \x01(\x02\x12\x11\n\tpush_down\x18\r \x01(\x02\x12\x14\n\x0c\x64isplay_name\x18\x0b \x01(\t\x12(\n\x05\x63urve\x18\x0e \x03(\x0b\x32\x19.steersman.v1.EffectPoint\"\xb3\x01\n\x13ListFeaturesRequest\x12\x11\n\tpage_size\x18\x01 \x01(\r\x12\x12\n\npage_token\x18\x02 \x01(\t\x12\x0c\n\x04text\x18\x03 \x01(\t\x12\x16\n\x0esteerable_only\x18\x04 \x01(\x08\x12\x14\n\x0cinclude_rare\x18\x05 \x01(\x08\x12\'\n\x04kind\x18\x06 \x01(\x0e\x32\x19.steersman.v1.FeatureKind\x12\x10\n\x08item_ids\x18\x07 \x03(\t\"\x84\x01\n\x14ListFeaturesResponse\x12\'\n\x08\x66\x65\x61tures\x18\x01 \x03(\x0b\x32\x15.steersman.v1.Feature\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\x12\n\ntotal_size\x18\x03 \x01(\r\x12\x16\n\x0e\x62undle_version\x18\x04 \x01(\t\"7\n\x11GetFeatureRequest\x12\n\n\x02id\x18\x01 \x01(\r\x12\x16\n\x0e\x62undle_version\x18\x02 \x01(\t\"T\n\x12GetFeatureResponse\x12&\n\x07\x66\x65\x61ture\x18\x01 \x01(\x0b\x32\x15.steersman.v1.Feature\x12\x16\n\x0e\x62undle_version\x18\x02 \x01(\t\"J\n\x13ListConceptsRequest\x12\x0c\n\x04text\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\r\x12\x12\n\npage_token\x18\x03 \x01(\t\"\x84\x01\n\x14ListConceptsResponse\x12\'\n\x08\x63oncepts\x18\x01 \x03(\x0b\x32\x15.steersman.v1.Concept\x12\x16\n\x0e\x62undle_version\x18\x02 \x01(\t\x12\x17\n\x0fnext_page_token\x18\x03 \x01(\t\x12\x12\n\ntotal_size\x18\x04 \x01(\r\"k\n\x15ListNeighboursRequest\x12+\n\x07\x66\x65\x61ture\x18\x01 \x01(\x0b\x32\x18.steersman.v1.FeatureRefH\x00\x12\x11\n\x07\x63oncept\x18\x02 \x01(\tH\x00\x12\x0c\n\x04size\x18\x03 \x01(\rB\x04\n\x02of\"[\n\tNeighbour\x12\x14\n\nfeature_id\x18\x01 \x01(\rH\x00\x12\x11\n\x07\x63oncept\x18\x02 \x01(\tH\x00\x12\r\n\x05label\x18\x03 \x01(\t\x12\x10\n\x08likeness\x18\x04 \x01(\x02\x42\x04\n\x02of\"\x82\x01\n\x16ListNeighboursResponse\x12&\n\x05\x61like\x18\x01 \x03(\x0b\x32\x17.steersman.v1.Neighbour\x12(\n\x07opposed\x18\x02 \x03(\x0b\x32\x17.steersman.v1.Neighbour\x12\x16\n\x0e\x62undle_version\x18\x03 \x01(\t\"T\n\x0fSetLabelRequest\x12\n\n\x02id\x18\x01 \x01(\r\x12\x16\n\x0e\x62undle_version\x18\x02 \x01(\t\x12\r\n\x05label\x18\x03 \x01(\t\x12\x0e\n\x06\x61uthor\x18\x04 \x01(\t\":\n\x10SetLabelResponse\x12&\n\x07\x66\x65\x61ture\x18\x01 \x01(\x0b\x32\x15.steersman.v1.Feature*c\n\x0b\x46\x65\x61tureKind\x12\x1c\n\x18\x46\x45\x41TURE_KIND_UNSPECIFIED\x10\x00\x12\x1b\n\x17\x46\x45\x41TURE_KIND_DISCOVERED\x10\x01\x12\x19\n\x15\x46\x45\x41TURE_KIND_ANCHORED\x10\x02\x32\xb7\x03\n\x0e\x46\x65\x61tureService\x12U\n\x0cListFeatures\x12!.steersman.v1.ListFeaturesRequest\x1a\".steersman.v1.ListFeaturesResponse\x12O\n\nGetFeature\x12\x1f.steersman.v1.GetFeatureRequest\x1a .steersman.v1.GetFeatureResponse\x12U\n\x0cListConcepts\x12!.steersman.v1.ListConceptsRequest\x1a\".steersman.v1.ListConceptsResponse\x12[\n\x0eListNeighbours\x12#.steersman.v1.ListNeighboursRequest\x1a$.steersman.v1.ListNeighboursResponse\x12I\n\x08SetLabel\x12\x1d.steersman.v1.SetLabelRequest\x1a\x1e.steersman.v1.SetLabelResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'steersman.v1.feature_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_FEATUREKIND']._serialized_start=2023
-  _globals['_FEATUREKIND']._serialized_end=2122
-  _globals['_ASSOCIATION']._serialized_start=81
-  _globals['_ASSOCIATION']._serialized_end=218
-  _globals['_EFFECT']._serialized_start=220
-  _globals['_EFFECT']._serialized_end=290
-  _globals['_FEATURE']._serialized_start=293
-  _globals['_FEATURE']._serialized_end=667
-  _globals['_CONCEPTTERM']._serialized_start=669
-  _globals['_CONCEPTTERM']._serialized_end=718
-  _globals['_CONCEPT']._serialized_start=721
-  _globals['_CONCEPT']._serialized_end=1015
-  _globals['_LISTFEATURESREQUEST']._serialized_start=1018
-  _globals['_LISTFEATURESREQUEST']._serialized_end=1197
-  _globals['_LISTFEATURESRESPONSE']._serialized_start=1200
-  _globals['_LISTFEATURESRESPONSE']._serialized_end=1332
-  _globals['_GETFEATUREREQUEST']._serialized_start=1334
-  _globals['_GETFEATUREREQUEST']._serialized_end=1389
-  _globals['_GETFEATURERESPONSE']._serialized_start=1391
-  _globals['_GETFEATURERESPONSE']._serialized_end=1475
-  _globals['_LISTCONCEPTSREQUEST']._serialized_start=1477
-  _globals['_LISTCONCEPTSREQUEST']._serialized_end=1551
-  _globals['_LISTCONCEPTSRESPONSE']._serialized_start=1554
-  _globals['_LISTCONCEPTSRESPONSE']._serialized_end=1686
-  _globals['_LISTNEIGHBOURSREQUEST']._serialized_start=1688
-  _globals['_LISTNEIGHBOURSREQUEST']._serialized_end=1795
-  _globals['_NEIGHBOUR']._serialized_start=1797
-  _globals['_NEIGHBOUR']._serialized_end=1888
-  _globals['_LISTNEIGHBOURSRESPONSE']._serialized_start=1891
-  _globals['_LISTNEIGHBOURSRESPONSE']._serialized_end=2021
-  _globals['_FEATURESERVICE']._serialized_start=2125
-  _globals['_FEATURESERVICE']._serialized_end=2489
+  _globals['_FEATUREKIND']._serialized_start=2535
+  _globals['_FEATUREKIND']._serialized_end=2634
+  _globals['_ASSOCIATION']._serialized_start=114
+  _globals['_ASSOCIATION']._serialized_end=251
+  _globals['_EFFECT']._serialized_start=253
+  _globals['_EFFECT']._serialized_end=323
+  _globals['_FEATURE']._serialized_start=326
+  _globals['_FEATURE']._serialized_end=793
+  _globals['_EFFECTPOINT']._serialized_start=795
+  _globals['_EFFECTPOINT']._serialized_end=860
+  _globals['_LABELCORRECTION']._serialized_start=863
+  _globals['_LABELCORRECTION']._serialized_end=991
+  _globals['_CONCEPTTERM']._serialized_start=993
+  _globals['_CONCEPTTERM']._serialized_end=1042
+  _globals['_CONCEPT']._serialized_start=1045
+  _globals['_CONCEPT']._serialized_end=1381
+  _globals['_LISTFEATURESREQUEST']._serialized_start=1384
+  _globals['_LISTFEATURESREQUEST']._serialized_end=1563
+  _globals['_LISTFEATURESRESPONSE']._serialized_start=1566
+  _globals['_LISTFEATURESRESPONSE']._serialized_end=1698
+  _globals['_GETFEATUREREQUEST']._serialized_start=1700
+  _globals['_GETFEATUREREQUEST']._serialized_end=1755
+  _globals['_GETFEATURERESPONSE']._serialized_start=1757
+  _globals['_GETFEATURERESPONSE']._serialized_end=1841
+  _globals['_LISTCONCEPTSREQUEST']._serialized_start=1843
+  _globals['_LISTCONCEPTSREQUEST']._serialized_end=1917
+  _globals['_LISTCONCEPTSRESPONSE']._serialized_start=1920
+  _globals['_LISTCONCEPTSRESPONSE']._serialized_end=2052
+  _globals['_LISTNEIGHBOURSREQUEST']._serialized_start=2054
+  _globals['_LISTNEIGHBOURSREQUEST']._serialized_end=2161
+  _globals['_NEIGHBOUR']._serialized_start=2163
+  _globals['_NEIGHBOUR']._serialized_end=2254
+  _globals['_LISTNEIGHBOURSRESPONSE']._serialized_start=2257
+  _globals['_LISTNEIGHBOURSRESPONSE']._serialized_end=2387
+  _globals['_SETLABELREQUEST']._serialized_start=2389
+  _globals['_SETLABELREQUEST']._serialized_end=2473
+  _globals['_SETLABELRESPONSE']._serialized_start=2475
+  _globals['_SETLABELRESPONSE']._serialized_end=2533
+  _globals['_FEATURESERVICE']._serialized_start=2637
+  _globals['_FEATURESERVICE']._serialized_end=3076
 # @@protoc_insertion_point(module_scope)

@@ -1,3 +1,6 @@
+import datetime
+
+from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from steersman.v1 import control_pb2 as _control_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
@@ -44,7 +47,7 @@ class Effect(_message.Message):
     def __init__(self, share_before: _Optional[float] = ..., share_after: _Optional[float] = ..., ndcg_kept: _Optional[float] = ...) -> None: ...
 
 class Feature(_message.Message):
-    __slots__ = ("id", "label", "label_confidence", "steerable", "density", "scale", "association", "effect", "top_item_ids", "top_item_titles", "kind", "clear", "unit_up", "unit_down", "push_up", "push_down")
+    __slots__ = ("id", "label", "label_confidence", "steerable", "density", "scale", "association", "effect", "top_item_ids", "top_item_titles", "kind", "clear", "unit_up", "unit_down", "push_up", "push_down", "curve", "correction")
     ID_FIELD_NUMBER: _ClassVar[int]
     LABEL_FIELD_NUMBER: _ClassVar[int]
     LABEL_CONFIDENCE_FIELD_NUMBER: _ClassVar[int]
@@ -61,6 +64,8 @@ class Feature(_message.Message):
     UNIT_DOWN_FIELD_NUMBER: _ClassVar[int]
     PUSH_UP_FIELD_NUMBER: _ClassVar[int]
     PUSH_DOWN_FIELD_NUMBER: _ClassVar[int]
+    CURVE_FIELD_NUMBER: _ClassVar[int]
+    CORRECTION_FIELD_NUMBER: _ClassVar[int]
     id: int
     label: str
     label_confidence: float
@@ -77,7 +82,31 @@ class Feature(_message.Message):
     unit_down: float
     push_up: float
     push_down: float
-    def __init__(self, id: _Optional[int] = ..., label: _Optional[str] = ..., label_confidence: _Optional[float] = ..., steerable: _Optional[bool] = ..., density: _Optional[float] = ..., scale: _Optional[float] = ..., association: _Optional[_Union[Association, _Mapping]] = ..., effect: _Optional[_Union[Effect, _Mapping]] = ..., top_item_ids: _Optional[_Iterable[str]] = ..., top_item_titles: _Optional[_Iterable[str]] = ..., kind: _Optional[_Union[FeatureKind, str]] = ..., clear: _Optional[bool] = ..., unit_up: _Optional[float] = ..., unit_down: _Optional[float] = ..., push_up: _Optional[float] = ..., push_down: _Optional[float] = ...) -> None: ...
+    curve: _containers.RepeatedCompositeFieldContainer[EffectPoint]
+    correction: LabelCorrection
+    def __init__(self, id: _Optional[int] = ..., label: _Optional[str] = ..., label_confidence: _Optional[float] = ..., steerable: _Optional[bool] = ..., density: _Optional[float] = ..., scale: _Optional[float] = ..., association: _Optional[_Union[Association, _Mapping]] = ..., effect: _Optional[_Union[Effect, _Mapping]] = ..., top_item_ids: _Optional[_Iterable[str]] = ..., top_item_titles: _Optional[_Iterable[str]] = ..., kind: _Optional[_Union[FeatureKind, str]] = ..., clear: _Optional[bool] = ..., unit_up: _Optional[float] = ..., unit_down: _Optional[float] = ..., push_up: _Optional[float] = ..., push_down: _Optional[float] = ..., curve: _Optional[_Iterable[_Union[EffectPoint, _Mapping]]] = ..., correction: _Optional[_Union[LabelCorrection, _Mapping]] = ...) -> None: ...
+
+class EffectPoint(_message.Message):
+    __slots__ = ("strength", "share", "ndcg_kept")
+    STRENGTH_FIELD_NUMBER: _ClassVar[int]
+    SHARE_FIELD_NUMBER: _ClassVar[int]
+    NDCG_KEPT_FIELD_NUMBER: _ClassVar[int]
+    strength: float
+    share: float
+    ndcg_kept: float
+    def __init__(self, strength: _Optional[float] = ..., share: _Optional[float] = ..., ndcg_kept: _Optional[float] = ...) -> None: ...
+
+class LabelCorrection(_message.Message):
+    __slots__ = ("automatic_label", "author", "time", "carried_confidence")
+    AUTOMATIC_LABEL_FIELD_NUMBER: _ClassVar[int]
+    AUTHOR_FIELD_NUMBER: _ClassVar[int]
+    TIME_FIELD_NUMBER: _ClassVar[int]
+    CARRIED_CONFIDENCE_FIELD_NUMBER: _ClassVar[int]
+    automatic_label: str
+    author: str
+    time: _timestamp_pb2.Timestamp
+    carried_confidence: float
+    def __init__(self, automatic_label: _Optional[str] = ..., author: _Optional[str] = ..., time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., carried_confidence: _Optional[float] = ...) -> None: ...
 
 class ConceptTerm(_message.Message):
     __slots__ = ("feature_id", "weight")
@@ -88,7 +117,7 @@ class ConceptTerm(_message.Message):
     def __init__(self, feature_id: _Optional[int] = ..., weight: _Optional[float] = ...) -> None: ...
 
 class Concept(_message.Message):
-    __slots__ = ("name", "attribute", "value", "terms", "effect", "strength", "strength_95", "beyond_natural", "unit_up", "unit_down", "push_up", "push_down", "display_name")
+    __slots__ = ("name", "attribute", "value", "terms", "effect", "strength", "strength_95", "beyond_natural", "unit_up", "unit_down", "push_up", "push_down", "display_name", "curve")
     NAME_FIELD_NUMBER: _ClassVar[int]
     ATTRIBUTE_FIELD_NUMBER: _ClassVar[int]
     VALUE_FIELD_NUMBER: _ClassVar[int]
@@ -102,6 +131,7 @@ class Concept(_message.Message):
     PUSH_UP_FIELD_NUMBER: _ClassVar[int]
     PUSH_DOWN_FIELD_NUMBER: _ClassVar[int]
     DISPLAY_NAME_FIELD_NUMBER: _ClassVar[int]
+    CURVE_FIELD_NUMBER: _ClassVar[int]
     name: str
     attribute: str
     value: str
@@ -115,7 +145,8 @@ class Concept(_message.Message):
     push_up: float
     push_down: float
     display_name: str
-    def __init__(self, name: _Optional[str] = ..., attribute: _Optional[str] = ..., value: _Optional[str] = ..., terms: _Optional[_Iterable[_Union[ConceptTerm, _Mapping]]] = ..., effect: _Optional[_Union[Effect, _Mapping]] = ..., strength: _Optional[float] = ..., strength_95: _Optional[float] = ..., beyond_natural: _Optional[bool] = ..., unit_up: _Optional[float] = ..., unit_down: _Optional[float] = ..., push_up: _Optional[float] = ..., push_down: _Optional[float] = ..., display_name: _Optional[str] = ...) -> None: ...
+    curve: _containers.RepeatedCompositeFieldContainer[EffectPoint]
+    def __init__(self, name: _Optional[str] = ..., attribute: _Optional[str] = ..., value: _Optional[str] = ..., terms: _Optional[_Iterable[_Union[ConceptTerm, _Mapping]]] = ..., effect: _Optional[_Union[Effect, _Mapping]] = ..., strength: _Optional[float] = ..., strength_95: _Optional[float] = ..., beyond_natural: _Optional[bool] = ..., unit_up: _Optional[float] = ..., unit_down: _Optional[float] = ..., push_up: _Optional[float] = ..., push_down: _Optional[float] = ..., display_name: _Optional[str] = ..., curve: _Optional[_Iterable[_Union[EffectPoint, _Mapping]]] = ...) -> None: ...
 
 class ListFeaturesRequest(_message.Message):
     __slots__ = ("page_size", "page_token", "text", "steerable_only", "include_rare", "kind", "item_ids")
@@ -216,3 +247,21 @@ class ListNeighboursResponse(_message.Message):
     opposed: _containers.RepeatedCompositeFieldContainer[Neighbour]
     bundle_version: str
     def __init__(self, alike: _Optional[_Iterable[_Union[Neighbour, _Mapping]]] = ..., opposed: _Optional[_Iterable[_Union[Neighbour, _Mapping]]] = ..., bundle_version: _Optional[str] = ...) -> None: ...
+
+class SetLabelRequest(_message.Message):
+    __slots__ = ("id", "bundle_version", "label", "author")
+    ID_FIELD_NUMBER: _ClassVar[int]
+    BUNDLE_VERSION_FIELD_NUMBER: _ClassVar[int]
+    LABEL_FIELD_NUMBER: _ClassVar[int]
+    AUTHOR_FIELD_NUMBER: _ClassVar[int]
+    id: int
+    bundle_version: str
+    label: str
+    author: str
+    def __init__(self, id: _Optional[int] = ..., bundle_version: _Optional[str] = ..., label: _Optional[str] = ..., author: _Optional[str] = ...) -> None: ...
+
+class SetLabelResponse(_message.Message):
+    __slots__ = ("feature",)
+    FEATURE_FIELD_NUMBER: _ClassVar[int]
+    feature: Feature
+    def __init__(self, feature: _Optional[_Union[Feature, _Mapping]] = ...) -> None: ...

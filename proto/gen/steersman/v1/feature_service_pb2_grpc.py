@@ -55,6 +55,11 @@ class FeatureServiceStub:
                 request_serializer=steersman_dot_v1_dot_feature__service__pb2.ListNeighboursRequest.SerializeToString,
                 response_deserializer=steersman_dot_v1_dot_feature__service__pb2.ListNeighboursResponse.FromString,
                 _registered_method=True)
+        self.SetLabel = channel.unary_unary(
+                '/steersman.v1.FeatureService/SetLabel',
+                request_serializer=steersman_dot_v1_dot_feature__service__pb2.SetLabelRequest.SerializeToString,
+                response_deserializer=steersman_dot_v1_dot_feature__service__pb2.SetLabelResponse.FromString,
+                _registered_method=True)
 
 
 class FeatureServiceServicer:
@@ -90,6 +95,15 @@ class FeatureServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def SetLabel(self, request, context):
+        """Corrects a feature's label, for everybody. It stays across retrainings: the feature of a later bundle that does the same takes it. Empty: back to the
+        automatic one. FAILED_PRECONDITION if bundle_version is another one; UNAVAILABLE if the store is away; RESOURCE_EXHAUSTED, reason TOO_MANY_LABELS, where
+        1000 are kept already.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_FeatureServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -112,6 +126,11 @@ def add_FeatureServiceServicer_to_server(servicer, server):
                     servicer.ListNeighbours,
                     request_deserializer=steersman_dot_v1_dot_feature__service__pb2.ListNeighboursRequest.FromString,
                     response_serializer=steersman_dot_v1_dot_feature__service__pb2.ListNeighboursResponse.SerializeToString,
+            ),
+            'SetLabel': grpc.unary_unary_rpc_method_handler(
+                    servicer.SetLabel,
+                    request_deserializer=steersman_dot_v1_dot_feature__service__pb2.SetLabelRequest.FromString,
+                    response_serializer=steersman_dot_v1_dot_feature__service__pb2.SetLabelResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -223,6 +242,33 @@ class FeatureService:
             '/steersman.v1.FeatureService/ListNeighbours',
             steersman_dot_v1_dot_feature__service__pb2.ListNeighboursRequest.SerializeToString,
             steersman_dot_v1_dot_feature__service__pb2.ListNeighboursResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SetLabel(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/steersman.v1.FeatureService/SetLabel',
+            steersman_dot_v1_dot_feature__service__pb2.SetLabelRequest.SerializeToString,
+            steersman_dot_v1_dot_feature__service__pb2.SetLabelResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -43,6 +43,11 @@ class FeatureServiceStub:
     """Concepts in the order of the bundle, a page at a time."""
     ListNeighbours: _grpc.UnaryUnaryMultiCallable[_feature_service_pb2.ListNeighboursRequest, _feature_service_pb2.ListNeighboursResponse]
     """Features and concepts that are like a feature, and those that would undo or double it, by what they do to scores."""
+    SetLabel: _grpc.UnaryUnaryMultiCallable[_feature_service_pb2.SetLabelRequest, _feature_service_pb2.SetLabelResponse]
+    """Corrects a feature's label, for everybody. It stays across retrainings: the feature of a later bundle that does the same takes it. Empty: back to the
+    automatic one. FAILED_PRECONDITION if bundle_version is another one; UNAVAILABLE if the store is away; RESOURCE_EXHAUSTED, reason TOO_MANY_LABELS, where
+    1000 are kept already.
+    """
 
 @_typing.type_check_only
 class FeatureServiceAsyncStub(FeatureServiceStub):
@@ -59,6 +64,11 @@ class FeatureServiceAsyncStub(FeatureServiceStub):
     """Concepts in the order of the bundle, a page at a time."""
     ListNeighbours: _aio.UnaryUnaryMultiCallable[_feature_service_pb2.ListNeighboursRequest, _feature_service_pb2.ListNeighboursResponse]  # type: ignore[assignment]
     """Features and concepts that are like a feature, and those that would undo or double it, by what they do to scores."""
+    SetLabel: _aio.UnaryUnaryMultiCallable[_feature_service_pb2.SetLabelRequest, _feature_service_pb2.SetLabelResponse]  # type: ignore[assignment]
+    """Corrects a feature's label, for everybody. It stays across retrainings: the feature of a later bundle that does the same takes it. Empty: back to the
+    automatic one. FAILED_PRECONDITION if bundle_version is another one; UNAVAILABLE if the store is away; RESOURCE_EXHAUSTED, reason TOO_MANY_LABELS, where
+    1000 are kept already.
+    """
 
 class FeatureServiceServicer(metaclass=_abc_1.ABCMeta):
     """The catalogue: what can be steered, what it means, and what it does."""
@@ -96,5 +106,16 @@ class FeatureServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_feature_service_pb2.ListNeighboursResponse, _abc.Awaitable[_feature_service_pb2.ListNeighboursResponse]]:
         """Features and concepts that are like a feature, and those that would undo or double it, by what they do to scores."""
+
+    @_abc_1.abstractmethod
+    def SetLabel(
+        self,
+        request: _feature_service_pb2.SetLabelRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_feature_service_pb2.SetLabelResponse, _abc.Awaitable[_feature_service_pb2.SetLabelResponse]]:
+        """Corrects a feature's label, for everybody. It stays across retrainings: the feature of a later bundle that does the same takes it. Empty: back to the
+        automatic one. FAILED_PRECONDITION if bundle_version is another one; UNAVAILABLE if the store is away; RESOURCE_EXHAUSTED, reason TOO_MANY_LABELS, where
+        1000 are kept already.
+        """
 
 def add_FeatureServiceServicer_to_server(servicer: FeatureServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -22,9 +22,10 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from steersman.v1 import recommendation_service_pb2 as steersman_dot_v1_dot_recommendation__service__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n steersman/v1/model_service.proto\x12\x0csteersman.v1\"\x15\n\x13GetModelInfoRequest\"\xe8\x01\n\x06Limits\x12\x15\n\rhistory_items\x18\x01 \x01(\r\x12\x10\n\x08\x63ontrols\x18\x02 \x01(\r\x12\x10\n\x08strength\x18\x03 \x01(\x02\x12\t\n\x01k\x18\x04 \x01(\r\x12\x14\n\x0c\x66ilter_items\x18\x05 \x01(\r\x12\x19\n\x11\x65vents_per_append\x18\x06 \x01(\r\x12\x16\n\x0esession_events\x18\x07 \x01(\r\x12\x1c\n\x14remembered_event_ids\x18\x08 \x01(\r\x12\x19\n\x11\x66ilter_attributes\x18\t \x01(\r\x12\x16\n\x0e\x62\x61tch_requests\x18\n \x01(\r\"\x94\x01\n\x06Shapes\x12\r\n\x05items\x18\x01 \x01(\r\x12\x0e\n\x06hidden\x18\x02 \x01(\r\x12\x10\n\x08\x66\x65\x61tures\x18\x03 \x01(\r\x12\x17\n\x0f\x61\x63tive_features\x18\x04 \x01(\r\x12\x15\n\rwindow_length\x18\x05 \x01(\r\x12\x15\n\rwindow_stride\x18\x06 \x01(\r\x12\x12\n\nhook_block\x18\x07 \x01(\r\"\xf6\x02\n\x14GetModelInfoResponse\x12\x16\n\x0eserver_version\x18\x01 \x01(\t\x12\x16\n\x0e\x62undle_version\x18\x02 \x01(\t\x12\x15\n\rbundle_format\x18\x03 \x01(\t\x12\x16\n\x0e\x62undle_created\x18\x04 \x01(\t\x12\x0c\n\x04\x64\x61ta\x18\x05 \x01(\t\x12\x0f\n\x07\x62\x61\x63kend\x18\x06 \x01(\t\x12\x0e\n\x06\x64\x65vice\x18\x07 \x01(\t\x12$\n\x06shapes\x18\x08 \x01(\x0b\x32\x14.steersman.v1.Shapes\x12$\n\x06limits\x18\t \x01(\x0b\x32\x14.steersman.v1.Limits\x12\x12\n\nattributes\x18\n \x03(\t\x12@\n\x07\x66igures\x18\x0b \x03(\x0b\x32/.steersman.v1.GetModelInfoResponse.FiguresEntry\x1a.\n\x0c\x46iguresEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\x32\x65\n\x0cModelService\x12U\n\x0cGetModelInfo\x12!.steersman.v1.GetModelInfoRequest\x1a\".steersman.v1.GetModelInfoResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n steersman/v1/model_service.proto\x12\x0csteersman.v1\x1a)steersman/v1/recommendation_service.proto\"\x15\n\x13GetModelInfoRequest\"\xb5\x02\n\x06Limits\x12\x15\n\rhistory_items\x18\x01 \x01(\r\x12\x10\n\x08\x63ontrols\x18\x02 \x01(\r\x12\x10\n\x08strength\x18\x03 \x01(\x02\x12\t\n\x01k\x18\x04 \x01(\r\x12\x14\n\x0c\x66ilter_items\x18\x05 \x01(\r\x12\x19\n\x11\x65vents_per_append\x18\x06 \x01(\r\x12\x16\n\x0esession_events\x18\x07 \x01(\r\x12\x1c\n\x14remembered_event_ids\x18\x08 \x01(\r\x12\x19\n\x11\x66ilter_attributes\x18\t \x01(\r\x12\x16\n\x0e\x62\x61tch_requests\x18\n \x01(\r\x12\x11\n\tset_items\x18\x0b \x01(\r\x12\r\n\x05goals\x18\x0c \x01(\r\x12\x11\n\tscenarios\x18\r \x01(\r\x12\x16\n\x0escenario_bytes\x18\x0e \x01(\r\"\x94\x01\n\x06Shapes\x12\r\n\x05items\x18\x01 \x01(\r\x12\x0e\n\x06hidden\x18\x02 \x01(\r\x12\x10\n\x08\x66\x65\x61tures\x18\x03 \x01(\r\x12\x17\n\x0f\x61\x63tive_features\x18\x04 \x01(\r\x12\x15\n\rwindow_length\x18\x05 \x01(\r\x12\x15\n\rwindow_stride\x18\x06 \x01(\r\x12\x12\n\nhook_block\x18\x07 \x01(\r\"\xf6\x02\n\x14GetModelInfoResponse\x12\x16\n\x0eserver_version\x18\x01 \x01(\t\x12\x16\n\x0e\x62undle_version\x18\x02 \x01(\t\x12\x15\n\rbundle_format\x18\x03 \x01(\t\x12\x16\n\x0e\x62undle_created\x18\x04 \x01(\t\x12\x0c\n\x04\x64\x61ta\x18\x05 \x01(\t\x12\x0f\n\x07\x62\x61\x63kend\x18\x06 \x01(\t\x12\x0e\n\x06\x64\x65vice\x18\x07 \x01(\t\x12$\n\x06shapes\x18\x08 \x01(\x0b\x32\x14.steersman.v1.Shapes\x12$\n\x06limits\x18\t \x01(\x0b\x32\x14.steersman.v1.Limits\x12\x12\n\nattributes\x18\n \x03(\t\x12@\n\x07\x66igures\x18\x0b \x03(\x0b\x32/.steersman.v1.GetModelInfoResponse.FiguresEntry\x1a.\n\x0c\x46iguresEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\"\x14\n\x12ListBundlesRequest\"\x9b\x02\n\rBundleSummary\x12\x0f\n\x07version\x18\x01 \x01(\t\x12\x0e\n\x06\x66ormat\x18\x02 \x01(\t\x12\x0f\n\x07\x63reated\x18\x03 \x01(\t\x12\x0c\n\x04\x64\x61ta\x18\x04 \x01(\t\x12\x39\n\x07\x66igures\x18\x05 \x03(\x0b\x32(.steersman.v1.BundleSummary.FiguresEntry\x12\x0e\n\x06served\x18\x06 \x01(\x08\x12\x1a\n\x12steerable_features\x18\x07 \x01(\r\x12\x18\n\x10\x63\x61rried_features\x18\x08 \x01(\r\x12\x19\n\x11median_confidence\x18\t \x01(\x02\x1a.\n\x0c\x46iguresEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\"C\n\x13ListBundlesResponse\x12,\n\x07\x62undles\x18\x01 \x03(\x0b\x32\x1b.steersman.v1.BundleSummary\"Y\n\x14ListHistoriesRequest\x12\x11\n\tpage_size\x18\x01 \x01(\r\x12\x12\n\npage_token\x18\x02 \x01(\t\x12\x0c\n\x04text\x18\x03 \x01(\t\x12\x0c\n\x04seed\x18\x04 \x01(\r\"\\\n\rSampleHistory\x12\x0c\n\x04name\x18\x01 \x01(\t\x12&\n\x07history\x18\x02 \x01(\x0b\x32\x15.steersman.v1.History\x12\x15\n\rlatest_titles\x18\x03 \x03(\t\"\x8c\x01\n\x15ListHistoriesResponse\x12.\n\thistories\x18\x01 \x03(\x0b\x32\x1b.steersman.v1.SampleHistory\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\x12\n\ntotal_size\x18\x03 \x01(\r\x12\x16\n\x0e\x62undle_version\x18\x04 \x01(\t2\x93\x02\n\x0cModelService\x12U\n\x0cGetModelInfo\x12!.steersman.v1.GetModelInfoRequest\x1a\".steersman.v1.GetModelInfoResponse\x12R\n\x0bListBundles\x12 .steersman.v1.ListBundlesRequest\x1a!.steersman.v1.ListBundlesResponse\x12X\n\rListHistories\x12\".steersman.v1.ListHistoriesRequest\x1a#.steersman.v1.ListHistoriesResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -33,16 +34,32 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_GETMODELINFORESPONSE_FIGURESENTRY']._loaded_options = None
   _globals['_GETMODELINFORESPONSE_FIGURESENTRY']._serialized_options = b'8\001'
-  _globals['_GETMODELINFOREQUEST']._serialized_start=50
-  _globals['_GETMODELINFOREQUEST']._serialized_end=71
-  _globals['_LIMITS']._serialized_start=74
-  _globals['_LIMITS']._serialized_end=306
-  _globals['_SHAPES']._serialized_start=309
-  _globals['_SHAPES']._serialized_end=457
-  _globals['_GETMODELINFORESPONSE']._serialized_start=460
-  _globals['_GETMODELINFORESPONSE']._serialized_end=834
-  _globals['_GETMODELINFORESPONSE_FIGURESENTRY']._serialized_start=788
-  _globals['_GETMODELINFORESPONSE_FIGURESENTRY']._serialized_end=834
-  _globals['_MODELSERVICE']._serialized_start=836
-  _globals['_MODELSERVICE']._serialized_end=937
+  _globals['_BUNDLESUMMARY_FIGURESENTRY']._loaded_options = None
+  _globals['_BUNDLESUMMARY_FIGURESENTRY']._serialized_options = b'8\001'
+  _globals['_GETMODELINFOREQUEST']._serialized_start=93
+  _globals['_GETMODELINFOREQUEST']._serialized_end=114
+  _globals['_LIMITS']._serialized_start=117
+  _globals['_LIMITS']._serialized_end=426
+  _globals['_SHAPES']._serialized_start=429
+  _globals['_SHAPES']._serialized_end=577
+  _globals['_GETMODELINFORESPONSE']._serialized_start=580
+  _globals['_GETMODELINFORESPONSE']._serialized_end=954
+  _globals['_GETMODELINFORESPONSE_FIGURESENTRY']._serialized_start=908
+  _globals['_GETMODELINFORESPONSE_FIGURESENTRY']._serialized_end=954
+  _globals['_LISTBUNDLESREQUEST']._serialized_start=956
+  _globals['_LISTBUNDLESREQUEST']._serialized_end=976
+  _globals['_BUNDLESUMMARY']._serialized_start=979
+  _globals['_BUNDLESUMMARY']._serialized_end=1262
+  _globals['_BUNDLESUMMARY_FIGURESENTRY']._serialized_start=908
+  _globals['_BUNDLESUMMARY_FIGURESENTRY']._serialized_end=954
+  _globals['_LISTBUNDLESRESPONSE']._serialized_start=1264
+  _globals['_LISTBUNDLESRESPONSE']._serialized_end=1331
+  _globals['_LISTHISTORIESREQUEST']._serialized_start=1333
+  _globals['_LISTHISTORIESREQUEST']._serialized_end=1422
+  _globals['_SAMPLEHISTORY']._serialized_start=1424
+  _globals['_SAMPLEHISTORY']._serialized_end=1516
+  _globals['_LISTHISTORIESRESPONSE']._serialized_start=1519
+  _globals['_LISTHISTORIESRESPONSE']._serialized_end=1659
+  _globals['_MODELSERVICE']._serialized_start=1662
+  _globals['_MODELSERVICE']._serialized_end=1937
 # @@protoc_insertion_point(module_scope)

@@ -40,6 +40,16 @@ class ModelServiceStub:
                 request_serializer=steersman_dot_v1_dot_model__service__pb2.GetModelInfoRequest.SerializeToString,
                 response_deserializer=steersman_dot_v1_dot_model__service__pb2.GetModelInfoResponse.FromString,
                 _registered_method=True)
+        self.ListBundles = channel.unary_unary(
+                '/steersman.v1.ModelService/ListBundles',
+                request_serializer=steersman_dot_v1_dot_model__service__pb2.ListBundlesRequest.SerializeToString,
+                response_deserializer=steersman_dot_v1_dot_model__service__pb2.ListBundlesResponse.FromString,
+                _registered_method=True)
+        self.ListHistories = channel.unary_unary(
+                '/steersman.v1.ModelService/ListHistories',
+                request_serializer=steersman_dot_v1_dot_model__service__pb2.ListHistoriesRequest.SerializeToString,
+                response_deserializer=steersman_dot_v1_dot_model__service__pb2.ListHistoriesResponse.FromString,
+                _registered_method=True)
 
 
 class ModelServiceServicer:
@@ -52,6 +62,20 @@ class ModelServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListBundles(self, request, context):
+        """The bundles in the folder of the one that is served, newest first, and how much of their features this one carries on.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListHistories(self, request, context):
+        """Histories of real users, kept in the bundle without names, to try controls on. Empty for bundles older than format 1.6.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_ModelServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -59,6 +83,16 @@ def add_ModelServiceServicer_to_server(servicer, server):
                     servicer.GetModelInfo,
                     request_deserializer=steersman_dot_v1_dot_model__service__pb2.GetModelInfoRequest.FromString,
                     response_serializer=steersman_dot_v1_dot_model__service__pb2.GetModelInfoResponse.SerializeToString,
+            ),
+            'ListBundles': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListBundles,
+                    request_deserializer=steersman_dot_v1_dot_model__service__pb2.ListBundlesRequest.FromString,
+                    response_serializer=steersman_dot_v1_dot_model__service__pb2.ListBundlesResponse.SerializeToString,
+            ),
+            'ListHistories': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListHistories,
+                    request_deserializer=steersman_dot_v1_dot_model__service__pb2.ListHistoriesRequest.FromString,
+                    response_serializer=steersman_dot_v1_dot_model__service__pb2.ListHistoriesResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -89,6 +123,60 @@ class ModelService:
             '/steersman.v1.ModelService/GetModelInfo',
             steersman_dot_v1_dot_model__service__pb2.GetModelInfoRequest.SerializeToString,
             steersman_dot_v1_dot_model__service__pb2.GetModelInfoResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListBundles(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/steersman.v1.ModelService/ListBundles',
+            steersman_dot_v1_dot_model__service__pb2.ListBundlesRequest.SerializeToString,
+            steersman_dot_v1_dot_model__service__pb2.ListBundlesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListHistories(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/steersman.v1.ModelService/ListHistories',
+            steersman_dot_v1_dot_model__service__pb2.ListHistoriesRequest.SerializeToString,
+            steersman_dot_v1_dot_model__service__pb2.ListHistoriesResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -34,6 +34,10 @@ class ModelServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> ModelServiceAsyncStub: ...
     GetModelInfo: _grpc.UnaryUnaryMultiCallable[_model_service_pb2.GetModelInfoRequest, _model_service_pb2.GetModelInfoResponse]
+    ListBundles: _grpc.UnaryUnaryMultiCallable[_model_service_pb2.ListBundlesRequest, _model_service_pb2.ListBundlesResponse]
+    """The bundles in the folder of the one that is served, newest first, and how much of their features this one carries on."""
+    ListHistories: _grpc.UnaryUnaryMultiCallable[_model_service_pb2.ListHistoriesRequest, _model_service_pb2.ListHistoriesResponse]
+    """Histories of real users, kept in the bundle without names, to try controls on. Empty for bundles older than format 1.6."""
 
 @_typing.type_check_only
 class ModelServiceAsyncStub(ModelServiceStub):
@@ -41,6 +45,10 @@ class ModelServiceAsyncStub(ModelServiceStub):
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     GetModelInfo: _aio.UnaryUnaryMultiCallable[_model_service_pb2.GetModelInfoRequest, _model_service_pb2.GetModelInfoResponse]  # type: ignore[assignment]
+    ListBundles: _aio.UnaryUnaryMultiCallable[_model_service_pb2.ListBundlesRequest, _model_service_pb2.ListBundlesResponse]  # type: ignore[assignment]
+    """The bundles in the folder of the one that is served, newest first, and how much of their features this one carries on."""
+    ListHistories: _aio.UnaryUnaryMultiCallable[_model_service_pb2.ListHistoriesRequest, _model_service_pb2.ListHistoriesResponse]  # type: ignore[assignment]
+    """Histories of real users, kept in the bundle without names, to try controls on. Empty for bundles older than format 1.6."""
 
 class ModelServiceServicer(metaclass=_abc_1.ABCMeta):
     """What is served."""
@@ -51,5 +59,21 @@ class ModelServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _model_service_pb2.GetModelInfoRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_model_service_pb2.GetModelInfoResponse, _abc.Awaitable[_model_service_pb2.GetModelInfoResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def ListBundles(
+        self,
+        request: _model_service_pb2.ListBundlesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_model_service_pb2.ListBundlesResponse, _abc.Awaitable[_model_service_pb2.ListBundlesResponse]]:
+        """The bundles in the folder of the one that is served, newest first, and how much of their features this one carries on."""
+
+    @_abc_1.abstractmethod
+    def ListHistories(
+        self,
+        request: _model_service_pb2.ListHistoriesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_model_service_pb2.ListHistoriesResponse, _abc.Awaitable[_model_service_pb2.ListHistoriesResponse]]:
+        """Histories of real users, kept in the bundle without names, to try controls on. Empty for bundles older than format 1.6."""
 
 def add_ModelServiceServicer_to_server(servicer: ModelServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -23,10 +23,11 @@ _sym_db = _symbol_database.Default()
 
 
 from steersman.v1 import control_pb2 as steersman_dot_v1_dot_control__pb2
+from steersman.v1 import item_service_pb2 as steersman_dot_v1_dot_item__service__pb2
 from steersman.v1 import session_service_pb2 as steersman_dot_v1_dot_session__service__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n)steersman/v1/recommendation_service.proto\x12\x0csteersman.v1\x1a\x1asteersman/v1/control.proto\x1a\"steersman/v1/session_service.proto\"2\n\x07History\x12\x10\n\x08item_ids\x18\x01 \x03(\t\x12\x15\n\revents_before\x18\x02 \x01(\x04\"\x81\x01\n\x07\x46ilters\x12\x14\n\x0cinclude_seen\x18\x01 \x01(\x08\x12\x16\n\x0e\x61llow_item_ids\x18\x02 \x03(\t\x12\x15\n\rdeny_item_ids\x18\x03 \x03(\t\x12\x31\n\nattributes\x18\x04 \x03(\x0b\x32\x1d.steersman.v1.AttributeFilter\"4\n\x0f\x41ttributeFilter\x12\x11\n\tattribute\x18\x01 \x01(\t\x12\x0e\n\x06\x61ny_of\x18\x02 \x03(\t\"\xa1\x03\n\x10RecommendRequest\x12&\n\x07history\x18\x01 \x01(\x0b\x32\x15.steersman.v1.History\x12\x12\n\nsession_id\x18\x02 \x01(\t\x12/\n\x10\x66\x61llback_history\x18\x03 \x01(\x0b\x32\x15.steersman.v1.History\x12\'\n\x08\x63ontrols\x18\x04 \x03(\x0b\x32\x15.steersman.v1.Control\x12\t\n\x01k\x18\x05 \x01(\r\x12&\n\x07\x66ilters\x18\x06 \x01(\x0b\x32\x15.steersman.v1.Filters\x12\x12\n\nrequest_id\x18\x07 \x01(\t\x12\'\n\nnew_events\x18\x08 \x03(\x0b\x32\x13.steersman.v1.Event\x12\x1b\n\x13min_session_version\x18\t \x01(\x04\x12\x0f\n\x07receipt\x18\n \x01(\x08\x12\x10\n\x08scenario\x18\x0b \x01(\t\x12.\n\x0b\x63omposition\x18\x0c \x01(\x0b\x32\x19.steersman.v1.Composition\x12\x17\n\x0fignore_dislikes\x18\r \x01(\x08\"\x9d\x01\n\x0b\x43omposition\x12\x11\n\tdiversity\x18\x01 \x01(\x02\x12\x32\n\x0emost_per_value\x18\x02 \x03(\x0b\x32\x1a.steersman.v1.MostPerValue\x12\x17\n\x0fpinned_item_ids\x18\x03 \x03(\t\x12.\n\x0cleast_shares\x18\x04 \x03(\x0b\x32\x18.steersman.v1.LeastShare\"/\n\x0cMostPerValue\x12\x11\n\tattribute\x18\x01 \x01(\t\x12\x0c\n\x04most\x18\x02 \x01(\r\"z\n\nLeastShare\x12/\n\tattribute\x18\x01 \x01(\x0b\x32\x1a.steersman.v1.AttributeRefH\x00\x12&\n\x05items\x18\x02 \x01(\x0b\x32\x15.steersman.v1.ItemSetH\x00\x12\r\n\x05share\x18\x03 \x01(\x02\x42\x04\n\x02of\"@\n\x0fRecommendedItem\x12\x0f\n\x07item_id\x18\x01 \x01(\t\x12\r\n\x05title\x18\x02 \x01(\t\x12\r\n\x05score\x18\x03 \x01(\x02\"s\n\nHistoryUse\x12\x14\n\x0ctotal_events\x18\x01 \x01(\x04\x12\x13\n\x0bused_events\x18\x02 \x01(\r\x12\x16\n\x0eunknown_events\x18\x03 \x01(\r\x12\r\n\x05\x65mpty\x18\x04 \x01(\x08\x12\x13\n\x0bnew_session\x18\x05 \x01(\x08\"E\n\x07Timings\x12\x10\n\x08queue_ms\x18\x01 \x01(\x02\x12\x14\n\x0cinference_ms\x18\x02 \x01(\x02\x12\x12\n\nbatch_size\x18\x03 \x01(\r\"\xd7\x03\n\x11RecommendResponse\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12,\n\x05items\x18\x02 \x03(\x0b\x32\x1d.steersman.v1.RecommendedItem\x12\x36\n\x10\x61pplied_controls\x18\x03 \x03(\x0b\x32\x1c.steersman.v1.AppliedControl\x12\x16\n\x0e\x62undle_version\x18\x04 \x01(\t\x12\x17\n\x0fsession_version\x18\x05 \x01(\x04\x12-\n\x0bhistory_use\x18\x06 \x01(\x0b\x32\x18.steersman.v1.HistoryUse\x12\x16\n\x0e\x65ligible_items\x18\x07 \x01(\r\x12\x1a\n\x12unknown_filter_ids\x18\x08 \x01(\r\x12/\n\x0c\x64\x65gradations\x18\t \x03(\x0e\x32\x19.steersman.v1.Degradation\x12&\n\x07timings\x18\n \x01(\x0b\x32\x15.steersman.v1.Timings\x12&\n\x07receipt\x18\x0b \x01(\x0b\x32\x15.steersman.v1.Receipt\x12\x19\n\x11\x63omposition_notes\x18\x0c \x03(\t\x12\x18\n\x10scenario_version\x18\r \x01(\x04\"\xd2\x01\n\x0e\x43ontrolReceipt\x12\x1a\n\x12requested_strength\x18\x01 \x01(\x02\x12\x18\n\x10\x61pplied_strength\x18\x02 \x01(\x02\x12\x19\n\x0cshare_before\x18\x03 \x01(\x02H\x00\x88\x01\x01\x12\x18\n\x0bshare_after\x18\x04 \x01(\x02H\x01\x88\x01\x01\x12&\n\x04goal\x18\x05 \x01(\x0e\x32\x18.steersman.v1.GoalStatus\x12\x0c\n\x04note\x18\x06 \x01(\tB\x0f\n\r_share_beforeB\x0e\n\x0c_share_after\"Y\n\nSideEffect\x12\x11\n\tattribute\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t\x12\x14\n\x0cshare_before\x18\x03 \x01(\x02\x12\x13\n\x0bshare_after\x18\x04 \x01(\x02\"\xc6\x01\n\x07Receipt\x12.\n\x08\x63ontrols\x18\x01 \x03(\x0b\x32\x1c.steersman.v1.ControlReceipt\x12\x0f\n\x07overlap\x18\x02 \x01(\x02\x12\x12\n\ndivergence\x18\x03 \x01(\x02\x12\x1f\n\x12ndcg_kept_estimate\x18\x04 \x01(\x02H\x00\x88\x01\x01\x12.\n\x0cside_effects\x18\x05 \x03(\x0b\x32\x18.steersman.v1.SideEffectB\x15\n\x13_ndcg_kept_estimate\"I\n\x15\x42\x61tchRecommendRequest\x12\x30\n\x08requests\x18\x01 \x03(\x0b\x32\x1e.steersman.v1.RecommendRequest\"\xf1\x01\n\x0eRequestFailure\x12\x0c\n\x04\x63ode\x18\x01 \x01(\x05\x12\x0f\n\x07message\x18\x02 \x01(\t\x12\x0e\n\x06reason\x18\x03 \x01(\t\x12<\n\x08metadata\x18\x04 \x03(\x0b\x32*.steersman.v1.RequestFailure.MetadataEntry\x12*\n\x06\x66ields\x18\x05 \x03(\x0b\x32\x1a.steersman.v1.FieldProblem\x12\x15\n\rretry_seconds\x18\x06 \x01(\x02\x1a/\n\rMetadataEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"2\n\x0c\x46ieldProblem\x12\r\n\x05\x66ield\x18\x01 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x02 \x01(\t\"\x81\x01\n\x0fRecommendResult\x12\x33\n\x08response\x18\x01 \x01(\x0b\x32\x1f.steersman.v1.RecommendResponseH\x00\x12/\n\x07\x66\x61ilure\x18\x02 \x01(\x0b\x32\x1c.steersman.v1.RequestFailureH\x00\x42\x08\n\x06result\"H\n\x16\x42\x61tchRecommendResponse\x12.\n\x07results\x18\x01 \x03(\x0b\x32\x1d.steersman.v1.RecommendResult*o\n\x0b\x44\x65gradation\x12\x1b\n\x17\x44\x45GRADATION_UNSPECIFIED\x10\x00\x12#\n\x1f\x44\x45GRADATION_SESSION_UNAVAILABLE\x10\x01\x12\x1e\n\x1a\x44\x45GRADATION_SESSION_BEHIND\x10\x02*a\n\nGoalStatus\x12\x1b\n\x17GOAL_STATUS_UNSPECIFIED\x10\x00\x12\x17\n\x13GOAL_STATUS_REACHED\x10\x01\x12\x1d\n\x19GOAL_STATUS_NOT_REACHABLE\x10\x02\x32\xc2\x01\n\x15RecommendationService\x12L\n\tRecommend\x12\x1e.steersman.v1.RecommendRequest\x1a\x1f.steersman.v1.RecommendResponse\x12[\n\x0e\x42\x61tchRecommend\x12#.steersman.v1.BatchRecommendRequest\x1a$.steersman.v1.BatchRecommendResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n)steersman/v1/recommendation_service.proto\x12\x0csteersman.v1\x1a\x1asteersman/v1/control.proto\x1a\x1fsteersman/v1/item_service.proto\x1a\"steersman/v1/session_service.proto\"2\n\x07History\x12\x10\n\x08item_ids\x18\x01 \x03(\t\x12\x15\n\revents_before\x18\x02 \x01(\x04\"\x81\x01\n\x07\x46ilters\x12\x14\n\x0cinclude_seen\x18\x01 \x01(\x08\x12\x16\n\x0e\x61llow_item_ids\x18\x02 \x03(\t\x12\x15\n\rdeny_item_ids\x18\x03 \x03(\t\x12\x31\n\nattributes\x18\x04 \x03(\x0b\x32\x1d.steersman.v1.AttributeFilter\"4\n\x0f\x41ttributeFilter\x12\x11\n\tattribute\x18\x01 \x01(\t\x12\x0e\n\x06\x61ny_of\x18\x02 \x03(\t\"\xca\x03\n\x10RecommendRequest\x12&\n\x07history\x18\x01 \x01(\x0b\x32\x15.steersman.v1.History\x12\x12\n\nsession_id\x18\x02 \x01(\t\x12/\n\x10\x66\x61llback_history\x18\x03 \x01(\x0b\x32\x15.steersman.v1.History\x12\'\n\x08\x63ontrols\x18\x04 \x03(\x0b\x32\x15.steersman.v1.Control\x12\t\n\x01k\x18\x05 \x01(\r\x12&\n\x07\x66ilters\x18\x06 \x01(\x0b\x32\x15.steersman.v1.Filters\x12\x12\n\nrequest_id\x18\x07 \x01(\t\x12\'\n\nnew_events\x18\x08 \x03(\x0b\x32\x13.steersman.v1.Event\x12\x1b\n\x13min_session_version\x18\t \x01(\x04\x12\x0f\n\x07receipt\x18\n \x01(\x08\x12\x10\n\x08scenario\x18\x0b \x01(\t\x12.\n\x0b\x63omposition\x18\x0c \x01(\x0b\x32\x19.steersman.v1.Composition\x12\x17\n\x0fignore_dislikes\x18\r \x01(\x08\x12\'\n\x05parts\x18\x0e \x03(\x0e\x32\x18.steersman.v1.AnswerPart\"\x9d\x01\n\x0b\x43omposition\x12\x11\n\tdiversity\x18\x01 \x01(\x02\x12\x32\n\x0emost_per_value\x18\x02 \x03(\x0b\x32\x1a.steersman.v1.MostPerValue\x12\x17\n\x0fpinned_item_ids\x18\x03 \x03(\t\x12.\n\x0cleast_shares\x18\x04 \x03(\x0b\x32\x18.steersman.v1.LeastShare\"/\n\x0cMostPerValue\x12\x11\n\tattribute\x18\x01 \x01(\t\x12\x0c\n\x04most\x18\x02 \x01(\r\"z\n\nLeastShare\x12/\n\tattribute\x18\x01 \x01(\x0b\x32\x1a.steersman.v1.AttributeRefH\x00\x12&\n\x05items\x18\x02 \x01(\x0b\x32\x15.steersman.v1.ItemSetH\x00\x12\r\n\x05share\x18\x03 \x01(\x02\x42\x04\n\x02of\"q\n\x0fRecommendedItem\x12\x0f\n\x07item_id\x18\x01 \x01(\t\x12\r\n\x05title\x18\x02 \x01(\t\x12\r\n\x05score\x18\x03 \x01(\x02\x12/\n\nattributes\x18\x04 \x03(\x0b\x32\x1b.steersman.v1.ItemAttribute\"s\n\nHistoryUse\x12\x14\n\x0ctotal_events\x18\x01 \x01(\x04\x12\x13\n\x0bused_events\x18\x02 \x01(\r\x12\x16\n\x0eunknown_events\x18\x03 \x01(\r\x12\r\n\x05\x65mpty\x18\x04 \x01(\x08\x12\x13\n\x0bnew_session\x18\x05 \x01(\x08\"E\n\x07Timings\x12\x10\n\x08queue_ms\x18\x01 \x01(\x02\x12\x14\n\x0cinference_ms\x18\x02 \x01(\x02\x12\x12\n\nbatch_size\x18\x03 \x01(\r\"\xd7\x03\n\x11RecommendResponse\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12,\n\x05items\x18\x02 \x03(\x0b\x32\x1d.steersman.v1.RecommendedItem\x12\x36\n\x10\x61pplied_controls\x18\x03 \x03(\x0b\x32\x1c.steersman.v1.AppliedControl\x12\x16\n\x0e\x62undle_version\x18\x04 \x01(\t\x12\x17\n\x0fsession_version\x18\x05 \x01(\x04\x12-\n\x0bhistory_use\x18\x06 \x01(\x0b\x32\x18.steersman.v1.HistoryUse\x12\x16\n\x0e\x65ligible_items\x18\x07 \x01(\r\x12\x1a\n\x12unknown_filter_ids\x18\x08 \x01(\r\x12/\n\x0c\x64\x65gradations\x18\t \x03(\x0e\x32\x19.steersman.v1.Degradation\x12&\n\x07timings\x18\n \x01(\x0b\x32\x15.steersman.v1.Timings\x12&\n\x07receipt\x18\x0b \x01(\x0b\x32\x15.steersman.v1.Receipt\x12\x19\n\x11\x63omposition_notes\x18\x0c \x03(\t\x12\x18\n\x10scenario_version\x18\r \x01(\x04\"\xd2\x01\n\x0e\x43ontrolReceipt\x12\x1a\n\x12requested_strength\x18\x01 \x01(\x02\x12\x18\n\x10\x61pplied_strength\x18\x02 \x01(\x02\x12\x19\n\x0cshare_before\x18\x03 \x01(\x02H\x00\x88\x01\x01\x12\x18\n\x0bshare_after\x18\x04 \x01(\x02H\x01\x88\x01\x01\x12&\n\x04goal\x18\x05 \x01(\x0e\x32\x18.steersman.v1.GoalStatus\x12\x0c\n\x04note\x18\x06 \x01(\tB\x0f\n\r_share_beforeB\x0e\n\x0c_share_after\"Y\n\nSideEffect\x12\x11\n\tattribute\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t\x12\x14\n\x0cshare_before\x18\x03 \x01(\x02\x12\x13\n\x0bshare_after\x18\x04 \x01(\x02\"\xc6\x01\n\x07Receipt\x12.\n\x08\x63ontrols\x18\x01 \x03(\x0b\x32\x1c.steersman.v1.ControlReceipt\x12\x0f\n\x07overlap\x18\x02 \x01(\x02\x12\x12\n\ndivergence\x18\x03 \x01(\x02\x12\x1f\n\x12ndcg_kept_estimate\x18\x04 \x01(\x02H\x00\x88\x01\x01\x12.\n\x0cside_effects\x18\x05 \x03(\x0b\x32\x18.steersman.v1.SideEffectB\x15\n\x13_ndcg_kept_estimate\"I\n\x15\x42\x61tchRecommendRequest\x12\x30\n\x08requests\x18\x01 \x03(\x0b\x32\x1e.steersman.v1.RecommendRequest\"\xf1\x01\n\x0eRequestFailure\x12\x0c\n\x04\x63ode\x18\x01 \x01(\x05\x12\x0f\n\x07message\x18\x02 \x01(\t\x12\x0e\n\x06reason\x18\x03 \x01(\t\x12<\n\x08metadata\x18\x04 \x03(\x0b\x32*.steersman.v1.RequestFailure.MetadataEntry\x12*\n\x06\x66ields\x18\x05 \x03(\x0b\x32\x1a.steersman.v1.FieldProblem\x12\x15\n\rretry_seconds\x18\x06 \x01(\x02\x1a/\n\rMetadataEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"2\n\x0c\x46ieldProblem\x12\r\n\x05\x66ield\x18\x01 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x02 \x01(\t\"\x81\x01\n\x0fRecommendResult\x12\x33\n\x08response\x18\x01 \x01(\x0b\x32\x1f.steersman.v1.RecommendResponseH\x00\x12/\n\x07\x66\x61ilure\x18\x02 \x01(\x0b\x32\x1c.steersman.v1.RequestFailureH\x00\x42\x08\n\x06result\"H\n\x16\x42\x61tchRecommendResponse\x12.\n\x07results\x18\x01 \x03(\x0b\x32\x1d.steersman.v1.RecommendResult*\x8b\x01\n\nAnswerPart\x12\x1b\n\x17\x41NSWER_PART_UNSPECIFIED\x10\x00\x12\x15\n\x11\x41NSWER_PART_EDITS\x10\x01\x12\x17\n\x13\x41NSWER_PART_RECEIPT\x10\x02\x12\x1a\n\x16\x41NSWER_PART_ATTRIBUTES\x10\x03\x12\x14\n\x10\x41NSWER_PART_NONE\x10\x04*o\n\x0b\x44\x65gradation\x12\x1b\n\x17\x44\x45GRADATION_UNSPECIFIED\x10\x00\x12#\n\x1f\x44\x45GRADATION_SESSION_UNAVAILABLE\x10\x01\x12\x1e\n\x1a\x44\x45GRADATION_SESSION_BEHIND\x10\x02*a\n\nGoalStatus\x12\x1b\n\x17GOAL_STATUS_UNSPECIFIED\x10\x00\x12\x17\n\x13GOAL_STATUS_REACHED\x10\x01\x12\x1d\n\x19GOAL_STATUS_NOT_REACHABLE\x10\x02\x32\xc2\x01\n\x15RecommendationService\x12L\n\tRecommend\x12\x1e.steersman.v1.RecommendRequest\x1a\x1f.steersman.v1.RecommendResponse\x12[\n\x0e\x42\x61tchRecommend\x12#.steersman.v1.BatchRecommendRequest\x1a$.steersman.v1.BatchRecommendResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,50 +36,52 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_REQUESTFAILURE_METADATAENTRY']._loaded_options = None
   _globals['_REQUESTFAILURE_METADATAENTRY']._serialized_options = b'8\001'
-  _globals['_DEGRADATION']._serialized_start=2924
-  _globals['_DEGRADATION']._serialized_end=3035
-  _globals['_GOALSTATUS']._serialized_start=3037
-  _globals['_GOALSTATUS']._serialized_end=3134
-  _globals['_HISTORY']._serialized_start=123
-  _globals['_HISTORY']._serialized_end=173
-  _globals['_FILTERS']._serialized_start=176
-  _globals['_FILTERS']._serialized_end=305
-  _globals['_ATTRIBUTEFILTER']._serialized_start=307
-  _globals['_ATTRIBUTEFILTER']._serialized_end=359
-  _globals['_RECOMMENDREQUEST']._serialized_start=362
-  _globals['_RECOMMENDREQUEST']._serialized_end=779
-  _globals['_COMPOSITION']._serialized_start=782
-  _globals['_COMPOSITION']._serialized_end=939
-  _globals['_MOSTPERVALUE']._serialized_start=941
-  _globals['_MOSTPERVALUE']._serialized_end=988
-  _globals['_LEASTSHARE']._serialized_start=990
-  _globals['_LEASTSHARE']._serialized_end=1112
-  _globals['_RECOMMENDEDITEM']._serialized_start=1114
-  _globals['_RECOMMENDEDITEM']._serialized_end=1178
-  _globals['_HISTORYUSE']._serialized_start=1180
-  _globals['_HISTORYUSE']._serialized_end=1295
-  _globals['_TIMINGS']._serialized_start=1297
-  _globals['_TIMINGS']._serialized_end=1366
-  _globals['_RECOMMENDRESPONSE']._serialized_start=1369
-  _globals['_RECOMMENDRESPONSE']._serialized_end=1840
-  _globals['_CONTROLRECEIPT']._serialized_start=1843
-  _globals['_CONTROLRECEIPT']._serialized_end=2053
-  _globals['_SIDEEFFECT']._serialized_start=2055
-  _globals['_SIDEEFFECT']._serialized_end=2144
-  _globals['_RECEIPT']._serialized_start=2147
-  _globals['_RECEIPT']._serialized_end=2345
-  _globals['_BATCHRECOMMENDREQUEST']._serialized_start=2347
-  _globals['_BATCHRECOMMENDREQUEST']._serialized_end=2420
-  _globals['_REQUESTFAILURE']._serialized_start=2423
-  _globals['_REQUESTFAILURE']._serialized_end=2664
-  _globals['_REQUESTFAILURE_METADATAENTRY']._serialized_start=2617
-  _globals['_REQUESTFAILURE_METADATAENTRY']._serialized_end=2664
-  _globals['_FIELDPROBLEM']._serialized_start=2666
-  _globals['_FIELDPROBLEM']._serialized_end=2716
-  _globals['_RECOMMENDRESULT']._serialized_start=2719
-  _globals['_RECOMMENDRESULT']._serialized_end=2848
-  _globals['_BATCHRECOMMENDRESPONSE']._serialized_start=2850
-  _globals['_BATCHRECOMMENDRESPONSE']._serialized_end=2922
-  _globals['_RECOMMENDATIONSERVICE']._serialized_start=3137
-  _globals['_RECOMMENDATIONSERVICE']._serialized_end=3331
+  _globals['_ANSWERPART']._serialized_start=3048
+  _globals['_ANSWERPART']._serialized_end=3187
+  _globals['_DEGRADATION']._serialized_start=3189
+  _globals['_DEGRADATION']._serialized_end=3300
+  _globals['_GOALSTATUS']._serialized_start=3302
+  _globals['_GOALSTATUS']._serialized_end=3399
+  _globals['_HISTORY']._serialized_start=156
+  _globals['_HISTORY']._serialized_end=206
+  _globals['_FILTERS']._serialized_start=209
+  _globals['_FILTERS']._serialized_end=338
+  _globals['_ATTRIBUTEFILTER']._serialized_start=340
+  _globals['_ATTRIBUTEFILTER']._serialized_end=392
+  _globals['_RECOMMENDREQUEST']._serialized_start=395
+  _globals['_RECOMMENDREQUEST']._serialized_end=853
+  _globals['_COMPOSITION']._serialized_start=856
+  _globals['_COMPOSITION']._serialized_end=1013
+  _globals['_MOSTPERVALUE']._serialized_start=1015
+  _globals['_MOSTPERVALUE']._serialized_end=1062
+  _globals['_LEASTSHARE']._serialized_start=1064
+  _globals['_LEASTSHARE']._serialized_end=1186
+  _globals['_RECOMMENDEDITEM']._serialized_start=1188
+  _globals['_RECOMMENDEDITEM']._serialized_end=1301
+  _globals['_HISTORYUSE']._serialized_start=1303
+  _globals['_HISTORYUSE']._serialized_end=1418
+  _globals['_TIMINGS']._serialized_start=1420
+  _globals['_TIMINGS']._serialized_end=1489
+  _globals['_RECOMMENDRESPONSE']._serialized_start=1492
+  _globals['_RECOMMENDRESPONSE']._serialized_end=1963
+  _globals['_CONTROLRECEIPT']._serialized_start=1966
+  _globals['_CONTROLRECEIPT']._serialized_end=2176
+  _globals['_SIDEEFFECT']._serialized_start=2178
+  _globals['_SIDEEFFECT']._serialized_end=2267
+  _globals['_RECEIPT']._serialized_start=2270
+  _globals['_RECEIPT']._serialized_end=2468
+  _globals['_BATCHRECOMMENDREQUEST']._serialized_start=2470
+  _globals['_BATCHRECOMMENDREQUEST']._serialized_end=2543
+  _globals['_REQUESTFAILURE']._serialized_start=2546
+  _globals['_REQUESTFAILURE']._serialized_end=2787
+  _globals['_REQUESTFAILURE_METADATAENTRY']._serialized_start=2740
+  _globals['_REQUESTFAILURE_METADATAENTRY']._serialized_end=2787
+  _globals['_FIELDPROBLEM']._serialized_start=2789
+  _globals['_FIELDPROBLEM']._serialized_end=2839
+  _globals['_RECOMMENDRESULT']._serialized_start=2842
+  _globals['_RECOMMENDRESULT']._serialized_end=2971
+  _globals['_BATCHRECOMMENDRESPONSE']._serialized_start=2973
+  _globals['_BATCHRECOMMENDRESPONSE']._serialized_end=3045
+  _globals['_RECOMMENDATIONSERVICE']._serialized_start=3402
+  _globals['_RECOMMENDATIONSERVICE']._serialized_end=3596
 # @@protoc_insertion_point(module_scope)

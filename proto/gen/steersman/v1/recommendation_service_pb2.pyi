@@ -1,4 +1,5 @@
 from steersman.v1 import control_pb2 as _control_pb2
+from steersman.v1 import item_service_pb2 as _item_service_pb2
 from steersman.v1 import session_service_pb2 as _session_service_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
@@ -8,6 +9,14 @@ from collections.abc import Iterable as _Iterable, Mapping as _Mapping
 from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 
 DESCRIPTOR: _descriptor.FileDescriptor
+
+class AnswerPart(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    ANSWER_PART_UNSPECIFIED: _ClassVar[AnswerPart]
+    ANSWER_PART_EDITS: _ClassVar[AnswerPart]
+    ANSWER_PART_RECEIPT: _ClassVar[AnswerPart]
+    ANSWER_PART_ATTRIBUTES: _ClassVar[AnswerPart]
+    ANSWER_PART_NONE: _ClassVar[AnswerPart]
 
 class Degradation(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
@@ -20,6 +29,11 @@ class GoalStatus(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     GOAL_STATUS_UNSPECIFIED: _ClassVar[GoalStatus]
     GOAL_STATUS_REACHED: _ClassVar[GoalStatus]
     GOAL_STATUS_NOT_REACHABLE: _ClassVar[GoalStatus]
+ANSWER_PART_UNSPECIFIED: AnswerPart
+ANSWER_PART_EDITS: AnswerPart
+ANSWER_PART_RECEIPT: AnswerPart
+ANSWER_PART_ATTRIBUTES: AnswerPart
+ANSWER_PART_NONE: AnswerPart
 DEGRADATION_UNSPECIFIED: Degradation
 DEGRADATION_SESSION_UNAVAILABLE: Degradation
 DEGRADATION_SESSION_BEHIND: Degradation
@@ -56,7 +70,7 @@ class AttributeFilter(_message.Message):
     def __init__(self, attribute: _Optional[str] = ..., any_of: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class RecommendRequest(_message.Message):
-    __slots__ = ("history", "session_id", "fallback_history", "controls", "k", "filters", "request_id", "new_events", "min_session_version", "receipt", "scenario", "composition", "ignore_dislikes")
+    __slots__ = ("history", "session_id", "fallback_history", "controls", "k", "filters", "request_id", "new_events", "min_session_version", "receipt", "scenario", "composition", "ignore_dislikes", "parts")
     HISTORY_FIELD_NUMBER: _ClassVar[int]
     SESSION_ID_FIELD_NUMBER: _ClassVar[int]
     FALLBACK_HISTORY_FIELD_NUMBER: _ClassVar[int]
@@ -70,6 +84,7 @@ class RecommendRequest(_message.Message):
     SCENARIO_FIELD_NUMBER: _ClassVar[int]
     COMPOSITION_FIELD_NUMBER: _ClassVar[int]
     IGNORE_DISLIKES_FIELD_NUMBER: _ClassVar[int]
+    PARTS_FIELD_NUMBER: _ClassVar[int]
     history: History
     session_id: str
     fallback_history: History
@@ -83,7 +98,8 @@ class RecommendRequest(_message.Message):
     scenario: str
     composition: Composition
     ignore_dislikes: bool
-    def __init__(self, history: _Optional[_Union[History, _Mapping]] = ..., session_id: _Optional[str] = ..., fallback_history: _Optional[_Union[History, _Mapping]] = ..., controls: _Optional[_Iterable[_Union[_control_pb2.Control, _Mapping]]] = ..., k: _Optional[int] = ..., filters: _Optional[_Union[Filters, _Mapping]] = ..., request_id: _Optional[str] = ..., new_events: _Optional[_Iterable[_Union[_session_service_pb2.Event, _Mapping]]] = ..., min_session_version: _Optional[int] = ..., receipt: _Optional[bool] = ..., scenario: _Optional[str] = ..., composition: _Optional[_Union[Composition, _Mapping]] = ..., ignore_dislikes: _Optional[bool] = ...) -> None: ...
+    parts: _containers.RepeatedScalarFieldContainer[AnswerPart]
+    def __init__(self, history: _Optional[_Union[History, _Mapping]] = ..., session_id: _Optional[str] = ..., fallback_history: _Optional[_Union[History, _Mapping]] = ..., controls: _Optional[_Iterable[_Union[_control_pb2.Control, _Mapping]]] = ..., k: _Optional[int] = ..., filters: _Optional[_Union[Filters, _Mapping]] = ..., request_id: _Optional[str] = ..., new_events: _Optional[_Iterable[_Union[_session_service_pb2.Event, _Mapping]]] = ..., min_session_version: _Optional[int] = ..., receipt: _Optional[bool] = ..., scenario: _Optional[str] = ..., composition: _Optional[_Union[Composition, _Mapping]] = ..., ignore_dislikes: _Optional[bool] = ..., parts: _Optional[_Iterable[_Union[AnswerPart, str]]] = ...) -> None: ...
 
 class Composition(_message.Message):
     __slots__ = ("diversity", "most_per_value", "pinned_item_ids", "least_shares")
@@ -116,14 +132,16 @@ class LeastShare(_message.Message):
     def __init__(self, attribute: _Optional[_Union[_control_pb2.AttributeRef, _Mapping]] = ..., items: _Optional[_Union[_control_pb2.ItemSet, _Mapping]] = ..., share: _Optional[float] = ...) -> None: ...
 
 class RecommendedItem(_message.Message):
-    __slots__ = ("item_id", "title", "score")
+    __slots__ = ("item_id", "title", "score", "attributes")
     ITEM_ID_FIELD_NUMBER: _ClassVar[int]
     TITLE_FIELD_NUMBER: _ClassVar[int]
     SCORE_FIELD_NUMBER: _ClassVar[int]
+    ATTRIBUTES_FIELD_NUMBER: _ClassVar[int]
     item_id: str
     title: str
     score: float
-    def __init__(self, item_id: _Optional[str] = ..., title: _Optional[str] = ..., score: _Optional[float] = ...) -> None: ...
+    attributes: _containers.RepeatedCompositeFieldContainer[_item_service_pb2.ItemAttribute]
+    def __init__(self, item_id: _Optional[str] = ..., title: _Optional[str] = ..., score: _Optional[float] = ..., attributes: _Optional[_Iterable[_Union[_item_service_pb2.ItemAttribute, _Mapping]]] = ...) -> None: ...
 
 class HistoryUse(_message.Message):
     __slots__ = ("total_events", "used_events", "unknown_events", "empty", "new_session")

@@ -17,9 +17,22 @@ class ScenarioAction(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     SCENARIO_ACTION_UNSPECIFIED: _ClassVar[ScenarioAction]
     SCENARIO_ACTION_PUT: _ClassVar[ScenarioAction]
     SCENARIO_ACTION_DELETE: _ClassVar[ScenarioAction]
+
+class ReplayStatus(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    REPLAY_STATUS_UNSPECIFIED: _ClassVar[ReplayStatus]
+    REPLAY_STATUS_HELD: _ClassVar[ReplayStatus]
+    REPLAY_STATUS_MOVED: _ClassVar[ReplayStatus]
+    REPLAY_STATUS_BROKEN: _ClassVar[ReplayStatus]
+    REPLAY_STATUS_NOTHING_TO_COMPARE: _ClassVar[ReplayStatus]
 SCENARIO_ACTION_UNSPECIFIED: ScenarioAction
 SCENARIO_ACTION_PUT: ScenarioAction
 SCENARIO_ACTION_DELETE: ScenarioAction
+REPLAY_STATUS_UNSPECIFIED: ReplayStatus
+REPLAY_STATUS_HELD: ReplayStatus
+REPLAY_STATUS_MOVED: ReplayStatus
+REPLAY_STATUS_BROKEN: ReplayStatus
+REPLAY_STATUS_NOTHING_TO_COMPARE: ReplayStatus
 
 class Scenario(_message.Message):
     __slots__ = ("name", "version", "description", "controls", "filters", "composition", "policy", "updated", "updated_by")
@@ -156,3 +169,57 @@ class ListScenarioChangesResponse(_message.Message):
     changes: _containers.RepeatedCompositeFieldContainer[ScenarioChange]
     next_page_token: str
     def __init__(self, changes: _Optional[_Iterable[_Union[ScenarioChange, _Mapping]]] = ..., next_page_token: _Optional[str] = ...) -> None: ...
+
+class ReplayScenariosRequest(_message.Message):
+    __slots__ = ("names", "page_size", "page_token")
+    NAMES_FIELD_NUMBER: _ClassVar[int]
+    PAGE_SIZE_FIELD_NUMBER: _ClassVar[int]
+    PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    names: _containers.RepeatedScalarFieldContainer[str]
+    page_size: int
+    page_token: str
+    def __init__(self, names: _Optional[_Iterable[str]] = ..., page_size: _Optional[int] = ..., page_token: _Optional[str] = ...) -> None: ...
+
+class ReplayedEffect(_message.Message):
+    __slots__ = ("name", "before", "least", "most", "now", "outside")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    BEFORE_FIELD_NUMBER: _ClassVar[int]
+    LEAST_FIELD_NUMBER: _ClassVar[int]
+    MOST_FIELD_NUMBER: _ClassVar[int]
+    NOW_FIELD_NUMBER: _ClassVar[int]
+    OUTSIDE_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    before: float
+    least: float
+    most: float
+    now: float
+    outside: bool
+    def __init__(self, name: _Optional[str] = ..., before: _Optional[float] = ..., least: _Optional[float] = ..., most: _Optional[float] = ..., now: _Optional[float] = ..., outside: _Optional[bool] = ...) -> None: ...
+
+class ScenarioReplay(_message.Message):
+    __slots__ = ("name", "version", "status", "bundle_version_before", "histories", "effects", "problem")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    STATUS_FIELD_NUMBER: _ClassVar[int]
+    BUNDLE_VERSION_BEFORE_FIELD_NUMBER: _ClassVar[int]
+    HISTORIES_FIELD_NUMBER: _ClassVar[int]
+    EFFECTS_FIELD_NUMBER: _ClassVar[int]
+    PROBLEM_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    version: int
+    status: ReplayStatus
+    bundle_version_before: str
+    histories: int
+    effects: _containers.RepeatedCompositeFieldContainer[ReplayedEffect]
+    problem: str
+    def __init__(self, name: _Optional[str] = ..., version: _Optional[int] = ..., status: _Optional[_Union[ReplayStatus, str]] = ..., bundle_version_before: _Optional[str] = ..., histories: _Optional[int] = ..., effects: _Optional[_Iterable[_Union[ReplayedEffect, _Mapping]]] = ..., problem: _Optional[str] = ...) -> None: ...
+
+class ReplayScenariosResponse(_message.Message):
+    __slots__ = ("replays", "bundle_version", "next_page_token")
+    REPLAYS_FIELD_NUMBER: _ClassVar[int]
+    BUNDLE_VERSION_FIELD_NUMBER: _ClassVar[int]
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    replays: _containers.RepeatedCompositeFieldContainer[ScenarioReplay]
+    bundle_version: str
+    next_page_token: str
+    def __init__(self, replays: _Optional[_Iterable[_Union[ScenarioReplay, _Mapping]]] = ..., bundle_version: _Optional[str] = ..., next_page_token: _Optional[str] = ...) -> None: ...

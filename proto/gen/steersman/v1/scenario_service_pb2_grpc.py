@@ -61,6 +61,11 @@ class ScenarioServiceStub:
                 request_serializer=steersman_dot_v1_dot_scenario__service__pb2.ListScenarioChangesRequest.SerializeToString,
                 response_deserializer=steersman_dot_v1_dot_scenario__service__pb2.ListScenarioChangesResponse.FromString,
                 _registered_method=True)
+        self.ReplayScenarios = channel.unary_unary(
+                '/steersman.v1.ScenarioService/ReplayScenarios',
+                request_serializer=steersman_dot_v1_dot_scenario__service__pb2.ReplayScenariosRequest.SerializeToString,
+                response_deserializer=steersman_dot_v1_dot_scenario__service__pb2.ReplayScenariosResponse.FromString,
+                _registered_method=True)
 
 
 class ScenarioServiceServicer:
@@ -105,6 +110,13 @@ class ScenarioServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ReplayScenarios(self, request, context):
+        """What scenarios do with the bundle that is served, beside what they did with the bundle under which they were put: on the histories that were kept then.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_ScenarioServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -132,6 +144,11 @@ def add_ScenarioServiceServicer_to_server(servicer, server):
                     servicer.ListScenarioChanges,
                     request_deserializer=steersman_dot_v1_dot_scenario__service__pb2.ListScenarioChangesRequest.FromString,
                     response_serializer=steersman_dot_v1_dot_scenario__service__pb2.ListScenarioChangesResponse.SerializeToString,
+            ),
+            'ReplayScenarios': grpc.unary_unary_rpc_method_handler(
+                    servicer.ReplayScenarios,
+                    request_deserializer=steersman_dot_v1_dot_scenario__service__pb2.ReplayScenariosRequest.FromString,
+                    response_serializer=steersman_dot_v1_dot_scenario__service__pb2.ReplayScenariosResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -271,6 +288,33 @@ class ScenarioService:
             '/steersman.v1.ScenarioService/ListScenarioChanges',
             steersman_dot_v1_dot_scenario__service__pb2.ListScenarioChangesRequest.SerializeToString,
             steersman_dot_v1_dot_scenario__service__pb2.ListScenarioChangesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ReplayScenarios(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/steersman.v1.ScenarioService/ReplayScenarios',
+            steersman_dot_v1_dot_scenario__service__pb2.ReplayScenariosRequest.SerializeToString,
+            steersman_dot_v1_dot_scenario__service__pb2.ReplayScenariosResponse.FromString,
             options,
             channel_credentials,
             insecure,

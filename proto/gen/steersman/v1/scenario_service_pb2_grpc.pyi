@@ -48,6 +48,8 @@ class ScenarioServiceStub:
     """Deleting one that does not exist is no error. ABORTED as for PutScenario."""
     ListScenarioChanges: _grpc.UnaryUnaryMultiCallable[_scenario_service_pb2.ListScenarioChangesRequest, _scenario_service_pb2.ListScenarioChangesResponse]
     """Who changed what, newest first: the audit trail, which keeps the last 1000 changes."""
+    ReplayScenarios: _grpc.UnaryUnaryMultiCallable[_scenario_service_pb2.ReplayScenariosRequest, _scenario_service_pb2.ReplayScenariosResponse]
+    """What scenarios do with the bundle that is served, beside what they did with the bundle under which they were put: on the histories that were kept then."""
 
 @_typing.type_check_only
 class ScenarioServiceAsyncStub(ScenarioServiceStub):
@@ -69,6 +71,8 @@ class ScenarioServiceAsyncStub(ScenarioServiceStub):
     """Deleting one that does not exist is no error. ABORTED as for PutScenario."""
     ListScenarioChanges: _aio.UnaryUnaryMultiCallable[_scenario_service_pb2.ListScenarioChangesRequest, _scenario_service_pb2.ListScenarioChangesResponse]  # type: ignore[assignment]
     """Who changed what, newest first: the audit trail, which keeps the last 1000 changes."""
+    ReplayScenarios: _aio.UnaryUnaryMultiCallable[_scenario_service_pb2.ReplayScenariosRequest, _scenario_service_pb2.ReplayScenariosResponse]  # type: ignore[assignment]
+    """What scenarios do with the bundle that is served, beside what they did with the bundle under which they were put: on the histories that were kept then."""
 
 class ScenarioServiceServicer(metaclass=_abc_1.ABCMeta):
     """Named, versioned sets of controls, filters and composition for a placement ("home-second-row"). Kept in the session store, without expiry. A request names
@@ -117,5 +121,13 @@ class ScenarioServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_scenario_service_pb2.ListScenarioChangesResponse, _abc.Awaitable[_scenario_service_pb2.ListScenarioChangesResponse]]:
         """Who changed what, newest first: the audit trail, which keeps the last 1000 changes."""
+
+    @_abc_1.abstractmethod
+    def ReplayScenarios(
+        self,
+        request: _scenario_service_pb2.ReplayScenariosRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_scenario_service_pb2.ReplayScenariosResponse, _abc.Awaitable[_scenario_service_pb2.ReplayScenariosResponse]]:
+        """What scenarios do with the bundle that is served, beside what they did with the bundle under which they were put: on the histories that were kept then."""
 
 def add_ScenarioServiceServicer_to_server(servicer: ScenarioServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
