@@ -73,6 +73,8 @@ class AppliedControl:
     carried_confidence: float
     """Of a feature of an older bundle, 0 to 1; 0: not carried."""
     warnings: tuple[str, ...]
+    display_name: str
+    """For people: "Horror", "3 items"."""
 
     @classmethod
     def of(cls, applied: control_pb2.AppliedControl) -> Self:
@@ -82,6 +84,7 @@ class AppliedControl:
             tuple(map(FeatureEdit.of, applied.edits)),
             applied.carried_confidence,
             tuple(applied.warnings),
+            applied.display_name,
         )
 
 
