@@ -24,7 +24,7 @@ from steersman_client.errors import CallError
 from steersman_client.explanations import ChangeQuery, Explanation
 from steersman_client.model import ModelInfo
 from steersman_client.recommendations import Comparison, Recommendation, Sweep
-from steersman_client.requests import Events, Request, event_messages
+from steersman_client.requests import Events, Request, event_messages, with_receipt
 from steersman_client.scenarios import Scenario, ScenarioChange
 from steersman_client.sessions import AppendResult, Session
 
@@ -121,7 +121,8 @@ def _sweep(make: Callable[P, Request]) -> Callable[Concatenate[Control, Sequence
         request = make(*arguments, **named)
         own = _listed(request.controls)
         swept = [replace(control, strength=strength) for strength in strengths]
-        steered = [replace(request, controls=[*own, each], receipt=True) for each in swept]
+        parts = with_receipt(request.parts, True)
+        steered = [replace(request, controls=[*own, each], receipt=True, parts=parts) for each in swept]
         call = batch_recommend([request, *steered])
 
         def read(response: recommendation_pb.BatchRecommendResponse) -> Sweep:
@@ -292,7 +293,7 @@ def model_info() -> Call[ModelInfo]:
 
 
 def _plain(request: Request) -> Request:
-    return replace(request, controls=(), receipt=False)
+    return replace(request, controls=(), receipt=False, parts=with_receipt(request.parts, False))
 
 
 def _listed(controls: Controls) -> list[Control]:

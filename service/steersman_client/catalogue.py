@@ -1,6 +1,6 @@
 """What can be steered, and what can be recommended: features, concepts, neighbours, items, attributes."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal, Self
 
@@ -195,10 +195,11 @@ class Item:
 
     @classmethod
     def of(cls, message: items_pb.Item) -> Self:
-        attributes: dict[str, tuple[str, ...] | float] = {
-            each.name: each.number if each.HasField("number") else tuple(each.values) for each in message.attributes
-        }
-        return cls(message.item_id, message.title, attributes)
+        return cls(message.item_id, message.title, attributes_of(message.attributes))
+
+
+def attributes_of(known: Iterable[items_pb.ItemAttribute]) -> dict[str, tuple[str, ...] | float]:
+    return {each.name: each.number if each.HasField("number") else tuple(each.values) for each in known}
 
 
 @dataclass(frozen=True)

@@ -130,6 +130,7 @@ def test_a_request_has_every_field(fake: FakeServer) -> None:
             receipt=True,
             ignore_dislikes=True,
             request_id="r",
+            parts=["edits", "attributes"],
         )
     (request,) = fake.requests
     assert {field.name for field, _ in request.ListFields()} == {*pb.RecommendRequest.DESCRIPTOR.fields_by_name}
@@ -138,6 +139,13 @@ def test_a_request_has_every_field(fake: FakeServer) -> None:
     assert (request.history.events_before, request.fallback_history.events_before) == (4, 4)
     assert request.new_events[0].time.ToDatetime(UTC) == datetime(2026, 1, 2, tzinfo=UTC)
     assert request.new_events[0].kind == sessions_pb.EVENT_KIND_SHOWN
+    assert list(request.parts) == [pb.ANSWER_PART_EDITS, pb.ANSWER_PART_ATTRIBUTES]
+
+
+def test_a_part_that_is_none_is_refused(fake: FakeServer) -> None:
+    with Client(fake.address, timeout=60) as client, pytest.raises(ValueError, match="'edit' is none; known: edits"):
+        client.recommend(["a"], parts=["edit"])  # type: ignore[list-item]
+    assert not fake.requests
 
 
 # -- answers
@@ -287,6 +295,7 @@ def test_compare_tells_what_changed(fake: FakeServer) -> None:
     plain, steered = request.requests
     assert (len(plain.controls), len(steered.controls)) == (0, 1)
     assert (plain.receipt, steered.receipt) == (False, True)
+    assert (list(plain.parts), list(steered.parts)) == ([], [])
     assert (plain.scenario, plain.k, plain.history) == (steered.scenario, steered.k, steered.history)
     assert [item.item_id for item in found.entered] == ["x"]
     assert [item.item_id for item in found.left] == ["d"]

@@ -30,6 +30,10 @@ NATURAL_RANGE = 2.0
 """Largest magnitude of a strength that is called natural."""
 # As the tables hold it.
 LEAST_DENSITY = float(np.float32(0.005))
+CLUSTERS = "co_consumption"
+"""The attribute of clusters: their values are titles, which say more without its name."""
+# What the concepts of numbers that every bundle may have bring more of.
+NUMBERS = {"year": "Newer (year)", "popularity": "More popular", "exposure": "Shown more often"}
 KINDS = {"discovered": FEATURE_KIND_DISCOVERED, "anchored": FEATURE_KIND_ANCHORED}
 
 
@@ -185,7 +189,8 @@ def _tier(fields: Sequence[str], wanted: str, whole: re.Pattern[str]) -> int:
 
 
 def _display_name(concept: Concept, *, alone: bool) -> str:
-    """For people: "Horror"; with the attribute where two have the value."""
+    """For people: "Horror"; with the attribute where two have the value. Of a number, what the concept brings more of."""
+    attribute = "cluster" if concept.attribute == CLUSTERS else concept.attribute.replace("_", " ")
     if not concept.value:
-        return concept.attribute or concept.name
-    return concept.value if alone else f"{concept.value} ({concept.attribute})"
+        return NUMBERS.get(concept.attribute) or (f"Higher {attribute}" if attribute else concept.name)
+    return concept.value if alone else f"{concept.value} ({attribute})"
