@@ -7,7 +7,7 @@ import { useConnection } from "./connection"
 import { Answer, Loading } from "./components/states"
 import { KnownContext, load } from "./known"
 import { fromText, newRequest, toText, type Request } from "./request"
-import { address, remember, useRoute } from "./route"
+import { address, readRoute, remember, useRoute } from "./route"
 import { useTheme, type Theme } from "./theme"
 
 /** What every page is given: Try and Taste share one request. */
@@ -116,7 +116,7 @@ function useRequest(text: string | null, page: Page): [Request, (request: Reques
     if (!page.steers) return
     const timer = setTimeout(() => {
       own.current = toText(request)
-      remember(page.name, { r: own.current })
+      remember(page.name, { ...Object.fromEntries(readRoute().params), r: own.current })
     }, ADDRESS_MS)
     return () => clearTimeout(timer)
   }, [request, page])
