@@ -15,7 +15,7 @@ import json
 import math
 import shutil
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import parse_qs, urljoin, urlsplit
@@ -88,8 +88,11 @@ def main() -> None:
 @contextmanager
 def _console(url: str | None, bundle: Path) -> Iterator[str]:
     """Its address, with a slash at the end."""
-    with nullcontext() if url else served(bundle) as server:
-        yield url or f"{server.http}/console/"
+    if url:
+        yield url
+        return
+    with served(bundle) as server:
+        yield f"{server.http}/console/"
 
 
 @contextmanager

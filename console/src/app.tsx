@@ -1,6 +1,6 @@
 // The frame of all pages: navigation, theme, and what is said when the server is away.
 
-import { useEffect, useRef, useState } from "preact/hooks"
+import { useEffect, useMemo, useRef, useState } from "preact/hooks"
 import type { ComponentType } from "preact"
 import { useCall } from "./calls"
 import { useConnection } from "./connection"
@@ -46,6 +46,7 @@ export function App() {
   const known = useCall(load, [])
   const content = useCall(async () => ({ page, Content: await page.content() }), [page])
   const [request, setRequest] = useRequest(route.params.get("r"), page)
+  const text = useMemo(() => toText(request), [request])
   const main = useRef<HTMLElement>(null)
   const first = useRef(true)
   useEffect(() => {
@@ -66,7 +67,7 @@ export function App() {
           {PAGES.map(({ name, title, steers }) => (
             <a
               key={name}
-              href={address(name, steers ? { r: toText(request) } : {})}
+              href={address(name, steers ? { r: text } : {})}
               aria-current={name === page.name ? "page" : undefined}
             >
               {title}

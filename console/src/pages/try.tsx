@@ -1,10 +1,10 @@
 // Try: a history, controls, and what they do to its list.
 
-import { useCallback, useEffect, useMemo, useState } from "preact/hooks"
+import { useCallback, useEffect, useMemo, useRef, useState } from "preact/hooks"
 import type { PageProps } from "../app"
 import { useLatest } from "../calls"
 import { AnswerPart } from "../gen/steersman/v1/recommendation_service_pb"
-import { changed, fromText, toText, type Request } from "../request"
+import { changed, fromText, toText, type Edit, type Request } from "../request"
 import { readRoute, remember } from "../route"
 import { FiltersCard } from "./try/filters"
 import { HistoryCard, randomHistory, withHistory } from "./try/history"
@@ -36,22 +36,31 @@ export function Try({ params, request, setRequest }: PageProps) {
     useMemo(() => fromText(text), [text]),
   )
   const steered = useSteered(request)
-  const shown = { request, setRequest }
+  const now = useRef(request)
+  now.current = request
+  const edit = useCallback<Edit>((how) => setRequest(how(now.current)), [setRequest])
+  // What a slider's move does not change is not drawn again: neither at the move nor at its answer.
+  const { whole, wholeOf } = steered
   return (
     <div class="try">
       <div class="try-side">
         {useMemo(
           () => (
-            <HistoryCard {...shown} use={plain.value?.historyUse} />
+            <HistoryCard request={request} edit={edit} use={plain.value?.historyUse} />
           ),
-          [request, plain.value],
+          [text, edit, plain.value],
         )}
-        <SteeringCard {...shown} steered={steered} />
         {useMemo(
           () => (
-            <FiltersCard {...shown} />
+            <SteeringCard request={request} setRequest={setRequest} steered={steered} />
           ),
-          [request],
+          [request, setRequest, whole, wholeOf, whole ? undefined : steered.list],
+        )}
+        {useMemo(
+          () => (
+            <FiltersCard request={request} edit={edit} />
+          ),
+          [text, edit],
         )}
         <Share request={request} item={item} />
       </div>
@@ -59,9 +68,9 @@ export function Try({ params, request, setRequest }: PageProps) {
         <Lists request={request} plain={plain} steered={steered} chosen={item} choose={choose} />
         {useMemo(
           () => (
-            <WhyCard {...shown} item={item} choose={choose} />
+            <WhyCard request={request} setRequest={setRequest} item={item} choose={choose} />
           ),
-          [request, item],
+          [request, setRequest, item],
         )}
       </div>
     </div>

@@ -13,19 +13,20 @@ import {
 } from "../../gen/steersman/v1/recommendation_service_pb"
 import { useItems } from "../../known-items"
 import { useKnown } from "../../known"
-import { changed, type Request } from "../../request"
+import { changed, type Edit, type Request } from "../../request"
 import { findItems } from "./sliders"
 
 interface FiltersProps {
+  /** Only filters, length and composition are read. */
   request: Request
-  setRequest: (request: Request) => void
+  edit: Edit
 }
 
-export function FiltersCard({ request, setRequest }: FiltersProps) {
+export function FiltersCard({ request, edit }: FiltersProps) {
   const filters = request.filters ?? create(FiltersSchema)
   const { titleOf } = useItems([...filters.denyItemIds, ...filters.allowItemIds])
   const set = (how: (filters: Filters) => void) =>
-    setRequest(changed(request, (copy) => how((copy.filters ??= create(FiltersSchema)))))
+    edit((now) => changed(now, (copy) => how((copy.filters ??= create(FiltersSchema)))))
   const on =
     filters.attributes.length + filters.denyItemIds.length + filters.allowItemIds.length + (filters.includeSeen ? 1 : 0)
   return (
@@ -61,7 +62,7 @@ export function FiltersCard({ request, setRequest }: FiltersProps) {
         chips={filters.allowItemIds.map((id) => ({ key: id, text: `only ${titleOf(id)}` }))}
         remove={(key) => set((copy) => void (copy.allowItemIds = copy.allowItemIds.filter((each) => each !== key)))}
       />
-      <Shape request={request} setRequest={setRequest} />
+      <Shape request={request} edit={edit} />
     </details>
   )
 }
@@ -138,7 +139,7 @@ function Chips({ label, before, chips, remove }: ChipsProps) {
   )
 }
 
-function Shape({ request, setRequest }: FiltersProps) {
+function Shape({ request, edit }: FiltersProps) {
   const { limits } = useKnown().info
   const [k, diversity] = [useId(), useId()]
   const most = limits?.k ?? 100
@@ -157,7 +158,7 @@ function Shape({ request, setRequest }: FiltersProps) {
             const next = Math.round(Number(event.currentTarget.value))
             const kept = Number.isFinite(next) && next >= 1 ? Math.min(next, most) : request.k
             event.currentTarget.value = String(kept)
-            setRequest(changed(request, (copy) => void (copy.k = kept)))
+            edit((now) => changed(now, (copy) => void (copy.k = kept)))
           }}
         />
       </div>
@@ -174,8 +175,8 @@ function Shape({ request, setRequest }: FiltersProps) {
           aria-valuetext={variety.toFixed(2)}
           onInput={(event) => {
             const next = Number(event.currentTarget.value)
-            setRequest(
-              changed(request, (copy) => void ((copy.composition ??= create(CompositionSchema)).diversity = next)),
+            edit((now) =>
+              changed(now, (copy) => void ((copy.composition ??= create(CompositionSchema)).diversity = next)),
             )
           }}
         />

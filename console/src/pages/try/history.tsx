@@ -11,7 +11,7 @@ import { count, plural } from "../../format"
 import type { SampleHistory } from "../../gen/steersman/v1/model_service_pb"
 import { HistorySchema, type History, type HistoryUse } from "../../gen/steersman/v1/recommendation_service_pb"
 import { useItems } from "../../known-items"
-import { changed, type Request } from "../../request"
+import { changed, type Edit, type Request } from "../../request"
 import { attributeLine } from "./attributes"
 
 const SHOWN = 5
@@ -72,24 +72,25 @@ const total = ({ history }: SampleHistory): number =>
   (history?.itemIds.length ?? 0) + Number(history?.eventsBefore ?? 0n)
 
 export interface HistoryProps {
+  /** Only its history and session are read. */
   request: Request
-  setRequest: (request: Request) => void
+  edit: Edit
   /** As the newest answer read it. */
   use: HistoryUse | undefined
 }
 
-export function HistoryCard({ request, setRequest, use }: HistoryProps) {
+export function HistoryCard({ request, edit, use }: HistoryProps) {
   const [failure, setFailure] = useState<Problem>()
   const [asksSession, setAsksSession] = useState(false)
-  const pick = (next: Request) => {
+  const pick = (how: (now: Request) => Request) => {
     setFailure(undefined)
     setAsksSession(false)
-    setRequest(next)
+    edit(how)
   }
   const random = async () => {
     try {
       const sample = await randomHistory()
-      if (sample) pick(withHistory(request, sample.history))
+      if (sample) pick((now) => withHistory(now, sample.history))
       else setFailure(noSamples)
     } catch (error) {
       const what = problem(error)
@@ -97,11 +98,9 @@ export function HistoryCard({ request, setRequest, use }: HistoryProps) {
     }
   }
   const choose = ({ itemId, sample }: Choice) => {
-    if (sample) pick(withHistory(request, sample.history))
+    if (sample) pick((now) => withHistory(now, sample.history))
     else if (itemId)
-      pick(
-        withHistory(request, historyOf([...(request.history?.itemIds ?? []), itemId], request.history?.eventsBefore)),
-      )
+      pick((now) => withHistory(now, historyOf([...(now.history?.itemIds ?? []), itemId], now.history?.eventsBefore)))
   }
   return (
     <section class="card" aria-labelledby="history-title">
@@ -120,12 +119,12 @@ export function HistoryCard({ request, setRequest, use }: HistoryProps) {
         <button
           type="button"
           aria-pressed={!request.sessionId && !request.history?.itemIds.length}
-          onClick={() => pick(withHistory(request, undefined))}
+          onClick={() => pick((now) => withHistory(now, undefined))}
         >
           New user
         </button>
       </div>
-      {asksSession && <SessionField choose={(id) => pick(withSession(request, id))} first={request.sessionId} />}
+      {asksSession && <SessionField choose={(id) => pick((now) => withSession(now, id))} first={request.sessionId} />}
       {failure && (
         <p class="warning" role="alert">
           {failure.detail}
@@ -134,7 +133,7 @@ export function HistoryCard({ request, setRequest, use }: HistoryProps) {
       {request.sessionId ? (
         <SessionHistory id={request.sessionId} use={use} />
       ) : (
-        <OwnHistory request={request} setRequest={setRequest} use={use} />
+        <OwnHistory request={request} edit={edit} use={use} />
       )}
     </section>
   )
@@ -234,7 +233,7 @@ function SessionHistory({ id, use }: { id: string; use: HistoryUse | undefined }
   )
 }
 
-function OwnHistory({ request, setRequest, use }: HistoryProps) {
+function OwnHistory({ request, edit, use }: HistoryProps) {
   const [all, setAll] = useState(false)
   const itemIds = request.history?.itemIds ?? []
   const latest = itemIds.map((id, place) => ({ id, place })).reverse()
@@ -246,12 +245,12 @@ function OwnHistory({ request, setRequest, use }: HistoryProps) {
       </p>
     )
   const drop = (place: number) =>
-    setRequest(
+    edit((now) =>
       withHistory(
-        request,
+        now,
         historyOf(
           itemIds.filter((_, at) => at !== place),
-          request.history?.eventsBefore,
+          now.history?.eventsBefore,
         ),
       ),
     )

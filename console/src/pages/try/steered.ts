@@ -1,7 +1,7 @@
 // The steered list while a slider moves: one call in flight, the newest next, and the whole answer once it rests.
 
 import { Code, ConnectError } from "@connectrpc/connect"
-import { useEffect, useRef, useState } from "preact/hooks"
+import { useLayoutEffect, useRef, useState } from "preact/hooks"
 import { problem, recommendations, type Problem } from "../../api"
 import { failed, useConnection } from "../../connection"
 import { AnswerPart, type RecommendResponse } from "../../gen/steersman/v1/recommendation_service_pb"
@@ -62,7 +62,8 @@ export function useSteered(request: Request): Steered {
       setState((before) => ({ ...before, problem: what }))
     },
   )
-  useEffect(() => {
+  // An effect would wait for the next frame first.
+  useLayoutEffect(() => {
     long.current?.abort()
     latest.current?.put({ request, whole: false })
     const rest = setTimeout(() => latest.current?.put({ request, whole: true }), REST_MS)

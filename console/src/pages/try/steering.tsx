@@ -12,7 +12,7 @@ import { changed, targetKey, type Request } from "../../request"
 import { outcomes, withControl, withMore, withoutControl } from "./controls"
 import { ControlSlider, OtherControls } from "./sliders"
 import type { Steered } from "./steered"
-import { conceptTarget, findConcepts, findTargets, type Target } from "./targets"
+import { conceptTarget, findConcepts, findTargets, learnName, type Target } from "./targets"
 
 const SUGGESTED = 6
 
@@ -36,7 +36,8 @@ export function SteeringCard({ request, setRequest, steered }: SteeringProps) {
       ?.focus()
     reachNext.current = ""
   }, [request])
-  const add = ({ control }: Target) => {
+  const add = ({ control, label }: Target) => {
+    learnName(control, label)
     reachNext.current = targetKey(control)
     const isThere = request.controls.some((each) => targetKey(each) === reachNext.current)
     setRequest(isThere ? changed(request, () => undefined) : withMore(request, control))
@@ -82,11 +83,12 @@ export function SteeringCard({ request, setRequest, steered }: SteeringProps) {
 
 function Sliders({ list, request, setRequest, steered }: SteeringProps & { list: { current: HTMLDivElement | null } }) {
   const known = useKnown()
-  const newest = steered.list && outcomes(steered.list)
-  const whole = steered.whole && outcomes(steered.whole)
+  // What every step of a drag answers says nothing new about the controls: they are drawn again with whole answers.
+  const newest = steered.whole ?? steered.list
+  const outcome = newest && outcomes(newest)
   const stale = steered.wholeOf !== request
+  const isSame = sameTargets(steered.wholeOf, request)
   const goalsLeft = (known.info.limits?.goals ?? 0) - request.controls.filter(({ goal }) => goal).length
-  const others = newest?.others ?? []
   return (
     <>
       <div ref={list} class="try-sliders">
@@ -95,7 +97,7 @@ function Sliders({ list, request, setRequest, steered }: SteeringProps & { list:
             key={`${targetKey(control)}:${index}`}
             control={control}
             known={known}
-            outcome={outcomeOf(steered, whole, index, request) ?? sameCount(newest?.own, request)?.[index]}
+            outcome={isSame ? outcome?.own[index] : undefined}
             stale={stale}
             goalsLeft={goalsLeft}
             change={(next) => setRequest(withControl(request, index, next))}
@@ -103,24 +105,15 @@ function Sliders({ list, request, setRequest, steered }: SteeringProps & { list:
           />
         ))}
       </div>
-      <OtherControls outcomes={others} />
+      <OtherControls outcomes={outcome?.others ?? []} />
     </>
   )
 }
 
-type Outcomes = ReturnType<typeof outcomes>
-
-/** Of the whole answer, if that is of the same controls, at whatever strengths. */
-function outcomeOf(steered: Steered, whole: Outcomes | undefined, index: number, request: Request) {
-  const before = steered.wholeOf?.controls ?? []
-  const isSame =
-    before.length === request.controls.length &&
-    before.every((each, place) => targetKey(each) === targetKey(request.controls[place]!))
-  return isSame ? whole?.own[index] : undefined
-}
-
-const sameCount = (own: Outcomes["own"] | undefined, request: Request) =>
-  own?.length === request.controls.length ? own : undefined
+/** Whether an answer is of the same controls, at whatever strengths. */
+const sameTargets = (of: Request | undefined, request: Request): boolean =>
+  of?.controls.length === request.controls.length &&
+  of.controls.every((each, place) => targetKey(each) === targetKey(request.controls[place]!))
 
 async function allScenarios(signal: AbortSignal): Promise<Scenario[]> {
   return (await scenarios.listScenarios({ pageSize: 1000 }, { signal })).scenarios

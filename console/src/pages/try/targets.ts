@@ -7,7 +7,7 @@ import { percent, plural } from "../../format"
 import { FeatureRefSchema, ItemSetSchema, type Control } from "../../gen/steersman/v1/control_pb"
 import type { Concept, Effect, Feature } from "../../gen/steersman/v1/feature_service_pb"
 import type { Known } from "../../known"
-import { added } from "../../request"
+import { added, targetKey } from "../../request"
 import { attributeLine } from "./attributes"
 import { attributeRef } from "./controls"
 
@@ -133,6 +133,11 @@ function words(text: string): Target[] {
   ]
 }
 
+const names = new Map<string, string>()
+
+/** What a search called it, for as long as no answer does. */
+export const learnName = (control: Control, name: string): void => void names.set(targetKey(control), name)
+
 /** The name of a control before an answer has told it. */
 export function targetName(control: Control, concepts: readonly Concept[], titleOf: (id: string) => string): string {
   const { target } = control
@@ -140,7 +145,7 @@ export function targetName(control: Control, concepts: readonly Concept[], title
     case "concept":
       return concepts.find(({ name }) => name === target.value)?.displayName || target.value
     case "feature":
-      return `Feature ${target.value.id}`
+      return names.get(targetKey(control)) ?? `Feature ${target.value.id}`
     case "attribute":
       return target.value.value ? `${target.value.value} (${target.value.name})` : target.value.name
     case "items":
