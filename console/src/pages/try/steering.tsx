@@ -15,6 +15,8 @@ import type { Steered } from "./steered"
 import { conceptTarget, findConcepts, findTargets, learnName, type Target } from "./targets"
 
 const SUGGESTED = 6
+// Of servers that do not say.
+const MOST_GOALS = 4
 
 export interface SteeringProps {
   request: Request
@@ -88,7 +90,7 @@ function Sliders({ list, request, setRequest, steered }: SteeringProps & { list:
   const outcome = newest && outcomes(newest)
   const stale = steered.wholeOf !== request
   const isSame = sameTargets(steered.wholeOf, request)
-  const goalsLeft = (known.info.limits?.goals ?? 0) - request.controls.filter(({ goal }) => goal).length
+  const goalsLeft = (known.info.limits?.goals || MOST_GOALS) - request.controls.filter(({ goal }) => goal).length
   return (
     <>
       <div ref={list} class="try-sliders">
