@@ -14,6 +14,7 @@ import {
 import { useItems } from "../../known-items"
 import { useKnown } from "../../known"
 import { changed, type Edit, type Request } from "../../request"
+import { attributeName } from "./attributes"
 import { findItems } from "./sliders"
 
 interface FiltersProps {
@@ -79,7 +80,7 @@ async function findValues(text: string, signal: AbortSignal): Promise<ValueFound
       key: `${name}:${value}`,
       label: value,
       note: plural(items, "item"),
-      group: name,
+      group: attributeName(name),
       attribute: name,
       value,
     })),
@@ -105,10 +106,10 @@ function AttributeFilters({ filters, set }: { filters: Filters; set: (how: (filt
       {filters.attributes.map(({ attribute, anyOf }) => (
         <Chips
           key={attribute}
-          label={`Only ${attribute}`}
+          label={`Only ${attributeName(attribute)}`}
           chips={anyOf.map((value) => ({ key: value, text: value }))}
           remove={(value) => remove(attribute, value)}
-          before={`${attribute}:`}
+          before={`${attributeName(attribute)}:`}
         />
       ))}
     </>

@@ -1,7 +1,6 @@
 // Whose list it is: a real person's history, one of one's own, a session, or a new user.
 
 import { Code } from "@connectrpc/connect"
-import { create } from "@bufbuild/protobuf"
 import { useState } from "preact/hooks"
 import { items, model, problem, sessions, type Problem } from "../../api"
 import { useCall } from "../../calls"
@@ -9,31 +8,17 @@ import { Search, type Found } from "../../components/search"
 import { Loading } from "../../components/states"
 import { count, plural } from "../../format"
 import type { SampleHistory } from "../../gen/steersman/v1/model_service_pb"
-import { HistorySchema, type History, type HistoryUse } from "../../gen/steersman/v1/recommendation_service_pb"
+import type { HistoryUse } from "../../gen/steersman/v1/recommendation_service_pb"
 import { useItems } from "../../known-items"
-import { changed, type Edit, type Request } from "../../request"
+import type { Edit, Request } from "../../request"
 import { attributeLine } from "./attributes"
+import { historyOf, withHistory, withSession } from "./histories"
 
 const SHOWN = 5
 const MOST_FOUND = 6
 // Titles of so many of the latest are loaded, at most as many as one call gives.
 const MOST_TITLES = 1000
 const MOST_SEED = 2 ** 31
-
-const historyOf = (itemIds: string[], eventsBefore = 0n): History => create(HistorySchema, { itemIds, eventsBefore })
-
-/** The request with another history, and no session. */
-export const withHistory = (request: Request, history: History | undefined): Request =>
-  changed(request, (copy) => {
-    copy.history = history
-    copy.sessionId = ""
-    copy.fallbackHistory = undefined
-    copy.newEvents = []
-    copy.minSessionVersion = 0n
-  })
-
-const withSession = (request: Request, sessionId: string): Request =>
-  changed(withHistory(request, undefined), (copy) => void (copy.sessionId = sessionId))
 
 export async function randomHistory(signal?: AbortSignal): Promise<SampleHistory | undefined> {
   const seed = 1 + Math.floor(Math.random() * (MOST_SEED - 1))
@@ -111,10 +96,10 @@ export function HistoryCard({ request, edit, use }: HistoryProps) {
       <Search label="Add an item, or find a person by one" find={find} choose={choose} />
       <div class="row try-picks">
         <button type="button" onClick={random}>
-          A random person
+          Random person
         </button>
         <button type="button" aria-expanded={asksSession} onClick={() => setAsksSession(!asksSession)}>
-          A session
+          Session
         </button>
         <button
           type="button"

@@ -8,7 +8,7 @@ import { count, percent } from "../../format"
 import type { RecommendResponse, SideEffect } from "../../gen/steersman/v1/recommendation_service_pb"
 import { knownItem } from "../../known-items"
 import type { Request } from "../../request"
-import { attributeLine } from "./attributes"
+import { attributeLine, isDescriptive } from "./attributes"
 import { remarks } from "./steering"
 import type { Steered } from "./steered"
 
@@ -143,7 +143,7 @@ const effect = ({ value, shareBefore, shareAfter }: SideEffect): string =>
 function Effects({ answer, stale }: { answer: RecommendResponse | undefined; stale: boolean }) {
   const receipt = answer?.receipt
   if (!receipt || !answer.appliedControls.length) return null
-  const said = receipt.sideEffects.filter(({ attribute }) => attribute !== "co_consumption")
+  const said = receipt.sideEffects.filter(({ attribute }) => isDescriptive(attribute))
   const kept = receipt.ndcgKeptEstimate
   if (!said.length && kept === undefined) return null
   return (

@@ -6,12 +6,13 @@ import { Search } from "../../components/search"
 import { Slider } from "../../components/slider"
 import { percent, plural, signed } from "../../format"
 import { ControlSchema, ControlSource, Operation, type Control } from "../../gen/steersman/v1/control_pb"
+import type { Concept } from "../../gen/steersman/v1/feature_service_pb"
 import { GoalStatus } from "../../gen/steersman/v1/recommendation_service_pb"
 import { items } from "../../api"
 import { useItems } from "../../known-items"
 import type { Known } from "../../known"
 import { reach, targetKey } from "../../request"
-import { attributeLine } from "./attributes"
+import { attributeLine, attributeName } from "./attributes"
 import {
   aimOf,
   attributeRef,
@@ -23,7 +24,7 @@ import {
   type Aim,
   type Outcome,
 } from "./controls"
-import { findConcepts, KINDS, targetName } from "./targets"
+import { appliedName, findConcepts, KINDS, targetName } from "./targets"
 
 const AIMS: Record<Aim, string> = {
   strength: "Strength, by hand",
@@ -53,8 +54,9 @@ interface ControlSliderProps {
 export function ControlSlider({ control, known, outcome, stale, goalsLeft, change, remove }: ControlSliderProps) {
   const itemIds = control.target.case === "items" ? control.target.value.itemIds : []
   const { titleOf } = useItems(itemIds)
-  const named = control.target.case === "items" ? "" : outcome?.applied.displayName
-  const label = (control.target.case === "attribute" ? "" : named) || targetName(control, known.concepts, titleOf)
+  const label = outcome
+    ? appliedName({ ...outcome.applied, control }, known.concepts)
+    : targetName(control, known.concepts, titleOf)
   const aim = aimOf(control)
   const set = (how: (copy: Control) => void) => {
     const copy = clone(ControlSchema, control)
@@ -63,14 +65,17 @@ export function ControlSlider({ control, known, outcome, stale, goalsLeft, chang
   }
   const below = (
     <>
-      {control.operation === Operation.ADD && (
-        <AimChoice
-          label={label}
-          aim={aim}
-          goalsLeft={goalsLeft}
-          choose={(next) => change(withAim(control, next, counted(control, known), found(outcome)))}
-        />
-      )}
+      <div class="row try-how">
+        {control.operation === Operation.ADD && (
+          <AimChoice
+            label={label}
+            aim={aim}
+            goalsLeft={goalsLeft}
+            choose={(next) => change(withAim(control, next, counted(control, known), found(outcome)))}
+          />
+        )}
+        <span class="note">{KINDS[control.target.case ?? ""]}</span>
+      </div>
       {itemIds.length > 0 && <ItemsOf control={control} label={label} titleOf={titleOf} set={set} />}
       {(aim === "at_least" || aim === "at_most") && !hasItems(control) && (
         <Counted control={control} known={known} change={change} />
@@ -96,7 +101,6 @@ export function ControlSlider({ control, known, outcome, stale, goalsLeft, chang
     return (
       <Slider
         label={label}
-        note={KINDS[control.target.case ?? ""]}
         value={control.strength}
         reach={Math.max(reach(control), Math.ceil(Math.abs(control.strength)))}
         change={(value) => set((copy) => void (copy.strength = value))}
@@ -209,7 +213,7 @@ function Counted({ control, known, change }: { control: Control; known: Known; c
     of.case === "concept"
       ? known.concepts.find(({ name }) => name === of.value)?.displayName || of.value
       : of.case === "attribute"
-        ? `${of.value.value} (${of.value.name})`
+        ? `${of.value.value} (${attributeName(of.value.name)})`
         : of.case === "items"
           ? plural(of.value.itemIds.length, "item")
           : "nothing yet"
@@ -237,7 +241,7 @@ function Counted({ control, known, change }: { control: Control; known: Known; c
           const values = attributes.flatMap(({ name, values }) =>
             values.map(({ value, items }) => ({
               key: `attribute:${name}:${value}`,
-              label: `${value} (${name})`,
+              label: `${value} (${attributeName(name)})`,
               note: plural(items, "item"),
               group: "Attributes",
               of: { case: "attribute" as const, value: attributeRef(name, value) },
@@ -357,13 +361,13 @@ const SOURCES: Partial<Record<ControlSource, string>> = {
 }
 
 /** Controls that act without being the request's: they can be read here, not changed. */
-export function OtherControls({ outcomes }: { outcomes: Outcome[] }) {
+export function OtherControls({ outcomes, concepts }: { outcomes: Outcome[]; concepts: readonly Concept[] }) {
   if (!outcomes.length) return null
   return (
     <ul class="try-others" aria-label="Controls from elsewhere">
       {outcomes.map(({ applied }, index) => (
         <li key={`${index}:${applied.control ? targetKey(applied.control) : ""}`}>
-          <span class="grow">{applied.displayName}</span>
+          <span class="grow">{appliedName(applied, concepts)}</span>
           <span class="muted">{SOURCES[applied.source] ?? "of the server"}</span>
           <span>{signed(applied.control?.strength ?? 0)}</span>
         </li>

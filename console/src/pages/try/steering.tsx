@@ -9,6 +9,7 @@ import type { Scenario } from "../../gen/steersman/v1/scenario_service_pb"
 import type { RecommendResponse } from "../../gen/steersman/v1/recommendation_service_pb"
 import { useKnown } from "../../known"
 import { changed, targetKey, type Request } from "../../request"
+import { isDescriptive } from "./attributes"
 import { outcomes, withControl, withMore, withoutControl } from "./controls"
 import { ControlSlider, OtherControls } from "./sliders"
 import type { Steered } from "./steered"
@@ -44,6 +45,7 @@ export function SteeringCard({ request, setRequest, steered }: SteeringProps) {
     const isThere = request.controls.some((each) => targetKey(each) === reachNext.current)
     setRequest(isThere ? changed(request, () => undefined) : withMore(request, control))
   }
+  const described = known.concepts.filter(({ attribute }) => isDescriptive(attribute))
   const most = known.info.limits?.controls ?? 0
   return (
     <section class="card" aria-labelledby="steering-title">
@@ -70,7 +72,7 @@ export function SteeringCard({ request, setRequest, steered }: SteeringProps) {
       )}
       {request.controls.length === 0 && (
         <div class="row try-picks" role="group" aria-label="Suggestions">
-          {findConcepts(known.concepts, "", SUGGESTED).map((concept) => (
+          {findConcepts(described, "", SUGGESTED).map((concept) => (
             <button key={concept.name} type="button" class="chip" onClick={() => add(conceptTarget(concept))}>
               {concept.displayName || concept.name}
             </button>
@@ -107,7 +109,7 @@ function Sliders({ list, request, setRequest, steered }: SteeringProps & { list:
           />
         ))}
       </div>
-      <OtherControls outcomes={outcome?.others ?? []} />
+      <OtherControls outcomes={outcome?.others ?? []} concepts={known.concepts} />
     </>
   )
 }

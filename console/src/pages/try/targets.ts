@@ -4,11 +4,12 @@ import { create } from "@bufbuild/protobuf"
 import { features, items } from "../../api"
 import type { Found } from "../../components/search"
 import { percent, plural } from "../../format"
-import { FeatureRefSchema, ItemSetSchema, type Control } from "../../gen/steersman/v1/control_pb"
+import { FeatureRefSchema, ItemSetSchema, type AppliedControl, type Control } from "../../gen/steersman/v1/control_pb"
 import type { Concept, Effect, Feature } from "../../gen/steersman/v1/feature_service_pb"
 import type { Known } from "../../known"
+import { knownItem } from "../../known-items"
 import { added, targetKey } from "../../request"
-import { attributeLine } from "./attributes"
+import { attributeLine, attributeName } from "./attributes"
 import { attributeRef } from "./controls"
 
 export interface Target extends Found {
@@ -50,7 +51,7 @@ export function featureTarget(feature: Feature, bundleVersion: string): Target {
 function tiltTarget(name: string, value: string, note: string): Target {
   return {
     key: `attribute:${name}:${value}`,
-    label: value ? `${value} (${name})` : name,
+    label: value ? `${value} (${attributeName(name)})` : attributeName(name),
     note,
     group: "Tilts: a plain bonus on scores",
     control: added({ case: "attribute", value: attributeRef(name, value) }, BEGIN_NATS),
@@ -147,7 +148,9 @@ export function targetName(control: Control, concepts: readonly Concept[], title
     case "feature":
       return names.get(targetKey(control)) ?? `Feature ${target.value.id}`
     case "attribute":
-      return target.value.value ? `${target.value.value} (${target.value.name})` : target.value.name
+      return target.value.value
+        ? `${target.value.value} (${attributeName(target.value.name)})`
+        : attributeName(target.value.name)
     case "items":
       return target.value.itemIds.length === 1
         ? `More like ${titleOf(target.value.itemIds[0]!)}`
@@ -157,6 +160,12 @@ export function targetName(control: Control, concepts: readonly Concept[], title
     default:
       return "Nothing"
   }
+}
+
+/** The name of a control that was applied. Tilts and item sets are named here, as the search names them. */
+export function appliedName({ control, displayName }: AppliedControl, concepts: readonly Concept[]): string {
+  const isNamedHere = control?.target.case === "attribute" || control?.target.case === "items" || !displayName
+  return control && isNamedHere ? targetName(control, concepts, (id) => knownItem(id)?.title ?? id) : displayName
 }
 
 /** What kind of control it is, for the line below its name. */

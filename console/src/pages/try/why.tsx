@@ -2,7 +2,7 @@
 
 import { create, type MessageInitShape } from "@bufbuild/protobuf"
 import { useEffect, useRef, useState } from "preact/hooks"
-import { explanations, problem as problemOf, type Problem } from "../../api"
+import { explanations, features, problem as problemOf, type Problem } from "../../api"
 import { useCall, useSettled } from "../../calls"
 import { Bars, type Bar } from "../../components/bars"
 import { Search } from "../../components/search"
@@ -21,9 +21,9 @@ import { useItems } from "../../known-items"
 import { useKnown } from "../../known"
 import { changed, type Request } from "../../request"
 import { withMore } from "./controls"
-import { withHistory } from "./history"
+import { withoutEvents } from "./histories"
 import { REST_MS } from "./steered"
-import { findTargets, targetName, type Target } from "./targets"
+import { appliedName, findTargets, learnName, targetName, type Target } from "./targets"
 import { findItems } from "./sliders"
 
 const TOP_FEATURES = 6
@@ -37,6 +37,12 @@ interface WhyProps {
 }
 
 export function WhyCard({ request, setRequest, item, choose }: WhyProps) {
+  // A link opens at the top of the page, also where it explains an item.
+  const ofLink = useRef(item)
+  const reveal = item !== ofLink.current
+  useEffect(() => {
+    if (!item) ofLink.current = ""
+  }, [item])
   return (
     <section class="card try-why" aria-labelledby="why-title">
       <div class="card-head">
@@ -48,7 +54,7 @@ export function WhyCard({ request, setRequest, item, choose }: WhyProps) {
         )}
       </div>
       {item ? (
-        <Why key={item} request={request} setRequest={setRequest} item={item} />
+        <Why key={item} request={request} setRequest={setRequest} item={item} reveal={reveal} />
       ) : (
         <p class="note">Choose an item of a list to see what its score is made of, and what would change its place.</p>
       )}
@@ -77,11 +83,13 @@ const explain = (request: Request, item: string, signal?: AbortSignal, change?: 
     { signal },
   )
 
-function Why({ request, setRequest, item }: Omit<WhyProps, "choose">) {
+function Why({ request, setRequest, item, reveal }: Omit<WhyProps, "choose"> & { reveal: boolean }) {
   const settled = useSettled(request, REST_MS)
   const call = useCall((signal) => explain(settled, item, signal), [settled, item])
   const region = useRef<HTMLDivElement>(null)
-  useEffect(() => region.current?.scrollIntoView({ block: "nearest" }), [call.value === undefined])
+  useEffect(() => {
+    if (reveal && call.value) region.current?.scrollIntoView({ block: "nearest", behavior: "smooth" })
+  }, [call.value === undefined])
   return (
     <div ref={region} class={settled !== request ? "try-stale" : undefined}>
       <Answer call={call} lines={6}>
@@ -101,11 +109,12 @@ function Why({ request, setRequest, item }: Omit<WhyProps, "choose">) {
 }
 
 function AccountBars({ account, answer, k }: { account: Account; answer: ExplainResponse; k: number }) {
+  const { concepts } = useKnown()
   const applied = answer.recommendation?.appliedControls ?? []
   const bars: Bar[] = [
     ...account.controls.map((amount, index): Bar => ({
       key: `control:${index}`,
-      label: `Steering: ${applied[index]?.displayName ?? "a control"}`,
+      label: `Steering: ${applied[index] ? appliedName(applied[index], concepts) : "a control"}`,
       amount,
       kind: "control",
     })),
@@ -117,7 +126,7 @@ function AccountBars({ account, answer, k }: { account: Account; answer: Explain
   const sum = bars.reduce((total, { amount }) => total + amount, 0)
   return (
     <>
-      <p class="try-why-title">
+      <p class="try-why-title" role="status">
         <strong>{account.title}</strong>{" "}
         <span class="muted">
           {account.rank ? `number ${account.rank} of the list` : `not among the ${k} of the list`}
@@ -214,6 +223,8 @@ interface FoundProps {
 
 function Found({ change, request, setRequest, title }: FoundProps) {
   const { concepts } = useKnown()
+  const { control } = change
+  const named = useFeatureName(control)
   const { titleOf } = useItems(
     change.control?.target.case === "items" ? change.control.target.value.itemIds : change.eventItemIds,
   )
@@ -227,12 +238,11 @@ function Found({ change, request, setRequest, title }: FoundProps) {
     )
   const effect = change.wasInList ? "it is off the list" : "it is in the list"
   const keeps = `${percent(change.overlap)} of the present list stays.`
-  const { control } = change
   if (control)
     return (
       <div class="try-found" role="status">
         <p>
-          With <strong>{targetName(control, concepts, titleOf)}</strong> turned by{" "}
+          With <strong>{named ?? targetName(control, concepts, titleOf)}</strong> turned by{" "}
           <strong>{signed(control.strength)}</strong>, {effect}. {keeps}
         </p>
         <button type="button" class="primary" onClick={() => setRequest(withMore(request, control))}>
@@ -256,14 +266,16 @@ function Found({ change, request, setRequest, title }: FoundProps) {
   )
 }
 
-/** The request with a history from which the latest event of each of these items is gone. */
-export function withoutEvents(request: Request, itemIds: readonly string[]): Request {
-  const { history } = request
-  if (!history) return request
-  const kept = [...history.itemIds]
-  for (const id of itemIds) {
-    const place = kept.lastIndexOf(id)
-    if (place >= 0) kept.splice(place, 1)
-  }
-  return withHistory(request, { ...history, itemIds: kept })
+/** Of a feature that no answer has named yet. */
+function useFeatureName(control: Control | undefined): string | undefined {
+  const ref = control?.target.case === "feature" ? control.target.value : undefined
+  const call = useCall(
+    async (signal) =>
+      ref
+        ? (await features.getFeature({ id: ref.id, bundleVersion: ref.bundleVersion }, { signal })).feature
+        : undefined,
+    [ref?.id, ref?.bundleVersion],
+  )
+  if (call.value && control) learnName(control, call.value.label)
+  return call.value?.label
 }
