@@ -33,7 +33,7 @@ function Code({ request, close }: { request: Request; close: () => void }) {
   const tls = root.protocol === "https:"
   const codes = [
     { name: "curl", code: curl(request, root) },
-    { name: "Python", code: python(request, grpc) },
+    { name: "Python", code: python(request, grpc, tls) },
     { name: "grpcurl", code: grpcurl(request, grpc, tls) },
   ]
   return (

@@ -24,7 +24,7 @@ import {
   type Aim,
   type Outcome,
 } from "./controls"
-import { appliedName, findConcepts, KINDS, targetName } from "./targets"
+import { aboutOf, appliedName, findConcepts, KINDS, targetName } from "./targets"
 
 const AIMS: Record<Aim, string> = {
   strength: "Strength, by hand",
@@ -125,12 +125,13 @@ export function ControlSlider({ control, known, outcome, stale, goalsLeft, chang
 const found = (outcome: Outcome | undefined): number =>
   Math.round(20 * (outcome?.receipt?.appliedStrength ?? outcome?.applied.control?.strength ?? 0)) / 20
 
-/** What a share counts, for a control that is about no set of items: at first, the concept that does most. */
+/** What a share counts, for a control that names no items: what it was measured to be about, or else the concept that does most. */
 function counted(control: Control, known: Known): ReturnType<typeof countedOf> {
   if (hasItems(control)) return { case: undefined }
-  const before = countedOf(control)
+  const [before, about] = [countedOf(control), aboutOf(control)]
+  if (before.case || about.case) return before.case ? before : about
   const [first] = findConcepts(known.concepts, "", 1)
-  return before.case || !first ? before : { case: "concept", value: first.name }
+  return first ? { case: "concept", value: first.name } : before
 }
 
 function AimChoice({

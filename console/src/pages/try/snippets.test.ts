@@ -30,7 +30,7 @@ const request = create(RecommendRequestSchema, {
 
 test("Python calls the client with everything of the request, and floats as they were chosen", () => {
   // As it comes from the address, where floats have 32 bits.
-  expect(python(fromText(toText(request))!, "host:50051"))
+  expect(python(fromText(toText(request))!, "host:50051", false))
     .toBe(`from steersman_client import Client, Composition, Filters, at_most, concept, feature, items, tilt, words
 
 with Client("host:50051") as client:
@@ -68,5 +68,5 @@ test("a shell hands on what is quoted", () => {
 test("a share that counts something else says so", () => {
   const goal = create(GoalSchema, goalOf("at_least", 0.4, { case: "attribute", value: attributeRef("genres", "War") })!)
   const own = create(RecommendRequestSchema, { controls: [{ ...words, strength: 0, goal }] })
-  expect(python(own, "h:1")).toContain(`goal=at_least(0.4, attribute=("genres", "War",)))`)
+  expect(python(own, "h:1", false)).toContain(`goal=at_least(0.4, attribute=("genres", "War",)))`)
 })

@@ -37,7 +37,10 @@ export const curl = (request: RecommendRequest, root: URL): string =>
 export const grpcurl = (request: RecommendRequest, address: string, tls: boolean): string =>
   [`grpcurl ${tls ? "" : "-plaintext "}-d ${quoted(json(request))}`, `${quoted(address)} ${METHOD}`].join(" \\\n  ")
 
-export function python(request: RecommendRequest, address: string): string {
+/** Where Debian keeps the certificates that it trusts. */
+const CA = "/etc/ssl/certs/ca-certificates.crt"
+
+export function python(request: RecommendRequest, address: string, tls: boolean): string {
   const names = new Set(["Client"])
   const used = (name: string): string => (names.add(name), name)
   const parts = [...historyArguments(request)]
@@ -56,7 +59,7 @@ export function python(request: RecommendRequest, address: string): string {
   const call = parts.map((part) => `        ${part},\n`).join("")
   return `from steersman_client import ${[...names].sort().join(", ")}
 
-with Client(${text(address)}) as client:
+with Client(${text(address)}${tls ? `, tls_ca=${text(CA)}` : ""}) as client:
     answer = client.recommend(
 ${call}    )
 for item in answer.items:

@@ -13,7 +13,7 @@ import { isDescriptive } from "./attributes"
 import { outcomes, withControl, withMore, withoutControl } from "./controls"
 import { ControlSlider, OtherControls } from "./sliders"
 import type { Steered } from "./steered"
-import { conceptTarget, findConcepts, findTargets, learnName, type Target } from "./targets"
+import { conceptTarget, findConcepts, findTargets, learnTarget, type Target } from "./targets"
 
 const SUGGESTED = 6
 // Of servers that do not say.
@@ -39,8 +39,9 @@ export function SteeringCard({ request, setRequest, steered }: SteeringProps) {
       ?.focus()
     reachNext.current = ""
   }, [request])
-  const add = ({ control, label }: Target) => {
-    learnName(control, label)
+  const add = (target: Target) => {
+    const { control } = target
+    learnTarget(target)
     reachNext.current = targetKey(control)
     const isThere = request.controls.some((each) => targetKey(each) === reachNext.current)
     setRequest(isThere ? changed(request, () => undefined) : withMore(request, control))

@@ -4,7 +4,13 @@ import { create } from "@bufbuild/protobuf"
 import { features, items } from "../../api"
 import type { Found } from "../../components/search"
 import { percent, plural } from "../../format"
-import { FeatureRefSchema, ItemSetSchema, type AppliedControl, type Control } from "../../gen/steersman/v1/control_pb"
+import {
+  FeatureRefSchema,
+  ItemSetSchema,
+  type AppliedControl,
+  type Control,
+  type ShareGoal,
+} from "../../gen/steersman/v1/control_pb"
 import type { Concept, Effect, Feature } from "../../gen/steersman/v1/feature_service_pb"
 import type { Known } from "../../known"
 import { knownItem } from "../../known-items"
@@ -14,6 +20,8 @@ import { attributeRef } from "./controls"
 
 export interface Target extends Found {
   control: Control
+  /** The items that it was measured to be about, if it does not name any. */
+  about?: ShareGoal["of"]
 }
 
 const BEGIN = 0.5
@@ -45,6 +53,9 @@ export function featureTarget(feature: Feature, bundleVersion: string): Target {
     note: feature.steerable ? effectNote(feature.effect) : `not reliably steerable · feature ${feature.id}`,
     group: "Features of the model",
     control: added({ case: "feature", value: create(FeatureRefSchema, { id: feature.id, bundleVersion }) }, BEGIN),
+    about: feature.association
+      ? { case: "attribute", value: attributeRef(feature.association.attribute, feature.association.value) }
+      : { case: undefined },
   }
 }
 
@@ -135,9 +146,15 @@ function words(text: string): Target[] {
 }
 
 const names = new Map<string, string>()
+const abouts = new Map<string, ShareGoal["of"]>()
 
-/** What a search called it, for as long as no answer does. */
-export const learnName = (control: Control, name: string): void => void names.set(targetKey(control), name)
+/** What a search said of it, for as long as no answer does. */
+export function learnTarget({ control, label, about }: Pick<Target, "control" | "label" | "about">): void {
+  names.set(targetKey(control), label)
+  if (about?.case) abouts.set(targetKey(control), about)
+}
+
+export const aboutOf = (control: Control): ShareGoal["of"] => abouts.get(targetKey(control)) ?? { case: undefined }
 
 /** The name of a control before an answer has told it. */
 export function targetName(control: Control, concepts: readonly Concept[], titleOf: (id: string) => string): string {

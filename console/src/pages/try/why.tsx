@@ -23,7 +23,7 @@ import { changed, type Request } from "../../request"
 import { withMore } from "./controls"
 import { withoutEvents } from "./histories"
 import { REST_MS } from "./steered"
-import { appliedName, findTargets, learnName, targetName, type Target } from "./targets"
+import { appliedName, findTargets, learnTarget, targetName, type Target } from "./targets"
 import { findItems } from "./sliders"
 
 const TOP_FEATURES = 6
@@ -276,6 +276,6 @@ function useFeatureName(control: Control | undefined): string | undefined {
         : undefined,
     [ref?.id, ref?.bundleVersion],
   )
-  if (call.value && control) learnName(control, call.value.label)
+  if (call.value && control) learnTarget({ control, label: call.value.label })
   return call.value?.label
 }
