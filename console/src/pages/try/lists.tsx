@@ -73,6 +73,9 @@ export function Lists({ request, plain, steered, chosen, choose }: ListsProps) {
             ),
             [plainRows, plain.problem, chosen, choose],
           )}
+          {request.sessionId && (plain.value?.appliedControls.length ?? 0) > 0 && (
+            <p class="note">Controls of the session act on this list, too.</p>
+          )}
         </div>
       </section>
       <section class="card try-steered" aria-labelledby="steered-title">

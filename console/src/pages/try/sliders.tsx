@@ -4,7 +4,7 @@ import { clone } from "@bufbuild/protobuf"
 import { useId, useState } from "preact/hooks"
 import { Search } from "../../components/search"
 import { Slider } from "../../components/slider"
-import { percent, plural, signed } from "../../format"
+import { percent, plural, sentence, signed } from "../../format"
 import { ControlSchema, ControlSource, Operation, type Control } from "../../gen/steersman/v1/control_pb"
 import type { Concept } from "../../gen/steersman/v1/feature_service_pb"
 import { GoalStatus } from "../../gen/steersman/v1/recommendation_service_pb"
@@ -353,8 +353,6 @@ function OutcomeLines({ outcome, stale, aim }: { outcome: Outcome; stale: boolea
   )
 }
 
-const sentence = (text: string): string => text.charAt(0).toUpperCase() + text.slice(1)
-
 const SOURCES: Partial<Record<ControlSource, string>> = {
   [ControlSource.SESSION]: "of the session",
   [ControlSource.SCENARIO]: "of the scenario",
@@ -363,6 +361,12 @@ const SOURCES: Partial<Record<ControlSource, string>> = {
 
 /** Controls that act without being the request's: they can be read here, not changed. */
 export function OtherControls({ outcomes, concepts }: { outcomes: Outcome[]; concepts: readonly Concept[] }) {
+  // Their titles, for the names of item sets.
+  useItems(
+    outcomes.flatMap(({ applied }) =>
+      applied.control?.target.case === "items" ? applied.control.target.value.itemIds : [],
+    ),
+  )
   if (!outcomes.length) return null
   return (
     <ul class="try-others" aria-label="Controls from elsewhere">

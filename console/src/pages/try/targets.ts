@@ -188,8 +188,8 @@ export function appliedName({ control, displayName }: AppliedControl, concepts: 
 /** What kind of control it is, for the line below its name. */
 export const KINDS: Record<string, string> = {
   concept: "Concept",
-  feature: "Feature of this model",
-  attribute: "Tilt: a bonus on scores, in nats",
-  items: "More, or less, like these",
-  words: "Your words",
+  feature: "Feature",
+  attribute: "Tilt, in nats",
+  items: "Item set",
+  words: "Words",
 }

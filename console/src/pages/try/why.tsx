@@ -7,7 +7,7 @@ import { useCall, useSettled } from "../../calls"
 import { Bars, type Bar } from "../../components/bars"
 import { Search } from "../../components/search"
 import { Answer, Loading, ProblemBox } from "../../components/states"
-import { percent, signed } from "../../format"
+import { percent, sentence, signed } from "../../format"
 import {
   ChangeQuerySchema,
   ChangeStatus,
@@ -118,7 +118,11 @@ function AccountBars({ account, answer, k }: { account: Account; answer: Explain
       amount,
       kind: "control",
     })),
-    ...account.features.map(({ featureId, label, amount }): Bar => ({ key: `feature:${featureId}`, label, amount })),
+    ...account.features.map(({ featureId, label, amount }): Bar => ({
+      key: `feature:${featureId}`,
+      label: sentence(label),
+      amount,
+    })),
     { key: "other", label: "All other features", amount: account.otherFeatures, kind: "rest" },
     { key: "unexplained", label: "What no feature explains", amount: account.unexplained, kind: "rest" },
     { key: "bias", label: "The item itself, for anyone", amount: account.bias, kind: "rest" },
