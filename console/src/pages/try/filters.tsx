@@ -1,7 +1,7 @@
 // Which items may be returned, how many, and how varied.
 
 import { create } from "@bufbuild/protobuf"
-import { useId } from "preact/hooks"
+import { useId, useState } from "preact/hooks"
 import { items } from "../../api"
 import { Search, type Found } from "../../components/search"
 import { plural } from "../../format"
@@ -30,8 +30,9 @@ export function FiltersCard({ request, edit }: FiltersProps) {
     edit((now) => changed(now, (copy) => how((copy.filters ??= create(FiltersSchema)))))
   const on =
     filters.attributes.length + filters.denyItemIds.length + filters.allowItemIds.length + (filters.includeSeen ? 1 : 0)
+  const [open, setOpen] = useState(on > 0)
   return (
-    <details class="card try-filters" open={on > 0 ? true : undefined}>
+    <details class="card try-filters" open={open} onToggle={(event) => setOpen(event.currentTarget.open)}>
       <summary>
         <h2>Filters and length</h2>
         <span class="muted">{on ? plural(on, "filter") : `${request.k || 10} items`}</span>

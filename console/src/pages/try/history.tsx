@@ -90,7 +90,9 @@ export function HistoryCard({ request, edit, use }: HistoryProps) {
   return (
     <section class="card" aria-labelledby="history-title">
       <div class="card-head">
-        <h2 id="history-title">History</h2>
+        <h2 id="history-title" tabIndex={-1}>
+          History
+        </h2>
         <span class="muted">{describe(request, use)}</span>
       </div>
       <Search label="Add an item, or find a person by one" find={find} choose={choose} />
@@ -229,7 +231,9 @@ function OwnHistory({ request, edit, use }: HistoryProps) {
         Nothing is known of this person: the list is what suits most people. Controls act all the same.
       </p>
     )
-  const drop = (place: number) =>
+  const drop = (place: number) => {
+    // The button that had the focus is gone.
+    document.getElementById("history-title")?.focus()
     edit((now) =>
       withHistory(
         now,
@@ -239,6 +243,7 @@ function OwnHistory({ request, edit, use }: HistoryProps) {
         ),
       ),
     )
+  }
   return (
     <>
       <ul class={all ? "try-titles try-titles-all" : "try-titles"} aria-label="Events, the latest first">

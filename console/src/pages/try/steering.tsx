@@ -28,6 +28,7 @@ export interface SteeringProps {
 export function SteeringCard({ request, setRequest, steered }: SteeringProps) {
   const known = useKnown()
   const list = useRef<HTMLDivElement>(null)
+  const title = useRef<HTMLHeadingElement>(null)
   // The slider of a control that was just added is reached next.
   const reachNext = useRef("")
   useEffect(() => {
@@ -46,18 +47,21 @@ export function SteeringCard({ request, setRequest, steered }: SteeringProps) {
     const isThere = request.controls.some((each) => targetKey(each) === reachNext.current)
     setRequest(isThere ? changed(request, () => undefined) : withMore(request, control))
   }
+  // What had the focus is gone.
+  const put = (next: Request) => {
+    title.current?.focus()
+    setRequest(next)
+  }
   const described = known.concepts.filter(({ attribute }) => isDescriptive(attribute))
   const most = known.info.limits?.controls ?? 0
   return (
     <section class="card" aria-labelledby="steering-title">
       <div class="card-head">
-        <h2 id="steering-title">Steer</h2>
+        <h2 id="steering-title" ref={title} tabIndex={-1}>
+          Steer
+        </h2>
         {request.controls.length > 0 && (
-          <button
-            type="button"
-            class="link"
-            onClick={() => setRequest(changed(request, (copy) => void (copy.controls = [])))}
-          >
+          <button type="button" class="link" onClick={() => put(changed(request, (copy) => void (copy.controls = [])))}>
             Clear all
           </button>
         )}
@@ -80,13 +84,25 @@ export function SteeringCard({ request, setRequest, steered }: SteeringProps) {
           ))}
         </div>
       )}
-      <Sliders list={list} request={request} setRequest={setRequest} steered={steered} />
+      <Sliders
+        list={list}
+        request={request}
+        setRequest={setRequest}
+        steered={steered}
+        remove={(index) => put(withoutControl(request, index))}
+      />
       <ScenarioChoice request={request} setRequest={setRequest} />
     </section>
   )
 }
 
-function Sliders({ list, request, setRequest, steered }: SteeringProps & { list: { current: HTMLDivElement | null } }) {
+function Sliders({
+  list,
+  request,
+  setRequest,
+  steered,
+  remove,
+}: SteeringProps & { list: { current: HTMLDivElement | null }; remove: (index: number) => void }) {
   const known = useKnown()
   // What every step of a drag answers says nothing new about the controls: they are drawn again with whole answers.
   const newest = steered.whole ?? steered.list
@@ -99,14 +115,15 @@ function Sliders({ list, request, setRequest, steered }: SteeringProps & { list:
       <div ref={list} class="try-sliders">
         {request.controls.map((control, index) => (
           <ControlSlider
-            key={`${targetKey(control)}:${index}`}
+            // An item set stays the same slider when its items change.
+            key={control.target.case === "items" ? `items:${index}` : `${targetKey(control)}:${index}`}
             control={control}
             known={known}
             outcome={isSame ? outcome?.own[index] : undefined}
             stale={stale}
             goalsLeft={goalsLeft}
             change={(next) => setRequest(withControl(request, index, next))}
-            remove={() => setRequest(withoutControl(request, index))}
+            remove={() => remove(index)}
           />
         ))}
       </div>
