@@ -12,7 +12,7 @@ from steersman.v1.control_pb2 import CONTROL_SOURCE_REQUEST, OPERATION_ADD, OPER
 from steersman_service.api.release import Release
 from steersman_service.bundle.bundle import Bundle, load_bundle
 from steersman_service.settings import load_settings
-from steersman_service.steering.controls import ParsedControl
+from steersman_service.steering.control import ParsedControl
 from steersman_service.steering.targets import MAX_SET_ITEMS
 from steersman_service.steering.words import folded_words, singular
 
