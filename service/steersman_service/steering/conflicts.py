@@ -24,7 +24,7 @@ class Conflicts:
     def __init__(self, aims: Aims) -> None:
         self._aims = aims
         self._kept: Callable[[tuple[Direction, ...]], Found] = lru_cache(KEPT)(self._find)
-        self._related: Callable[[int], frozenset[int]] = cache(self._related_features)
+        self._related: Callable[[int], tuple[frozenset[int], frozenset[int]]] = cache(self._related_features)
 
     def find(self, controls: Sequence[Direction]) -> Found:
         if self._aims.why_not or self._are_apart(controls):
@@ -32,20 +32,28 @@ class Conflicts:
         return self._kept(tuple(controls))
 
     def _are_apart(self, controls: Sequence[Direction]) -> bool:
-        """Whether all edit one feature each, and no two features have much to do with each other. Nearly always, and found quickly."""
-        seen: set[int] = set()
+        """Whether all edit one feature each, and no two of them undo or double each other. Nearly always, and found quickly."""
+        seen: dict[int, set[int]] = {1: set(), -1: set()}
         for edits, sign in controls:
             if not (sign and edits):
                 continue
-            if len(edits) != 1 or not seen.isdisjoint(self._related(edits[0][0])):
+            if len(edits) != 1:
                 return False
-            seen.add(edits[0][0])
+            feature, strength = edits[0]
+            turned = sign if strength > 0 else -sign
+            alike, opposed = self._related(feature)
+            if not (seen[turned].isdisjoint(alike) and seen[-turned].isdisjoint(opposed)):
+                return False
+            seen[turned].add(feature)
         return True
 
-    def _related_features(self, feature: int) -> frozenset[int]:
-        """Features that may undo or double this one, itself among them."""
+    def _related_features(self, feature: int) -> tuple[frozenset[int], frozenset[int]]:
+        """Features that undo or double this one, itself among them: turned the same way, and the other way."""
         covariance_F, scale_F = self._aims.covariance_FF[feature], self._aims.spread_F * self._aims.spread_F[feature]
-        return frozenset(np.flatnonzero((scale_F > 0) & (np.abs(covariance_F) >= -UNDOING * scale_F)).tolist())
+        likeness_F = np.divide(covariance_F, scale_F, out=np.zeros_like(scale_F), where=scale_F > TINY)
+        same_F = (likeness_F <= UNDOING) | (likeness_F >= DOUBLING)
+        other_F = (-likeness_F <= UNDOING) | (-likeness_F >= DOUBLING)
+        return frozenset(np.flatnonzero(same_F).tolist()), frozenset(np.flatnonzero(other_F).tolist())
 
     def _find(self, controls: tuple[Direction, ...]) -> Found:
         features = sorted({feature for edits, sign in controls if sign for feature, _ in edits})
