@@ -217,6 +217,28 @@ class NoSuchPath(GatewayError, code="NOT_FOUND", reason="NO_SUCH_PATH"):
         super().__init__("there is nothing here: / lists the calls, /openapi.json describes them")
 
 
+class NoConsole(GatewayError, code="NOT_FOUND", reason="NO_CONSOLE"):
+    """The package was made without the console's files."""
+
+    def __init__(self) -> None:
+        super().__init__("this installation has no console: its files were not built into the package")
+
+
+class NoMetrics(GatewayError, code="NOT_FOUND", reason="NO_METRICS"):
+    """The gateway was told of no metrics."""
+
+    def __init__(self) -> None:
+        why = "the server's setting metrics is off, or this gateway runs alone and was started without --metrics URL"
+        super().__init__(f"there are no metrics here: {why}")
+
+
+class MetricsUnavailable(GatewayError, code="UNAVAILABLE", reason="METRICS_UNAVAILABLE"):
+    """The metrics port does not answer, or with something else."""
+
+    def __init__(self) -> None:
+        super().__init__("the server's metrics do not answer", retry_seconds=1.0)
+
+
 class OnlyPost(GatewayError, code="UNIMPLEMENTED", reason="ONLY_POST"):
     """A call by another method of HTTP."""
 
