@@ -1,4 +1,4 @@
-"""Answer of GetModelInfo."""
+"""Answers of ModelService."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -60,6 +60,37 @@ class Limits:
             session_events=limits.session_events,
             remembered_event_ids=limits.remembered_event_ids,
             batch_requests=limits.batch_requests,
+        )
+
+
+@dataclass(frozen=True)
+class BundleSummary:
+    """A bundle in the folder of the one that is served."""
+
+    version: str
+    format: str
+    created: str
+    """RFC 3339."""
+    data: str
+    figures: Mapping[str, float]
+    served: bool
+    steerable_features: int
+    carried_features: int
+    """Of those: the ones that the served bundle has a counterpart of."""
+    median_confidence: float
+
+    @classmethod
+    def of(cls, message: pb.BundleSummary) -> Self:
+        return cls(
+            version=message.version,
+            format=message.format,
+            created=message.created,
+            data=message.data,
+            figures=dict(message.figures),
+            served=message.served,
+            steerable_features=message.steerable_features,
+            carried_features=message.carried_features,
+            median_confidence=message.median_confidence,
         )
 
 

@@ -137,6 +137,15 @@ class TooManyScenarios(RequestError, code="RESOURCE_EXHAUSTED", reason="TOO_MANY
         super().__init__(f"there are {most} scenarios, and no more are kept: delete one that is not needed")
 
 
+class TooManyLabels(RequestError, code="RESOURCE_EXHAUSTED", reason="TOO_MANY_LABELS"):
+    """No further one is corrected until one is automatic again."""
+
+    def __init__(self, most: int) -> None:
+        super().__init__(
+            f"{most} labels are corrected, and no more are kept: bring automatic ones back, by empty labels"
+        )
+
+
 class QueueFull(RequestError, code="RESOURCE_EXHAUSTED", reason="QUEUE_FULL"):
     """Overload, of which this caller's tenant has the largest share. `retry_seconds`: time that the queue needs to drain."""
 

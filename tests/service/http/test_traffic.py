@@ -34,7 +34,7 @@ def told(gateway: Gateway) -> Any:
 
 
 def calls(answer: Any, method: str, code: str) -> float:
-    return sum(one["count"] for one in answer["calls"] if (one["method"], one["code"]) == (method, code))
+    return float(sum(one["count"] for one in answer["calls"] if (one["method"], one["code"]) == (method, code)))
 
 
 def test_what_the_server_did_is_counted(server: Running, front: Gateway) -> None:
