@@ -3,6 +3,7 @@
 from importlib.metadata import version
 
 from steersman.v1 import model_service_pb2 as pb
+from steersman_service.api.bundles import BundleList
 from steersman_service.api.caller import Caller
 from steersman_service.api.release import Release
 from steersman_service.sessions.store import REMEMBERED_IDS_PER_EVENT
@@ -13,6 +14,7 @@ from steersman_service.steering.eligibility import MAX_FILTER_ATTRIBUTES
 class ModelService:
     def __init__(self, release: Release, backend: str, device: str, settings: Settings) -> None:
         manifest = release.bundle.manifest
+        self._bundles = BundleList(release)
         shapes = pb.Shapes(
             items=manifest.shape.items,
             hidden=manifest.shape.hidden,
@@ -50,3 +52,6 @@ class ModelService:
 
     async def GetModelInfo(self, request: pb.GetModelInfoRequest, caller: Caller) -> pb.GetModelInfoResponse:
         return self._info
+
+    async def ListBundles(self, request: pb.ListBundlesRequest, caller: Caller) -> pb.ListBundlesResponse:
+        return pb.ListBundlesResponse(bundles=await self._bundles.read())
