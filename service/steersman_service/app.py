@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from typing import NamedTuple
 
 import grpc
@@ -14,6 +14,7 @@ from grpc_health.v1.health_pb2 import HealthCheckResponse
 from steersman_service.api.explanation import ExplanationService
 from steersman_service.api.features import FeatureService
 from steersman_service.api.items import ItemService
+from steersman_service.api.labels import POLL_SECONDS, Labels
 from steersman_service.api.list_change import ListChange
 from steersman_service.api.model import ModelService
 from steersman_service.api.placement import Placements
@@ -22,12 +23,13 @@ from steersman_service.api.release import Release
 from steersman_service.api.scenarios import ScenarioService
 from steersman_service.api.sessions import SessionService
 from steersman_service.bundle.bundle import Bundle
-from steersman_service.errors import StartupError
+from steersman_service.errors import StartupError, StoreUnavailable
 from steersman_service.rpc.interceptor import CallInterceptor
 from steersman_service.rpc.reflection import add_reflection
 from steersman_service.rpc.services import PACKAGE, add_services
 from steersman_service.rpc.threads import patient
 from steersman_service.scheduling.client import Engines
+from steersman_service.sessions.labels import LabelStore
 from steersman_service.sessions.reader import SessionReader
 from steersman_service.sessions.scenarios import ScenarioReader, ScenarioStore
 from steersman_service.sessions.store import SessionStore
@@ -93,9 +95,13 @@ async def running(
         _tell_bundle(backend, metrics)
         store = await _open_store(settings, backend.bundle, metrics, stack)
         list_change = ListChange(backend.engines, settings.list_change_sample, metrics.list_change)
-        add_services(server, handlers(backend, store, settings, metrics, list_change), metrics)
+        release = Release.of(backend.bundle, settings)
+        labels = Labels(release, LabelStore(store))
+        with suppress(StoreUnavailable):
+            await labels.refresh()
+        add_services(server, handlers(release, labels, backend, store, settings, metrics, list_change), metrics)
         health = await _add_health(server)
-        await stack.enter_async_context(_watched(store, backend.engines, health, metrics))
+        await stack.enter_async_context(_watched(store, labels, backend.engines, health, metrics))
         if may_listen is not None:
             await may_listen()
         port = _listen(server, settings)
@@ -167,6 +173,8 @@ async def _open_store(settings: Settings, bundle: Bundle, metrics: Metrics, stac
 
 
 def handlers(
+    release: Release,
+    labels: Labels,
     backend: EngineHandle,
     store: SessionStore,
     settings: Settings,
@@ -174,7 +182,6 @@ def handlers(
     list_change: ListChange,
 ) -> dict[str, object]:
     """Of every service, by its name. They know no transport."""
-    release = Release.of(backend.bundle, settings)
     sessions = SessionReader(
         store,
         release.items,
@@ -194,7 +201,7 @@ def handlers(
         "ExplanationService": ExplanationService(recommendation),
         "ScenarioService": ScenarioService(release, scenarios, placed, settings),
         "SessionService": SessionService(release, store, settings.max_events_per_append),
-        "FeatureService": FeatureService(release, settings.max_message_bytes),
+        "FeatureService": FeatureService(release, labels, settings.max_message_bytes),
         "ItemService": ItemService(release, settings.max_message_bytes),
         "ModelService": ModelService(release, backend.name, backend.device, settings),
     }
@@ -213,9 +220,9 @@ async def _add_health(server: grpc.aio.Server) -> health_aio.HealthServicer:
 
 @asynccontextmanager
 async def _watched(
-    store: SessionStore, engines: Engines, health: health_aio.HealthServicer, metrics: Metrics
+    store: SessionStore, labels: Labels, engines: Engines, health: health_aio.HealthServicer, metrics: Metrics
 ) -> AsyncIterator[None]:
-    """Lets the health of the services that need the store follow it, and that of those that ask engines theirs."""
+    """The health of services that need the store follows it, that of services that ask engines theirs. Labels are kept fresh."""
 
     async def watch_engines() -> None:
         while True:
@@ -232,7 +239,13 @@ async def _watched(
                 await health.set(service, SERVING if usable else NOT_SERVING)
             await asyncio.sleep(CHECK_SECONDS)
 
-    watching = [asyncio.create_task(watch()) for watch in (watch_engines, watch_store)]
+    async def watch_labels() -> None:
+        while True:
+            with suppress(StoreUnavailable):
+                await labels.refresh()
+            await asyncio.sleep(POLL_SECONDS)
+
+    watching = [asyncio.create_task(watch()) for watch in (watch_engines, watch_store, watch_labels)]
     try:
         yield
     finally:

@@ -70,7 +70,9 @@ class opened:
         self.errors: list[str] = []
 
     async def __aenter__(self) -> Page:
-        context = await self._browser.new_context(viewport=self._viewport, base_url=f"{self._http}/console/", **self._context)
+        context = await self._browser.new_context(
+            viewport=self._viewport, base_url=f"{self._http}/console/", **self._context
+        )
         page = await context.new_page()
         page.set_default_timeout(30_000)
         page.on("pageerror", lambda error: self.errors.append(str(error)))

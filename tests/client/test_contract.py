@@ -24,6 +24,7 @@ from steersman_client import (
     AsyncClient,
     Attribute,
     AttributeTarget,
+    BundleSummary,
     CallError,
     Change,
     ChangeQuery,
@@ -70,6 +71,7 @@ EVERY: dict[str, Callable[[Any], Any]] = {
     "ExplanationService/Explain": lambda c: c.explain(["a"], item_ids=["b"]),
     "FeatureService/ListFeatures": lambda c: c.features("x", steerable_only=True, kind="anchored", item_ids=["a"]),
     "FeatureService/GetFeature": lambda c: c.feature(3, version="v1"),
+    "FeatureService/SetLabel": lambda c: c.set_label(REFERENCE, "Crime", author="me"),
     "FeatureService/ListConcepts": lambda c: c.concepts("x"),
     "FeatureService/ListNeighbours": lambda c: c.neighbours(REFERENCE, size=4),
     "ItemService/ListItems": lambda c: c.items("alien"),
@@ -85,6 +87,7 @@ EVERY: dict[str, Callable[[Any], Any]] = {
     "ScenarioService/ListScenarioChanges": lambda c: c.scenario_changes("home"),
     "ModelService/GetModelInfo": lambda c: c.model_info(),
     "ModelService/ListHistories": lambda c: c.histories("x", seed=3),
+    "ModelService/ListBundles": lambda c: c.bundles(),
 }
 
 
@@ -112,7 +115,7 @@ async def test_both_clients_send_the_same(method: str, fake: FakeServer) -> None
     assert first.request == second.request
     # Nothing that was given got lost.
     assert all(value for _, value in first.request.ListFields())
-    assert len(first.request.ListFields()) >= (method not in ("ModelService/GetModelInfo",))
+    assert len(first.request.ListFields()) >= (method not in ("ModelService/GetModelInfo", "ModelService/ListBundles"))
 
 
 def test_a_request_has_every_field(fake: FakeServer) -> None:
@@ -176,6 +179,7 @@ OWN_CHECKS = {
         (scenarios_pb.ScenarioChange, ScenarioChange.of),
         (model_pb.GetModelInfoResponse, ModelInfo.of),
         (model_pb.SampleHistory, SampleHistory.of),
+        (model_pb.BundleSummary, BundleSummary.of),
     ],
 )
 def test_no_field_of_an_answer_is_lost(message: Any, read: Callable[[Any], Any]) -> None:
