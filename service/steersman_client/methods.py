@@ -93,6 +93,7 @@ class Methods(ABC):
     put_scenario = _waits(calls.put_scenario)
     delete_scenario = _waits(calls.delete_scenario)
     scenario_changes = _iterates(calls.scenario_changes)
+    replay_scenarios = _iterates(calls.replay_scenarios)
     model_info = _waits(calls.model_info)
 
     @abstractmethod
@@ -123,6 +124,7 @@ class AsyncMethods(ABC):
     put_scenario = _awaits(calls.put_scenario)
     delete_scenario = _awaits(calls.delete_scenario)
     scenario_changes = _async_iterates(calls.scenario_changes)
+    replay_scenarios = _async_iterates(calls.replay_scenarios)
     model_info = _awaits(calls.model_info)
 
     @abstractmethod
