@@ -1,6 +1,6 @@
 """How far the effects of scenarios move from bundle to bundle of the same data, and whether a control that lost its meaning is seen.
 
-python -m bench.replays BUNDLE BUNDLE [BUNDLE ...]
+python -m bench.replays BUNDLE BUNDLE [BUNDLE ...] [--data movielens-100k] [--every 3]
 
 For each concept of an attribute value: a scenario that adds it at 0.5, at 1 and at -0.5, one with the goal "at least 0.4 of the
 list", one with a tilt of 2 nats, and one with a least share of 0.3. Each is measured with one bundle and replayed with every other.
@@ -23,15 +23,17 @@ from steersman.v1.recommendation_service_pb2 import Composition, LeastShare
 from steersman.v1.scenario_service_pb2 import ReplayedEffect, Scenario, ScenarioReplay
 from steersman_service.api.caller import Caller
 from steersman_service.api.release import Release
-from steersman_service.api.replaying import ScenarioReplays
+from steersman_service.api.replaying import MOST_HISTORIES, ScenarioReplays, sample_histories
 from steersman_service.bundle.catalogue import Catalogue
 from steersman_service.processes.engine_host import open_engine
 from steersman_service.sessions.measurements import Histories, Measured, Measurement, decoded, decoded_histories
 from steersman_service.settings import load_settings
 from steersman_service.steering.effects import TOLERANCE
 from steersman_service.telemetry.metrics import Metrics
+from steersman_training.data import load
 
 LEAST_ITEMS = 20
+MOST_EVENTS = 200
 TOLERANCES = (0.0, 0.02, 0.05, 0.1)
 
 
@@ -80,6 +82,16 @@ def values_of(catalogue: Catalogue, items: Any) -> list[Value]:
     return found
 
 
+def histories_of(data: str) -> Histories:
+    """All events but the last, of MOST_HISTORIES users drawn at random."""
+    loaded = load(data, cache=Path("data/cache"))
+    ids = loaded.items["item_id"].to_list()
+    events = loaded.events.sort("time", maintain_order=True).group_by("user", maintain_order=True).agg("item")
+    users = events["item"].to_list()
+    drawn = np.random.default_rng(0).permutation(len(users))[:MOST_HISTORIES]
+    return [[str(ids[row]) for row in users[place][:-1][-MOST_EVENTS:]] for place in drawn]
+
+
 def named(values: list[Value], *, turned: bool = False) -> dict[str, Scenario]:
     """By kind and value; `turned`: under the name of each value, the scenarios of the next one."""
     others = [*values[1:], values[0]] if turned else values
@@ -91,7 +103,7 @@ def named(values: list[Value], *, turned: bool = False) -> dict[str, Scenario]:
 
 
 async def replayed(
-    folder: Path, values: list[Value], kept: dict[Path, dict[str, Measured]]
+    folder: Path, values: list[Value], histories: Histories, kept: dict[Path, dict[str, Measured]]
 ) -> tuple[dict[str, Measured], list[ScenarioReplay], list[ScenarioReplay]]:
     """Measures all scenarios with one bundle, and replays those that were measured with others: as they are, and turned."""
     settings = load_settings(bundle=folder, inference_threads=1, data=folder.parent)
@@ -106,15 +118,16 @@ async def replayed(
                 assert replay is not None
                 found[turned].append(replay)
         replays = ScenarioReplays(release, batcher, cast(Any, None), settings.max_filter_items)
-        own = {name: await replays.measure(one, Caller()) for name, one in named(values).items()}
+        own = {name: await replays.measure(one, histories, Caller()) for name, one in named(values).items()}
     return own, found[0], found[1]
 
 
-async def main(folders: list[Path]) -> None:
+async def main(folders: list[Path], data: str, every: int) -> None:
     settings = load_settings(bundle=folders[0], inference_threads=1, data=folders[0].parent)
     async with open_engine(settings, Metrics(collected=False), asyncio.Event()) as (engine, _):
         release = Release.of(engine.bundle, settings)
-        values = values_of(release.catalogue, release.items)
+        values = values_of(release.catalogue, release.items)[::every]
+        histories = histories_of(data) if data else sample_histories(engine.bundle, release.items)
     held: list[ScenarioReplay] = []
     lost: list[ScenarioReplay] = []
     kept: dict[Path, dict[str, Measured]] = {}
@@ -122,12 +135,11 @@ async def main(folders: list[Path]) -> None:
     for order in (folders, folders[::-1]):
         kept = {}
         for folder in order:
-            own, same, turned = await replayed(folder, values, kept)
+            own, same, turned = await replayed(folder, values, histories, kept)
             kept[folder] = own
             held += same
             lost += turned
-    (histories,) = {len(measured.histories) for own in kept.values() for measured in own.values()}
-    print(f"{len(values)} values, {len(folders)} bundles, {len(held)} replays, {histories} histories")
+    print(f"{len(values)} values, {len(folders)} bundles, {len(held)} replays, {len(histories)} histories")
     show(held, lost)
 
 
@@ -164,4 +176,9 @@ def beyond(replay: ScenarioReplay) -> float:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("bundles", nargs="+", type=Path, help="folders, of the same data")
-    asyncio.run(main([folder.resolve() for folder in parser.parse_args().bundles]))
+    parser.add_argument(
+        "--data", default="", help="histories of 64 users of this data set, in place of those of the first bundle"
+    )
+    parser.add_argument("--every", type=int, default=1, help="take one value of so many")
+    given = parser.parse_args()
+    asyncio.run(main([folder.resolve() for folder in given.bundles], given.data, given.every))

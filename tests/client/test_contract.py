@@ -48,6 +48,7 @@ from steersman_client import (
     Request,
     Scenario,
     ScenarioChange,
+    ScenarioReplay,
     Session,
     WordsTarget,
     at_least,
@@ -82,6 +83,7 @@ EVERY: dict[str, Callable[[Any], Any]] = {
     "ScenarioService/PutScenario": lambda c: c.put_scenario(Scenario("home"), author="me"),
     "ScenarioService/DeleteScenario": lambda c: c.delete_scenario("home", version=2, author="me"),
     "ScenarioService/ListScenarioChanges": lambda c: c.scenario_changes("home"),
+    "ScenarioService/ReplayScenarios": lambda c: c.replay_scenarios(["home"]),
     "ModelService/GetModelInfo": lambda c: c.model_info(),
 }
 
@@ -164,6 +166,7 @@ OWN_CHECKS = {
         (sessions_pb.Session, Session.of),
         (scenarios_pb.Scenario, Scenario.of),
         (scenarios_pb.ScenarioChange, ScenarioChange.of),
+        (scenarios_pb.ScenarioReplay, ScenarioReplay.of),
         (model_pb.GetModelInfoResponse, ModelInfo.of),
     ],
 )

@@ -59,14 +59,14 @@ class ScenarioReplays:
         caller = caller._replace(deadline=time.monotonic() + left)
         try:
             async with asyncio.timeout(left):
-                return await self.measure(scenario, caller)
+                histories = sample_histories(self.release.bundle, self.release.items)
+                return await self.measure(scenario, histories, caller)
         # A RuntimeError is that of an engine that failed, which its queue has logged.
         except (RequestError, RuntimeError, TimeoutError):
             return None
 
-    async def measure(self, scenario: pb.Scenario, caller: Caller) -> Measured:
+    async def measure(self, scenario: pb.Scenario, histories: Histories, caller: Caller) -> Measured:
         """What a checked scenario does now. Errors are those of `Engines.submit`."""
-        histories = sample_histories(self.release.bundle, self.release.items)
         placement, steering = self._read(scenario)
         lists_H = await self._lists(placement, steering, histories, caller)
         release = self.release

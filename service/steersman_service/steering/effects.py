@@ -21,7 +21,7 @@ from steersman_service.steering.shares import (
 )
 
 OVERLAP = "overlap"
-TOLERANCE = 0.1
+TOLERANCE = 0.05
 """What a mean share or overlap may move by, beside its standard error (docs/scenarios.md says why)."""
 STANDARD_ERRORS = 2.0
 MAX_NAME = 200

@@ -55,11 +55,18 @@ def watch(replays: FakeReplays) -> tuple[ReplayWatch, list[Mapping[int, int]]]:
     return ReplayWatch(cast(Any, replays), reports.append), reports
 
 
-async def test_each_scenario_that_moved_or_broke_is_one_line_without_its_content() -> None:
+@pytest.fixture
+def lines(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """Of the log, at every level."""
+    capture, every_level = structlog.testing.LogCapture(), structlog.make_filtering_bound_logger(0)
+    monkeypatch.setattr(module, "log", structlog.wrap_logger(None, processors=[capture], wrapper_class=every_level))
+    return cast(list[Any], capture.entries)
+
+
+async def test_each_scenario_that_moved_or_broke_is_one_line_without_its_content(lines: list[Any]) -> None:
     watching, reports = watch(FakeReplays(a=MOVED, b=BROKEN, c=HELD))
-    with structlog.testing.capture_logs() as lines:
-        await watching.update()
-        await watching.update()
+    await watching.update()
+    await watching.update()
     assert lines == [
         {
             "event": "scenario moved",
@@ -109,33 +116,31 @@ async def test_block_names_scenarios_and_the_remedy() -> None:
     await watch(FakeReplays(a=HELD, b=pb.REPLAY_STATUS_NOTHING_TO_COMPARE))[0].block()
 
 
-async def test_block_without_the_store_serves_and_without_an_engine_does_not() -> None:
+async def test_block_without_the_store_serves_and_without_an_engine_does_not(lines: list[Any]) -> None:
     replays = FakeReplays(a=MOVED)
     replays.error = StoreUnavailable()
-    with structlog.testing.capture_logs() as lines:
-        await watch(replays)[0].block()
+    await watch(replays)[0].block()
     assert [line["event"] for line in lines] == ["scenarios not replayed"]
     replays.error = QueueFull("the queue is full")
     with pytest.raises(StartupError, match="cannot be replayed: the queue is full"):
         await watch(replays)[0].block()
 
 
-async def test_what_fails_is_tried_again_and_logged_once(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_what_fails_is_tried_again_and_logged_once(monkeypatch: pytest.MonkeyPatch, lines: list[Any]) -> None:
     monkeypatch.setattr(module, "REPEAT_SECONDS", 0.0)
     replays = FakeReplays(a=HELD)
     replays.error = StoreUnavailable()
     watching, reports = watch(replays)
-    with structlog.testing.capture_logs() as lines:
-        task = asyncio.create_task(watching.run())
-        for _ in range(20):
-            await asyncio.sleep(0)
-        replays.error = RuntimeError("unforeseen")
-        for _ in range(20):
-            await asyncio.sleep(0)
-        replays.error = None
-        for _ in range(20):
-            await asyncio.sleep(0)
-        task.cancel()
+    task = asyncio.create_task(watching.run())
+    for _ in range(20):
+        await asyncio.sleep(0)
+    replays.error = RuntimeError("unforeseen")
+    for _ in range(20):
+        await asyncio.sleep(0)
+    replays.error = None
+    for _ in range(20):
+        await asyncio.sleep(0)
+    task.cancel()
     assert [line["why"] for line in lines] == ["SESSION_STORE_UNAVAILABLE", "RuntimeError"]
     assert reports[0] == {HELD: 1}
 

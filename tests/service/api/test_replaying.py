@@ -91,12 +91,13 @@ def same(bundle_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def turned(bundle_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Every concept raises other items than those with its value: what the items' attributes say has moved by half a table."""
+    """Every concept raises other items than those with its value."""
+    return changed(bundle_dir, tmp_path_factory.mktemp("turned"), "items.parquet", turned_by_half)
 
-    def turn(table: pa.Table) -> pa.Table:
-        return _put(table, "genres", np.roll(np.array(table["genres"].to_pylist(), object), len(table) // 2).tolist())
 
-    return changed(bundle_dir, tmp_path_factory.mktemp("turned"), "items.parquet", turn)
+def turned_by_half(table: pa.Table) -> pa.Table:
+    """What the items' attributes say has moved by half the table."""
+    return _put(table, "genres", np.roll(np.array(table["genres"].to_pylist(), object), len(table) // 2).tolist())
 
 
 @pytest.fixture(scope="module")
@@ -117,7 +118,7 @@ def _put(table: pa.Table, column: str, values: list[Any]) -> pa.Table:
 
 @contextmanager
 def served(bundle: Path, url: str, data: Path, **changes: Any) -> Iterator[Running]:
-    with serving(settings_for(data, bundle, redis_url=url, **changes)) as running:
+    with serving(settings_for(data, bundle, redis_url=url, **{"scenario_replay": "report", **changes})) as running:
         yield running
 
 
