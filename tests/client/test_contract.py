@@ -46,6 +46,7 @@ from steersman_client import (
     Receipt,
     Recommendation,
     Request,
+    SampleHistory,
     Scenario,
     ScenarioChange,
     Session,
@@ -83,6 +84,7 @@ EVERY: dict[str, Callable[[Any], Any]] = {
     "ScenarioService/DeleteScenario": lambda c: c.delete_scenario("home", version=2, author="me"),
     "ScenarioService/ListScenarioChanges": lambda c: c.scenario_changes("home"),
     "ModelService/GetModelInfo": lambda c: c.model_info(),
+    "ModelService/ListHistories": lambda c: c.histories("x", seed=3),
 }
 
 
@@ -130,6 +132,7 @@ def test_a_request_has_every_field(fake: FakeServer) -> None:
             receipt=True,
             ignore_dislikes=True,
             request_id="r",
+            parts=["edits", "attributes"],
         )
     (request,) = fake.requests
     assert {field.name for field, _ in request.ListFields()} == {*pb.RecommendRequest.DESCRIPTOR.fields_by_name}
@@ -138,11 +141,18 @@ def test_a_request_has_every_field(fake: FakeServer) -> None:
     assert (request.history.events_before, request.fallback_history.events_before) == (4, 4)
     assert request.new_events[0].time.ToDatetime(UTC) == datetime(2026, 1, 2, tzinfo=UTC)
     assert request.new_events[0].kind == sessions_pb.EVENT_KIND_SHOWN
+    assert list(request.parts) == [pb.ANSWER_PART_EDITS, pb.ANSWER_PART_ATTRIBUTES]
+
+
+def test_a_part_that_is_none_is_refused(fake: FakeServer) -> None:
+    with Client(fake.address, timeout=60) as client, pytest.raises(ValueError, match="'edit' is none; known: edits"):
+        client.recommend(["a"], parts=["edit"])  # type: ignore[list-item]
+    assert not fake.requests
 
 
 # -- answers
 
-OTHER_NAMES = {"Session.time_to_live": "seconds_to_live", "LeastShare.items": "of"}
+OTHER_NAMES = {"Session.time_to_live": "seconds_to_live", "LeastShare.items": "of", "SampleHistory.history": "item_ids"}
 OWN_CHECKS = {
     *("google.protobuf.Duration", "google.protobuf.Timestamp"),
     *("steersman.v1.Control", "steersman.v1.Policy"),  # test_a_control_comes_back_..., test_a_scenario_comes_back_...
@@ -165,6 +175,7 @@ OWN_CHECKS = {
         (scenarios_pb.Scenario, Scenario.of),
         (scenarios_pb.ScenarioChange, ScenarioChange.of),
         (model_pb.GetModelInfoResponse, ModelInfo.of),
+        (model_pb.SampleHistory, SampleHistory.of),
     ],
 )
 def test_no_field_of_an_answer_is_lost(message: Any, read: Callable[[Any], Any]) -> None:
@@ -287,6 +298,7 @@ def test_compare_tells_what_changed(fake: FakeServer) -> None:
     plain, steered = request.requests
     assert (len(plain.controls), len(steered.controls)) == (0, 1)
     assert (plain.receipt, steered.receipt) == (False, True)
+    assert (list(plain.parts), list(steered.parts)) == ([], [])
     assert (plain.scenario, plain.k, plain.history) == (steered.scenario, steered.k, steered.history)
     assert [item.item_id for item in found.entered] == ["x"]
     assert [item.item_id for item in found.left] == ["d"]

@@ -16,6 +16,7 @@ from steersman_service.api.batch import BatchVisits, SessionVisits, answer_each
 from steersman_service.api.caller import Caller
 from steersman_service.api.composing import composed
 from steersman_service.api.list_change import ListChange
+from steersman_service.api.parts import AnswerParts, check_parts, leave_edits_out
 from steersman_service.api.placement import Placement, Placements
 from steersman_service.api.release import Release
 from steersman_service.api.solving import Solver, history_session
@@ -81,7 +82,8 @@ class RecommendationService:
     placements: Placements
 
     async def Recommend(self, request: pb.RecommendRequest, caller: Caller) -> pb.RecommendResponse:
-        _, answer = await self.answered(await self.prepare(request), request, caller, request.session_id)
+        prepared, parts = await self.prepare(request), AnswerParts.of(request)
+        _, answer = await self.answered(prepared, request, caller, request.session_id, parts)
         return answer
 
     async def BatchRecommend(self, request: pb.BatchRecommendRequest, caller: Caller) -> pb.BatchRecommendResponse:
@@ -90,7 +92,7 @@ class RecommendationService:
         async def answer(one: pb.RecommendRequest, caller: Caller) -> pb.RecommendResponse:
             prepared = await self.prepare(one, visits)
             key = one.session_id or history_session(prepared.interpretation.request)
-            _, answer = await self.answered(prepared, one, caller, key)
+            _, answer = await self.answered(prepared, one, caller, key, AnswerParts.of(one))
             return answer
 
         return await answer_each(request, caller, self.settings.max_batch_requests, answer)
@@ -148,26 +150,28 @@ class RecommendationService:
                 yield parsed
 
     async def answered(
-        self, prepared: Prepared, request: pb.RecommendRequest, caller: Caller, session: str
+        self, prepared: Prepared, request: pb.RecommendRequest, caller: Caller, session: str, parts: AnswerParts
     ) -> tuple[Prepared, pb.RecommendResponse]:
         """The answer to a prepared request, and how it stands then: goals have become strengths. Raises what the engine's queue raises.
 
         Calls of one `session` reach one engine.
         """
-        if not (request.receipt or prepared.steering.has_goals):
+        if not (parts.receipt or prepared.steering.has_goals):
             prepared, result = await self._compute(prepared, caller, session)
-            return prepared, self.answer(prepared, result, caller.request_id)
+            return prepared, self.answer(prepared, result, caller.request_id, parts)
         asked, planned = prepared.interpretation.request, prepared.plan
         # Goals and receipts are of the best items. A composition arranges them afterwards.
         asked = asked._replace(k=planned.k) if planned else asked
         session = session or history_session(asked)
-        solved = await Solver(self.release, self.engines, prepared.steering, asked, caller, session).solve()
+        solver = Solver(self.release, self.engines, prepared.steering, asked, caller, session)
+        solved = await solver.solve(with_receipt=parts.receipt is not False)
         result = solved.result
         prepared = self.interpreted(request, prepared.loaded, solved.steering, prepared.placement)
         if planned:
             prepared, result = await self._compute(prepared, caller, session)
-        response = self.answer(prepared, result, caller.request_id)
-        response.receipt.CopyFrom(solved.receipt)
+        response = self.answer(prepared, result, caller.request_id, parts)
+        if solved.receipt:
+            response.receipt.CopyFrom(solved.receipt)
         return prepared, response
 
     async def _compute(self, prepared: Prepared, caller: Caller, session: str) -> tuple[Prepared, EngineResult]:
@@ -183,10 +187,14 @@ class RecommendationService:
         result, notes = await composed(planned, request, result, submit, self.release)
         return prepared._replace(notes=notes), result
 
-    def answer(self, prepared: Prepared, result: EngineResult, request_id: str) -> pb.RecommendResponse:
+    def answer(
+        self, prepared: Prepared, result: EngineResult, request_id: str, parts: AnswerParts
+    ) -> pb.RecommendResponse:
         """What the caller gets. Counts it."""
         loaded, steering, interpretation = prepared[:3]
-        applied = steering.resolve(result.concept_edits, self.release.catalogue)
+        applied = steering.applied
+        if parts.edits:
+            steering.resolve(result.concept_edits, self.release.catalogue)
         self.metrics.recommended(applied, loaded.degradations, new_session=loaded.new_session)
         # A composed list differs from the best items for other reasons than controls.
         if applied and prepared.plan is None:
@@ -194,6 +202,11 @@ class RecommendationService:
         response = self._response(request_id, loaded, interpretation, applied, result)
         response.scenario_version = prepared.placement.version if prepared.placement else 0
         response.composition_notes.extend(prepared.notes)
+        if not parts.edits:
+            leave_edits_out(response)
+        if parts.attributes:
+            for item, known in zip(response.items, self.release.attributes.of(result.rows_K), strict=True):
+                item.attributes.extend(known)
         return response
 
     def _check(self, request: pb.RecommendRequest) -> Iterator[FieldViolation]:
@@ -215,6 +228,7 @@ class RecommendationService:
         yield from self._check_history("fallback_history", request.fallback_history)
         if request.k > self.settings.max_k:
             yield FieldViolation("k", f"{request.k} items; at most {self.settings.max_k}")
+        yield from check_parts(request)
         items, max_filter_items = self.release.items, self.settings.max_filter_items
         yield from check_filters(request.filters, items, max_filter_items)
         if request.HasField("composition"):

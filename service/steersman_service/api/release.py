@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Self
 
+from steersman_service.api.attributes import ItemAttributes
 from steersman_service.bundle.bundle import Bundle
 from steersman_service.bundle.catalogue import Catalogue
 from steersman_service.bundle.item_search import ItemSearch
@@ -27,6 +28,7 @@ class Release:
     controls: ControlParser
     search: ItemSearch
     neighbours: Neighbours
+    attributes: ItemAttributes
 
     @classmethod
     def of(cls, bundle: Bundle, settings: Settings) -> Self:
@@ -52,7 +54,8 @@ class Release:
             settings.max_strength,
             targets,
         )
-        return cls(bundle, items, catalogue, controls, ItemSearch(items), Neighbours(aims, catalogue, items))
+        neighbours, attributes = Neighbours(aims, catalogue, items), ItemAttributes(bundle.items, items.attributes)
+        return cls(bundle, items, catalogue, controls, ItemSearch(items), neighbours, attributes)
 
     @property
     def version(self) -> str:

@@ -19,7 +19,8 @@ class Solved(NamedTuple):
     steering: Steering
     """At the strengths that were found."""
     result: EngineResult
-    receipt: Receipt
+    receipt: Receipt | None
+    """None: it was not asked for."""
 
 
 class Solver:
@@ -42,11 +43,15 @@ class Solver:
         self._queue_seconds = self._inference_seconds = 0.0
         """Of all rounds so far."""
 
-    async def solve(self) -> Solved:
+    async def solve(self, *, with_receipt: bool = True) -> Solved:
         """Errors are those of `Engines.submit`."""
         # Of a large catalogue it costs more than the list: then it is computed of the answer alone, unless a goal bounds it.
-        always = len(self._release.items) <= SMALL_MASK or any(goal.kind == "most_divergence" for goal in self._goals)
-        plain, best = await self._search(divergence=always)
+        small = with_receipt and len(self._release.items) <= SMALL_MASK
+        plain, best = await self._search(
+            divergence=small or any(goal.kind == "most_divergence" for goal in self._goals)
+        )
+        if not with_receipt:
+            return Solved(best.steering, self._timed(best.result), None)
         divergence = best.result.divergence
         if divergence is None:
             (again,) = await self._computed([best.steering], divergence=True)
@@ -54,8 +59,11 @@ class Solver:
         assert divergence is not None
         release = self._release
         told = receipt(self._controls, Solution(plain, best), divergence, release.catalogue, release.items)
-        result = best.result._replace(queue_seconds=self._queue_seconds, inference_seconds=self._inference_seconds)
-        return Solved(best.steering, result, told)
+        return Solved(best.steering, self._timed(best.result), told)
+
+    def _timed(self, result: EngineResult) -> EngineResult:
+        """With the times of all rounds."""
+        return result._replace(queue_seconds=self._queue_seconds, inference_seconds=self._inference_seconds)
 
     async def _search(self, *, divergence: bool) -> Solution:
         searching = search(self._goals)

@@ -29,6 +29,7 @@ from steersman_service.engine.request import Edits, Variant
 from steersman_service.errors import ENOUGH_VIOLATIONS, FieldViolation, StaleFeature, raise_if_any
 from steersman_service.steering.conflicts import Conflicts
 from steersman_service.steering.goals import MAX_GOALS, ParsedGoal, check_goal, parse_goal
+from steersman_service.steering.names import display_name
 from steersman_service.steering.targets import AIMED, Resolution, Targets
 from steersman_service.steering.tilts import tilts
 
@@ -295,6 +296,8 @@ class ControlParser:
         if target not in ENGINES_OWN and not stale and not problems and (gain != 1 or strength != 0):
             for feature, unit in resolution.edits:
                 _fill(applied.edits.add(), feature, gain, unit * strength, self.catalogue)
+        if not problems and not stale:
+            applied.display_name = display_name(control, self.version, self.catalogue, self.targets.older)
         solved = target == "concept" and strength != 0
         return ParsedControl(applied, target, row, gain, strength, problems, stale, solved, resolution.edits, goal)
 

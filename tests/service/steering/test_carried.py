@@ -153,6 +153,7 @@ def test_a_sticky_control_is_carried_and_the_answer_says_so(server: Running, rel
     assert applied.control.feature.bundle_version == swapped.name
     assert applied.edits[0].feature_id == release.catalogue.concepts[0].terms[0].feature_id
     assert "is carried to this bundle" in applied.warnings[0]
+    assert applied.display_name == release.catalogue.labels[applied.edits[0].feature_id] != ""
     written = [ask(edit.feature_id, release.version, strength=edit.control_strength) for edit in applied.edits]
     server.session.SetControls(SetControlsRequest(session_id=session, controls=written))
     explicit = server.recommendation.Recommend(RecommendRequest(session_id=session, k=60))
