@@ -28,8 +28,7 @@ export const attributeName = (name: string): string => ATTRIBUTES[name] ?? name.
 export function controlName(control: Control, concepts: Concept[], applied: Map<string, string>): string {
   const { target } = control
   const given = applied.get(controlKey(control))
-  if (target.case === "feature") return featureName(given ?? "", target.value.id)
-  if (given) return given
+  if (given) return target.case === "feature" ? featureName(given, target.value.id) : given
   switch (target.case) {
     case "concept":
       return concepts.find(({ name }) => name === target.value)?.displayName || target.value
@@ -37,6 +36,8 @@ export function controlName(control: Control, concepts: Concept[], applied: Map<
       return [attributeName(target.value.name), target.value.value].filter(Boolean).join(": ")
     case "items":
       return plural(target.value.itemIds.length, "item")
+    case "feature":
+      return `Feature ${target.value.id}`
     case "words":
       return `“${target.value}”`
     default:

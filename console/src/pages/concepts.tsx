@@ -62,6 +62,9 @@ function List({ params }: PageProps) {
     <section class="card catalogue" aria-label="All concepts">
       <p class="note">
         A concept is steered by name, and keeps its name when the model is trained again. Figures are for strength 1.
+        What it takes is said in parts of the strongest that its feature is ever naturally seen: up to 2 × is natural.
+        In the small charts, the solid line is the share of the list by strength, the dashed one the accuracy that is
+        kept.
       </p>
       <div class="list-tools">
         <label class="field grow">
@@ -82,6 +85,18 @@ function List({ params }: PageProps) {
                 {attributeName(attribute)}
               </option>
             ))}
+          </select>
+        </label>
+        <label class="field phone-only">
+          <span>Sort by</span>
+          <select
+            value={(sort || "raises").split("-")[0]}
+            onChange={(event) => change({ sort: event.currentTarget.value })}
+          >
+            <option value="raises">what it raises most</option>
+            <option value="keeps">accuracy kept</option>
+            <option value="strength">strength it takes</option>
+            <option value="name">name</option>
           </select>
         </label>
         <p class="muted" role="status">

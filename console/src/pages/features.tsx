@@ -403,7 +403,7 @@ function OneFeature({ feature, bundleVersion, setFeature, request }: OneFeatureP
             effect={feature.effect}
             curve={feature.curve}
             natural={natural}
-            says="fits the label"
+            says={feature.correction ? "fits the automatic label" : "fits the label"}
           />
           <section class="card" aria-labelledby="near">
             <h2 id="near">Near to it</h2>
@@ -460,8 +460,8 @@ function Quality({ feature }: { feature: Feature }) {
       <h2 id="quality">How well it tells things apart</h2>
       {labelConfidence > 0 && (
         <p>
-          Where it fires, the label is right for <strong>{percent(labelConfidence)}</strong> of items that it was not
-          made from.
+          Where it fires, the {feature.correction && "automatic "}label is right for{" "}
+          <strong>{percent(labelConfidence)}</strong> of items that it was not made from.
         </p>
       )}
       {association ? <Detection association={association} /> : <p class="muted">No attribute fits what it fires on.</p>}

@@ -9,6 +9,7 @@ import type { Feature } from "../gen/steersman/v1/feature_service_pb"
 const MOST_CHARACTERS = 100
 const MOST_AUTHOR_BYTES = 128
 const AUTHOR = "steersman-author"
+const STORE_AWAY = "SESSION_STORE_UNAVAILABLE"
 
 /** What to say where the reason of a refusal is known here; the server's own words otherwise. */
 function explained(refused: Problem): { title: string; detail: string } {
@@ -21,7 +22,7 @@ function explained(refused: Problem): { title: string; detail: string } {
   if (refused.code === Code.Unavailable)
     return {
       title: "The label could not be kept",
-      detail: "The store of labels does not answer. Nothing was changed, and your text is still here: try again.",
+      detail: `${refused.reason === STORE_AWAY ? "The store of labels" : "The server"} does not answer. Nothing was changed, and your text is still here: try again.`,
     }
   if (refused.code === Code.Unimplemented)
     return {

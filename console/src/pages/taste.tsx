@@ -141,7 +141,7 @@ function Person(props: PersonProps) {
     <>
       <div class="taste-lists">
         <Changes {...props} names={names} taste={explained.value?.taste} />
-        <section class="card" aria-label="Lists">
+        <section class="card taste-both" aria-label="Lists">
           <Answer call={explained} lines={10}>
             {({ recommendation }) => (
               <Lists
@@ -276,7 +276,7 @@ function Unwanted({ session }: { session: Session }) {
       </div>
     )
   return (
-    <section class="card" aria-labelledby="unwanted">
+    <section class="card taste-unwanted" aria-labelledby="unwanted">
       <h2 id="unwanted">Never shown again</h2>
       <p class="note">
         They are left out of every list, until the person chooses them, and turn the list gently away from their like.

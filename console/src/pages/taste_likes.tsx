@@ -111,19 +111,24 @@ function Like({ feature, ...props }: LikesProps & { feature: ActiveFeature }) {
 
 const title = ({ title, itemId }: EventInfluence) => title || `item ${itemId}`
 
+// In parts of the natural maximum; less is said to be none.
+const LEAST_CHANGE = 0.005
+const NAMED = 2
+
 function Events({ events, name }: { events: EventInfluence[]; name: string }) {
-  const up = events.filter(({ activationChange }) => activationChange > 0)
-  if (!events.length) return <p class="note">No single event carries it.</p>
+  const felt = events.filter(({ activationChange }) => Math.abs(activationChange) >= LEAST_CHANGE)
+  if (!felt.length) return <p class="note">No single event carries it.</p>
+  const named = (word: string, sign: number) => {
+    const some = felt.filter(({ activationChange }) => sign * activationChange > 0)
+    return some.length ? `${word} by ${some.slice(0, NAMED).map(title).join(" and ")}` : ""
+  }
   return (
     <details class="carried">
-      <summary>
-        {up.length ? `Carried by ${up.slice(0, 2).map(title).join(", ")}` : "No event raises it"}
-        {events.length > 2 && ` and ${events.length - Math.min(2, up.length)} others`}
-      </summary>
-      <p class="note">What each event adds to it, in parts of the strongest that it is ever seen:</p>
+      <summary>{[named("raised", 1), named("lowered", -1)].filter(Boolean).join(", ")}</summary>
+      <p class="note">What each event adds to it; 100% is as strong as it is ever seen.</p>
       <Bars
         label={`Events that change ${name}`}
-        bars={events.map((event) => ({
+        bars={felt.map((event) => ({
           key: `${event.place}`,
           label: title(event),
           amount: event.activationChange,
