@@ -4,7 +4,7 @@ import { create } from "@bufbuild/protobuf"
 import { features, items } from "../api"
 import { type AttributeRef, type Control, AttributeRefSchema, FeatureRefSchema } from "../gen/steersman/v1/control_pb"
 import { useKnown, type Known } from "../known"
-import { attributeName, conceptName, plain } from "../names"
+import { attributeName, conceptName, plain } from "../target_names"
 import { added } from "../request"
 import { Search, type Found } from "./search"
 

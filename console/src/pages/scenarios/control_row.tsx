@@ -11,7 +11,7 @@ import {
   type Control,
   type Goal,
 } from "../../gen/steersman/v1/control_pb"
-import { attributeName, targetName, type Names } from "../../names"
+import { attributeName, targetName, type Names } from "../../target_names"
 import { reach } from "../../request"
 import { PercentField } from "./chips"
 import { goalText } from "./text"

@@ -1,7 +1,7 @@
 // How two versions differ, line by line.
 
 import type { Scenario } from "../../gen/steersman/v1/scenario_service_pb"
-import type { Names } from "../../names"
+import type { Names } from "../../target_names"
 import { difference } from "./text"
 
 export interface DifferenceProps {

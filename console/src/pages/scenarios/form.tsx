@@ -12,7 +12,7 @@ import {
 import type { Scenario } from "../../gen/steersman/v1/scenario_service_pb"
 import { useKnown } from "../../known"
 import { bytes } from "../../author"
-import { plain, type Names } from "../../names"
+import { plain, type Names } from "../../target_names"
 import { Chips, PercentField } from "./chips"
 import { ControlRow } from "./control_row"
 import { PolicyFields } from "./policy_fields"

@@ -12,7 +12,7 @@ import {
   type Scenario,
 } from "../../gen/steersman/v1/scenario_service_pb"
 import { useKnown } from "../../known"
-import { plain, type Names } from "../../names"
+import { plain, type Names } from "../../target_names"
 import { NumberField } from "./control_row"
 import { edited, ruleName } from "./text"
 

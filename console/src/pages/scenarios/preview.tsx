@@ -22,7 +22,7 @@ import {
 } from "../../gen/steersman/v1/recommendation_service_pb"
 import type { Scenario } from "../../gen/steersman/v1/scenario_service_pb"
 import { useKnown } from "../../known"
-import { targetName, type Names } from "../../names"
+import { targetName, type Names } from "../../target_names"
 import { means, type Mean } from "./means"
 
 const HISTORIES = 10

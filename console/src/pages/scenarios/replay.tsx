@@ -11,7 +11,7 @@ import {
   type Scenario,
   type ScenarioReplay,
 } from "../../gen/steersman/v1/scenario_service_pb"
-import { conceptName } from "../../names"
+import { conceptName } from "../../target_names"
 import { useKnown, type Known } from "../../known"
 
 export type Standing = "held" | "moved" | "broken" | "same" | "unknown"
@@ -42,8 +42,8 @@ export function StandingChip({ replay }: { replay: ScenarioReplay }) {
   return <span class={`chip standing-${how}`}>{WORDS[how]}</span>
 }
 
-/** By name; undefined where the server does not know the call. */
-export function useReplays(names: string[]): Call<Map<string, ScenarioReplay> | undefined> {
+/** By name; null where the server does not know the call. */
+export function useReplays(names: string[]): Call<Map<string, ScenarioReplay> | null> {
   return useCall(
     async (signal) => {
       const replays = new Map<string, ScenarioReplay>()
@@ -56,7 +56,7 @@ export function useReplays(names: string[]): Call<Map<string, ScenarioReplay> | 
         } while (pageToken)
         return replays
       } catch (error) {
-        if ((error as { code?: Code }).code === Code.Unimplemented) return undefined
+        if ((error as { code?: Code }).code === Code.Unimplemented) return null
         throw error
       }
     },

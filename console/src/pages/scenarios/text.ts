@@ -5,7 +5,7 @@ import { Operation, type Control, type Goal } from "../../gen/steersman/v1/contr
 import { CompositionSchema, FiltersSchema, type LeastShare } from "../../gen/steersman/v1/recommendation_service_pb"
 import { ScenarioSchema, type PolicyRule, type Scenario } from "../../gen/steersman/v1/scenario_service_pb"
 import { percent, plural, signed } from "../../format"
-import { attributeName, itemsName, plain, targetName, type Names } from "../../names"
+import { attributeName, itemsName, plain, targetName, type Names } from "../../target_names"
 import { targetKey } from "../../request"
 
 export interface Line {

@@ -4,7 +4,7 @@ import { features, items } from "./api"
 import { useCall } from "./calls"
 import type { Scenario } from "./gen/steersman/v1/scenario_service_pb"
 import { useKnown } from "./known"
-import { conceptName, featuresOf, itemsOf, type Names } from "./names"
+import { conceptName, featuresOf, itemsOf, type Names } from "./target_names"
 
 const MOST_TITLES = 1000
 
