@@ -39,6 +39,9 @@ class Echo(
         limits = model_pb.Limits(history_items=ITEMS, k=ITEMS, events_per_append=ITEMS, session_events=ITEMS)
         return model_pb.GetModelInfoResponse(shapes=model_pb.Shapes(items=ITEMS), limits=limits)
 
+    async def ListHistories(self, request: model_pb.ListHistoriesRequest, context: Any) -> Any:
+        return model_pb.ListHistoriesResponse()
+
     async def ListFeatures(self, request: feature_pb.ListFeaturesRequest, context: Any) -> Any:
         item_ids = [str(item) for item in range(ITEMS)]
         return feature_pb.ListFeaturesResponse(features=[feature_pb.Feature(scale=1.0, top_item_ids=item_ids)])

@@ -25,7 +25,7 @@ from steersman_client.errors import CallError
 from steersman_client.explanations import Account, Change, ChangeQuery, Explanation
 from steersman_client.frames import frame
 from steersman_client.local import LocalClient, load
-from steersman_client.model import ModelInfo
+from steersman_client.model import ModelInfo, SampleHistory
 from steersman_client.recommendations import Comparison, Receipt, Recommendation, RecommendedItem, Sweep
 from steersman_client.requests import Composition, Event, Filters, LeastShare, Request
 from steersman_client.scenarios import PolicyRule, Scenario, ScenarioChange
@@ -65,6 +65,7 @@ __all__ = [
     "Recommendation",
     "RecommendedItem",
     "Request",
+    "SampleHistory",
     "Scenario",
     "ScenarioChange",
     "Session",

@@ -22,7 +22,7 @@ from steersman_client.catalogue import FEATURE_KINDS, Attribute, Concept, Featur
 from steersman_client.controls import Control, Controls, ids_of, messages_of
 from steersman_client.errors import CallError
 from steersman_client.explanations import ChangeQuery, Explanation
-from steersman_client.model import ModelInfo
+from steersman_client.model import ModelInfo, SampleHistory
 from steersman_client.recommendations import Comparison, Recommendation, Sweep
 from steersman_client.requests import Events, Request, event_messages, with_receipt
 from steersman_client.scenarios import Scenario, ScenarioChange
@@ -289,6 +289,19 @@ def model_info() -> Call[ModelInfo]:
     """What is served, and its limits."""
     return Call(
         "ModelService/GetModelInfo", model_pb.GetModelInfoRequest(), model_pb.GetModelInfoResponse, ModelInfo.of
+    )
+
+
+def histories(text: str = "", *, seed: int = 0) -> Pages[SampleHistory]:
+    """Histories of real users to try controls on: all, or those with an item whose title has every word of `text`.
+
+    In the order of the bundle, or shuffled by a seed that is not 0. A bundle older than format 1.6 has none.
+    """
+    return Pages(
+        "ModelService/ListHistories",
+        model_pb.ListHistoriesRequest(page_size=PAGE_SIZE, text=text, seed=seed),
+        model_pb.ListHistoriesResponse,
+        lambda page: map(SampleHistory.of, page.histories),
     )
 
 

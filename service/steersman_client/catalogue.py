@@ -53,6 +53,20 @@ class Effect:
 
 
 @dataclass(frozen=True)
+class EffectPoint:
+    """What a control did to the top 10 at one strength, measured on validation users."""
+
+    strength: float
+    share: float
+    """As `Effect.share_after`."""
+    ndcg_kept: float
+
+    @classmethod
+    def of(cls, message: pb.EffectPoint) -> Self:
+        return cls(message.strength, message.share, message.ndcg_kept)
+
+
+@dataclass(frozen=True)
 class Feature:
     """A feature of the catalogue. `feature(this, 0.5)` steers it."""
 
@@ -74,6 +88,8 @@ class Feature:
     """The same of -1."""
     association: Association | None
     effect: Effect | None
+    curve: tuple[EffectPoint, ...]
+    """By strength, from the least; empty where it was not measured."""
     top_item_ids: tuple[str, ...]
     top_item_titles: tuple[str, ...]
     bundle_version: str
@@ -95,6 +111,7 @@ class Feature:
             push_down=message.push_down,
             association=Association.of(message.association) if message.HasField("association") else None,
             effect=Effect.of(message.effect) if message.HasField("effect") else None,
+            curve=tuple(map(EffectPoint.of, message.curve)),
             top_item_ids=tuple(message.top_item_ids),
             top_item_titles=tuple(message.top_item_titles),
             bundle_version=bundle_version,
@@ -124,6 +141,8 @@ class Concept:
     """Empty for a numeric attribute."""
     terms: tuple[ConceptTerm, ...]
     effect: Effect | None
+    curve: tuple[EffectPoint, ...]
+    """By strength, from the least; empty where it was not measured."""
     strength: float
     """How strong its strongest feature has to be at strength 1, on average: 1 is its natural maximum."""
     strength_95: float
@@ -142,6 +161,7 @@ class Concept:
             value=message.value,
             terms=tuple(map(ConceptTerm.of, message.terms)),
             effect=Effect.of(message.effect) if message.HasField("effect") else None,
+            curve=tuple(map(EffectPoint.of, message.curve)),
             strength=message.strength,
             strength_95=message.strength_95,
             beyond_natural=message.beyond_natural,

@@ -94,6 +94,7 @@ class Methods(ABC):
     delete_scenario = _waits(calls.delete_scenario)
     scenario_changes = _iterates(calls.scenario_changes)
     model_info = _waits(calls.model_info)
+    histories = _iterates(calls.histories)
 
     @abstractmethod
     def _send(self, method: str, request: Message, answer: type[Message]) -> Any:
@@ -124,6 +125,7 @@ class AsyncMethods(ABC):
     delete_scenario = _awaits(calls.delete_scenario)
     scenario_changes = _async_iterates(calls.scenario_changes)
     model_info = _awaits(calls.model_info)
+    histories = _async_iterates(calls.histories)
 
     @abstractmethod
     async def _send(self, method: str, request: Message, answer: type[Message]) -> Any:

@@ -46,6 +46,7 @@ from steersman_client import (
     Receipt,
     Recommendation,
     Request,
+    SampleHistory,
     Scenario,
     ScenarioChange,
     Session,
@@ -83,6 +84,7 @@ EVERY: dict[str, Callable[[Any], Any]] = {
     "ScenarioService/DeleteScenario": lambda c: c.delete_scenario("home", version=2, author="me"),
     "ScenarioService/ListScenarioChanges": lambda c: c.scenario_changes("home"),
     "ModelService/GetModelInfo": lambda c: c.model_info(),
+    "ModelService/ListHistories": lambda c: c.histories("x", seed=3),
 }
 
 
@@ -150,7 +152,7 @@ def test_a_part_that_is_none_is_refused(fake: FakeServer) -> None:
 
 # -- answers
 
-OTHER_NAMES = {"Session.time_to_live": "seconds_to_live", "LeastShare.items": "of"}
+OTHER_NAMES = {"Session.time_to_live": "seconds_to_live", "LeastShare.items": "of", "SampleHistory.history": "item_ids"}
 OWN_CHECKS = {
     *("google.protobuf.Duration", "google.protobuf.Timestamp"),
     *("steersman.v1.Control", "steersman.v1.Policy"),  # test_a_control_comes_back_..., test_a_scenario_comes_back_...
@@ -173,6 +175,7 @@ OWN_CHECKS = {
         (scenarios_pb.Scenario, Scenario.of),
         (scenarios_pb.ScenarioChange, ScenarioChange.of),
         (model_pb.GetModelInfoResponse, ModelInfo.of),
+        (model_pb.SampleHistory, SampleHistory.of),
     ],
 )
 def test_no_field_of_an_answer_is_lost(message: Any, read: Callable[[Any], Any]) -> None:

@@ -4,6 +4,7 @@ import math
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,6 +18,7 @@ from steersman.v1.feature_service_pb2 import (
     Concept,
     ConceptTerm,
     Effect,
+    EffectPoint,
     Feature,
     FeatureKind,
 )
@@ -128,6 +130,7 @@ def _feature(row: Row, items: Items) -> Feature:
         kind=kind,
         # The first bundles have no descriptions; without one, confidence is 0.
         clear=kind == FEATURE_KIND_ANCHORED or bool(row.get("description", row["confidence"])),
+        curve=_curve(row),
         **_pushes(row),
     )
 
@@ -146,6 +149,7 @@ def _concept(row: Row, items: Items) -> Concept:
         strength=strength,
         strength_95=row.get("strength_95") or 0.0,
         beyond_natural=strength > NATURAL_RANGE,
+        curve=_curve(row),
         **_pushes(row),
     )
 
@@ -169,6 +173,17 @@ def _effect(row: Row) -> Effect | None:
     """None where nothing was measured: zeros would read as a measurement."""
     figures = _known(row, ("share_before", "share_after", "ndcg_kept"))
     return Effect(**figures) if figures else None
+
+
+def _curve(row: Row) -> list[EffectPoint]:
+    """By strength. Empty where it was not measured; bundles older than 1.6 have none."""
+    columns = [row.get(f"curve_{name}") or () for name in ("strengths", "shares", "ndcg_kept")]
+    points = list(zip(*columns, strict=True))
+    if not all(math.isfinite(number) for point in points for number in point):
+        raise ValueError("a point of an effect curve is no number")
+    if any(a >= b for a, b in pairwise(strength for strength, _, _ in points)):
+        raise ValueError("the strengths of an effect curve do not rise")
+    return [EffectPoint(strength=s, share=share, ndcg_kept=kept) for s, share, kept in points]
 
 
 def _known(row: Row, names: Sequence[str]) -> dict[str, Any]:
