@@ -55,7 +55,7 @@ const LEFT = 52
 const BOTTOM = 42
 const TOP = 12
 const RIGHT = 16
-const MOST_LABELS = 8
+const MOST_LABELS = 12
 
 /** Round steps, at most six. */
 function ticks(least: number, most: number): number[] {
@@ -65,16 +65,44 @@ function ticks(least: number, most: number): number[] {
   return found
 }
 
-/** Those at the edge first, as long as their texts are free of each other. */
-function labelled(points: Point[], x: (point: Point) => number, y: (point: Point) => number): Set<Point> {
-  const taken: Point[] = []
+interface Box {
+  left: number
+  right: number
+  y: number
+}
+
+interface Text extends Box {
+  point: Point
+  isLeft: boolean
+}
+
+const LETTER = 6.4
+const GAP = 9
+const LINE = 13
+
+/** Texts for the points that stand out most, each on a side where it hides neither a point nor another text. */
+function texts(points: Point[], x: (point: Point) => number, y: (point: Point) => number): Text[] {
   const weight = ({ raised, kept }: Point) => raised + 2 * Math.abs(1 - kept)
-  for (const point of [...points].sort((one, other) => weight(other) - weight(one))) {
-    if (taken.length >= MOST_LABELS) break
-    const free = taken.every((other) => Math.abs(y(other) - y(point)) > 14 || Math.abs(x(other) - x(point)) > 120)
-    if (free) taken.push(point)
+  const dots = points.map((point): Box => ({ left: x(point) - 6, right: x(point) + 6, y: y(point) }))
+  const found: Text[] = []
+  const isFree = (box: Box, own: number) =>
+    box.left > LEFT &&
+    box.right < WIDTH &&
+    [...dots.filter((_, index) => index !== own), ...found].every(
+      (other) => Math.abs(other.y - box.y) > LINE || other.right < box.left || other.left > box.right,
+    )
+  const ranked = points
+    .map((point, index) => ({ point, index }))
+    .sort((one, two) => weight(two.point) - weight(one.point))
+  for (const { point, index } of ranked) {
+    if (found.length >= MOST_LABELS) break
+    const width = GAP + LETTER * point.label.length
+    const right = { left: x(point), right: x(point) + width, y: y(point) }
+    const left = { left: x(point) - width, right: x(point), y: y(point) }
+    if (isFree(right, index)) found.push({ point, isLeft: false, ...right })
+    else if (isFree(left, index)) found.push({ point, isLeft: true, ...left })
   }
-  return new Set(taken)
+  return found
 }
 
 export function EffectPlot({ points }: { points: Point[] }) {
@@ -86,7 +114,7 @@ export function EffectPlot({ points }: { points: Point[] }) {
     LEFT + ((raised - leastRaised) / (mostRaised - leastRaised)) * (WIDTH - LEFT - RIGHT)
   const y = ({ kept }: { kept: number }) =>
     HEIGHT - BOTTOM - ((kept - leastKept) / (mostKept - leastKept)) * (HEIGHT - BOTTOM - TOP)
-  const texts = labelled(points, x, y)
+  const labels = texts(points, x, y)
   return (
     <svg
       class="effects"
@@ -126,16 +154,18 @@ export function EffectPlot({ points }: { points: Point[] }) {
         <g key={point.name} class={point.beyond ? "point point-beyond" : "point"}>
           <circle cx={x(point)} cy={y(point)} r="5" />
           <title>{`${point.label}: ${percent(point.raised)} more, ${percent(point.kept)} kept`}</title>
-          {texts.has(point) && (
-            <text
-              x={x(point) + (x(point) > WIDTH - 130 ? -9 : 9)}
-              y={y(point) + 4}
-              text-anchor={x(point) > WIDTH - 130 ? "end" : "start"}
-            >
-              {point.label}
-            </text>
-          )}
         </g>
+      ))}
+      {labels.map(({ point, isLeft }) => (
+        <text
+          key={point.name}
+          class="label"
+          x={x(point) + (isLeft ? -GAP : GAP)}
+          y={y(point) + 4}
+          text-anchor={isLeft ? "end" : "start"}
+        >
+          {point.label}
+        </text>
       ))}
     </svg>
   )

@@ -186,7 +186,7 @@ function Outcome({ answered, of, names, plain }: { answered: Answered[]; of: Sce
   const [shown, setShown] = useState<Answered>()
   const overlaps = answered.map(({ before, after }) => compared(before, after).overlap)
   const overlap = overlaps.reduce((sum, each) => sum + each, 0) / Math.max(1, overlaps.length)
-  const notes = [...new Set(answered.flatMap(({ response }) => response.compositionNotes))]
+  const notes = noted(answered, names)
   const wide = matchMedia("(min-width: 761px)").matches
   return (
     <>
@@ -195,9 +195,10 @@ function Outcome({ answered, of, names, plain }: { answered: Answered[]; of: Sce
         average
       </p>
       <Controls means={means(answered.map(({ response }) => response))} of={of} names={names} />
-      {notes.slice(0, 3).map((note) => (
+      {notes.map(({ note, people }) => (
         <p class="warning" key={note}>
           {note}
+          {answered.length > 1 && ` (${people} of ${answered.length})`}
         </p>
       ))}
       <details open={wide}>
@@ -217,6 +218,22 @@ function Outcome({ answered, of, names, plain }: { answered: Answered[]; of: Sce
       )}
     </>
   )
+}
+
+const MOST_NOTES = 3
+
+/** What composition could not hold, with titles for ids, and for how many: the most first. */
+function noted(answered: Answered[], names: Names): { note: string; people: number }[] {
+  const people = new Map<string, number>()
+  for (const { response } of answered)
+    for (const note of new Set(response.compositionNotes)) people.set(note, (people.get(note) ?? 0) + 1)
+  return [...people]
+    .map(([note, times]) => ({
+      note: note.replace(/^pinned item '(.*)'/, (_, id: string) => names.item(id)),
+      people: times,
+    }))
+    .sort((one, other) => other.people - one.people)
+    .slice(0, MOST_NOTES)
 }
 
 function Controls({ means, of, names }: { means: Mean[]; of: Scenario; names: Names }) {

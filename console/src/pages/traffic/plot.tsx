@@ -22,9 +22,11 @@ export interface PlotProps {
   most?: number
 }
 
-const HEIGHT = 190
 const AXIS_WIDTH = 58
+const AXIS_HEIGHT = 28
 const SPAN_SECONDS = 600
+
+const spanTo = (time: number): [number, number] => [time - SPAN_SECONDS, time]
 
 /** A token as a canvas takes it. */
 function colourOf(host: HTMLElement, token: string): string {
@@ -57,15 +59,15 @@ function options(host: HTMLElement, { lines, text, most }: PlotProps): UPlot.Opt
   const axis: UPlot.Axis = { stroke: muted, grid: { stroke: grid, width: 1 }, ticks: { show: false } }
   return {
     width: host.clientWidth,
-    height: HEIGHT,
+    height: host.clientHeight,
     legend: { show: false },
     cursor: { show: false },
     scales: {
-      x: { range: (_, __, latest) => [latest - SPAN_SECONDS, latest] },
+      x: { range: (_, __, latest) => spanTo(latest ?? Date.now() / 1000) },
       y: { range: (_, __, largest) => [0, most ?? Math.max(1, 1.1 * (largest || 0))] },
     },
     axes: [
-      { ...axis, values: (_, times) => times.map((time) => clock(time)) },
+      { ...axis, size: AXIS_HEIGHT, values: (_, times) => times.map((time) => clock(time)) },
       { ...axis, size: AXIS_WIDTH, values: (_, values) => values.map(text) },
     ],
     series: [
@@ -101,7 +103,9 @@ export function Plot(props: PlotProps) {
     }
     void draw()
     const unwatch = onTheme(() => void draw())
-    const resized = new ResizeObserver(() => plot.current?.setSize({ width: element.clientWidth, height: HEIGHT }))
+    const resized = new ResizeObserver(() =>
+      plot.current?.setSize({ width: element.clientWidth, height: element.clientHeight }),
+    )
     resized.observe(element)
     return () => {
       gone = true
