@@ -2,7 +2,7 @@
 
 import type { Scenario } from "../../gen/steersman/v1/scenario_service_pb"
 import type { Names } from "../../target_names"
-import { difference } from "./text"
+import { difference, type Change } from "./text"
 
 export interface DifferenceProps {
   before: Scenario | undefined
@@ -21,29 +21,39 @@ export function Difference({ before, after, names, same }: DifferenceProps) {
       {parts.map((part) => (
         <div key={part}>
           <dt>{part}</dt>
-          {changes
-            .filter((change) => change.part === part)
-            .map(({ key, label, before, after }) => (
-              <dd key={key}>
-                {label && <span class="change-what">{label}</span>}
-                {before !== undefined && (
-                  <del>
-                    <span class="visually-hidden">before: </span>
-                    {before}
-                  </del>
-                )}
-                {before !== undefined && after !== undefined && <span aria-hidden="true">→</span>}
-                {after !== undefined && (
-                  <ins>
-                    <span class="visually-hidden">now: </span>
-                    {after}
-                  </ins>
-                )}
-                {after === undefined && <small>taken away</small>}
-              </dd>
-            ))}
+          <dd>
+            <ul>
+              {changes
+                .filter((change) => change.part === part)
+                .map(({ key, ...change }) => (
+                  <One key={key} {...change} />
+                ))}
+            </ul>
+          </dd>
         </div>
       ))}
     </dl>
+  )
+}
+
+function One({ label, before, after }: Pick<Change, "label" | "before" | "after">) {
+  return (
+    <li>
+      {label && <span>{label}</span>}
+      {before !== undefined && (
+        <del>
+          <span class="visually-hidden">before: </span>
+          {before}
+        </del>
+      )}
+      {before !== undefined && after !== undefined && <span aria-hidden="true">→</span>}
+      {after !== undefined && (
+        <ins>
+          <span class="visually-hidden">now: </span>
+          {after}
+        </ins>
+      )}
+      {after === undefined && <small>taken away</small>}
+    </li>
   )
 }

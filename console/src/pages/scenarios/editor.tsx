@@ -94,7 +94,7 @@ export function Editor({ kept, request, reload, seed, setSeed }: EditorProps) {
             seed={seed}
             shuffle={() => setSeed(seed + 1)}
           />
-          <p class="row">
+          <p class="row try-row">
             <a class="button" href={address("try", { r: toText(tried(draft, request, changes.length > 0)) })}>
               {changes.length ? "Try the draft" : "Try it"}
             </a>
@@ -144,7 +144,8 @@ function NameField({ draft, set, wrong, request }: NameFieldProps) {
           onInput={(event) => set(edited(draft, (copy) => (copy.name = event.currentTarget.value.trim())))}
         />
         <span id="scenario-name-note" class={wrong ? "warning" : "note"}>
-          1 to 128 letters, digits and . _ - : It cannot be changed later.
+          Letters, digits, and any of the characters <code>. _ - :</code> are allowed, up to 128. The name cannot be
+          changed later.
         </span>
       </label>
       {empty && (

@@ -20,7 +20,7 @@ import {
   type RecommendResult,
   type RequestFailure,
 } from "../../gen/steersman/v1/recommendation_service_pb"
-import type { Scenario } from "../../gen/steersman/v1/scenario_service_pb"
+import { ScenarioSchema, type Scenario } from "../../gen/steersman/v1/scenario_service_pb"
 import { useKnown } from "../../known"
 import { targetName, type Names } from "../../target_names"
 import { means, type Mean } from "./means"
@@ -29,7 +29,22 @@ const HISTORIES = 10
 const K = 10
 const SETTLED_MS = 120
 
-type Beside = "plain" | "published"
+type Beside = "plain" | "without" | "published"
+
+/** Without this scenario there are neither controls nor filters. */
+const NOTHING = create(ScenarioSchema)
+
+const BESIDES: Record<Beside, string> = {
+  plain: "of the list under the same filters, not steered, stays",
+  without: "of the list without this scenario stays",
+  published: "of the published list stays",
+}
+
+const BEFORE: Record<Beside, string> = {
+  plain: "Not steered",
+  without: "Without this scenario",
+  published: "Published",
+}
 
 interface Question {
   draft: Scenario
@@ -136,7 +151,7 @@ export function Preview({ draft, published, names, seed, shuffle }: PreviewProps
   const [besides, setBeside] = useState<Beside>("plain")
   const histories = useHistories(seed)
   const settled = useSettled(draft, SETTLED_MS)
-  const beside = besides === "published" ? published : undefined
+  const beside = { plain: undefined, without: NOTHING, published }[besides]
   const question = useMemo<Question | undefined>(
     () =>
       histories.value && {
@@ -164,25 +179,36 @@ export function Preview({ draft, published, names, seed, shuffle }: PreviewProps
       {histories.value?.why && (
         <p class="note">{histories.value.why} The preview is for a person of whom nothing is known.</p>
       )}
-      {published && (
-        <label class="way">
-          <span class="visually-hidden">Beside what the draft is shown</span>
-          <select value={besides} onChange={(event) => setBeside(event.currentTarget.value as Beside)}>
-            <option value="plain">beside the same list, not steered</option>
+      <label class="way">
+        <span class="visually-hidden">Beside what the draft is shown</span>
+        <select value={besides} onChange={(event) => setBeside(event.currentTarget.value as Beside)}>
+          <option value="plain">beside the same filters, not steered</option>
+          <option value="without">beside the list without this scenario</option>
+          {published && (
             <option value="published">beside what is published (version {String(published.version)})</option>
-          </select>
-        </label>
-      )}
+          )}
+        </select>
+      </label>
       {problem && (!problem.temporary || !answered) && <ProblemBox problem={problem} />}
       {!problem && !answered && <Loading lines={8} />}
       {answered && !refused && (
-        <Outcome answered={answered} of={answer.of?.draft ?? settled} names={names} plain={!beside} />
+        <Outcome answered={answered} of={answer.of?.draft ?? settled} names={names} beside={besides} />
       )}
     </section>
   )
 }
 
-function Outcome({ answered, of, names, plain }: { answered: Answered[]; of: Scenario; names: Names; plain: boolean }) {
+function Outcome({
+  answered,
+  of,
+  names,
+  beside,
+}: {
+  answered: Answered[]
+  of: Scenario
+  names: Names
+  beside: Beside
+}) {
   const [shown, setShown] = useState<Answered>()
   const overlaps = answered.map(({ before, after }) => compared(before, after).overlap)
   const overlap = overlaps.reduce((sum, each) => sum + each, 0) / Math.max(1, overlaps.length)
@@ -191,8 +217,7 @@ function Outcome({ answered, of, names, plain }: { answered: Answered[]; of: Sce
   return (
     <>
       <p class="overlap-mean" role="status">
-        <strong>{percent(overlap)}</strong> of {plain ? "the list that is not steered" : "the published list"} stays, on
-        average
+        <strong>{percent(overlap)}</strong> {BESIDES[beside]}, on average
       </p>
       <Controls means={means(answered.map(({ response }) => response))} of={of} names={names} />
       {notes.map(({ note, people }) => (
@@ -213,7 +238,7 @@ function Outcome({ answered, of, names, plain }: { answered: Answered[]; of: Sce
         <Both
           answered={answered.find(({ history }) => history === shown.history) ?? shown}
           close={() => setShown(undefined)}
-          plain={plain}
+          beside={beside}
         />
       )}
     </>
@@ -311,11 +336,11 @@ function Person({ answered: { history, before, after }, show }: { answered: Answ
 function Both({
   answered: { history, before, after },
   close,
-  plain,
+  beside,
 }: {
   answered: Answered
   close: () => void
-  plain: boolean
+  beside: Beside
 }) {
   const { rows, left } = compared(before, after)
   const gone = new Set(left.map(({ itemId }) => itemId))
@@ -328,8 +353,8 @@ function Both({
       {seen > 0 && <p class="muted">The latest: {history.latestTitles.join(", ")}</p>}
       <div class="pair">
         <div>
-          <h3>{plain ? "Not steered" : "Published"}</h3>
-          <ItemList rows={old} label={plain ? "Not steered" : "Published"} />
+          <h3>{BEFORE[beside]}</h3>
+          <ItemList rows={old} label={BEFORE[beside]} />
         </div>
         <div>
           <h3>With this draft</h3>
