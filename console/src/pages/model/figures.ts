@@ -73,9 +73,10 @@ export function figureText(name: string, value: number): string {
 export function figureOrder(names: Iterable<string>): string[] {
   const place = (name: string) =>
     ["test.", "test_", "sae.", "valid.", "valid_"].findIndex((each) => name.startsWith(each))
+  const measure = (name: string) => MEASURES.findIndex((each) => name.endsWith(`.${each.name}`))
   return [...new Set(names)].sort((one, other) => {
     const [mine, theirs] = [place(one), place(other)].map((at) => (at < 0 ? 9 : at)) as [number, number]
-    return mine - theirs || one.localeCompare(other)
+    return mine - theirs || measure(one) - measure(other) || one.localeCompare(other)
   })
 }
 

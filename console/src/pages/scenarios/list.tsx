@@ -81,11 +81,7 @@ function Cards({ found }: { found: Scenario[] }) {
                     <span class="chip standing-moved">not published: changes of yours</span>
                   )}
                   {replay && (
-                    <a
-                      class="chip-link"
-                      href={address("scenarios", { name: scenario.name, view: "replay" })}
-                      aria-label={`How ${scenario.name} stands with the bundle that is served`}
-                    >
+                    <a class="chip-link" href={address("scenarios", { name: scenario.name, view: "replay" })}>
                       <StandingChip replay={replay} />
                     </a>
                   )}

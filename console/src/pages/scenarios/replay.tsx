@@ -94,7 +94,7 @@ function Standing({ replay, known }: { replay: ScenarioReplay; known: Known }) {
       <p>{sentence(replay, how)}</p>
       {how === "broken" && <p class="warning">{replay.problem}</p>}
       {replay.effects.length > 0 && (
-        <div class="table-scroll">
+        <div class="table-scroll" tabIndex={0} role="region" aria-label="Effects, then and now">
           <table>
             <caption class="visually-hidden">What the scenario did when it was published, and what it does now</caption>
             <thead>

@@ -68,7 +68,7 @@ function options(host: HTMLElement, { lines, text, most }: PlotProps): UPlot.Opt
     },
     axes: [
       { ...axis, size: AXIS_HEIGHT, values: (_, times) => times.map((time) => clock(time)) },
-      { ...axis, size: AXIS_WIDTH, values: (_, values) => values.map(text) },
+      { ...axis, size: AXIS_WIDTH, values: (_, values) => values.map((value) => text(value).replace(".0", "")) },
     ],
     series: [
       {},
