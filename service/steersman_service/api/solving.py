@@ -9,10 +9,11 @@ from steersman_service.api.caller import Caller
 from steersman_service.api.release import Release
 from steersman_service.engine.request import EngineRequest, EngineResult
 from steersman_service.scheduling.client import Engines
-from steersman_service.steering.controls import ParsedControl, Steering
+from steersman_service.steering.control import ParsedControl
 from steersman_service.steering.eligibility import SMALL_MASK
 from steersman_service.steering.goal_search import Parts, Solution, Trial, search
 from steersman_service.steering.receipts import receipt
+from steersman_service.steering.steering import Steering
 
 
 class Solved(NamedTuple):
@@ -39,7 +40,7 @@ class Solver:
         self._release, self._engines = release, engines
         self._controls, self._request = steering.controls, request
         self._caller, self._session = caller, session
-        self._goals = [control.goal for control in self._controls if control.goal is not None]
+        self._goals = steering.goals
         self._queue_seconds = self._inference_seconds = 0.0
         """Of all rounds so far."""
 

@@ -26,7 +26,7 @@ from steersman_service.api.release import Release
 from steersman_service.bundle.bundle import load_bundle
 from steersman_service.settings import load_settings
 from steersman_service.steering import targets
-from steersman_service.steering.controls import ParsedControl
+from steersman_service.steering.control import ParsedControl
 from tests.conftest import make_bundle
 from tests.service.bundle.test_bundle import resign
 from tests.serving import Running, failure, serving, settings_for
