@@ -8,7 +8,7 @@ import { useCall } from "../calls"
 import { Answer, Empty } from "../components/states"
 import { address, remember } from "../route"
 import { Changes } from "./scenarios/changes"
-import { DeleteButton, Editor } from "./scenarios/editor"
+import { DeleteButton, Editor, Orphaned } from "./scenarios/editor"
 import { ScenarioList } from "./scenarios/list"
 import { Replay } from "./scenarios/replay"
 import { by, when } from "./scenarios/when"
@@ -131,6 +131,7 @@ function One({ name, view, request, seed, setSeed }: OneProps) {
                 </Empty>
               </div>
             )}
+            {!kept && <Orphaned name={name} />}
             {(!kept || view === "changes") && <Changes name={name} kept={kept ?? undefined} rolledBack={call.reload} />}
           </>
         )}

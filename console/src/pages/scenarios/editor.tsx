@@ -13,7 +13,7 @@ import { useNames } from "../../use_target_names"
 import { changed, type Request, toText } from "../../request"
 import { address, go } from "../../route"
 import { Difference } from "./difference"
-import { dropDraft, newScenario, readDraft, useDraft } from "./drafts"
+import { dropDraft, keepDraft, newScenario, readDraft, useDraft } from "./drafts"
 import { Form, MOST_DESCRIPTION_BYTES } from "./form"
 import { Preview } from "./preview"
 import { AuthorField, PublishOutcome, usePublish, validAuthor } from "./publish"
@@ -52,7 +52,7 @@ export function Editor({ kept, request, reload, seed, setSeed }: EditorProps) {
     <>
       <section class="card publish" aria-label="Publish">
         {fresh && <NameField draft={draft} set={set} wrong={nameIsWrong} request={request} />}
-        {!fresh && kept.version !== base.version && (
+        {!fresh && kept.version > base.version && (
           <p class="warning">
             Version {String(kept.version)} was published after you began. You will see both before anything is replaced.
           </p>
@@ -210,5 +210,33 @@ export function DeleteButton({ kept, reload }: { kept: Scenario; reload: () => v
         </Dialog>
       )}
     </>
+  )
+}
+
+/** Changes to a scenario that somebody has deleted meanwhile. */
+export function Orphaned({ name }: { name: string }) {
+  const [kept, setKept] = useState(() => readDraft(name))
+  if (!kept) return null
+  const drop = () => {
+    dropDraft(name)
+    setKept(undefined)
+  }
+  const goOn = () => {
+    keepDraft("", { base: newScenario(), draft: kept.draft })
+    dropDraft(name)
+    go("scenarios", { view: "new" })
+  }
+  return (
+    <div class="card">
+      <p>There are changes of yours to it that were not published.</p>
+      <div class="row">
+        <button type="button" class="primary" onClick={goOn}>
+          Make it anew with them
+        </button>
+        <button type="button" onClick={drop}>
+          Drop them
+        </button>
+      </div>
+    </div>
   )
 }
