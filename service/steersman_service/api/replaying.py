@@ -23,10 +23,10 @@ from steersman_service.scheduling.client import Engines
 from steersman_service.sessions.measurements import Histories, KeptEffect, Measured, Measurement
 from steersman_service.sessions.scenarios import ScenarioStore
 from steersman_service.steering.composition import asks_for_anything, plan
-from steersman_service.steering.controls import Steering
 from steersman_service.steering.effects import OVERLAP, CountedSet, counted_sets, interval
 from steersman_service.steering.interpret import ItemHistory, interpret
 from steersman_service.steering.shares import overlap
+from steersman_service.steering.steering import Steering
 
 K = 10
 MOST_HISTORIES = 64
