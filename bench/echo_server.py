@@ -39,6 +39,9 @@ class Echo(
         limits = model_pb.Limits(history_items=ITEMS, k=ITEMS, events_per_append=ITEMS, session_events=ITEMS)
         return model_pb.GetModelInfoResponse(shapes=model_pb.Shapes(items=ITEMS), limits=limits)
 
+    async def ListHistories(self, request: model_pb.ListHistoriesRequest, context: Any) -> Any:
+        return model_pb.ListHistoriesResponse()
+
     async def ListFeatures(self, request: feature_pb.ListFeaturesRequest, context: Any) -> Any:
         item_ids = [str(item) for item in range(ITEMS)]
         return feature_pb.ListFeaturesResponse(features=[feature_pb.Feature(scale=1.0, top_item_ids=item_ids)])
@@ -51,6 +54,15 @@ class Echo(
 
     async def ListNeighbours(self, request: feature_pb.ListNeighboursRequest, context: Any) -> Any:
         return feature_pb.ListNeighboursResponse()
+
+    async def SetLabel(self, request: feature_pb.SetLabelRequest, context: Any) -> Any:
+        return feature_pb.SetLabelResponse()
+
+    async def ListBundles(self, request: model_pb.ListBundlesRequest, context: Any) -> Any:
+        return model_pb.ListBundlesResponse()
+
+    async def ListHistories(self, request: model_pb.ListHistoriesRequest, context: Any) -> Any:
+        return model_pb.ListHistoriesResponse()
 
 
 async def serve(port: int) -> None:

@@ -2,15 +2,17 @@
 
     python -m bench.stated_effect --bundle FOLDER --data movielens-100k --json FILE
 
-Share of the top ten at strength 1, and 1 - overlap@10 at strengths 0.5 and -0.5, for every concept and every steerable feature that is not
-rare. Shares are compared where a label can be checked by items.parquet: of features, where it names values of categorical attributes.
+Share of the top ten at strength 1 and at every point of the effect curve, and 1 - overlap@10 at strengths 0.5 and -0.5, for every concept
+and every steerable feature that is not rare. Shares are compared where a label can be checked by items.parquet: of features, where it names
+values of categorical attributes.
 """
 
 import argparse
 import json
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from pathlib import Path
 from statistics import mean, pstdev
 from typing import Any, NamedTuple
@@ -58,6 +60,9 @@ class Told(NamedTuple):
     share: float | None
     stated_pushes: tuple[float, float]
     pushes: tuple[float, float]
+    stated_curve: Mapping[float, float] = {}
+    """Share by strength; empty where no share is known, and for bundles older than format 1.6."""
+    curve: Mapping[float, float] = {}
 
 
 class Client:
@@ -146,20 +151,23 @@ def _compared(
     plain: Lists,
     users: int,
 ) -> Told:
-    def at(strength: float, count: int) -> Lists:
+    @cache
+    def at(strength: float) -> Lists:
         asked = Control()
         asked.CopyFrom(control)
         asked.strength = strength
-        return client.lists(count, asked)
+        return client.lists(users, asked)
 
-    share = None
-    if member_N is not None:
-        members = {str(item_id) for item_id in items["item_id"].filter(pl.Series(member_N))}
-        share = mean(item in members for best in at(1.0, users) for item in best)
-    up, down = (_push(plain, at(sign * COMPARED_AT, len(plain))) for sign in (1, -1))
     kind = "concept" if isinstance(stated, Concept) else "feature"
-    known = None if share is None else stated.effect.share_after
-    return Told(name, kind, known, share, (stated.push_up, stated.push_down), (up, down))
+    up, down = (_push(plain, at(sign * COMPARED_AT)[: len(plain)]) for sign in (1, -1))
+    pushes = ((stated.push_up, stated.push_down), (up, down))
+    if member_N is None:
+        return Told(name, kind, None, None, *pushes)
+    members = {str(item_id) for item_id in items["item_id"].filter(pl.Series(member_N))}
+    curve = {point.strength: point.share for point in stated.curve}
+    shares = {strength: mean(item in members for best in at(strength) for item in best) for strength in (*curve, 1.0)}
+    measured_curve = {strength: shares[strength] for strength in curve}
+    return Told(name, kind, stated.effect.share_after, shares[1.0], *pushes, curve, measured_curve)
 
 
 def _having(items: pl.DataFrame, parts: Sequence[str]) -> Member | None:
@@ -182,12 +190,15 @@ def summary(told: Sequence[Told]) -> dict[str, Any]:
     shares = [
         abs(each.share - each.stated_share) for each in told if each.share is not None and each.stated_share is not None
     ]
+    points = [abs(each.curve[at] - share) for each in told for at, share in each.stated_curve.items()]
     pushes = [list(column) for column in zip(*(each.pushes for each in told), strict=True)]
     beside = [abs(a - b) for each in told for a, b in zip(each.pushes, each.stated_pushes, strict=True)]
     cv_up, cv_down = (pstdev(column) / mean(column) for column in pushes)
     return {
         "stated_share_error": max(shares),
         "stated_share_error_mean": mean(shares),
+        "stated_curve_error": max(points, default=0.0),
+        "stated_curve_error_mean": mean(points or [0.0]),
         "stated_push_error": max(beside),
         "wire_push_cv": cv_up,
         "wire_push_cv_down": cv_down,
@@ -201,6 +212,8 @@ def table(told: Sequence[Told]) -> Iterator[str]:
     yield f"{len(told)} controls, {compared} of them with a share"
     most, average = found["stated_share_error"], found["stated_share_error_mean"]
     yield f"share at strength 1, stated and measured: {most:.4f} apart at most, {average:.4f} on average"
+    most, average = found["stated_curve_error"], found["stated_curve_error_mean"]
+    yield f"share at the strengths of curves: {most:.4f} apart at most, {average:.4f} on average"
     yield f"push at 0.5 and -0.5, stated and measured: {found['stated_push_error']:.4f} apart at most"
     yield f"coefficient of variation of the push: {found['wire_push_cv']:.3f} at 0.5, {found['wire_push_cv_down']:.3f} at -0.5"
 

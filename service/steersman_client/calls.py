@@ -22,9 +22,9 @@ from steersman_client.catalogue import FEATURE_KINDS, Attribute, Concept, Featur
 from steersman_client.controls import Control, Controls, ids_of, messages_of
 from steersman_client.errors import CallError
 from steersman_client.explanations import ChangeQuery, Explanation
-from steersman_client.model import ModelInfo
+from steersman_client.model import BundleSummary, ModelInfo, SampleHistory
 from steersman_client.recommendations import Comparison, Recommendation, Sweep
-from steersman_client.requests import Events, Request, event_messages
+from steersman_client.requests import Events, Request, event_messages, with_receipt
 from steersman_client.scenarios import Scenario, ScenarioChange, ScenarioReplay
 from steersman_client.sessions import AppendResult, Session
 
@@ -121,7 +121,8 @@ def _sweep(make: Callable[P, Request]) -> Callable[Concatenate[Control, Sequence
         request = make(*arguments, **named)
         own = _listed(request.controls)
         swept = [replace(control, strength=strength) for strength in strengths]
-        steered = [replace(request, controls=[*own, each], receipt=True) for each in swept]
+        parts = with_receipt(request.parts, True)
+        steered = [replace(request, controls=[*own, each], receipt=True, parts=parts) for each in swept]
         call = batch_recommend([request, *steered])
 
         def read(response: recommendation_pb.BatchRecommendResponse) -> Sweep:
@@ -174,6 +175,17 @@ def feature(feature_id: int, *, version: str = "") -> Call[Feature]:
         features_pb.GetFeatureRequest(id=feature_id, bundle_version=version),
         features_pb.GetFeatureResponse,
         lambda answer: Feature.of(answer.feature, answer.bundle_version),
+    )
+
+
+def set_label(feature: Feature, label: str, *, author: str = "") -> Call[Feature]:
+    """Corrects the label of a feature, for everybody, and gives the feature. Empty: the automatic one again."""
+    version = feature.bundle_version
+    return Call(
+        "FeatureService/SetLabel",
+        features_pb.SetLabelRequest(id=feature.id, bundle_version=version, label=label, author=author),
+        features_pb.SetLabelResponse,
+        lambda answer: Feature.of(answer.feature, version),
     )
 
 
@@ -301,8 +313,31 @@ def model_info() -> Call[ModelInfo]:
     )
 
 
+def histories(text: str = "", *, seed: int = 0) -> Pages[SampleHistory]:
+    """Histories of real users to try controls on: all, or those with an item whose title has every word of `text`.
+
+    In the order of the bundle, or shuffled by a seed that is not 0. A bundle older than format 1.6 has none.
+    """
+    return Pages(
+        "ModelService/ListHistories",
+        model_pb.ListHistoriesRequest(page_size=PAGE_SIZE, text=text, seed=seed),
+        model_pb.ListHistoriesResponse,
+        lambda page: map(SampleHistory.of, page.histories),
+    )
+
+
+def bundles() -> Call[list[BundleSummary]]:
+    """The bundles in the folder of the one that is served, newest first, at most 20."""
+    return Call(
+        "ModelService/ListBundles",
+        model_pb.ListBundlesRequest(),
+        model_pb.ListBundlesResponse,
+        lambda answer: [BundleSummary.of(each) for each in answer.bundles],
+    )
+
+
 def _plain(request: Request) -> Request:
-    return replace(request, controls=(), receipt=False)
+    return replace(request, controls=(), receipt=False, parts=with_receipt(request.parts, False))
 
 
 def _listed(controls: Controls) -> list[Control]:

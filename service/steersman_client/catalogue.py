@@ -1,7 +1,8 @@
 """What can be steered, and what can be recommended: features, concepts, neighbours, items, attributes."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Literal, Self
 
 from steersman.v1 import feature_service_pb2 as pb
@@ -53,6 +54,35 @@ class Effect:
 
 
 @dataclass(frozen=True)
+class EffectPoint:
+    """What a control did to the top 10 at one strength, measured on validation users."""
+
+    strength: float
+    share: float
+    """As `Effect.share_after`."""
+    ndcg_kept: float
+
+    @classmethod
+    def of(cls, message: pb.EffectPoint) -> Self:
+        return cls(message.strength, message.share, message.ndcg_kept)
+
+
+@dataclass(frozen=True)
+class LabelCorrection:
+    """Who corrected a label, and what it was before."""
+
+    automatic_label: str
+    author: str
+    time: datetime
+    carried_confidence: float
+    """How alike this feature and the corrected one of another bundle are, 0 to 1; 0: it was made on this one."""
+
+    @classmethod
+    def of(cls, message: pb.LabelCorrection) -> Self:
+        return cls(message.automatic_label, message.author, message.time.ToDatetime(UTC), message.carried_confidence)
+
+
+@dataclass(frozen=True)
 class Feature:
     """A feature of the catalogue. `feature(this, 0.5)` steers it."""
 
@@ -74,8 +104,12 @@ class Feature:
     """The same of -1."""
     association: Association | None
     effect: Effect | None
+    curve: tuple[EffectPoint, ...]
+    """By strength, from the least; empty where it was not measured."""
     top_item_ids: tuple[str, ...]
     top_item_titles: tuple[str, ...]
+    correction: LabelCorrection | None
+    """Of the label. None: it is the automatic one."""
     bundle_version: str
 
     @classmethod
@@ -95,8 +129,10 @@ class Feature:
             push_down=message.push_down,
             association=Association.of(message.association) if message.HasField("association") else None,
             effect=Effect.of(message.effect) if message.HasField("effect") else None,
+            curve=tuple(map(EffectPoint.of, message.curve)),
             top_item_ids=tuple(message.top_item_ids),
             top_item_titles=tuple(message.top_item_titles),
+            correction=LabelCorrection.of(message.correction) if message.HasField("correction") else None,
             bundle_version=bundle_version,
         )
 
@@ -124,6 +160,8 @@ class Concept:
     """Empty for a numeric attribute."""
     terms: tuple[ConceptTerm, ...]
     effect: Effect | None
+    curve: tuple[EffectPoint, ...]
+    """By strength, from the least; empty where it was not measured."""
     strength: float
     """How strong its strongest feature has to be at strength 1, on average: 1 is its natural maximum."""
     strength_95: float
@@ -142,6 +180,7 @@ class Concept:
             value=message.value,
             terms=tuple(map(ConceptTerm.of, message.terms)),
             effect=Effect.of(message.effect) if message.HasField("effect") else None,
+            curve=tuple(map(EffectPoint.of, message.curve)),
             strength=message.strength,
             strength_95=message.strength_95,
             beyond_natural=message.beyond_natural,
@@ -195,10 +234,11 @@ class Item:
 
     @classmethod
     def of(cls, message: items_pb.Item) -> Self:
-        attributes: dict[str, tuple[str, ...] | float] = {
-            each.name: each.number if each.HasField("number") else tuple(each.values) for each in message.attributes
-        }
-        return cls(message.item_id, message.title, attributes)
+        return cls(message.item_id, message.title, attributes_of(message.attributes))
+
+
+def attributes_of(known: Iterable[items_pb.ItemAttribute]) -> dict[str, tuple[str, ...] | float]:
+    return {each.name: each.number if each.HasField("number") else tuple(each.values) for each in known}
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Answer of GetModelInfo."""
+"""Answers of ModelService."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -46,6 +46,10 @@ class Limits:
     session_events: int
     remembered_event_ids: int
     batch_requests: int
+    set_items: int
+    goals: int
+    scenarios: int
+    scenario_bytes: int
 
     @classmethod
     def of(cls, limits: pb.Limits) -> Self:
@@ -60,6 +64,41 @@ class Limits:
             session_events=limits.session_events,
             remembered_event_ids=limits.remembered_event_ids,
             batch_requests=limits.batch_requests,
+            set_items=limits.set_items,
+            goals=limits.goals,
+            scenarios=limits.scenarios,
+            scenario_bytes=limits.scenario_bytes,
+        )
+
+
+@dataclass(frozen=True)
+class BundleSummary:
+    """A bundle in the folder of the one that is served."""
+
+    version: str
+    format: str
+    created: str
+    """RFC 3339."""
+    data: str
+    figures: Mapping[str, float]
+    served: bool
+    steerable_features: int
+    carried_features: int
+    """Of those: the ones that the served bundle has a counterpart of."""
+    median_confidence: float
+
+    @classmethod
+    def of(cls, message: pb.BundleSummary) -> Self:
+        return cls(
+            version=message.version,
+            format=message.format,
+            created=message.created,
+            data=message.data,
+            figures=dict(message.figures),
+            served=message.served,
+            steerable_features=message.steerable_features,
+            carried_features=message.carried_features,
+            median_confidence=message.median_confidence,
         )
 
 
@@ -97,3 +136,21 @@ class ModelInfo:
             attributes=tuple(message.attributes),
             figures=dict(message.figures),
         )
+
+
+@dataclass(frozen=True)
+class SampleHistory:
+    """Of a real user, kept in the bundle without a name: `recommend(this.item_ids, events_before=this.events_before)`."""
+
+    name: str
+    """Its number in the bundle, from 1."""
+    item_ids: tuple[str, ...]
+    """Oldest first."""
+    events_before: int
+    latest_titles: tuple[str, ...]
+    """Of its latest five items, the latest first."""
+
+    @classmethod
+    def of(cls, message: pb.SampleHistory) -> Self:
+        history = message.history
+        return cls(message.name, tuple(history.item_ids), history.events_before, tuple(message.latest_titles))

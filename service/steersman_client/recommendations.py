@@ -1,10 +1,12 @@
 """Answers of Recommend and BatchRecommend, and lists beside each other."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Literal, Self
 
 from steersman.v1 import control_pb2
 from steersman.v1 import recommendation_service_pb2 as pb
+from steersman_client.catalogue import attributes_of
 from steersman_client.controls import Control
 from steersman_client.frames import DataFrame, frame_of
 
@@ -34,10 +36,12 @@ class RecommendedItem:
     title: str
     score: float
     """Logit: comparable within one answer only."""
+    attributes: Mapping[str, tuple[str, ...] | float] = field(default_factory=dict, hash=False)
+    """By name, where the request asks for the part "attributes"."""
 
     @classmethod
     def of(cls, item: pb.RecommendedItem) -> Self:
-        return cls(item.item_id, item.title, item.score)
+        return cls(item.item_id, item.title, item.score, attributes_of(item.attributes))
 
 
 @dataclass(frozen=True)
@@ -69,6 +73,8 @@ class AppliedControl:
     carried_confidence: float
     """Of a feature of an older bundle, 0 to 1; 0: not carried."""
     warnings: tuple[str, ...]
+    display_name: str
+    """For people: "Horror", "3 items"."""
 
     @classmethod
     def of(cls, applied: control_pb2.AppliedControl) -> Self:
@@ -78,6 +84,7 @@ class AppliedControl:
             tuple(map(FeatureEdit.of, applied.edits)),
             applied.carried_confidence,
             tuple(applied.warnings),
+            applied.display_name,
         )
 
 
@@ -191,7 +198,9 @@ class Recommendation:
 
     def frame(self) -> DataFrame:
         """rank, item_id, title, score."""
-        return frame_of({"rank": rank, **vars(item)} for rank, item in enumerate(self.items, 1))
+        names = ("item_id", "title", "score")
+        rows = ({name: getattr(item, name) for name in names} for item in self.items)
+        return frame_of({"rank": rank, **row} for rank, row in enumerate(rows, 1))
 
     @classmethod
     def of(cls, response: pb.RecommendResponse) -> Self:

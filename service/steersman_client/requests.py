@@ -29,6 +29,15 @@ EVENT_KINDS: dict[EventKind, session_pb.EventKind] = {
 }
 
 
+Part = Literal["edits", "receipt", "attributes", "none"]
+PARTS: dict[Part, pb.AnswerPart] = {
+    "edits": pb.ANSWER_PART_EDITS,
+    "receipt": pb.ANSWER_PART_RECEIPT,
+    "attributes": pb.ANSWER_PART_ATTRIBUTES,
+    "none": pb.ANSWER_PART_NONE,
+}
+
+
 @dataclass(frozen=True)
 class Event:
     """Something that happened. The same `event_id` counts once in a session."""
@@ -149,6 +158,8 @@ class Request:
     """Adds what steering did to the list. A goal brings it anyway."""
     ignore_dislikes: bool = False
     request_id: str = ""
+    parts: Sequence[Part] = ()
+    """Those of the answer that are wanted, and no others. Empty: edits, and the receipt where it is asked for or a control has a goal."""
 
     def message(self) -> pb.RecommendRequest:
         """Raises TypeError for ids or controls that are not what they should be."""
@@ -162,6 +173,7 @@ class Request:
             receipt=self.receipt,
             ignore_dislikes=self.ignore_dislikes,
             request_id=self.request_id,
+            parts=[_part(part) for part in self.parts],
         )
         if self.history is not None:
             message.history.CopyFrom(self._history("history", self.history))
@@ -175,6 +187,20 @@ class Request:
 
     def _history(self, field: str, item_ids: Sequence[str]) -> pb.History:
         return pb.History(item_ids=ids_of(field, item_ids), events_before=self.events_before)
+
+
+def with_receipt(parts: Sequence[Part], wanted: bool) -> Sequence[Part]:
+    """`parts` with the receipt or without it; none still stands for the usual ones."""
+    others: Sequence[Part] = [part for part in parts if part not in ("receipt", "none")]
+    if not parts:
+        return parts
+    return [*others, "receipt"] if wanted else others or ["none"]
+
+
+def _part(part: Part) -> pb.AnswerPart:
+    if part not in PARTS:
+        raise ValueError(f"parts: {part!r} is none; known: {', '.join(PARTS)}")
+    return PARTS[part]
 
 
 def event_messages(events: Events) -> list[session_pb.Event]:

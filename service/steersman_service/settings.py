@@ -49,6 +49,7 @@ class Settings(BaseSettings):
     http_cors_origins: str | None = Field(
         None, description="Other sites whose pages may call: https://example.org, with commas between (default: none)"
     )
+    http_console: Literal["on", "off"] = Field("on", description="Whether HTTP serves the console, at /console/")
     http_max_body_bytes: int = Field(4 << 20, ge=1024, description="Largest body that HTTP takes, in bytes")
 
     data: Path = Field(Path("data"), description="Data folder: bundles, and the embedded session store")

@@ -24,6 +24,7 @@ from steersman_client import (
     AsyncClient,
     Attribute,
     AttributeTarget,
+    BundleSummary,
     CallError,
     Change,
     ChangeQuery,
@@ -46,6 +47,7 @@ from steersman_client import (
     Receipt,
     Recommendation,
     Request,
+    SampleHistory,
     Scenario,
     ScenarioChange,
     ScenarioReplay,
@@ -70,6 +72,7 @@ EVERY: dict[str, Callable[[Any], Any]] = {
     "ExplanationService/Explain": lambda c: c.explain(["a"], item_ids=["b"]),
     "FeatureService/ListFeatures": lambda c: c.features("x", steerable_only=True, kind="anchored", item_ids=["a"]),
     "FeatureService/GetFeature": lambda c: c.feature(3, version="v1"),
+    "FeatureService/SetLabel": lambda c: c.set_label(REFERENCE, "Crime", author="me"),
     "FeatureService/ListConcepts": lambda c: c.concepts("x"),
     "FeatureService/ListNeighbours": lambda c: c.neighbours(REFERENCE, size=4),
     "ItemService/ListItems": lambda c: c.items("alien"),
@@ -85,6 +88,8 @@ EVERY: dict[str, Callable[[Any], Any]] = {
     "ScenarioService/ListScenarioChanges": lambda c: c.scenario_changes("home"),
     "ScenarioService/ReplayScenarios": lambda c: c.replay_scenarios(["home"]),
     "ModelService/GetModelInfo": lambda c: c.model_info(),
+    "ModelService/ListHistories": lambda c: c.histories("x", seed=3),
+    "ModelService/ListBundles": lambda c: c.bundles(),
 }
 
 
@@ -112,7 +117,7 @@ async def test_both_clients_send_the_same(method: str, fake: FakeServer) -> None
     assert first.request == second.request
     # Nothing that was given got lost.
     assert all(value for _, value in first.request.ListFields())
-    assert len(first.request.ListFields()) >= (method not in ("ModelService/GetModelInfo",))
+    assert len(first.request.ListFields()) >= (method not in ("ModelService/GetModelInfo", "ModelService/ListBundles"))
 
 
 def test_a_request_has_every_field(fake: FakeServer) -> None:
@@ -132,6 +137,7 @@ def test_a_request_has_every_field(fake: FakeServer) -> None:
             receipt=True,
             ignore_dislikes=True,
             request_id="r",
+            parts=["edits", "attributes"],
         )
     (request,) = fake.requests
     assert {field.name for field, _ in request.ListFields()} == {*pb.RecommendRequest.DESCRIPTOR.fields_by_name}
@@ -140,11 +146,18 @@ def test_a_request_has_every_field(fake: FakeServer) -> None:
     assert (request.history.events_before, request.fallback_history.events_before) == (4, 4)
     assert request.new_events[0].time.ToDatetime(UTC) == datetime(2026, 1, 2, tzinfo=UTC)
     assert request.new_events[0].kind == sessions_pb.EVENT_KIND_SHOWN
+    assert list(request.parts) == [pb.ANSWER_PART_EDITS, pb.ANSWER_PART_ATTRIBUTES]
+
+
+def test_a_part_that_is_none_is_refused(fake: FakeServer) -> None:
+    with Client(fake.address, timeout=60) as client, pytest.raises(ValueError, match="'edit' is none; known: edits"):
+        client.recommend(["a"], parts=["edit"])  # type: ignore[list-item]
+    assert not fake.requests
 
 
 # -- answers
 
-OTHER_NAMES = {"Session.time_to_live": "seconds_to_live", "LeastShare.items": "of"}
+OTHER_NAMES = {"Session.time_to_live": "seconds_to_live", "LeastShare.items": "of", "SampleHistory.history": "item_ids"}
 OWN_CHECKS = {
     *("google.protobuf.Duration", "google.protobuf.Timestamp"),
     *("steersman.v1.Control", "steersman.v1.Policy"),  # test_a_control_comes_back_..., test_a_scenario_comes_back_...
@@ -168,6 +181,8 @@ OWN_CHECKS = {
         (scenarios_pb.ScenarioChange, ScenarioChange.of),
         (scenarios_pb.ScenarioReplay, ScenarioReplay.of),
         (model_pb.GetModelInfoResponse, ModelInfo.of),
+        (model_pb.SampleHistory, SampleHistory.of),
+        (model_pb.BundleSummary, BundleSummary.of),
     ],
 )
 def test_no_field_of_an_answer_is_lost(message: Any, read: Callable[[Any], Any]) -> None:
@@ -290,6 +305,7 @@ def test_compare_tells_what_changed(fake: FakeServer) -> None:
     plain, steered = request.requests
     assert (len(plain.controls), len(steered.controls)) == (0, 1)
     assert (plain.receipt, steered.receipt) == (False, True)
+    assert (list(plain.parts), list(steered.parts)) == ([], [])
     assert (plain.scenario, plain.k, plain.history) == (steered.scenario, steered.k, steered.history)
     assert [item.item_id for item in found.entered] == ["x"]
     assert [item.item_id for item in found.left] == ["d"]

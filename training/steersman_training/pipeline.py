@@ -22,6 +22,7 @@ from steersman_training.autoencoder.states import collect_states, some_users
 from steersman_training.bundle.bundle import write_bundle
 from steersman_training.bundle.export import ExportedGraphs
 from steersman_training.bundle.golden import golden_rows, sample_queries
+from steersman_training.bundle.histories import sample_histories
 from steersman_training.catalogue.aims import Aim, all_aims, described, with_exposure, with_popularity
 from steersman_training.catalogue.anchors import fit_anchors
 from steersman_training.catalogue.attributes import AttributeValues
@@ -240,6 +241,7 @@ def _explain(
     golden = golden_rows(graphs, histories, concepts.height)
     tables = {"items": with_readable_titles(items), "features": features, "concepts": concepts}
     tables["attributes"] = described(known.aims, items)
+    tables["histories"] = sample_histories(split, config.recommender.window_length, seed)
     arrays = {"attributes": fitted.attributes_VD.cpu().numpy(), "decoder": edit.sae.decoder_FD.detach().cpu().numpy()}
     folder = write_bundle(out, manifest, graphs, golden, tables, arrays, queries, display.step)
     return Trained(folder, figures, model, edit, split, items, values, features, labels, aims, graph, concepts)

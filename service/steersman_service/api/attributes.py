@@ -1,9 +1,33 @@
-"""What is known of an attribute of items: its values with how many items have each, or the range of its numbers."""
+"""What is known of items: the attributes of each; of an attribute, its values with how many items have each, or its range."""
+
+from collections.abc import Iterable, Iterator
+from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
 from steersman.v1 import item_service_pb2 as pb
-from steersman_service.bundle.items import Categories, Numbers
+from steersman_service.bundle.items import Categories, Numbers, Rows
+
+
+class ItemAttributes:
+    """Of every item, by its row."""
+
+    def __init__(self, table: pa.Table, names: Iterable[str]) -> None:
+        # A table without columns would have no rows.
+        self._table = table.select(["item_id", *names])
+
+    def of(self, rows: Rows) -> list[list[pb.ItemAttribute]]:
+        """What is known of each of `rows`."""
+        return [list(_known(record)) for record in self._table.take(rows).to_pylist()]
+
+
+def _known(record: dict[str, Any]) -> Iterator[pb.ItemAttribute]:
+    for name, value in record.items():
+        if isinstance(value, float) and np.isfinite(value):
+            yield pb.ItemAttribute(name=name, number=value)
+        elif isinstance(value, list) and (values := [part for part in value if part is not None]):
+            yield pb.ItemAttribute(name=name, values=values)
 
 
 def described(name: str, attribute: Categories | Numbers, text: str, most: int) -> pb.Attribute:

@@ -10,6 +10,7 @@ from steersman.v1 import explanation_service_pb2 as pb
 from steersman.v1.recommendation_service_pb2 import RecommendRequest, RecommendResponse
 from steersman_service.api.caller import Caller
 from steersman_service.api.changes import Asked, ChangeFinder, submitted
+from steersman_service.api.parts import AnswerParts, leave_edits_out
 from steersman_service.api.recommendation import RecommendationService
 from steersman_service.bundle.items import UNKNOWN
 from steersman_service.engine.request import Account
@@ -39,6 +40,8 @@ class ExplanationService:
         asked, answer = await self._answered(request.request, caller, changes=request.HasField("change"))
         account = await self._account(request, asked, answer)
         response = pb.ExplainResponse(recommendation=answer, method=self._method)
+        if not AnswerParts.of(request.request).edits:
+            leave_edits_out(response.recommendation)
         self._tell_accounts(response, request, answer, account)
         await self._tell_taste(response.taste, account, asked, with_events=request.event_influence)
         if request.HasField("change"):
@@ -75,7 +78,9 @@ class ExplanationService:
             raise InvalidRequest([FieldViolation("change", why)])
         request_id = request.request_id or caller.request_id
         session = request.session_id or request_id
-        prepared, answer = await service.answered(prepared, request, caller._replace(request_id=request_id), session)
+        # The account needs the edits.
+        parts, own = AnswerParts.of(request)._replace(edits=True), caller._replace(request_id=request_id)
+        prepared, answer = await service.answered(prepared, request, own, session, parts)
         listed = service.release.items.places(item.item_id for item in answer.items).tolist()
         return Asked(request, prepared, listed, caller, session), answer
 

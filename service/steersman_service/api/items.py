@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
 
 import numpy as np
 
@@ -27,7 +26,6 @@ MAX_WAITING = 64
 class ItemService:
     def __init__(self, release: Release, max_message_bytes: int) -> None:
         self._release, self._max_message_bytes = release, max_message_bytes
-        self._table = release.bundle.items.select(["item_id", *release.items.attributes])
         self._thread = ThreadPoolExecutor(1, "item search")
         self._waiting = 0
 
@@ -84,8 +82,8 @@ class ItemService:
     def _describe(self, rows: Rows) -> list[pb.Item]:
         ids, titles = self._release.items.ids, self._release.items.titles
         return [
-            pb.Item(item_id=ids[row], title=titles[row], attributes=_attributes(record))
-            for row, record in zip(rows.tolist(), self._table.take(rows).to_pylist(), strict=True)
+            pb.Item(item_id=ids[row], title=titles[row], attributes=known)
+            for row, known in zip(rows.tolist(), self._release.attributes.of(rows), strict=True)
         ]
 
 
@@ -94,11 +92,3 @@ def _check_ids(request: pb.ListItemsRequest) -> Iterator[FieldViolation]:
         yield FieldViolation("item_ids", f"{len(request.item_ids)} ids; at most {MAX_IDS}")
     if request.item_ids and request.text:
         yield FieldViolation("item_ids", "go not beside text: give one of them")
-
-
-def _attributes(record: dict[str, Any]) -> Iterator[pb.ItemAttribute]:
-    for name, value in record.items():
-        if isinstance(value, float) and np.isfinite(value):
-            yield pb.ItemAttribute(name=name, number=value)
-        elif isinstance(value, list) and (values := [part for part in value if part is not None]):
-            yield pb.ItemAttribute(name=name, values=values)

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import NamedTuple
 
 from steersman.v1 import recommendation_service_pb2 as pb
@@ -16,6 +17,7 @@ from steersman_service.api.batch import BatchVisits, SessionVisits, answer_each
 from steersman_service.api.caller import Caller
 from steersman_service.api.composing import composed
 from steersman_service.api.list_change import ListChange
+from steersman_service.api.parts import AnswerParts, check_parts, leave_edits_out
 from steersman_service.api.placement import Placement, Placements
 from steersman_service.api.release import Release
 from steersman_service.api.solving import Solver, history_session
@@ -27,10 +29,11 @@ from steersman_service.sessions.events import CONSUMED, DISLIKED, HIDDEN, kinds_
 from steersman_service.sessions.reader import SessionReader
 from steersman_service.settings import Settings
 from steersman_service.steering.composition import Plan, asks_for_anything, check_composition, joined, plan
-from steersman_service.steering.controls import ParsedControls, Steering, violations
+from steersman_service.steering.controls import ParsedControls, violations
 from steersman_service.steering.dislikes import less_like
 from steersman_service.steering.eligibility import check_filters
 from steersman_service.steering.interpret import Interpretation, ItemHistory, interpret
+from steersman_service.steering.steering import Steering
 from steersman_service.telemetry.metrics import SteeringMetrics
 
 DEFAULT_K = 10
@@ -81,7 +84,8 @@ class RecommendationService:
     placements: Placements
 
     async def Recommend(self, request: pb.RecommendRequest, caller: Caller) -> pb.RecommendResponse:
-        _, answer = await self.answered(await self.prepare(request), request, caller, request.session_id)
+        prepared, parts = await self.prepare(request), AnswerParts.of(request)
+        _, answer = await self.answered(prepared, request, caller, request.session_id, parts)
         return answer
 
     async def BatchRecommend(self, request: pb.BatchRecommendRequest, caller: Caller) -> pb.BatchRecommendResponse:
@@ -90,7 +94,7 @@ class RecommendationService:
         async def answer(one: pb.RecommendRequest, caller: Caller) -> pb.RecommendResponse:
             prepared = await self.prepare(one, visits)
             key = one.session_id or history_session(prepared.interpretation.request)
-            _, answer = await self.answered(prepared, one, caller, key)
+            _, answer = await self.answered(prepared, one, caller, key, AnswerParts.of(one))
             return answer
 
         return await answer_each(request, caller, self.settings.max_batch_requests, answer)
@@ -139,7 +143,8 @@ class RecommendationService:
         controls = self.release.controls
         if placement:
             yield placement.controls
-        yield controls.parse("session.controls", CONTROL_SOURCE_SESSION, loaded.controls)
+        if loaded.controls:
+            yield controls.parse("session.controls", CONTROL_SOURCE_SESSION, loaded.controls)
         if len(loaded.history.refused) and not request.ignore_dislikes:
             disliked = less_like(loaded.history.refused, self.release.items, self.settings.dislike_strength)
             parsed = controls.parse("session.disliked", CONTROL_SOURCE_DISLIKED, disliked)
@@ -148,52 +153,69 @@ class RecommendationService:
                 yield parsed
 
     async def answered(
-        self, prepared: Prepared, request: pb.RecommendRequest, caller: Caller, session: str
+        self, prepared: Prepared, request: pb.RecommendRequest, caller: Caller, session: str, parts: AnswerParts
     ) -> tuple[Prepared, pb.RecommendResponse]:
         """The answer to a prepared request, and how it stands then: goals have become strengths. Raises what the engine's queue raises.
 
         Calls of one `session` reach one engine.
         """
-        if not (request.receipt or prepared.steering.has_goals):
-            prepared, result = await self._compute(prepared, caller, session)
-            return prepared, self.answer(prepared, result, caller.request_id)
+        if not (parts.receipt or prepared.steering.has_goals):
+            if prepared.plan is not None:
+                prepared, result = await self._composed(prepared, prepared.plan, caller, session)
+            else:
+                asked = prepared.interpretation.request
+                result = await self.engines.submit(asked, caller.deadline, caller.tenant, session)
+            return prepared, self.answer(prepared, result, caller.request_id, parts)
         asked, planned = prepared.interpretation.request, prepared.plan
         # Goals and receipts are of the best items. A composition arranges them afterwards.
         asked = asked._replace(k=planned.k) if planned else asked
         session = session or history_session(asked)
-        solved = await Solver(self.release, self.engines, prepared.steering, asked, caller, session).solve()
+        solver = Solver(self.release, self.engines, prepared.steering, asked, caller, session)
+        solved = await solver.solve(with_receipt=parts.receipt is not False)
         result = solved.result
         prepared = self.interpreted(request, prepared.loaded, solved.steering, prepared.placement)
-        if planned:
-            prepared, result = await self._compute(prepared, caller, session)
-        response = self.answer(prepared, result, caller.request_id)
-        response.receipt.CopyFrom(solved.receipt)
+        if prepared.plan:
+            prepared, result = await self._composed(prepared, prepared.plan, caller, session)
+        response = self.answer(prepared, result, caller.request_id, parts)
+        if solved.receipt:
+            response.receipt.CopyFrom(solved.receipt)
         return prepared, response
 
-    async def _compute(self, prepared: Prepared, caller: Caller, session: str) -> tuple[Prepared, EngineResult]:
-        """The list of a prepared request, composed where it asks for that."""
+    async def _composed(
+        self, prepared: Prepared, planned: Plan, caller: Caller, session: str
+    ) -> tuple[Prepared, EngineResult]:
+        """The composed list of a prepared request."""
 
         async def submit(request: EngineRequest) -> EngineResult:
             return await self.engines.submit(request, caller.deadline, caller.tenant, session)
 
-        request, planned = prepared.interpretation.request, prepared.plan
-        result = await submit(request)
-        if planned is None:
-            return prepared, result
-        result, notes = await composed(planned, request, result, submit, self.release)
+        request = prepared.interpretation.request
+        result, notes = await composed(planned, request, await submit(request), submit, self.release)
         return prepared._replace(notes=notes), result
 
-    def answer(self, prepared: Prepared, result: EngineResult, request_id: str) -> pb.RecommendResponse:
+    def answer(
+        self, prepared: Prepared, result: EngineResult, request_id: str, parts: AnswerParts
+    ) -> pb.RecommendResponse:
         """What the caller gets. Counts it."""
-        loaded, steering, interpretation = prepared[:3]
-        applied = steering.resolve(result.concept_edits, self.release.catalogue)
-        self.metrics.recommended(applied, loaded.degradations, new_session=loaded.new_session)
+        loaded, steering, interpretation, placement, planned, notes = prepared
+        applied = steering.applied
+        if parts.edits:
+            steering.resolve(result.concept_edits, self.release.catalogue)
+        kinds = [control.kind for control in steering.controls]
+        self.metrics.recommended(kinds, loaded.degradations, new_session=loaded.new_session)
         # A composed list differs from the best items for other reasons than controls.
-        if applied and prepared.plan is None:
+        if applied and planned is None:
             self.list_change.sample(interpretation.request, result.rows_K)
         response = self._response(request_id, loaded, interpretation, applied, result)
-        response.scenario_version = prepared.placement.version if prepared.placement else 0
-        response.composition_notes.extend(prepared.notes)
+        if placement:
+            response.scenario_version = placement.version
+        if notes:
+            response.composition_notes.extend(notes)
+        if not parts.edits:
+            leave_edits_out(response)
+        if parts.attributes:
+            for item, known in zip(response.items, self.release.attributes.of(result.rows_K), strict=True):
+                item.attributes.extend(known)
         return response
 
     def _check(self, request: pb.RecommendRequest) -> Iterator[FieldViolation]:
@@ -211,12 +233,16 @@ class RecommendationService:
                 yield FieldViolation("new_events", "go only beside session_id; give them in history instead")
             if request.min_session_version:
                 yield FieldViolation("min_session_version", "goes only beside session_id")
-        yield from self._check_history("history", request.history)
-        yield from self._check_history("fallback_history", request.fallback_history)
+        if request.HasField("history"):
+            yield from self._check_history("history", request.history)
+        if request.HasField("fallback_history"):
+            yield from self._check_history("fallback_history", request.fallback_history)
         if request.k > self.settings.max_k:
             yield FieldViolation("k", f"{request.k} items; at most {self.settings.max_k}")
+        yield from check_parts(request)
         items, max_filter_items = self.release.items, self.settings.max_filter_items
-        yield from check_filters(request.filters, items, max_filter_items)
+        if request.HasField("filters"):
+            yield from check_filters(request.filters, items, max_filter_items)
         if request.HasField("composition"):
             yield from check_composition(request.composition, request.filters, items, max_filter_items)
 
@@ -252,8 +278,8 @@ class RecommendationService:
         return LoadedHistory(history, session.controls, version, session.created)
 
     def _given(self, history: pb.History, newer: Iterable[str] = ()) -> ItemHistory:
-        item_ids = [*history.item_ids, *newer]
-        return ItemHistory(self.release.items.places(item_ids), history.events_before + len(item_ids))
+        places = self.release.items.places(chain(history.item_ids, newer))
+        return ItemHistory(places, history.events_before + len(places))
 
     def _response(
         self,

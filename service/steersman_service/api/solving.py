@@ -9,17 +9,19 @@ from steersman_service.api.caller import Caller
 from steersman_service.api.release import Release
 from steersman_service.engine.request import EngineRequest, EngineResult
 from steersman_service.scheduling.client import Engines
-from steersman_service.steering.controls import ParsedControl, Steering
+from steersman_service.steering.control import ParsedControl
 from steersman_service.steering.eligibility import SMALL_MASK
 from steersman_service.steering.goal_search import Parts, Solution, Trial, search
 from steersman_service.steering.receipts import receipt
+from steersman_service.steering.steering import Steering
 
 
 class Solved(NamedTuple):
     steering: Steering
     """At the strengths that were found."""
     result: EngineResult
-    receipt: Receipt
+    receipt: Receipt | None
+    """None: it was not asked for."""
 
 
 class Solver:
@@ -38,15 +40,19 @@ class Solver:
         self._release, self._engines = release, engines
         self._controls, self._request = steering.controls, request
         self._caller, self._session = caller, session
-        self._goals = [control.goal for control in self._controls if control.goal is not None]
+        self._goals = steering.goals
         self._queue_seconds = self._inference_seconds = 0.0
         """Of all rounds so far."""
 
-    async def solve(self) -> Solved:
+    async def solve(self, *, with_receipt: bool = True) -> Solved:
         """Errors are those of `Engines.submit`."""
         # Of a large catalogue it costs more than the list: then it is computed of the answer alone, unless a goal bounds it.
-        always = len(self._release.items) <= SMALL_MASK or any(goal.kind == "most_divergence" for goal in self._goals)
-        plain, best = await self._search(divergence=always)
+        small = with_receipt and len(self._release.items) <= SMALL_MASK
+        plain, best = await self._search(
+            divergence=small or any(goal.kind == "most_divergence" for goal in self._goals)
+        )
+        if not with_receipt:
+            return Solved(best.steering, self._timed(best.result), None)
         divergence = best.result.divergence
         if divergence is None:
             (again,) = await self._computed([best.steering], divergence=True)
@@ -54,8 +60,11 @@ class Solver:
         assert divergence is not None
         release = self._release
         told = receipt(self._controls, Solution(plain, best), divergence, release.catalogue, release.items)
-        result = best.result._replace(queue_seconds=self._queue_seconds, inference_seconds=self._inference_seconds)
-        return Solved(best.steering, result, told)
+        return Solved(best.steering, self._timed(best.result), told)
+
+    def _timed(self, result: EngineResult) -> EngineResult:
+        """With the times of all rounds."""
+        return result._replace(queue_seconds=self._queue_seconds, inference_seconds=self._inference_seconds)
 
     async def _search(self, *, divergence: bool) -> Solution:
         searching = search(self._goals)

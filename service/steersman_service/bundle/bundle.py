@@ -1,4 +1,4 @@
-"""A bundle, read and verified: format 1.5 of proto/README.md."""
+"""A bundle, read and verified: format 1.6 of proto/README.md."""
 
 import io
 from collections import defaultdict
@@ -30,6 +30,8 @@ SCAN, SCAN_DATA, LISTS = "scan.onnx", "scan.data", "index.faiss"
 ARRAYS = ("items.npy", "biases.npy")
 # A bundle older than 1.5 lacks it.
 DECODER = "decoder.npy"
+# A bundle older than 1.6 lacks it.
+HISTORIES = "histories.parquet"
 TABLES = ("items.parquet", "features.parquet", "concepts.parquet")
 GOLDEN = "golden.npz"
 
@@ -54,6 +56,8 @@ class Bundle:
     """Set of rows ("edit", "edit/features") -> tensor -> value."""
     decoder_FD: Array | None = None
     """Directions of the features, float32. None: the bundle is older than format 1.5."""
+    histories: pa.Table | None = None
+    """Of users, without names: their last item rows, and the number of events before. None: the bundle is older than format 1.6."""
 
     @property
     def version(self) -> str:
@@ -83,14 +87,17 @@ def load_bundle(folder: Path, backend: str) -> Bundle:
         if name not in manifest.files:
             raise BundleError(name, f"not among the files of {MANIFEST}; {AGAIN}")
     files.check_listing(folder, manifest)
-    for name in sorted(set(manifest.files) - {*ARRAYS, DECODER, *TABLES, GOLDEN}):
+    for name in sorted(set(manifest.files) - {*ARRAYS, DECODER, *TABLES, HISTORIES, GOLDEN}):
         files.verify_file(folder, name, manifest)
     items_ND, biases_N = (files.map_array(folder, name, manifest) for name in ARRAYS)
     decoder_FD = files.map_array(folder, DECODER, manifest) if DECODER in manifest.files else None
     items, features, concepts = (_read(folder, name, manifest, pq.read_table) for name in TABLES)
+    histories = _read(folder, HISTORIES, manifest, pq.read_table) if HISTORIES in manifest.files else None
     golden = _read(folder, GOLDEN, manifest, _read_golden)
-    bundle = Bundle(folder, manifest, items_ND, biases_N, items, features, concepts, golden, decoder_FD)
+    bundle = Bundle(folder, manifest, items_ND, biases_N, items, features, concepts, golden, decoder_FD, histories)
     _check_shapes(bundle)
+    if histories is not None:
+        _check_histories(histories, manifest)
     return bundle
 
 
@@ -133,3 +140,24 @@ def _check_shapes(bundle: Bundle) -> None:
     for name, table, rows in zip(TABLES, tables, (shape.items, shape.features, shape.concepts), strict=True):
         if table.num_rows != rows:
             raise BundleError(name, f"has {table.num_rows} rows, the manifest says {rows}")
+
+
+def _check_histories(histories: pa.Table, manifest: Manifest) -> None:
+    lists = (pa.list_(pa.int32()), pa.large_list(pa.int32()))
+    for name, wanted in {"items": lists, "events_before": (pa.int64(),)}.items():
+        if name not in histories.column_names:
+            raise BundleError(HISTORIES, f"has no column {name}")
+        if (kind := histories.schema.field(name).type) not in wanted:
+            raise BundleError(HISTORIES, f"column {name} is {kind}, wanted {wanted[0]}")
+    events: Any  # the stubs of pyarrow lack lists
+    events, before = (histories[name].combine_chunks() for name in ("items", "events_before"))
+    rows = events.flatten()
+    if events.null_count or rows.null_count or before.null_count:
+        raise BundleError(HISTORIES, "has an entry that is null")
+    lengths, rows_S, before_H = (array.to_numpy() for array in (events.value_lengths(), rows, before))
+    if wrong := [length for length in lengths.tolist() if not 1 <= length <= manifest.window.length]:
+        raise BundleError(HISTORIES, f"a history has {wrong[0]} events, not 1 to {manifest.window.length}")
+    if len(rows_S) and not 0 <= rows_S.min() <= rows_S.max() < manifest.shape.items:
+        raise BundleError(HISTORIES, f"has item rows {rows_S.min()} to {rows_S.max()} of {manifest.shape.items} items")
+    if len(before_H) and before_H.min() < 0:
+        raise BundleError(HISTORIES, f"has events_before {before_H.min()}")

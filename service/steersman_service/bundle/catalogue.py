@@ -4,6 +4,7 @@ import math
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,6 +18,7 @@ from steersman.v1.feature_service_pb2 import (
     Concept,
     ConceptTerm,
     Effect,
+    EffectPoint,
     Feature,
     FeatureKind,
 )
@@ -30,6 +32,10 @@ NATURAL_RANGE = 2.0
 """Largest magnitude of a strength that is called natural."""
 # As the tables hold it.
 LEAST_DENSITY = float(np.float32(0.005))
+CLUSTERS = "co_consumption"
+"""The attribute of clusters: their values are titles, which say more without its name."""
+# What the concepts of numbers that every bundle may have bring more of.
+NUMBERS = {"year": "Newer (year)", "popularity": "More popular", "exposure": "Shown more often"}
 KINDS = {"discovered": FEATURE_KIND_DISCOVERED, "anchored": FEATURE_KIND_ANCHORED}
 
 
@@ -57,13 +63,33 @@ class Catalogue:
         if any(row != feature.id for row, feature in enumerate(self.features)):
             raise BundleError("features.parquet", "row f is not feature f")
         self.labels = [feature.label for feature in self.features]
+        self.automatic_labels = tuple(self.labels)
+        """Without corrections: what answers are computed from, so that all replicas give the same ones at any time."""
+        self.labels_elsewhere: Mapping[tuple[str, int], str] = {}
+        """Corrected labels of features of other bundles, by bundle version and feature."""
         self.concept_rows = {concept.name: row for row, concept in enumerate(self.concepts)}
         self.feature_units = [Units(feature.unit_up, feature.unit_down) for feature in self.features]
         self.concept_units = [Units(concept.unit_up, concept.unit_down) for concept in self.concepts]
-        self._ranked = [(feature, _fields(feature)) for feature in sorted(self.features, key=_rank)]
+        self._ranked = self._searched()
         values = Counter(concept.value for concept in self.concepts)
         for concept in self.concepts:
             concept.display_name = _display_name(concept, alone=values[concept.value] == 1)
+
+    def relabel(self, corrected: Mapping[int, Feature], elsewhere: Mapping[tuple[str, int], str]) -> None:
+        """Features have the labels that are `corrected`, and automatic ones otherwise."""
+        for feature in self.features:
+            correction = corrected.get(feature.id)
+            feature.label = correction.label if correction else self.automatic_labels[feature.id]
+            feature.ClearField("correction")
+            if correction:
+                feature.correction.CopyFrom(correction.correction)
+            self.labels[feature.id] = feature.label
+        self.labels_elsewhere = elsewhere
+        self._ranked = self._searched()
+
+    def _searched(self) -> list[tuple[Feature, tuple[str, str, str]]]:
+        """The features in the order in which they are listed, and what of each is searched."""
+        return [(feature, _fields(feature)) for feature in sorted(self.features, key=_rank)]
 
     def search_features(
         self,
@@ -124,6 +150,7 @@ def _feature(row: Row, items: Items) -> Feature:
         kind=kind,
         # The first bundles have no descriptions; without one, confidence is 0.
         clear=kind == FEATURE_KIND_ANCHORED or bool(row.get("description", row["confidence"])),
+        curve=_curve(row),
         **_pushes(row),
     )
 
@@ -142,6 +169,7 @@ def _concept(row: Row, items: Items) -> Concept:
         strength=strength,
         strength_95=row.get("strength_95") or 0.0,
         beyond_natural=strength > NATURAL_RANGE,
+        curve=_curve(row),
         **_pushes(row),
     )
 
@@ -167,6 +195,17 @@ def _effect(row: Row) -> Effect | None:
     return Effect(**figures) if figures else None
 
 
+def _curve(row: Row) -> list[EffectPoint]:
+    """By strength. Empty where it was not measured; bundles older than 1.6 have none."""
+    columns = [row.get(f"curve_{name}") or () for name in ("strengths", "shares", "ndcg_kept")]
+    points = list(zip(*columns, strict=True))
+    if not all(math.isfinite(number) for point in points for number in point):
+        raise ValueError("a point of an effect curve is no number")
+    if any(a >= b for a, b in pairwise(strength for strength, _, _ in points)):
+        raise ValueError("the strengths of an effect curve do not rise")
+    return [EffectPoint(strength=s, share=share, ndcg_kept=kept) for s, share, kept in points]
+
+
 def _known(row: Row, names: Sequence[str]) -> dict[str, Any]:
     return {name: row[name] for name in names if row[name] is not None}
 
@@ -185,7 +224,8 @@ def _tier(fields: Sequence[str], wanted: str, whole: re.Pattern[str]) -> int:
 
 
 def _display_name(concept: Concept, *, alone: bool) -> str:
-    """For people: "Horror"; with the attribute where two have the value."""
+    """For people: "Horror"; with the attribute where two have the value. Of a number, what the concept brings more of."""
+    attribute = "cluster" if concept.attribute == CLUSTERS else concept.attribute.replace("_", " ")
     if not concept.value:
-        return concept.attribute or concept.name
-    return concept.value if alone else f"{concept.value} ({concept.attribute})"
+        return NUMBERS.get(concept.attribute) or (f"Higher {attribute}" if attribute else concept.name)
+    return concept.value if alone else f"{concept.value} ({attribute})"

@@ -1,6 +1,7 @@
 """Finds items by words of their titles. Works on whole columns outside Python's lock, so that calls go on meanwhile."""
 
 import re
+from collections.abc import Sequence
 from functools import cached_property
 from typing import Any, NamedTuple
 
@@ -24,6 +25,23 @@ class ItemMatches(NamedTuple):
     """How many of them, from the first, have the text as their id or whole title."""
 
 
+class FoldedTitles:
+    """Titles as people type them, to be searched for words."""
+
+    def __init__(self, titles: Sequence[str]) -> None:
+        self.column = _folded(titles)
+
+    def having(self, text: str) -> Rows:
+        """Places of the titles that contain every word of `text`; of a text without words, the text itself."""
+        folded = _folded([text])[0].as_py()
+        places: Rows = np.arange(len(self.column) if folded else 0)
+        titles = self.column[: len(places)]
+        for word in sorted(set(WORD.findall(folded)) or {folded}, key=len, reverse=True):  # the rare ones first
+            held = pc.match_substring(titles, word)
+            titles, places = titles.filter(held), places[held.to_numpy(zero_copy_only=False)]
+        return places
+
+
 class ItemSearch:
     """Searches the titles of `items`, which are prepared at the first search."""
 
@@ -31,35 +49,25 @@ class ItemSearch:
         self._items = items
 
     @cached_property
-    def _titles(self) -> Any:
-        return _folded(pa.array(self._items.titles, pa.large_string()))
+    def _titles(self) -> FoldedTitles:
+        return FoldedTitles(self._items.titles)
 
     def find(self, text: str) -> ItemMatches:
         """Items whose id is `text`, or whose title has every word of it. Equals come by length of title, then by id."""
         (row,) = self._items.places([text.strip()]).tolist()
         by_id = [] if row == UNKNOWN else [row]
-        folded: str = _folded(pa.array([text], pa.large_string()))[0].as_py()
-        rows = self._having(folded)
-        titles = self._titles.take(rows)
-        tiers = _tiers(titles, folded)
+        rows = self._titles.having(text)
+        titles = self._titles.column.take(rows)
+        tiers = _tiers(titles, _folded([text])[0].as_py())
         order = np.lexsort((rows, pc.utf8_length(titles).to_numpy(zero_copy_only=False), tiers))
         ranked = [found for found in rows[order].tolist() if found not in by_id]
         exact = int((tiers[rows != row] == 0).sum()) + len(by_id)
         return ItemMatches(np.array([*by_id, *ranked], np.int64), exact)
 
-    def _having(self, folded: str) -> Rows:
-        """Rows whose titles contain every word; of a text without words, the text itself."""
-        rows: Rows = np.arange(len(self._items) if folded else 0)
-        titles = self._titles[: len(rows)]
-        for word in sorted(set(WORD.findall(folded)) or {folded}, key=len, reverse=True):  # the rare ones first
-            held = pc.match_substring(titles, word)
-            titles, rows = titles.filter(held), rows[held.to_numpy(zero_copy_only=False)]
-        return rows
 
-
-def _folded(texts: Any) -> Any:
-    """In lower case, without accents, apostrophes and spaces around: as people type it."""
-    parted = pc.utf8_normalize(texts, form="NFKD")
+def _folded(texts: Sequence[str]) -> Any:
+    """A column in lower case, without accents, apostrophes and spaces around: as people type it."""
+    parted = pc.utf8_normalize(pa.array(texts, pa.large_string()), form="NFKD")
     return pc.utf8_trim_whitespace(pc.utf8_lower(pc.replace_substring_regex(parted, r"[\p{Mn}'’]", "")))
 
 

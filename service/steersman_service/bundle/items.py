@@ -4,7 +4,7 @@ import math
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
-from itertools import islice
+from itertools import islice, repeat
 from typing import Any
 
 import numpy as np
@@ -49,8 +49,7 @@ class Items:
 
     def places(self, item_ids: Iterable[str]) -> Rows:
         """A row, or UNKNOWN, for each of `item_ids`."""
-        row_of = self._row_of
-        return np.array([row_of.get(item_id, UNKNOWN) for item_id in item_ids], np.int64)
+        return np.fromiter(map(self._row_of.get, item_ids, repeat(UNKNOWN)), np.int64)
 
     def unknown_attribute(self, name: str) -> str:
         """That there is no attribute `name`, and which one may be meant."""

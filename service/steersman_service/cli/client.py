@@ -99,6 +99,9 @@ class Client:
         request = features_pb.GetFeatureRequest(id=feature)
         return str(self._features.GetFeature(request, timeout=self._timeout).feature.label)
 
+    def set_label(self, request: features_pb.SetLabelRequest) -> features_pb.Feature:
+        return self._features.SetLabel(request, timeout=self._timeout).feature
+
     def concepts(self, text: str = "") -> features_pb.ListConceptsResponse:
         """All, as one answer."""
         return self._listed(self._features.ListConcepts, features_pb.ListConceptsRequest(text=text), "concepts")

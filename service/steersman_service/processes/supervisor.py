@@ -178,15 +178,18 @@ class Supervisor:
         """What processes counted that have ended."""
         self._watching: set[asyncio.Task[None]] = set()
 
-    async def start(self, port: ReservedPort, http_port: ReservedPort | None) -> None:
-        """Returns when every process takes calls, the gateway included if there is a port for it. Raises StartupError."""
+    async def start(self, port: ReservedPort, http_port: ReservedPort | None, metrics_port: int) -> None:
+        """Returns when every process takes calls, the gateway included if there is a port for it. Raises StartupError.
+
+        `metrics_port` is the one that `families` are served on."""
         generation = self._next()
         await generation.load()
         port.probe()
         await generation.listen()
         self._current = generation
         if http_port is not None:
-            self._gateway = self._slot("gateway", self._settings, [])
+            settings = self._settings.model_copy(update={"metrics_port": metrics_port})
+            self._gateway = self._slot("gateway", settings, [])
             await self._gateway.load()
             http_port.probe()
             await self._gateway.listen()
@@ -340,7 +343,7 @@ async def _supervised(settings: Settings, on_ready: Callable[[Addresses], None])
             registry.register(_Merged(supervisor))
             metrics_port = stack.enter_context(exposed(registry, settings.metrics_host, settings.metrics_port))
         stack.push_async_callback(supervisor.stop)
-        await supervisor.start(port, http_port)
+        await supervisor.start(port, http_port, metrics_port)
         addresses = Addresses(
             f"http://{settings.http_host}:{http_port.number}" if http_port else "",
             f"{settings.host}:{port.number}",

@@ -1,5 +1,7 @@
 """Messages between front ends and engine hosts, in frames over a Unix socket. Arrays travel as their bytes."""
 
+from typing import Any
+
 import msgspec
 import numpy as np
 
@@ -7,6 +9,9 @@ from steersman_service.bundle.bundle import Array
 from steersman_service.engine.request import Account, AccountQuery, Edits, EngineRequest, EngineResult, Variant
 from steersman_service.errors import DeadlinePassed, DeadlineTooNear, Draining, EngineLost, QueueFull, RequestError
 
+Kind = np.dtype[Any]
+# As such: a type would be looked up for every array.
+INT64, FLOAT32, BOOL = (np.dtype(kind) for kind in (np.int64, np.float32, np.bool_))
 # Errors that cross as themselves; any other one crosses as its text.
 ERRORS: dict[str, type[RequestError]] = {
     error.reason: error for error in (QueueFull, DeadlineTooNear, DeadlinePassed, Draining)
@@ -22,10 +27,10 @@ class WireEdits(msgspec.Struct, array_like=True, gc=False):
 
     @classmethod
     def of(cls, edits: Edits) -> "WireEdits":
-        return cls(_bytes(edits.features_E, np.int64), _bytes(edits.gains_E), _bytes(edits.strengths_E))
+        return cls(_bytes(edits.features_E, INT64), _bytes(edits.gains_E), _bytes(edits.strengths_E))
 
     def edits(self) -> Edits:
-        return Edits(_array(self.features, np.int64), _array(self.gains), _array(self.strengths))
+        return Edits(_array(self.features, INT64), _array(self.gains), _array(self.strengths))
 
 
 class WireAccountQuery(msgspec.Struct, array_like=True, gc=False):
@@ -38,10 +43,10 @@ class WireAccountQuery(msgspec.Struct, array_like=True, gc=False):
 
     @classmethod
     def of(cls, query: AccountQuery) -> "WireAccountQuery":
-        return cls(_bytes(query.rows_R, np.int64), _bytes(query.owners_E, np.int64), query.controls, query.top)
+        return cls(_bytes(query.rows_R, INT64), _bytes(query.owners_E, INT64), query.controls, query.top)
 
     def query(self) -> AccountQuery:
-        return AccountQuery(_array(self.rows, np.int64), _array(self.owners, np.int64), self.controls, self.top)
+        return AccountQuery(_array(self.rows, INT64), _array(self.owners, INT64), self.controls, self.top)
 
 
 class WireAccount(msgspec.Struct, array_like=True, gc=False):
@@ -63,11 +68,11 @@ class WireAccount(msgspec.Struct, array_like=True, gc=False):
     def of(cls, account: Account) -> "WireAccount":
         return cls(
             _bytes(account.activations_F),
-            _bytes(account.taste_J, np.int64),
+            _bytes(account.taste_J, INT64),
             _bytes(account.shares_J),
             account.unexplained_share,
             _bytes(account.scores_R),
-            _bytes(account.features_RJ, np.int64),
+            _bytes(account.features_RJ, INT64),
             *(_bytes(array) for array in account[6:]),
         )
 
@@ -75,11 +80,11 @@ class WireAccount(msgspec.Struct, array_like=True, gc=False):
         scores_R = _array(self.scores)
         return Account(
             _array(self.activations),
-            _array(self.taste, np.int64),
+            _array(self.taste, INT64),
             _array(self.shares),
             self.unexplained_share,
             scores_R,
-            _table(_array(self.features, np.int64), len(scores_R)),
+            _table(_array(self.features, INT64), len(scores_R)),
             _table(_array(self.amounts), len(scores_R)),
             _array(self.other),
             _array(self.unexplained),
@@ -100,7 +105,7 @@ class WireVariant(msgspec.Struct, array_like=True, gc=False):
     def of(cls, variant: Variant) -> "WireVariant":
         return cls(
             WireEdits.of(variant.edits),
-            _bytes(variant.concepts_C, np.int64),
+            _bytes(variant.concepts_C, INT64),
             _bytes(variant.concept_strengths_C),
             None if variant.tilts_N is None else _bytes(variant.tilts_N),
         )
@@ -108,7 +113,7 @@ class WireVariant(msgspec.Struct, array_like=True, gc=False):
     def variant(self) -> Variant:
         return Variant(
             self.edits.edits(),
-            _array(self.concepts, np.int64),
+            _array(self.concepts, INT64),
             _array(self.concept_strengths),
             None if self.tilts is None else _array(self.tilts),
         )
@@ -143,34 +148,34 @@ class Submit(msgspec.Struct, array_like=True, tag=0, gc=False):
             deadline,
             tenant,
             spare,
-            _bytes(request.ids_T, np.int64),
+            _bytes(request.ids_T, INT64),
             WireEdits.of(request.edits),
-            _bytes(request.concepts_C, np.int64),
+            _bytes(request.concepts_C, INT64),
             _bytes(request.concept_strengths_C),
-            None if request.eligible_N is None else _bytes(request.eligible_N, np.bool_),
+            None if request.eligible_N is None else _bytes(request.eligible_N, BOOL),
             request.k,
             None if request.tilts_N is None else _bytes(request.tilts_N),
-            _bytes(request.excluded_X, np.int64),
+            _bytes(request.excluded_X, INT64),
             request.grows,
             None if request.account is None else WireAccountQuery.of(request.account),
             request.divergence,
-            [WireVariant.of(variant) for variant in request.variants],
+            [WireVariant.of(variant) for variant in request.variants] if request.variants else [],
         )
 
     def request(self) -> EngineRequest:
         return EngineRequest(
-            ids_T=_array(self.ids, np.int64),
+            ids_T=_array(self.ids, INT64),
             edits=self.edits.edits(),
-            concepts_C=_array(self.concepts, np.int64),
+            concepts_C=_array(self.concepts, INT64),
             concept_strengths_C=_array(self.concept_strengths),
-            eligible_N=None if self.eligible is None else _array(self.eligible, np.bool_),
+            eligible_N=None if self.eligible is None else _array(self.eligible, BOOL),
             k=self.k,
             tilts_N=None if self.tilts is None else _array(self.tilts),
-            excluded_X=_array(self.excluded, np.int64),
+            excluded_X=_array(self.excluded, INT64),
             grows=self.grows,
             account=None if self.account is None else self.account.query(),
             divergence=self.divergence,
-            variants=[variant.variant() for variant in self.variants],
+            variants=[variant.variant() for variant in self.variants] if self.variants else (),
         )
 
 
@@ -207,7 +212,7 @@ class Result(msgspec.Struct, array_like=True, tag=1, gc=False):
     def of(cls, number: int, result: EngineResult) -> "Result":
         return cls(
             number,
-            _bytes(result.rows_K, np.int64),
+            _bytes(result.rows_K, INT64),
             _bytes(result.scores_K),
             [WireEdits.of(edits) for edits in result.concept_edits],
             result.queue_seconds,
@@ -215,12 +220,12 @@ class Result(msgspec.Struct, array_like=True, tag=1, gc=False):
             result.batch_size,
             None if result.account is None else WireAccount.of(result.account),
             result.divergence,
-            [cls.of(number, variant) for variant in result.variants],
+            [cls.of(number, variant) for variant in result.variants] if result.variants else [],
         )
 
     def result(self) -> EngineResult:
         return EngineResult(
-            rows_K=_array(self.rows, np.int64),
+            rows_K=_array(self.rows, INT64),
             scores_K=_array(self.scores),
             concept_edits=[edits.edits() for edits in self.concept_edits],
             queue_seconds=self.queue_seconds,
@@ -228,7 +233,7 @@ class Result(msgspec.Struct, array_like=True, tag=1, gc=False):
             batch_size=self.batch_size,
             account=None if self.account is None else self.account.account(),
             divergence=self.divergence,
-            variants=[variant.result() for variant in self.variants],
+            variants=[variant.result() for variant in self.variants] if self.variants else (),
         )
 
 
@@ -266,11 +271,11 @@ to_engine = msgspec.msgpack.Decoder(list[ToEngine])
 from_engine = msgspec.msgpack.Decoder(list[FromEngine])
 
 
-def _bytes(array: Array, kind: type[np.generic] = np.float32) -> bytes:
+def _bytes(array: Array, kind: Kind = FLOAT32) -> bytes:
     return np.asarray(array, kind).tobytes()
 
 
-def _array(data: bytes, kind: type[np.generic] = np.float32) -> Array:
+def _array(data: bytes, kind: Kind = FLOAT32) -> Array:
     return np.frombuffer(data, kind)
 
 

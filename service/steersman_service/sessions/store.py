@@ -30,12 +30,23 @@ SCENARIO_OPERATIONS = (
     "list_changes",
     "delete_scenario",
 )
+LABEL_OPERATIONS = ("set_label", "get_labels")
 # Ids are remembered for this many times the events that are kept, so that an append repeated after its events were
 # trimmed away still counts once. A client repeats within seconds; a session's memory has to be bounded all the same.
 REMEMBERED_IDS_PER_EVENT = 2
 # Items that a session remembers as disliked or hidden, together; the newest are kept.
 MAX_REFUSED = 1000
-OPERATIONS = ("append", "get", "visit", "set_controls", "delete", "probe", "expose", *SCENARIO_OPERATIONS)
+OPERATIONS = (
+    "append",
+    "get",
+    "visit",
+    "set_controls",
+    "delete",
+    "probe",
+    "expose",
+    *SCENARIO_OPERATIONS,
+    *LABEL_OPERATIONS,
+)
 EXPOSURES = "steersman:exposure"
 """Key of the stream of exposures."""
 # No session has such an id. Several, so that they do not all lie in the slots that one node of a cluster has.
@@ -130,7 +141,8 @@ class SessionStore:
         arguments = self._visited(events, kinds=kinds)
         appended, version, total, _, _, news = await self._run("append", session_id, *arguments)
         self._count(appended, len(events), version)
-        await self._note(events, kinds, news)
+        if kinds:
+            await self._note(events, kinds, news)
         return AppendResult(appended, len(events) - appended, version, total)
 
     async def get(self, session_id: str) -> StoredSession | None:
@@ -155,7 +167,8 @@ class SessionStore:
         session = _stored(found)
         if session:
             self._count(session.appended, len(events), session.version)
-            await self._note(events, kinds, found[5])
+            if kinds:
+                await self._note(events, kinds, found[5])
         return session
 
     async def set_controls(self, session_id: str, controls: Sequence[bytes]) -> int:
@@ -210,11 +223,9 @@ class SessionStore:
         if appended and version == 1:
             self._metrics.session_created()
 
-    async def _note(self, events: Events, kinds: Kinds | None, news: bytes) -> None:
+    async def _note(self, events: Events, kinds: Kinds, news: bytes) -> None:
         """Counts new events of other kinds than consumed, and writes those that were shown to the stream, where there is one: a write that
         fails is counted, and the event is acknowledged all the same."""
-        if kinds is None:
-            return
         new = [place for place, is_new in enumerate(news.decode()) if is_new == "1"]
         self._metrics.feedback(kinds.letters[place] for place in new)
         shown = [place for place in new if kinds.letters[place] == SHOWN]
@@ -242,7 +253,8 @@ class SessionStore:
 
 
 def _keys(session_id: str) -> list[str]:
-    return [f"steersman:{{{session_id}}}:{part}" for part in PARTS]
+    prefix = f"steersman:{{{session_id}}}:"
+    return [prefix + part for part in PARTS]
 
 
 def _stored(reply: list[Any] | None) -> StoredSession | None:

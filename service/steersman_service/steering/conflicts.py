@@ -1,7 +1,7 @@
-"""Controls of one request that undo or double each other. Dimensions: C controls, E features that any of them edits."""
+"""Controls of one request that undo or double each other. Dimensions: C controls, E features that any of them edits, F all features."""
 
 from collections.abc import Callable, Sequence
-from functools import lru_cache
+from functools import cache, lru_cache
 
 import numpy as np
 
@@ -13,6 +13,9 @@ KEPT = 4096
 
 Direction = tuple[tuple[tuple[int, float], ...], int]
 """What a control adds at strength 1, (feature, strength), and the sign of its strength: how strong it is does not matter. 0: not judged."""
+Found = Sequence[tuple[int, int, bool]]
+"""(control, an earlier one, whether they undo each other: else they double)."""
+UNJUDGED: Direction = ((), 0)
 
 
 class Conflicts:
@@ -20,12 +23,41 @@ class Conflicts:
 
     def __init__(self, aims: Aims) -> None:
         self._aims = aims
-        self.find: Callable[[tuple[Direction, ...]], Sequence[tuple[int, int, bool]]] = lru_cache(KEPT)(self._find)
-        """(control, an earlier one, whether they undo each other: else they double)."""
+        self._kept: Callable[[tuple[Direction, ...]], Found] = lru_cache(KEPT)(self._judge)
+        self._related: Callable[[int], dict[int, float]] = cache(self._related_features)
 
-    def _find(self, controls: tuple[Direction, ...]) -> Sequence[tuple[int, int, bool]]:
+    def find(self, controls: Sequence[Direction]) -> Found:
+        return () if self._aims.why_not else self._kept(tuple(controls))
+
+    def _judge(self, controls: tuple[Direction, ...]) -> Found:
+        if any(len(edits) > 1 for edits, _ in controls):
+            return self._find(controls)
+        turned: list[tuple[int, int, int]] = []  # place, feature, which way
+        found: list[tuple[int, int, bool]] = []
+        for place, (edits, sign) in enumerate(controls):
+            if not (sign and edits):
+                continue
+            (feature, strength), *_ = edits
+            way = sign if strength > 0 else -sign
+            related = self._related(feature)
+            for earlier, other, other_way in turned:
+                likeness = related.get(other, 0.0) * way * other_way
+                if likeness <= UNDOING or likeness >= DOUBLING:
+                    found.append((place, earlier, likeness < 0))
+            turned.append((place, feature, way))
+        return found
+
+    def _related_features(self, feature: int) -> dict[int, float]:
+        """Likeness of the features that undo or double this one, whichever way they are turned; itself among them."""
+        covariance_F, scale_F = self._aims.covariance_FF[feature], self._aims.spread_F * self._aims.spread_F[feature]
+        likeness_F = np.divide(covariance_F, scale_F, out=np.zeros_like(scale_F), where=scale_F > TINY)
+        near = np.flatnonzero(np.abs(likeness_F) >= min(-UNDOING, DOUBLING))
+        return dict(zip(near.tolist(), likeness_F[near].tolist(), strict=True))
+
+    def _find(self, controls: tuple[Direction, ...]) -> Found:
+        """Of controls with several edits each."""
         features = sorted({feature for edits, sign in controls if sign for feature, _ in edits})
-        if self._aims.why_not or not features:
+        if not features:
             return ()
         place_of = {feature: place for place, feature in enumerate(features)}
         strengths_CE = np.zeros((len(controls), len(features)))

@@ -61,15 +61,22 @@ def eligibility(
     `seen` are the rows of the whole history, not only of its window; `refused` ones are never returned. Without an allow list and
     conditions, nothing as large as a large catalogue is made.
     """
-    parts = [filters] if beside is None else [filters, beside]
-    denied = [items.rows(part.deny_item_ids) for part in parts]
-    allowed = [items.rows(part.allow_item_ids) for part in parts if part.allow_item_ids]
-    given = sum(len(part.allow_item_ids) + len(part.deny_item_ids) for part in parts)
-    unknown = given - sum(map(len, denied)) - sum(map(len, allowed))
-    excluded = np.concatenate([*denied, refused, NOWHERE if any(part.include_seen for part in parts) else seen])
-    attributes = [attribute for part in parts for attribute in part.attributes]
+    excluded: list[Rows] = [refused]
+    allowed: list[Rows] = []
+    attributes: list[AttributeFilter] = []
+    unknown, seen_too = 0, False
+    for part in (filters,) if beside is None else (filters, beside):
+        seen_too |= part.include_seen
+        attributes += part.attributes
+        for kept, item_ids in ((excluded, part.deny_item_ids), (allowed, part.allow_item_ids)):
+            if item_ids:
+                rows = items.rows(item_ids)
+                unknown += len(item_ids) - len(rows)
+                kept.append(rows)
+    if not seen_too:
+        excluded.append(seen)
     if not (allowed or attributes or len(items) <= SMALL_MASK):
-        excluded_X = np.unique(excluded)
+        excluded_X = np.unique(np.concatenate(excluded))
         if len(excluded_X) <= MOST_EXCLUDED:
             return Eligibility(None, excluded_X, len(items) - len(excluded_X), unknown)
     mask_N = np.ones(len(items), np.bool_)
@@ -79,5 +86,6 @@ def eligibility(
         mask_N &= listed_N
     for attribute in attributes:
         mask_N &= items.attributes[attribute.attribute].having(attribute.any_of, len(items))
-    mask_N[excluded] = False
+    for rows in excluded:
+        mask_N[rows] = False
     return Eligibility(mask_N, NOWHERE, int(np.count_nonzero(mask_N)), unknown)

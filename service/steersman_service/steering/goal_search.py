@@ -17,9 +17,9 @@ import numpy as np
 
 from steersman_service.bundle.items import Rows
 from steersman_service.engine.request import EngineResult
-from steersman_service.steering.controls import Steering
 from steersman_service.steering.goals import ParsedGoal
 from steersman_service.steering.shares import overlap
+from steersman_service.steering.steering import Steering
 
 POINTS, FINER_POINTS = 6, 4
 """Strengths of a round: the first one of a goal, and those after it."""

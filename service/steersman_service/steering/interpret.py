@@ -7,8 +7,8 @@ from steersman.v1.recommendation_service_pb2 import Filters, HistoryUse
 from steersman_service.bundle.items import NOWHERE, Items, Rows, known
 from steersman_service.bundle.window import in_window
 from steersman_service.engine.request import EngineRequest
-from steersman_service.steering.controls import Steering
 from steersman_service.steering.eligibility import Eligibility, eligibility
+from steersman_service.steering.steering import Steering
 
 
 class ItemHistory(NamedTuple):

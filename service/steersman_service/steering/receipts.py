@@ -8,7 +8,7 @@ from steersman.v1.control_pb2 import OPERATION_ADD
 from steersman.v1.feature_service_pb2 import Concept, Feature
 from steersman_service.bundle.catalogue import Catalogue
 from steersman_service.bundle.items import Categories, Items, Rows
-from steersman_service.steering.controls import ParsedControl
+from steersman_service.steering.control import ParsedControl
 from steersman_service.steering.goal_search import Solution, Trial, measured, shortfall
 from steersman_service.steering.goals import ParsedGoal
 from steersman_service.steering.shares import Subject, overlap, subject_of

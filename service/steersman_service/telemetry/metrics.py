@@ -20,7 +20,7 @@ from prometheus_client import (
     disable_created_metrics,
 )
 
-from steersman.v1.control_pb2 import OPERATION_ADD, AppliedControl, ControlSource, Operation
+from steersman.v1.control_pb2 import OPERATION_ADD, ControlSource, Operation
 from steersman.v1.recommendation_service_pb2 import DEGRADATION_UNSPECIFIED, Degradation
 from steersman.v1.scenario_service_pb2 import REPLAY_STATUS_UNSPECIFIED, ReplayStatus
 from steersman_service.errors import RequestError, reasons
@@ -240,15 +240,17 @@ class SteeringMetrics:
         self._new_sessions = registry.counter("steersman_recommendations_new_session_total")
 
     def recommended(
-        self, applied: Iterable[AppliedControl], degradations: Iterable[int], *, new_session: bool = False
+        self, controls: Sequence[tuple[str, int, int]], degradations: Iterable[int], *, new_session: bool = False
     ) -> None:
-        """A request was answered under these controls and degradations; `new_session`: the store did not hold its session before."""
+        """A request was answered under controls, of which target, operation and source are given, and degradations.
+
+        `new_session`: the store did not hold its session before.
+        """
         if new_session:
             self._new_sessions.inc()
-        kinds = Counts((it.control.WhichOneof("target"), it.control.operation, it.source) for it in applied)
-        for kind, count in kinds.items():
+        self._recommendations[bool(controls)].inc()
+        for kind, count in Counts(controls).items() if controls else ():
             self._controls[kind].inc(count)
-        self._recommendations[bool(kinds)].inc()
         for degradation in degradations:
             self._degraded[degradation].inc()
 

@@ -169,7 +169,7 @@ def test_concepts_have_names_for_people(server: Running) -> None:
         concept.name: concept.display_name for concept in server.feature.ListConcepts(ListConceptsRequest()).concepts
     }
     assert names["genres:Horror"] == "Horror"
-    assert names["year"] == "year"
+    assert names["year"] == "Newer (year)"
 
 
 def test_items_and_words_steer_a_request_and_can_be_written_as_features(server: Running, bundle: Bundle) -> None:

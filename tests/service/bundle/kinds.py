@@ -69,6 +69,24 @@ def with_kinds(bundle: Path, folder: Path) -> Path:
     return copy
 
 
+CURVES = ("curve_strengths", "curve_shares", "curve_ndcg_kept")
+
+
+def as_1_5(bundle: Path, folder: Path) -> Path:
+    """A copy of `bundle` in format 1.5."""
+    copy = Path(shutil.copytree(bundle, folder / "bundle"))
+    for name in ("features", "concepts"):
+        _write(copy / f"{name}.parquet", {}, left_out=CURVES)
+    (copy / "histories.parquet").unlink()
+
+    def older(manifest: dict[str, Any]) -> None:
+        manifest.update(format_minor=5)
+        del manifest["files"]["histories.parquet"]
+
+    resign(copy, older)
+    return copy
+
+
 def as_older(bundle: Path, folder: Path) -> Path:
     """A copy of `bundle` in format 1.3. Its first concept has a strong feature."""
     copy = Path(shutil.copytree(bundle, folder / "bundle"))

@@ -62,6 +62,7 @@ def test_real_answers_are_as_described(document: Any, front: Gateway) -> None:
         ("/steersman.v1.FeatureService/ListConcepts", {}),
         ("/steersman.v1.ItemService/ListItems", {}),
         ("/steersman.v1.ModelService/GetModelInfo", {}),
+        ("/steersman.v1.ModelService/ListHistories", {"pageSize": 2, "seed": 3}),
     ):
         described = document["paths"][path]["post"]
         valid(document, schema_of(described["requestBody"]), body)

@@ -167,7 +167,7 @@ def test_no_more_names_are_compared_than_an_error_shows(server: Running, monkeyp
 
 
 # The first field of their requests is no text.
-NO_TEXT_FIRST = ("/GetModelInfo", "/GetFeature", "/ListFeatures", "/ListItems", "/ListScenarios")
+NO_TEXT_FIRST = ("/GetModelInfo", "/GetFeature", "/ListFeatures", "/ListItems", "/ListScenarios", "/ListHistories")
 
 
 @pytest.mark.parametrize("data", [b"\xff\xff", b"\x0a\x05a", b"\x0a\x02\xff\xfe"], ids=["tag", "truncated", "text"])

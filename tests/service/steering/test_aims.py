@@ -12,7 +12,8 @@ from steersman.v1.control_pb2 import CONTROL_SOURCE_REQUEST, OPERATION_ADD, OPER
 from steersman_service.api.release import Release
 from steersman_service.bundle.bundle import Bundle, load_bundle
 from steersman_service.settings import load_settings
-from steersman_service.steering.controls import ParsedControl
+from steersman_service.steering.aims import Aims
+from steersman_service.steering.control import ParsedControl
 from steersman_service.steering.targets import MAX_SET_ITEMS
 from steersman_service.steering.words import folded_words, singular
 
@@ -212,6 +213,27 @@ def test_a_feature_twice_is_a_double_and_set_is_not_judged(release: Release) -> 
     for other, warned in ((add, 1), (fixed, 0)):
         parsed = release.controls.parse("controls", CONTROL_SOURCE_REQUEST, [add, other])
         assert len(release.controls.steer(parsed).applied[1].warnings) == warned
+
+
+def test_two_features_are_warned_of_exactly_where_what_they_add_is_alike_or_opposed(release: Release) -> None:
+    aims = Aims(release.bundle, release.catalogue)
+    live = [feature.id for feature in release.catalogue.features if feature.scale]
+    likeness_FF = aims.covariance_FF / np.maximum(np.outer(aims.spread_F, aims.spread_F), 1e-12)
+    warned = 0
+    for first in live[::3]:
+        for second in live:
+            for strength in (0.5, -0.5):
+                asked = [
+                    Control(
+                        feature=FeatureRef(id=id, bundle_version=release.version), operation=OPERATION_ADD, strength=by
+                    )
+                    for id, by in ((first, strength), (second, 0.2))
+                ]
+                steering = release.controls.steer(release.controls.parse("controls", CONTROL_SOURCE_REQUEST, asked))
+                likeness = likeness_FF[first, second] * np.sign(strength)
+                assert bool(steering.applied[1].warnings) == (likeness >= 0.8 or likeness <= -0.6)
+                warned += bool(steering.applied[1].warnings)
+    assert warned > len(live)
 
 
 def test_words_are_folded() -> None:

@@ -26,7 +26,7 @@ from steersman_service.api.release import Release
 from steersman_service.bundle.bundle import load_bundle
 from steersman_service.settings import load_settings
 from steersman_service.steering import targets
-from steersman_service.steering.controls import ParsedControl
+from steersman_service.steering.control import ParsedControl
 from tests.conftest import make_bundle
 from tests.service.bundle.test_bundle import resign
 from tests.serving import Running, failure, serving, settings_for
@@ -49,6 +49,10 @@ def folder(bundle_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def swapped(folder: Path) -> Path:
+    return swapped_beside(folder)
+
+
+def swapped_beside(folder: Path) -> Path:
     """The same features under other ids, beside `folder`; the first items are missing."""
     older = Path(shutil.copytree(folder, folder.parent / "swapped"))
     np.save(older / "decoder.npy", np.load(older / "decoder.npy")[::-1].copy())
@@ -153,6 +157,7 @@ def test_a_sticky_control_is_carried_and_the_answer_says_so(server: Running, rel
     assert applied.control.feature.bundle_version == swapped.name
     assert applied.edits[0].feature_id == release.catalogue.concepts[0].terms[0].feature_id
     assert "is carried to this bundle" in applied.warnings[0]
+    assert applied.display_name == release.catalogue.labels[applied.edits[0].feature_id] != ""
     written = [ask(edit.feature_id, release.version, strength=edit.control_strength) for edit in applied.edits]
     server.session.SetControls(SetControlsRequest(session_id=session, controls=written))
     explicit = server.recommendation.Recommend(RecommendRequest(session_id=session, k=60))

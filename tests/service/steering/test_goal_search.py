@@ -8,10 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from steersman_service.engine.request import NO_EDITS, NO_ROWS, NO_STRENGTHS, EngineResult
-from steersman_service.steering.controls import Steering
 from steersman_service.steering.goal_search import Parts, Solution, Trial, measured, search, shortfall
 from steersman_service.steering.goals import ParsedGoal
 from steersman_service.steering.shares import Subject
+from steersman_service.steering.steering import Steering
 
 MEMBERS = Subject(np.arange(100, 200))
 NOTHING = Steering(NO_EDITS, NO_ROWS, NO_STRENGTHS, None, (), (), ())

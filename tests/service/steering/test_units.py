@@ -129,3 +129,24 @@ def test_a_unit_that_is_none_is_refused(bundle: Bundle, items: Items, unit: floa
     broken = bundle.concepts.set_column(at, "unit_down", column)
     with pytest.raises(BundleError, match="unit_down"):
         Catalogue(replace(bundle, concepts=broken), items)
+
+
+@pytest.mark.parametrize(
+    ("columns", "why"),
+    [
+        ({"curve_strengths": [-1.0, 0.0, 0.0]}, "do not rise"),
+        ({"curve_strengths": [0.0, 1.0]}, "cannot be understood"),
+        ({"curve_shares": [0.0, float("nan"), 1.0]}, "no number"),
+        ({"curve_ndcg_kept": [1.0, 1.0, float("inf")]}, "no number"),
+    ],
+)
+def test_a_curve_that_is_none_is_refused(
+    bundle: Bundle, items: Items, columns: dict[str, list[float]], why: str
+) -> None:
+    concepts, count = bundle.concepts, bundle.concepts.num_rows
+    right = {"curve_strengths": [-1.0, 0.0, 1.0], "curve_shares": [0.0, 0.5, 1.0], "curve_ndcg_kept": [1.0, 1.0, 0.5]}
+    for name, values in (right | columns).items():
+        at = concepts.schema.get_field_index(name)
+        concepts = concepts.set_column(at, name, pa.array([values] * count, pa.list_(pa.float32())))
+    with pytest.raises(BundleError, match=why):
+        Catalogue(replace(bundle, concepts=concepts), items)

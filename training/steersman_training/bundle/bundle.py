@@ -1,4 +1,4 @@
-"""Writes a bundle (format 1.5 of proto/README.md), atomically."""
+"""Writes a bundle (format 1.6 of proto/README.md), atomically."""
 
 import hashlib
 import json
@@ -18,7 +18,7 @@ from steersman_training.bundle.export import TOLERANCE, Array, ExportedGraphs, T
 from steersman_training.bundle.golden import golden_sets
 from steersman_training.bundle.index import ItemVectors, write_lists, write_scan
 
-FORMAT = (1, 5)
+FORMAT = (1, 6)
 DTYPES = {"torch.int64": "int64", "torch.float32": "float32", "torch.bool": "bool"}
 ARRAYS = {"items_ND": "items.npy", "biases_N": "biases.npy"}
 

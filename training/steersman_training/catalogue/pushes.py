@@ -16,6 +16,7 @@ from torch import Tensor
 from steersman_training.autoencoder.edit import Edit
 from steersman_training.catalogue.aims import Aim
 from steersman_training.catalogue.concepts import CALIBRATED_USERS, concept_effect
+from steersman_training.catalogue.curves import SCHEMA, UNMEASURED, effect, effect_curve
 from steersman_training.catalogue.labels import Labels
 from steersman_training.catalogue.steering import Audience, Concepts, SteeredLists
 
@@ -53,7 +54,7 @@ _UNMEASURED = {"unit_up": 1.0, "unit_down": 1.0, "push_up": None, "push_down": N
 
 
 class Tables(NamedTuple):
-    """The catalogue, with units, and with effects measured at strength 1 in them."""
+    """The catalogue, with units, with effects measured at strength 1 in them, and effect curves."""
 
     features: pl.DataFrame
     concepts: pl.DataFrame
@@ -81,7 +82,8 @@ def with_units(
     """Adds the columns of `Unit` to both tables: to concepts, and to steerable features that are not rare; the others' unit is 1.
 
     All are brought to the median push of their present units at strength 0.5, up and down, as far as the natural range of features
-    allows. What the tables say of strength 1 is measured anew. `report` is called with the number of controls done, and of all.
+    allows. What the tables say of strength 1 is measured anew, and the curves of concepts and steerable features are added. `report` is
+    called with the number of controls done, and of all.
     """
     some = people.take(torch.arange(min(CALIBRATED_USERS, len(people.h_BD)), device=people.h_BD.device))
     steered = tables.features.filter(pl.col("steerable") & (pl.col("density") >= LEAST_DENSITY) & (pl.col("scale") > 0))
@@ -100,6 +102,12 @@ def with_units(
         else:
             member_N = aims[row].member_N.to(edit.scale_F.device)
             concepts[row] |= columns | concept_effect(edit, graph, row, member_N, some, unit.up)
+            lists_at = _lists_at(steers[kind, row], unit.up, unit.down)
+            concepts[row] |= effect_curve(concepts[row], lists_at, member_N, some)
+    for row in tables.features.filter("steerable")["feature"].to_list():
+        own = features[row]
+        lists_at = _lists_at(feature_steer(edit, row, people), own.get("unit_up", 1.0), own.get("unit_down", 1.0))
+        own |= effect_curve(own, lists_at, labels.predicted_FN[row], people)
     return Tables(*(_table(rows, old) for rows, old in zip((features, concepts), tables, strict=True)))
 
 
@@ -187,12 +195,17 @@ def _next(low: _Tried | None, high: _Tried | None, wanted: float, *, halve: bool
     return low.unit * math.exp(part * math.log(high.unit / low.unit))
 
 
+def _lists_at(steer: Steer, up: float, down: float) -> Callable[[float], SteeredLists]:
+    """The lists by a control's strength, given its units."""
+    return lambda strength: steer(strength * (up if strength > 0 else down)).lists
+
+
 def _feature_effect(edit: Edit, feature: int, unit: float, member_N: Tensor, people: Audience) -> dict[str, Any]:
-    after = people.steered(edit, feature, unit)
-    return {"share_after": after.share(member_N), "ndcg_kept": after.ndcg / max(people.plain.ndcg, 1e-9)}
+    share, ndcg_kept = effect(people.steered(edit, feature, unit), member_N, people)
+    return {"share_after": share, "ndcg_kept": ndcg_kept}
 
 
 def _table(rows: list[dict[str, Any]], old: pl.DataFrame) -> pl.DataFrame:
-    """Units of 1, and unknown pushes, where a row has none."""
-    rows = [{**_UNMEASURED, **row} for row in rows]
-    return pl.DataFrame(rows, schema={**old.schema, **dict.fromkeys(_UNMEASURED, pl.Float32)})
+    """Units of 1, unknown pushes and empty curves, where a row has none."""
+    rows = [{**_UNMEASURED, **UNMEASURED, **row} for row in rows]
+    return pl.DataFrame(rows, schema={**old.schema, **dict.fromkeys(_UNMEASURED, pl.Float32), **SCHEMA})

@@ -1,0 +1,79 @@
+// The server's API: a client for each service, and errors as people read them.
+
+import { Code, ConnectError, createClient } from "@connectrpc/connect"
+import { createConnectTransport } from "@connectrpc/connect-web"
+import { ExplanationService } from "./gen/steersman/v1/explanation_service_pb"
+import { FeatureService } from "./gen/steersman/v1/feature_service_pb"
+import { ItemService } from "./gen/steersman/v1/item_service_pb"
+import { ModelService } from "./gen/steersman/v1/model_service_pb"
+import { RecommendationService } from "./gen/steersman/v1/recommendation_service_pb"
+import { ScenarioService } from "./gen/steersman/v1/scenario_service_pb"
+import { SessionService } from "./gen/steersman/v1/session_service_pb"
+
+/** The gateway, one folder above the console. */
+export const root = new URL("../", document.baseURI)
+
+const transport = createConnectTransport({ baseUrl: root.href.replace(/\/$/, ""), useBinaryFormat: true })
+
+export const explanations = createClient(ExplanationService, transport)
+export const features = createClient(FeatureService, transport)
+export const items = createClient(ItemService, transport)
+export const model = createClient(ModelService, transport)
+export const recommendations = createClient(RecommendationService, transport)
+export const scenarios = createClient(ScenarioService, transport)
+export const sessions = createClient(SessionService, transport)
+
+/** What went wrong with a call. */
+export interface Problem {
+  title: string
+  detail: string
+  /** Which fields of the request are wrong, and why. */
+  fields: { field: string; description: string }[]
+  /** "VERSION_CONFLICT"; empty if the server does not say. */
+  reason: string
+  code: Code
+  /** The server cannot be reached, or asks to come back later: the same call may do. */
+  temporary: boolean
+}
+
+const TITLES: Partial<Record<Code, string>> = {
+  [Code.InvalidArgument]: "This request is not valid",
+  [Code.NotFound]: "There is no such thing",
+  [Code.FailedPrecondition]: "This belongs to another bundle",
+  [Code.Aborted]: "It was changed by someone else meanwhile",
+  [Code.ResourceExhausted]: "The server has too much to do",
+  [Code.Unavailable]: "The server cannot be reached",
+  [Code.DeadlineExceeded]: "The answer took too long",
+  [Code.Unimplemented]: "This server is older and does not know this call",
+}
+
+interface Detail {
+  type?: string
+  debug?: {
+    fieldViolations?: { field?: string; description?: string }[]
+    reason?: string
+  }
+}
+
+export function problem(error: unknown): Problem {
+  const failure = ConnectError.from(error)
+  // A connection that was refused has no code of its own.
+  const network = error instanceof TypeError || failure.cause instanceof TypeError
+  const code = network ? Code.Unavailable : failure.code
+  const details = failure.details as Detail[]
+  return {
+    title: TITLES[code] ?? "The call failed",
+    detail: network ? "No answer from the server." : failure.rawMessage,
+    fields: details.flatMap((detail) =>
+      (detail.debug?.fieldViolations ?? []).map((each) => ({
+        field: each.field ?? "",
+        description: each.description ?? "",
+      })),
+    ),
+    reason: details.map((detail) => detail.debug?.reason ?? "").find(Boolean) ?? "",
+    code,
+    temporary: [Code.Unavailable, Code.ResourceExhausted, Code.DeadlineExceeded].includes(code),
+  }
+}
+
+export const cancelled = (error: unknown): boolean => ConnectError.from(error).code === Code.Canceled

@@ -1,0 +1,55 @@
+// Whether the server answers. After a call that could not reach it, it is asked until it is back; what is on the page is then loaded again.
+
+import { useEffect, useState } from "preact/hooks"
+import { root, type Problem } from "./api"
+import { Code } from "@connectrpc/connect"
+
+const RETRY_MS = 1000
+
+type Listener = () => void
+
+export interface Connection {
+  away: boolean
+  /** Grows each time that the server came back. */
+  epoch: number
+}
+
+let connection: Connection = { away: false, epoch: 0 }
+const listeners = new Set<Listener>()
+
+function become(next: Connection): void {
+  connection = next
+  listeners.forEach((listener) => listener())
+}
+
+async function isReady(): Promise<boolean> {
+  try {
+    return (await fetch(new URL("healthz", root), { cache: "no-store" })).ok
+  } catch {
+    return false
+  }
+}
+
+function ask(): void {
+  setTimeout(async () => {
+    if (await isReady()) become({ away: false, epoch: connection.epoch + 1 })
+    else ask()
+  }, RETRY_MS)
+}
+
+/** Tells of a call that failed. */
+export function failed(problem: Problem): void {
+  if (problem.code !== Code.Unavailable || connection.away) return
+  become({ ...connection, away: true })
+  ask()
+}
+
+export function useConnection(): Connection {
+  const [, draw] = useState({})
+  useEffect(() => {
+    const listener = () => draw({})
+    listeners.add(listener)
+    return () => void listeners.delete(listener)
+  }, [])
+  return connection
+}

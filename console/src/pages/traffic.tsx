@@ -1,0 +1,6 @@
+import type { PageProps } from "../app"
+import { Empty } from "../components/states"
+
+export function Traffic(_: PageProps) {
+  return <Empty title="Traffic" />
+}
