@@ -57,4 +57,4 @@ def test_no_two_features_have_one_counterpart(data_dir: Path, folder: Path) -> N
     tops = [pq.read_table(each / "features.parquet")["top_items"].to_pylist() for each in (other, folder)]
     for there, (here, likeness) in found.items():
         assert likeness >= LEAST_LIKENESS
-        assert set(tops[0][there]) & set(tops[1][here])
+        assert set(tops[0][there] or ()) & set(tops[1][here] or ())
