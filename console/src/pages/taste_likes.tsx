@@ -99,7 +99,9 @@ function Like({ feature, ...props }: LikesProps & { feature: ActiveFeature }) {
           <span>
             {percent(activation)} as strong as it is ever seen · {percent(spreadShare)} of what decides the list
             {part !== spreadShare && " (it works against the rest)"} ·{" "}
-            <a href={address("features", { id: `${featureId}` })}>about it</a>
+            <a href={address("features", { id: `${featureId}` })}>
+              about it<span class="visually-hidden">: {featureName(label, featureId)}</span>
+            </a>
           </span>
         </span>
       }
