@@ -55,6 +55,12 @@ class Echo(
     async def ListNeighbours(self, request: feature_pb.ListNeighboursRequest, context: Any) -> Any:
         return feature_pb.ListNeighboursResponse()
 
+    async def SetLabel(self, request: feature_pb.SetLabelRequest, context: Any) -> Any:
+        return feature_pb.SetLabelResponse()
+
+    async def ListBundles(self, request: model_pb.ListBundlesRequest, context: Any) -> Any:
+        return model_pb.ListBundlesResponse()
+
 
 async def serve(port: int) -> None:
     """Until it is killed."""

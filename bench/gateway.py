@@ -65,7 +65,7 @@ def main() -> None:
     parser.add_argument("--rate", type=float, default=50, help="of the load in the second part, calls/s")
     arguments = parser.parse_args()
     bundle = load_bundle(arguments.bundle, "onnx")
-    with _served(arguments.bundle) as server:
+    with served(arguments.bundle) as server:
         for name, controls in (("plain", 0), ("one concept", 1), ("six concepts", 6)):
             _print_costs(name, _costs(server, _requests(bundle, controls), arguments.rounds, arguments.calls))
         _print_beside(
@@ -87,7 +87,7 @@ def _requests(bundle: Bundle, controls: int) -> list[RecommendRequest]:
 
 
 @contextmanager
-def _served(bundle: Path) -> Iterator[Server]:
+def served(bundle: Path) -> Iterator[Server]:
     with tempfile.TemporaryDirectory() as folder:
         log = Path(folder, "log")
         ports = [f"--{name}port=0" for name in ("", "http-", "metrics-")]

@@ -1,13 +1,13 @@
 // The frame of all pages: navigation, theme, and what is said when the server is away.
 
-import { useEffect, useRef, useState } from "preact/hooks"
+import { useEffect, useMemo, useRef, useState } from "preact/hooks"
 import type { ComponentType } from "preact"
 import { useCall } from "./calls"
 import { useConnection } from "./connection"
 import { Answer, Loading } from "./components/states"
 import { KnownContext, load } from "./known"
 import { fromText, newRequest, toText, type Request } from "./request"
-import { address, remember, useRoute } from "./route"
+import { address, readRoute, remember, useRoute } from "./route"
 import { useTheme, type Theme } from "./theme"
 
 /** What every page is given: Try and Taste share one request. */
@@ -46,6 +46,7 @@ export function App() {
   const known = useCall(load, [])
   const content = useCall(async () => ({ page, Content: await page.content() }), [page])
   const [request, setRequest] = useRequest(route.params.get("r"), page)
+  const text = useMemo(() => toText(request), [request])
   const main = useRef<HTMLElement>(null)
   const first = useRef(true)
   useEffect(() => {
@@ -66,7 +67,7 @@ export function App() {
           {PAGES.map(({ name, title, steers }) => (
             <a
               key={name}
-              href={address(name, steers ? { r: toText(request) } : {})}
+              href={address(name, steers ? { r: text } : {})}
               aria-current={name === page.name ? "page" : undefined}
             >
               {title}
@@ -116,7 +117,7 @@ function useRequest(text: string | null, page: Page): [Request, (request: Reques
     if (!page.steers) return
     const timer = setTimeout(() => {
       own.current = toText(request)
-      remember(page.name, { r: own.current })
+      remember(page.name, { ...Object.fromEntries(readRoute().params), r: own.current })
     }, ADDRESS_MS)
     return () => clearTimeout(timer)
   }, [request, page])

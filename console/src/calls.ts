@@ -1,6 +1,6 @@
 // Hooks around calls.
 
-import { useCallback, useEffect, useRef, useState } from "preact/hooks"
+import { useCallback, useEffect, useLayoutEffect, useRef, useState } from "preact/hooks"
 import { cancelled, problem, type Problem } from "./api"
 import { failed, useConnection } from "./connection"
 import { Latest } from "./latest"
@@ -50,7 +50,8 @@ export function useLatest<Q, A>(ask: (question: Q) => Promise<A>, question: Q | 
       setState(({ value, of }) => ({ value, of, problem: what, loading: false }))
     },
   )
-  useEffect(() => {
+  // An effect would wait for the next frame first.
+  useLayoutEffect(() => {
     if (question !== undefined) latest.current?.put(question)
   }, [question, epoch, again])
   return { ...state, reload: useCallback(() => setAgain((times) => times + 1), []) }

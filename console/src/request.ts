@@ -6,6 +6,9 @@ import { RecommendRequestSchema, type RecommendRequest } from "./gen/steersman/v
 
 export type Request = RecommendRequest
 
+/** Changes the request as it is when it is called. */
+export type Edit = (how: (now: Request) => Request) => void
+
 export const newRequest = (): Request => create(RecommendRequestSchema, { k: 10 })
 
 export function toText(request: Request): string {

@@ -8,9 +8,11 @@ export interface Route {
   params: URLSearchParams
 }
 
+const FIRST_PAGE = "try"
+
 export function readRoute(hash = location.hash): Route {
   const [path = "", query = ""] = hash.replace(/^#\/?/, "").split("?", 2)
-  return { page: path, params: new URLSearchParams(query) }
+  return { page: path || FIRST_PAGE, params: new URLSearchParams(query) }
 }
 
 export function address(page: string, params: Record<string, string> = {}): string {

@@ -1,7 +1,7 @@
 """A typed client of Steersman: `Client`, `AsyncClient`, and `load` for a bundle in this process."""
 
 from steersman_client.calls import ExplainRequest
-from steersman_client.catalogue import Attribute, Concept, Feature, Item, Neighbour, Neighbours
+from steersman_client.catalogue import Attribute, Concept, Feature, Item, LabelCorrection, Neighbour, Neighbours
 from steersman_client.client import AsyncClient, Client
 from steersman_client.controls import (
     AttributeTarget,
@@ -25,10 +25,10 @@ from steersman_client.errors import CallError
 from steersman_client.explanations import Account, Change, ChangeQuery, Explanation
 from steersman_client.frames import frame
 from steersman_client.local import LocalClient, load
-from steersman_client.model import ModelInfo, SampleHistory
+from steersman_client.model import BundleSummary, ModelInfo, SampleHistory
 from steersman_client.recommendations import Comparison, Receipt, Recommendation, RecommendedItem, Sweep
 from steersman_client.requests import Composition, Event, Filters, LeastShare, Request
-from steersman_client.scenarios import PolicyRule, Scenario, ScenarioChange
+from steersman_client.scenarios import PolicyRule, Scenario, ScenarioChange, ScenarioReplay
 from steersman_client.sessions import AppendResult, Session
 
 __all__ = [
@@ -37,6 +37,7 @@ __all__ = [
     "AsyncClient",
     "Attribute",
     "AttributeTarget",
+    "BundleSummary",
     "CallError",
     "Change",
     "ChangeQuery",
@@ -55,6 +56,7 @@ __all__ = [
     "Goal",
     "Item",
     "ItemsTarget",
+    "LabelCorrection",
     "LeastShare",
     "LocalClient",
     "ModelInfo",
@@ -68,6 +70,7 @@ __all__ = [
     "SampleHistory",
     "Scenario",
     "ScenarioChange",
+    "ScenarioReplay",
     "Session",
     "Sweep",
     "WordsTarget",

@@ -22,10 +22,10 @@ from steersman_client.catalogue import FEATURE_KINDS, Attribute, Concept, Featur
 from steersman_client.controls import Control, Controls, ids_of, messages_of
 from steersman_client.errors import CallError
 from steersman_client.explanations import ChangeQuery, Explanation
-from steersman_client.model import ModelInfo, SampleHistory
+from steersman_client.model import BundleSummary, ModelInfo, SampleHistory
 from steersman_client.recommendations import Comparison, Recommendation, Sweep
 from steersman_client.requests import Events, Request, event_messages, with_receipt
-from steersman_client.scenarios import Scenario, ScenarioChange
+from steersman_client.scenarios import Scenario, ScenarioChange, ScenarioReplay
 from steersman_client.sessions import AppendResult, Session
 
 A = TypeVar("A")
@@ -178,6 +178,17 @@ def feature(feature_id: int, *, version: str = "") -> Call[Feature]:
     )
 
 
+def set_label(feature: Feature, label: str, *, author: str = "") -> Call[Feature]:
+    """Corrects the label of a feature, for everybody, and gives the feature. Empty: the automatic one again."""
+    version = feature.bundle_version
+    return Call(
+        "FeatureService/SetLabel",
+        features_pb.SetLabelRequest(id=feature.id, bundle_version=version, label=label, author=author),
+        features_pb.SetLabelResponse,
+        lambda answer: Feature.of(answer.feature, version),
+    )
+
+
 def concepts(text: str = "") -> Pages[Concept]:
     """Concepts of the catalogue whose names contain `text`, in any case."""
     return Pages(
@@ -285,6 +296,16 @@ def scenario_changes(name: str = "") -> Pages[ScenarioChange]:
     )
 
 
+def replay_scenarios(names: Sequence[str] = ()) -> Pages[ScenarioReplay]:
+    """What scenarios do with the bundle that is served, beside the one under which they were put: those of these names, or all, by name."""
+    return Pages(
+        "ScenarioService/ReplayScenarios",
+        scenarios_pb.ReplayScenariosRequest(page_size=PAGE_SIZE, names=names),
+        scenarios_pb.ReplayScenariosResponse,
+        lambda page: map(ScenarioReplay.of, page.replays),
+    )
+
+
 def model_info() -> Call[ModelInfo]:
     """What is served, and its limits."""
     return Call(
@@ -302,6 +323,16 @@ def histories(text: str = "", *, seed: int = 0) -> Pages[SampleHistory]:
         model_pb.ListHistoriesRequest(page_size=PAGE_SIZE, text=text, seed=seed),
         model_pb.ListHistoriesResponse,
         lambda page: map(SampleHistory.of, page.histories),
+    )
+
+
+def bundles() -> Call[list[BundleSummary]]:
+    """The bundles in the folder of the one that is served, newest first, at most 20."""
+    return Call(
+        "ModelService/ListBundles",
+        model_pb.ListBundlesRequest(),
+        model_pb.ListBundlesResponse,
+        lambda answer: [BundleSummary.of(each) for each in answer.bundles],
     )
 
 

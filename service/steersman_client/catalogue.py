@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Literal, Self
 
 from steersman.v1 import feature_service_pb2 as pb
@@ -67,6 +68,21 @@ class EffectPoint:
 
 
 @dataclass(frozen=True)
+class LabelCorrection:
+    """Who corrected a label, and what it was before."""
+
+    automatic_label: str
+    author: str
+    time: datetime
+    carried_confidence: float
+    """How alike this feature and the corrected one of another bundle are, 0 to 1; 0: it was made on this one."""
+
+    @classmethod
+    def of(cls, message: pb.LabelCorrection) -> Self:
+        return cls(message.automatic_label, message.author, message.time.ToDatetime(UTC), message.carried_confidence)
+
+
+@dataclass(frozen=True)
 class Feature:
     """A feature of the catalogue. `feature(this, 0.5)` steers it."""
 
@@ -92,6 +108,8 @@ class Feature:
     """By strength, from the least; empty where it was not measured."""
     top_item_ids: tuple[str, ...]
     top_item_titles: tuple[str, ...]
+    correction: LabelCorrection | None
+    """Of the label. None: it is the automatic one."""
     bundle_version: str
 
     @classmethod
@@ -114,6 +132,7 @@ class Feature:
             curve=tuple(map(EffectPoint.of, message.curve)),
             top_item_ids=tuple(message.top_item_ids),
             top_item_titles=tuple(message.top_item_titles),
+            correction=LabelCorrection.of(message.correction) if message.HasField("correction") else None,
             bundle_version=bundle_version,
         )
 

@@ -109,15 +109,20 @@ class _NoStore:
 
 async def _opened(settings: Any, stack: AsyncExitStack) -> dict[str, object]:
     """The handlers of every service, by its name."""
+    from steersman_service.api.labels import Labels
     from steersman_service.api.list_change import ListChange
+    from steersman_service.api.release import Release
     from steersman_service.app import handlers
     from steersman_service.processes.front_end import opened_backend
+    from steersman_service.sessions.labels import LabelStore
     from steersman_service.telemetry.metrics import Metrics
 
     metrics = Metrics(collected=False)
     backend = await opened_backend(settings, [], metrics, asyncio.Event(), stack)
     store: Any = _NoStore()
-    return handlers(backend, store, settings, metrics, ListChange(backend.engines, 0.0, lambda ratio: None))
+    release = Release.of(backend.bundle, settings)
+    labels, change = Labels(release, LabelStore(store)), ListChange(backend.engines, 0.0, lambda ratio: None)
+    return handlers(release, labels, backend, store, settings, metrics, change)
 
 
 def _names_what_is_kept(request: Message) -> Iterable[bool]:
@@ -131,7 +136,8 @@ def _names_what_is_kept(request: Message) -> Iterable[bool]:
 
 
 def _refuse(*arguments: object, **named: object) -> NoReturn:
-    why = "sessions and scenarios are kept by a server: start one (steersman serve) and use Client, or give the history itself"
+    kept = "sessions, scenarios and corrected labels are kept by a server"
+    why = f"{kept}: start one (steersman serve) and use Client, or give the history itself"
     raise CallError("FAILED_PRECONDITION", why, "NEEDS_SERVER")
 
 

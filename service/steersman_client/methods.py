@@ -80,6 +80,7 @@ class Methods(ABC):
     explain = _waits(calls.explain)
     features = _iterates(calls.features)
     feature = _waits(calls.feature)
+    set_label = _waits(calls.set_label)
     concepts = _iterates(calls.concepts)
     neighbours = _waits(calls.neighbours)
     items = _iterates(calls.items)
@@ -93,8 +94,10 @@ class Methods(ABC):
     put_scenario = _waits(calls.put_scenario)
     delete_scenario = _waits(calls.delete_scenario)
     scenario_changes = _iterates(calls.scenario_changes)
+    replay_scenarios = _iterates(calls.replay_scenarios)
     model_info = _waits(calls.model_info)
     histories = _iterates(calls.histories)
+    bundles = _waits(calls.bundles)
 
     @abstractmethod
     def _send(self, method: str, request: Message, answer: type[Message]) -> Any:
@@ -111,6 +114,7 @@ class AsyncMethods(ABC):
     explain = _awaits(calls.explain)
     features = _async_iterates(calls.features)
     feature = _awaits(calls.feature)
+    set_label = _awaits(calls.set_label)
     concepts = _async_iterates(calls.concepts)
     neighbours = _awaits(calls.neighbours)
     items = _async_iterates(calls.items)
@@ -124,8 +128,10 @@ class AsyncMethods(ABC):
     put_scenario = _awaits(calls.put_scenario)
     delete_scenario = _awaits(calls.delete_scenario)
     scenario_changes = _async_iterates(calls.scenario_changes)
+    replay_scenarios = _async_iterates(calls.replay_scenarios)
     model_info = _awaits(calls.model_info)
     histories = _async_iterates(calls.histories)
+    bundles = _awaits(calls.bundles)
 
     @abstractmethod
     async def _send(self, method: str, request: Message, answer: type[Message]) -> Any:

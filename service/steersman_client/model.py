@@ -1,4 +1,4 @@
-"""Answers of GetModelInfo and ListHistories."""
+"""Answers of ModelService."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -68,6 +68,37 @@ class Limits:
             goals=limits.goals,
             scenarios=limits.scenarios,
             scenario_bytes=limits.scenario_bytes,
+        )
+
+
+@dataclass(frozen=True)
+class BundleSummary:
+    """A bundle in the folder of the one that is served."""
+
+    version: str
+    format: str
+    created: str
+    """RFC 3339."""
+    data: str
+    figures: Mapping[str, float]
+    served: bool
+    steerable_features: int
+    carried_features: int
+    """Of those: the ones that the served bundle has a counterpart of."""
+    median_confidence: float
+
+    @classmethod
+    def of(cls, message: pb.BundleSummary) -> Self:
+        return cls(
+            version=message.version,
+            format=message.format,
+            created=message.created,
+            data=message.data,
+            figures=dict(message.figures),
+            served=message.served,
+            steerable_features=message.steerable_features,
+            carried_features=message.carried_features,
+            median_confidence=message.median_confidence,
         )
 
 

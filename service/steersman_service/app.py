@@ -1,9 +1,9 @@
 """Assembles a front end, and takes it down in the order that loses nothing."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
-from typing import NamedTuple
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from typing import Any, NamedTuple
 
 import grpc
 from grpc_health.v1 import health_pb2_grpc
@@ -14,20 +14,24 @@ from grpc_health.v1.health_pb2 import HealthCheckResponse
 from steersman_service.api.explanation import ExplanationService
 from steersman_service.api.features import FeatureService
 from steersman_service.api.items import ItemService
+from steersman_service.api.labels import POLL_SECONDS, Labels
 from steersman_service.api.list_change import ListChange
 from steersman_service.api.model import ModelService
 from steersman_service.api.placement import Placements
 from steersman_service.api.recommendation import RecommendationService
 from steersman_service.api.release import Release
+from steersman_service.api.replay_watch import ReplayWatch
+from steersman_service.api.replaying import ScenarioReplays
 from steersman_service.api.scenarios import ScenarioService
 from steersman_service.api.sessions import SessionService
 from steersman_service.bundle.bundle import Bundle
-from steersman_service.errors import StartupError
+from steersman_service.errors import StartupError, StoreUnavailable
 from steersman_service.rpc.interceptor import CallInterceptor
 from steersman_service.rpc.reflection import add_reflection
 from steersman_service.rpc.services import PACKAGE, add_services
 from steersman_service.rpc.threads import patient
 from steersman_service.scheduling.client import Engines
+from steersman_service.sessions.labels import LabelStore
 from steersman_service.sessions.reader import SessionReader
 from steersman_service.sessions.scenarios import ScenarioReader, ScenarioStore
 from steersman_service.sessions.store import SessionStore
@@ -93,9 +97,19 @@ async def running(
         _tell_bundle(backend, metrics)
         store = await _open_store(settings, backend.bundle, metrics, stack)
         list_change = ListChange(backend.engines, settings.list_change_sample, metrics.list_change)
-        add_services(server, handlers(backend, store, settings, metrics, list_change), metrics)
+        release = Release.of(backend.bundle, settings)
+        labels = Labels(release, LabelStore(store))
+        with suppress(StoreUnavailable):
+            await labels.refresh()
+        services = handlers(release, labels, backend, store, settings, metrics, list_change)
+        add_services(server, services, metrics)
         health = await _add_health(server)
-        await stack.enter_async_context(_watched(store, backend.engines, health, metrics))
+        await stack.enter_async_context(_watched(store, labels, backend.engines, health, metrics))
+        scenarios = services["ScenarioService"]
+        assert isinstance(scenarios, ScenarioService)
+        watch = ReplayWatch(scenarios.replays, metrics.scenario_replays)
+        if settings.scenario_replay == "block":
+            await watch.block()
         if may_listen is not None:
             await may_listen()
         port = _listen(server, settings)
@@ -105,6 +119,8 @@ async def running(
         stack.push_async_callback(list_change.close)
         stack.push_async_callback(health.enter_graceful_shutdown)
         stack.callback(metrics.ready, False)
+        if settings.scenario_replay != "off":
+            await stack.enter_async_context(_in_background(watch.run()))
         yield port
 
 
@@ -167,6 +183,8 @@ async def _open_store(settings: Settings, bundle: Bundle, metrics: Metrics, stac
 
 
 def handlers(
+    release: Release,
+    labels: Labels,
     backend: EngineHandle,
     store: SessionStore,
     settings: Settings,
@@ -174,7 +192,6 @@ def handlers(
     list_change: ListChange,
 ) -> dict[str, object]:
     """Of every service, by its name. They know no transport."""
-    release = Release.of(backend.bundle, settings)
     sessions = SessionReader(
         store,
         release.items,
@@ -184,6 +201,7 @@ def handlers(
     )
     metrics.watch_session_cache(lambda: sessions.held_bytes)
     scenarios = ScenarioStore(store)
+    replays = ScenarioReplays(release, backend.engines, scenarios, settings.max_filter_items)
     placed = ScenarioReader(scenarios, metrics.scenario_read)
     placements = Placements(release, placed, settings.max_filter_items)
     recommendation = RecommendationService(
@@ -192,9 +210,9 @@ def handlers(
     return {
         "RecommendationService": recommendation,
         "ExplanationService": ExplanationService(recommendation),
-        "ScenarioService": ScenarioService(release, scenarios, placed, settings),
+        "ScenarioService": ScenarioService(release, scenarios, placed, settings, replays),
         "SessionService": SessionService(release, store, settings.max_events_per_append),
-        "FeatureService": FeatureService(release, settings.max_message_bytes),
+        "FeatureService": FeatureService(release, labels, settings.max_message_bytes),
         "ItemService": ItemService(release, settings.max_message_bytes),
         "ModelService": ModelService(release, backend.name, backend.device, settings),
     }
@@ -213,9 +231,9 @@ async def _add_health(server: grpc.aio.Server) -> health_aio.HealthServicer:
 
 @asynccontextmanager
 async def _watched(
-    store: SessionStore, engines: Engines, health: health_aio.HealthServicer, metrics: Metrics
+    store: SessionStore, labels: Labels, engines: Engines, health: health_aio.HealthServicer, metrics: Metrics
 ) -> AsyncIterator[None]:
-    """Lets the health of the services that need the store follow it, and that of those that ask engines theirs."""
+    """The health of services that need the store follows it, that of services that ask engines theirs. Labels are kept fresh."""
 
     async def watch_engines() -> None:
         while True:
@@ -232,13 +250,26 @@ async def _watched(
                 await health.set(service, SERVING if usable else NOT_SERVING)
             await asyncio.sleep(CHECK_SECONDS)
 
-    watching = [asyncio.create_task(watch()) for watch in (watch_engines, watch_store)]
+    async def watch_labels() -> None:
+        while True:
+            with suppress(StoreUnavailable):
+                await labels.refresh()
+            await asyncio.sleep(POLL_SECONDS)
+
+    async with _in_background(watch_engines(), watch_store(), watch_labels()):
+        yield
+
+
+@asynccontextmanager
+async def _in_background(*work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
+    """Cancels it at the end."""
+    tasks = [asyncio.create_task(each) for each in work]
     try:
         yield
     finally:
-        for task in watching:
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*watching, return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 async def _drain(server: grpc.aio.Server, calls: CallInterceptor, seconds: float) -> None:

@@ -137,6 +137,15 @@ class TooManyScenarios(RequestError, code="RESOURCE_EXHAUSTED", reason="TOO_MANY
         super().__init__(f"there are {most} scenarios, and no more are kept: delete one that is not needed")
 
 
+class TooManyLabels(RequestError, code="RESOURCE_EXHAUSTED", reason="TOO_MANY_LABELS"):
+    """No further one is corrected until one is automatic again."""
+
+    def __init__(self, most: int) -> None:
+        super().__init__(
+            f"{most} labels are corrected, and no more are kept: bring automatic ones back, by empty labels"
+        )
+
+
 class QueueFull(RequestError, code="RESOURCE_EXHAUSTED", reason="QUEUE_FULL"):
     """Overload, of which this caller's tenant has the largest share. `retry_seconds`: time that the queue needs to drain."""
 
@@ -215,6 +224,28 @@ class NoSuchPath(GatewayError, code="NOT_FOUND", reason="NO_SUCH_PATH"):
 
     def __init__(self) -> None:
         super().__init__("there is nothing here: / lists the calls, /openapi.json describes them")
+
+
+class NoConsole(GatewayError, code="NOT_FOUND", reason="NO_CONSOLE"):
+    """The package was made without the console's files."""
+
+    def __init__(self) -> None:
+        super().__init__("this installation has no console: its files were not built into the package")
+
+
+class NoMetrics(GatewayError, code="NOT_FOUND", reason="NO_METRICS"):
+    """The gateway was told of no metrics."""
+
+    def __init__(self) -> None:
+        why = "the server's setting metrics is off, or this gateway runs alone and was started without --metrics URL"
+        super().__init__(f"there are no metrics here: {why}")
+
+
+class MetricsUnavailable(GatewayError, code="UNAVAILABLE", reason="METRICS_UNAVAILABLE"):
+    """The metrics port does not answer, or with something else."""
+
+    def __init__(self) -> None:
+        super().__init__("the server's metrics do not answer", retry_seconds=1.0)
 
 
 class OnlyPost(GatewayError, code="UNIMPLEMENTED", reason="ONLY_POST"):

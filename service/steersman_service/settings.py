@@ -49,6 +49,7 @@ class Settings(BaseSettings):
     http_cors_origins: str | None = Field(
         None, description="Other sites whose pages may call: https://example.org, with commas between (default: none)"
     )
+    http_console: Literal["on", "off"] = Field("on", description="Whether HTTP serves the console, at /console/")
     http_max_body_bytes: int = Field(4 << 20, ge=1024, description="Largest body that HTTP takes, in bytes")
 
     data: Path = Field(Path("data"), description="Data folder: bundles, and the embedded session store")
@@ -123,6 +124,11 @@ class Settings(BaseSettings):
         0,
         ge=0,
         description="Shown events kept in the stream steersman:exposure of the session store, about, the latest ones; 0 keeps none",
+    )
+    scenario_replay: Literal["report", "block", "off"] = Field(
+        "report",
+        description="Whether scenarios that were put under another bundle are replayed at start: report logs and counts those that do"
+        " something else now; block refuses to serve with one, too; off replays none",
     )
 
     drain_seconds: float = Field(20.0, ge=0, description="Longest wait for calls in flight at shutdown, in seconds")

@@ -24,6 +24,7 @@ from steersman_client import (
     AsyncClient,
     Attribute,
     AttributeTarget,
+    BundleSummary,
     CallError,
     Change,
     ChangeQuery,
@@ -49,6 +50,7 @@ from steersman_client import (
     SampleHistory,
     Scenario,
     ScenarioChange,
+    ScenarioReplay,
     Session,
     WordsTarget,
     at_least,
@@ -70,6 +72,7 @@ EVERY: dict[str, Callable[[Any], Any]] = {
     "ExplanationService/Explain": lambda c: c.explain(["a"], item_ids=["b"]),
     "FeatureService/ListFeatures": lambda c: c.features("x", steerable_only=True, kind="anchored", item_ids=["a"]),
     "FeatureService/GetFeature": lambda c: c.feature(3, version="v1"),
+    "FeatureService/SetLabel": lambda c: c.set_label(REFERENCE, "Crime", author="me"),
     "FeatureService/ListConcepts": lambda c: c.concepts("x"),
     "FeatureService/ListNeighbours": lambda c: c.neighbours(REFERENCE, size=4),
     "ItemService/ListItems": lambda c: c.items("alien"),
@@ -83,8 +86,10 @@ EVERY: dict[str, Callable[[Any], Any]] = {
     "ScenarioService/PutScenario": lambda c: c.put_scenario(Scenario("home"), author="me"),
     "ScenarioService/DeleteScenario": lambda c: c.delete_scenario("home", version=2, author="me"),
     "ScenarioService/ListScenarioChanges": lambda c: c.scenario_changes("home"),
+    "ScenarioService/ReplayScenarios": lambda c: c.replay_scenarios(["home"]),
     "ModelService/GetModelInfo": lambda c: c.model_info(),
     "ModelService/ListHistories": lambda c: c.histories("x", seed=3),
+    "ModelService/ListBundles": lambda c: c.bundles(),
 }
 
 
@@ -112,7 +117,7 @@ async def test_both_clients_send_the_same(method: str, fake: FakeServer) -> None
     assert first.request == second.request
     # Nothing that was given got lost.
     assert all(value for _, value in first.request.ListFields())
-    assert len(first.request.ListFields()) >= (method not in ("ModelService/GetModelInfo",))
+    assert len(first.request.ListFields()) >= (method not in ("ModelService/GetModelInfo", "ModelService/ListBundles"))
 
 
 def test_a_request_has_every_field(fake: FakeServer) -> None:
@@ -174,8 +179,10 @@ OWN_CHECKS = {
         (sessions_pb.Session, Session.of),
         (scenarios_pb.Scenario, Scenario.of),
         (scenarios_pb.ScenarioChange, ScenarioChange.of),
+        (scenarios_pb.ScenarioReplay, ScenarioReplay.of),
         (model_pb.GetModelInfoResponse, ModelInfo.of),
         (model_pb.SampleHistory, SampleHistory.of),
+        (model_pb.BundleSummary, BundleSummary.of),
     ],
 )
 def test_no_field_of_an_answer_is_lost(message: Any, read: Callable[[Any], Any]) -> None:

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,6 +20,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from steersman_service.cli.serve import first_calls
+from steersman_service.http.options import CONSOLE, LOOPBACK_HOSTS
 from tests.e2e.processes import children_of, engines_of, until_gone, workers_of
 
 COMMAND = [sys.executable, "-m", "steersman_service", "serve", "--port", "0", "--metrics-port", "0", "--http-port", "0"]
@@ -124,16 +126,67 @@ def test_one_address_whatever_becomes_of_the_processes_behind(server: Served) ->
 
 
 def test_what_can_be_done_first_works(server: Served) -> None:
-    browser, curl, over_grpc = (
-        re.split(r"\s{2,}", line.strip(), maxsplit=1)[1] for line in first_calls(server.http, server.grpc)
-    )
+    console = (CONSOLE / "index.html").is_file()
+    lines = first_calls(server.http, server.grpc, LOOPBACK_HOSTS, console=console)
+    browser, curl, over_grpc = (re.split(r"\s{2,}", line.strip(), maxsplit=1)[1] for line in lines)
     with urllib.request.urlopen(browser) as response:
-        assert json.load(response)["name"] == "steersman"
+        assert response.headers.get_content_type() == ("text/html" if console else "application/json")
     given = subprocess.run(["bash", "-c", curl.replace("curl", "curl -s", 1)], capture_output=True, text=True)
     assert len(json.loads(given.stdout)["items"]) == 5
     command = over_grpc.replace("steersman", f"{sys.executable} -m steersman_service", 1)
     listed = subprocess.run(command, shell=True, capture_output=True, text=True)
     assert listed.returncode == 0, listed.stderr
+
+
+def test_traffic_is_told_without_prometheus(server: Served) -> None:
+    """By the gateway, of all front ends; more is counted from answer to answer."""
+
+    def answered() -> float:
+        with urllib.request.urlopen(f"{server.http}/metrics.json") as response:
+            told = json.load(response)
+        return float(sum(one["count"] for one in told["calls"] if (one["method"], one["code"]) == ("Recommend", "OK")))
+
+    before = answered()
+    for _ in range(4):
+        assert server.ask()[0] == 200
+    while answered() != before + 4:
+        time.sleep(0.1)
+
+
+def test_without_metrics_there_is_no_traffic_and_without_a_console_no_redirection(
+    current: Path, tmp_path: Path
+) -> None:
+    with served(current, tmp_path, "--metrics", "off", "--http-console", "off") as server:
+        for path, why in (("/metrics.json", "NO_METRICS"), ("/console/", "NO_SUCH_PATH")):
+            with pytest.raises(urllib.error.HTTPError) as refused:
+                urllib.request.urlopen(server.http + path)
+            assert refused.value.code == 404
+            assert why in refused.value.read().decode()
+        page = urllib.request.Request(server.http, headers={"accept": "text/html"})
+        with urllib.request.urlopen(page) as response:
+            assert json.load(response)["name"] == "steersman"
+
+
+@pytest.mark.parametrize(
+    ("http", "grpc", "allowed", "console", "expected"),
+    [
+        ("http://127.0.0.1:8080", "127.0.0.1:50051", LOOPBACK_HOSTS, True, ["http://127.0.0.1:8080/console/", ":8080/", ""]),
+        ("http://127.0.0.1:8080", "127.0.0.1:50051", LOOPBACK_HOSTS, False, ["http://127.0.0.1:8080", ":8080/", ""]),
+        ("http://0.0.0.0:81", "0.0.0.0:9", LOOPBACK_HOSTS, True, ["http://127.0.0.1:81/console/", ".1:81/", "127.0.0.1:9"]),
+        ("http://[::]:81", "[::]:9", LOOPBACK_HOSTS, True, ["http://[::1]:81/console/", "[::1]:81/", "[::1]:9"]),
+        ("http://10.0.0.0:81", "10.0.0.0:9", LOOPBACK_HOSTS, True, ["refused at 10.0.0.0 until", "10.0.0.0:9"]),
+        ("http://10.0.0.1:81", "[::1]:9", "10.0.0.1", True, ["http://10.0.0.1:81/console/", "10.0.0.1:81/", "[::1]:9"]),
+        ("", "127.0.0.1:50051", LOOPBACK_HOSTS, True, ["steersman recommend --k 5"]),
+    ],
+)  # fmt: skip
+def test_what_is_printed_first_holds_for_the_addresses(
+    http: str, grpc: str, allowed: str, console: bool, expected: list[str]
+) -> None:
+    lines = list(first_calls(http, grpc, allowed, console=console))
+    assert len(lines) == len(expected)
+    for line, part in zip(lines, expected, strict=True):
+        assert part in line
+    assert lines[-1].endswith(f" --address {expected[-1]}" if expected[-1] and http else "--k 5")
 
 
 def test_a_port_that_is_taken_is_told_with_the_remedy(server: Served, current: Path, tmp_path: Path) -> None:

@@ -8,6 +8,8 @@ export interface Found {
   key: string
   label: string
   note?: ComponentChildren
+  /** A heading above it, where the one before has another. */
+  group?: string
 }
 
 export interface SearchProps<T extends Found> {
@@ -30,6 +32,7 @@ export function Search<T extends Found>({ label, placeholder, find, choose }: Se
   )
   const found = value ?? []
   useEffect(() => setActive(0), [settled])
+  useEffect(() => document.getElementById(`${id}-${active}`)?.scrollIntoView({ block: "nearest" }), [active])
   const take = (one: T | undefined) => {
     if (!one) return
     choose(one)
@@ -75,7 +78,12 @@ export function Search<T extends Found>({ label, placeholder, find, choose }: Se
         onKeyDown={keys}
       />
       <ul id={`${id}-list`} role="listbox" aria-label={label} hidden={!open}>
-        {found.map((one, index) => (
+        {found.map((one, index) => [
+          one.group && one.group !== found[index - 1]?.group && (
+            <li key={`group:${one.group}`} role="presentation" class="search-group">
+              {one.group}
+            </li>
+          ),
           <li
             key={one.key}
             id={`${id}-${index}`}
@@ -90,8 +98,8 @@ export function Search<T extends Found>({ label, placeholder, find, choose }: Se
           >
             <span>{one.label}</span>
             {one.note && <small>{one.note}</small>}
-          </li>
-        ))}
+          </li>,
+        ])}
         {!found.length && (
           <li class="search-nothing" role="option" aria-selected={false} aria-disabled="true">
             {problem ? problem.detail : loading ? "Searching" : "Nothing found"}

@@ -3,6 +3,7 @@
 from importlib.metadata import version
 
 from steersman.v1 import model_service_pb2 as pb
+from steersman_service.api.bundles import BundleList
 from steersman_service.api.caller import Caller
 from steersman_service.api.histories import HistoryPages
 from steersman_service.api.release import Release
@@ -19,6 +20,7 @@ class ModelService:
     def __init__(self, release: Release, backend: str, device: str, settings: Settings) -> None:
         manifest = release.bundle.manifest
         self._histories = HistoryPages(release, settings.max_message_bytes)
+        self._bundles = BundleList(release)
         shapes = pb.Shapes(
             items=manifest.shape.items,
             hidden=manifest.shape.hidden,
@@ -63,3 +65,6 @@ class ModelService:
 
     async def ListHistories(self, request: pb.ListHistoriesRequest, caller: Caller) -> pb.ListHistoriesResponse:
         return self._histories.page(request)
+
+    async def ListBundles(self, request: pb.ListBundlesRequest, caller: Caller) -> pb.ListBundlesResponse:
+        return pb.ListBundlesResponse(bundles=await self._bundles.read())

@@ -1,8 +1,10 @@
 """A release: one bundle with all that handlers derive from it."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Self
 
+from steersman.v1.feature_service_pb2 import Feature
 from steersman_service.api.attributes import ItemAttributes
 from steersman_service.bundle.bundle import Bundle
 from steersman_service.bundle.catalogue import Catalogue
@@ -13,6 +15,7 @@ from steersman_service.bundle.replacement import Replacements
 from steersman_service.settings import Settings
 from steersman_service.steering.aims import Aims
 from steersman_service.steering.controls import ControlParser
+from steersman_service.steering.counterparts import Counterparts
 from steersman_service.steering.neighbours import Neighbours
 from steersman_service.steering.targets import Targets
 from steersman_service.steering.words import Words
@@ -29,6 +32,7 @@ class Release:
     search: ItemSearch
     neighbours: Neighbours
     attributes: ItemAttributes
+    counterparts: Counterparts
 
     @classmethod
     def of(cls, bundle: Bundle, settings: Settings) -> Self:
@@ -37,11 +41,12 @@ class Release:
         catalogue = Catalogue(bundle, items)
         aims = Aims(bundle, catalogue)
         aims.prepare()
+        older, replacements = OlderBundles(bundle, items, aims.counted_M), Replacements(bundle, catalogue)
         targets = Targets(
             aims,
             items,
             Words(aims, items, catalogue),
-            OlderBundles(bundle, items, aims.counted_M),
+            older,
             catalogue.labels,
             settings.max_filter_items,
         )
@@ -49,13 +54,19 @@ class Release:
             bundle.version,
             catalogue,
             items,
-            Replacements(bundle, catalogue),
+            replacements,
             settings.max_controls,
             settings.max_strength,
             targets,
         )
         neighbours, attributes = Neighbours(aims, catalogue, items), ItemAttributes(bundle.items, items.attributes)
-        return cls(bundle, items, catalogue, controls, ItemSearch(items), neighbours, attributes)
+        counterparts = Counterparts(bundle.items_ND, aims, older, replacements)
+        return cls(bundle, items, catalogue, controls, ItemSearch(items), neighbours, attributes, counterparts)
+
+    def relabel(self, corrected: Mapping[int, Feature], elsewhere: Mapping[tuple[str, int], str]) -> None:
+        """See Catalogue.relabel."""
+        self.catalogue.relabel(corrected, elsewhere)
+        self.controls.forget()
 
     @property
     def version(self) -> str:

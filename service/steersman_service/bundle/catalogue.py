@@ -63,13 +63,33 @@ class Catalogue:
         if any(row != feature.id for row, feature in enumerate(self.features)):
             raise BundleError("features.parquet", "row f is not feature f")
         self.labels = [feature.label for feature in self.features]
+        self.automatic_labels = tuple(self.labels)
+        """Without corrections: what answers are computed from, so that all replicas give the same ones at any time."""
+        self.labels_elsewhere: Mapping[tuple[str, int], str] = {}
+        """Corrected labels of features of other bundles, by bundle version and feature."""
         self.concept_rows = {concept.name: row for row, concept in enumerate(self.concepts)}
         self.feature_units = [Units(feature.unit_up, feature.unit_down) for feature in self.features]
         self.concept_units = [Units(concept.unit_up, concept.unit_down) for concept in self.concepts]
-        self._ranked = [(feature, _fields(feature)) for feature in sorted(self.features, key=_rank)]
+        self._ranked = self._searched()
         values = Counter(concept.value for concept in self.concepts)
         for concept in self.concepts:
             concept.display_name = _display_name(concept, alone=values[concept.value] == 1)
+
+    def relabel(self, corrected: Mapping[int, Feature], elsewhere: Mapping[tuple[str, int], str]) -> None:
+        """Features have the labels that are `corrected`, and automatic ones otherwise."""
+        for feature in self.features:
+            correction = corrected.get(feature.id)
+            feature.label = correction.label if correction else self.automatic_labels[feature.id]
+            feature.ClearField("correction")
+            if correction:
+                feature.correction.CopyFrom(correction.correction)
+            self.labels[feature.id] = feature.label
+        self.labels_elsewhere = elsewhere
+        self._ranked = self._searched()
+
+    def _searched(self) -> list[tuple[Feature, tuple[str, str, str]]]:
+        """The features in the order in which they are listed, and what of each is searched."""
+        return [(feature, _fields(feature)) for feature in sorted(self.features, key=_rank)]
 
     def search_features(
         self,

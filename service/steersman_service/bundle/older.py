@@ -64,6 +64,15 @@ class OlderBundles:
         except (BundleError, OSError, pa.ArrowException, LookupError):
             return None
 
+    def read(self, version: str) -> OlderBundle | None:
+        """The same, without remembering it."""
+        if not VERSION.fullmatch(version):
+            return None
+        try:
+            return self._read(version)
+        except (BundleError, OSError, pa.ArrowException, LookupError):
+            return None
+
     def _read(self, version: str) -> OlderBundle:
         folder = self._folder / version
         manifest = files.read_manifest(folder)

@@ -36,6 +36,13 @@ class Replacements:
         best = max(range(len(likeness)), key=likeness.__getitem__)
         return best if likeness[best] > 0 else None
 
+    def alike(self, version: str, feature_id: int, here: int) -> bool:
+        """Whether a feature of bundle `version` and one of this bundle share a top item."""
+        try:
+            return bool(self._older(version)[feature_id] & self._top_items[here])
+        except (OSError, pa.ArrowException, LookupError):
+            return False
+
     def _read(self, version: str) -> TopItems:
         def column(file: str, name: str) -> list[Any]:
             return pq.read_table(self._folder / version / file, columns=[name])[name].to_pylist()

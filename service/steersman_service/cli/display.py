@@ -90,7 +90,7 @@ def print_features(page: features_pb.ListFeaturesResponse, client: Client, *, ra
         (
             f"f{one.id}",
             KINDS.get(one.kind, ""),
-            one.label if one.clear else "no clear meaning",
+            one.label if one.clear or one.HasField("correction") else "no clear meaning",
             "yes" if one.steerable else "no",
             _effect(one),
             "; ".join(one.top_item_titles[:2]),

@@ -10,7 +10,7 @@ from steersman_service.cli.address import Address, read_address
 from steersman_service.cli.client import DEFAULT_ADDRESS
 from steersman_service.cli.printing import fail, say
 from steersman_service.errors import StartupError
-from steersman_service.http.options import DEFAULT_BODY_BYTES, LOOPBACK_HOSTS, GatewayOptions, names
+from steersman_service.http.options import CONSOLE, DEFAULT_BODY_BYTES, LOOPBACK_HOSTS, GatewayOptions, names
 from steersman_service.telemetry.logs import configure_logs
 
 # Replicas behind one name are called by turns.
@@ -28,10 +28,19 @@ def gateway(
         str, typer.Option(help="Other sites whose pages may call: https://example.org, with commas.")
     ] = "",
     max_body_bytes: Annotated[int, typer.Option(min=1024, help="Largest body taken.")] = DEFAULT_BODY_BYTES,
+    console: Annotated[bool, typer.Option(help="Serve the console, at /console/.")] = True,
+    metrics: Annotated[
+        str,
+        typer.Option(help="URL of the server's metrics, http://HOST:9464/metrics, for the console's page of traffic."),
+    ] = "",
     drain_seconds: Annotated[float, typer.Option(min=0, help="Longest wait for calls in flight at the end.")] = 20.0,
 ) -> None:
     """Answer HTTP (Connect, gRPC-Web, JSON) by calls of a gRPC server, until Ctrl-C or SIGTERM."""
-    options = GatewayOptions(names(allowed_hosts), names(cors_origins), max_body_bytes, drain_seconds)
+    options = GatewayOptions(
+        names(allowed_hosts), names(cors_origins), max_body_bytes, drain_seconds, CONSOLE if console else None, metrics
+    )
+    if metrics and not metrics.startswith(("http://", "https://")):
+        fail(f"--metrics: {metrics!r} is no URL: write http://HOST:9464/metrics", 2)
     try:
         address = read_address(target)
     except ValueError as error:

@@ -2,6 +2,7 @@
 
 import asyncio
 import inspect
+import re
 from collections.abc import Callable, Iterator
 from typing import Annotated, Any
 
@@ -10,6 +11,7 @@ import typer
 from steersman_service.cli.address import DEFAULT_PORT
 from steersman_service.cli.printing import fail, say
 from steersman_service.errors import StartupError
+from steersman_service.http.options import CONSOLE, HostNames, names
 from steersman_service.settings import PREFIX, Settings, load_settings
 from steersman_service.telemetry.logs import configure_logs
 
@@ -43,7 +45,8 @@ def serve(**flags: Any) -> None:
 
     def show(addresses: Addresses) -> None:
         if settings.log_format == "console":
-            for line in first_calls(addresses.http, addresses.grpc):
+            console = settings.http_console == "on" and (CONSOLE / "index.html").is_file()
+            for line in first_calls(addresses.http, addresses.grpc, settings.http_allowed_hosts, console=console):
                 say(line)
 
     try:
@@ -55,10 +58,22 @@ def serve(**flags: Any) -> None:
         fail(str(error))
 
 
-def first_calls(http: str, grpc: str) -> Iterator[str]:
-    """What can be done first: an address for a browser, a call with curl, a call with gRPC. `http` is empty if it is off."""
-    if http:
-        yield f"  in a browser   {http}"
+def first_calls(http: str, grpc: str, allowed_hosts: str, *, console: bool) -> Iterator[str]:
+    """What can be done first on this machine: an address for a browser, a call with curl, a call with gRPC.
+
+    `http` is a URL, empty if it is off; `console` is whether it has one.
+    """
+    http, grpc = _on_this_machine(http), _on_this_machine(grpc)
+    host = http.removeprefix("http://").rpartition(":")[0]
+    if http and host.lower() not in HostNames(names(allowed_hosts)):
+        yield f"  over HTTP      refused at {host} until {PREFIX}HTTP_ALLOWED_HOSTS has that name; it has {allowed_hosts}"
+    elif http:
+        yield f"  in a browser   {http}{'/console/' if console else ''}"
         yield f"  with curl      curl {http}/{RECOMMEND} -H 'content-type: application/json' -d '{{\"k\": 5}}'"
     address = "" if grpc == f"127.0.0.1:{DEFAULT_PORT}" else f" --address {grpc}"
     yield f"  over gRPC      steersman recommend --k 5{address}"
+
+
+def _on_this_machine(address: str) -> str:
+    """One that stands for every address of the machine, as what it is reached by from here."""
+    return re.sub(r"(?<![\d.])0\.0\.0\.0(?=:\d+$)", "127.0.0.1", address).replace("[::]:", "[::1]:")

@@ -11,13 +11,15 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from steersman_service.errors import InternalError, NoSuchPath, OnlyGet
+from steersman_service.errors import InternalError, NoSuchPath, OnlyGet, RequestError
 from steersman_service.http.connect import ConnectCalls, Server
+from steersman_service.http.console import CONSOLE_PATH, Console, to_console, wants_page
 from steersman_service.http.contract import methods
 from steersman_service.http.guard import HEADERS, OPEN_PATH, CallGuard, Counted, HostGuard
 from steersman_service.http.openapi import OPENAPI_PATH, document
 from steersman_service.http.options import GatewayOptions
 from steersman_service.http.refusal import refused
+from steersman_service.http.traffic import METRICS_PATH, Traffic
 
 # Of answers, that a page of another site may read if it may call.
 EXPOSED = ("grpc-status", "grpc-message", "grpc-status-details-bin", "retry-after")
@@ -40,7 +42,15 @@ def gateway_app(upstream: Upstream, options: GatewayOptions, count: Callable[[st
     It has no lifespan of its own: `upstream` is open while it is used, and a parent that it is mounted in runs the parent's."""
     listed = methods()
     calls = CallGuard(ConnectCalls(upstream, listed, options.max_body_bytes), options.max_body_bytes)
-    own = {"/": _fixed(_index()), OPENAPI_PATH: _fixed(document(listed)), OPEN_PATH: _health(upstream)}
+    console = Console(options.console) if options.console else None
+    own = {
+        "/": _root(console is not None and console.built),
+        OPENAPI_PATH: _fixed(document(listed)),
+        OPEN_PATH: _health(upstream),
+        METRICS_PATH: _traffic(Traffic(options.metrics_url)),
+    }
+    if console:
+        own |= {CONSOLE_PATH.rstrip("/"): to_console, f"{CONSOLE_PATH}{{path:path}}": console.give}
     middleware = [Middleware(Counted, count=count), Middleware(HostGuard, allowed=options.allowed_hosts)]
     if options.cors_origins:
         middleware.append(
@@ -63,11 +73,22 @@ def gateway_app(upstream: Upstream, options: GatewayOptions, count: Callable[[st
     )
 
 
-def _index() -> dict[str, object]:
+def _index(*, console: bool) -> dict[str, object]:
     by_service: dict[str, list[str]] = {}
     for method in methods():
         by_service.setdefault(method.service, []).append(method.path)
-    return {"name": "steersman", "services": by_service, "openapi": OPENAPI_PATH, "health": OPEN_PATH}
+    about = {"openapi": OPENAPI_PATH, "health": OPEN_PATH, "metrics": METRICS_PATH}
+    return {"name": "steersman", "services": by_service, **about, **({"console": CONSOLE_PATH} if console else {})}
+
+
+def _root(console: bool) -> Handler:
+    """People are sent to the console, where there is one; programs are told what there is."""
+    index = JSONResponse(_index(console=console), headers={"vary": "accept"})
+
+    async def root(request: Request) -> Response:
+        return await to_console(request) if console and wants_page(request) else index
+
+    return root
 
 
 def _fixed(content: dict[str, object]) -> Handler:
@@ -75,6 +96,16 @@ def _fixed(content: dict[str, object]) -> Handler:
 
     async def give(request: Request) -> Response:
         return response
+
+    return give
+
+
+def _traffic(traffic: Traffic) -> Handler:
+    async def give(request: Request) -> Response:
+        try:
+            return JSONResponse(await traffic.read(), headers={"cache-control": "no-store"})
+        except RequestError as error:
+            return refused(error)
 
     return give
 

@@ -18,6 +18,7 @@ from steersman_service.errors import (
     TooManyCalls,
     raise_if_any,
 )
+from steersman_service.http.options import HostNames
 from steersman_service.http.refusal import refused, refused_in_grpc_web
 
 # Without any of these a browser asks before it sends to another site: a page of another site can send none of them by itself.
@@ -71,9 +72,7 @@ class HostGuard:
     def __init__(self, app: ASGIApp, allowed: Sequence[str]) -> None:
         """`allowed`: see GatewayOptions."""
         self._app = app
-        self._names = {name.lower() for name in allowed if not name.startswith("*")}
-        self._ends = tuple(name[1:].lower() for name in allowed if name.startswith("*."))
-        self._any = "*" in allowed
+        self._names = HostNames(allowed)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and scope["path"] != OPEN_PATH and not self._allows(Headers(scope=scope)):
@@ -83,12 +82,11 @@ class HostGuard:
 
     def _allows(self, headers: Headers) -> bool:
         named = headers.getlist("host")
-        if self._any:
+        if self._names.any:
             return True
         if len(named) != 1:
             return False
-        host = without_port(named[0].strip().lower()).rstrip(".")
-        return host in self._names or bool(self._ends and host.endswith(self._ends))
+        return without_port(named[0].strip().lower()).rstrip(".") in self._names
 
 
 def without_port(host: str) -> str:

@@ -1,12 +1,16 @@
 """What a gateway is told, by settings or by flags."""
 
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from importlib.util import find_spec
+from pathlib import Path
 
 PACKAGES = ("connectrpc", "starlette", "uvicorn")
 LOOPBACK_HOSTS = "localhost,127.0.0.1,[::1]"
 DEFAULT_BODY_BYTES = 4 << 20
+CONSOLE = Path(__file__).parent / "console"
+"""What `make console` builds. It is part of the package."""
 
 
 @dataclass(frozen=True)
@@ -20,6 +24,24 @@ class GatewayOptions:
     max_body_bytes: int = DEFAULT_BODY_BYTES
     drain_seconds: float = 20.0
     """Longest wait for calls in flight at the end."""
+    console: Path | None = CONSOLE
+    """The folder of the console's files. None: no console."""
+    metrics_url: str = ""
+    """Where the server's metrics are, as Prometheus reads them. Empty: nowhere."""
+
+
+class HostNames:
+    """Names that a server goes by: see GatewayOptions."""
+
+    def __init__(self, allowed: Iterable[str]) -> None:
+        listed = [name.lower() for name in allowed]
+        self._names = {name for name in listed if not name.startswith("*")}
+        self._ends = tuple(name[1:] for name in listed if name.startswith("*."))
+        self.any = "*" in listed
+
+    def __contains__(self, host: str) -> bool:
+        """`host` in lower case, without a port."""
+        return self.any or host in self._names or bool(self._ends and host.endswith(self._ends))
 
 
 def names(text: str | None) -> tuple[str, ...]:

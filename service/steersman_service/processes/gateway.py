@@ -1,7 +1,7 @@
 """The gateway in a process of its own: HTTP in, the front ends' port behind."""
 
 from steersman_service.gateway import gateway
-from steersman_service.http.options import GatewayOptions, names
+from steersman_service.http.options import CONSOLE, GatewayOptions, names
 from steersman_service.http.server import listening
 from steersman_service.processes.link import Link, Ready, first_of, run_child, settle_memory
 from steersman_service.scheduling.stall import watched_loop
@@ -18,7 +18,7 @@ async def serve(settings: Settings, sockets: list[str], link: Link, metrics: Met
     """Until the supervisor says `drain`. Raises StartupError."""
     await link.may_listen()
     on = listening(settings.http_host, settings.http_port, shared=True)
-    target = f"{LOOPBACK.get(settings.host, settings.host)}:{settings.port}"
+    target = _here(settings.host, settings.port)
     # A front end takes its share of connections by chance: with two for each, few are left without one.
     connections = 1 if settings.workers == 1 else 2 * settings.workers
     async with gateway(
@@ -35,12 +35,21 @@ async def serve(settings: Settings, sockets: list[str], link: Link, metrics: Met
             await first_of(link.drain)
 
 
+def _here(host: str, port: int) -> str:
+    """Where this machine reaches what listens there."""
+    host = f"[{host}]" if ":" in host and not host.startswith("[") else host
+    return f"{LOOPBACK.get(host, host)}:{port}"
+
+
 def _options(settings: Settings) -> GatewayOptions:
+    metrics = f"http://{_here(settings.metrics_host, settings.metrics_port)}/metrics"
     return GatewayOptions(
         names(settings.http_allowed_hosts),
         names(settings.http_cors_origins),
         settings.http_max_body_bytes,
         settings.drain_seconds,
+        CONSOLE if settings.http_console == "on" else None,
+        metrics if settings.metrics == "on" else "",
     )
 
 

@@ -178,15 +178,18 @@ class Supervisor:
         """What processes counted that have ended."""
         self._watching: set[asyncio.Task[None]] = set()
 
-    async def start(self, port: ReservedPort, http_port: ReservedPort | None) -> None:
-        """Returns when every process takes calls, the gateway included if there is a port for it. Raises StartupError."""
+    async def start(self, port: ReservedPort, http_port: ReservedPort | None, metrics_port: int) -> None:
+        """Returns when every process takes calls, the gateway included if there is a port for it. Raises StartupError.
+
+        `metrics_port` is the one that `families` are served on."""
         generation = self._next()
         await generation.load()
         port.probe()
         await generation.listen()
         self._current = generation
         if http_port is not None:
-            self._gateway = self._slot("gateway", self._settings, [])
+            settings = self._settings.model_copy(update={"metrics_port": metrics_port})
+            self._gateway = self._slot("gateway", settings, [])
             await self._gateway.load()
             http_port.probe()
             await self._gateway.listen()
@@ -229,11 +232,18 @@ class Supervisor:
         number, self._generations = self._generations, self._generations + 1
         sockets = [str(self._sockets / f"engine-{number}-{place}") for place in range(settings.engine_count)]
         engines = [self._slot("engine_host", settings, [own]) for own in sockets]
-        return Generation(engines, [self._slot("front_end", settings, sockets) for _ in range(settings.workers)])
+        # One replays the scenarios for all.
+        others = settings.model_copy(update={"scenario_replay": "off"})
+        own = [settings if place == 0 else others for place in range(settings.workers)]
+        return Generation(engines, [self._slot("front_end", each, sockets) for each in own])
 
     def _slot(self, role: str, settings: Settings, sockets: list[str]) -> Slot:
         async def start() -> ChildProcess:
+            nonlocal settings
             child = await ChildProcess.start(role, settings, sockets)
+            # What is served already must not be refused by a process that takes the place of one that died.
+            if settings.scenario_replay == "block":
+                settings = settings.model_copy(update={"scenario_replay": "report"})
             self._alive.add(child)
             child.ended.add_done_callback(lambda _: self._bury(child))
             task = asyncio.create_task(child.watch())
@@ -333,7 +343,7 @@ async def _supervised(settings: Settings, on_ready: Callable[[Addresses], None])
             registry.register(_Merged(supervisor))
             metrics_port = stack.enter_context(exposed(registry, settings.metrics_host, settings.metrics_port))
         stack.push_async_callback(supervisor.stop)
-        await supervisor.start(port, http_port)
+        await supervisor.start(port, http_port, metrics_port)
         addresses = Addresses(
             f"http://{settings.http_host}:{http_port.number}" if http_port else "",
             f"{settings.host}:{port.number}",

@@ -1,4 +1,4 @@
-"""Pipelines concurrent calls of the functions that sessions.lua and scenarios.lua define on the server."""
+"""Pipelines concurrent calls of the functions that the Lua files beside it define on the server."""
 
 import asyncio
 import hashlib
@@ -17,7 +17,7 @@ Part = str | int | bytes
 Command = Sequence[Part]
 
 # One library.
-SOURCES = ("sessions.lua", "scenarios.lua")
+SOURCES = ("sessions.lua", "scenarios.lua", "labels.lua")
 # Each with one pipeline on its way at a time. With one, a call that comes just after it has left would wait for two round trips.
 CONNECTIONS = 2
 # Calls in a pipeline: its replies are held until the last one has come.

@@ -24,15 +24,29 @@ SCENARIO_OPERATIONS = (
     "get_scenario",
     "list_scenarios",
     "name_scenarios",
+    "list_measured",
+    "get_measured",
+    "get_histories",
     "list_changes",
     "delete_scenario",
 )
+LABEL_OPERATIONS = ("set_label", "get_labels")
 # Ids are remembered for this many times the events that are kept, so that an append repeated after its events were
 # trimmed away still counts once. A client repeats within seconds; a session's memory has to be bounded all the same.
 REMEMBERED_IDS_PER_EVENT = 2
 # Items that a session remembers as disliked or hidden, together; the newest are kept.
 MAX_REFUSED = 1000
-OPERATIONS = ("append", "get", "visit", "set_controls", "delete", "probe", "expose", *SCENARIO_OPERATIONS)
+OPERATIONS = (
+    "append",
+    "get",
+    "visit",
+    "set_controls",
+    "delete",
+    "probe",
+    "expose",
+    *SCENARIO_OPERATIONS,
+    *LABEL_OPERATIONS,
+)
 EXPOSURES = "steersman:exposure"
 """Key of the stream of exposures."""
 # No session has such an id. Several, so that they do not all lie in the slots that one node of a cluster has.

@@ -23,31 +23,39 @@ class Conflicts:
 
     def __init__(self, aims: Aims) -> None:
         self._aims = aims
-        self._kept: Callable[[tuple[Direction, ...]], Found] = lru_cache(KEPT)(self._find)
-        self._related: Callable[[int], frozenset[int]] = cache(self._related_features)
+        self._kept: Callable[[tuple[Direction, ...]], Found] = lru_cache(KEPT)(self._judge)
+        self._related: Callable[[int], dict[int, float]] = cache(self._related_features)
 
     def find(self, controls: Sequence[Direction]) -> Found:
-        if self._aims.why_not or self._are_apart(controls):
-            return ()
-        return self._kept(tuple(controls))
+        return () if self._aims.why_not else self._kept(tuple(controls))
 
-    def _are_apart(self, controls: Sequence[Direction]) -> bool:
-        """Whether all edit one feature each, and no two features have much to do with each other. Nearly always, and found quickly."""
-        seen: set[int] = set()
-        for edits, sign in controls:
+    def _judge(self, controls: tuple[Direction, ...]) -> Found:
+        if any(len(edits) > 1 for edits, _ in controls):
+            return self._find(controls)
+        turned: list[tuple[int, int, int]] = []  # place, feature, which way
+        found: list[tuple[int, int, bool]] = []
+        for place, (edits, sign) in enumerate(controls):
             if not (sign and edits):
                 continue
-            if len(edits) != 1 or not seen.isdisjoint(self._related(edits[0][0])):
-                return False
-            seen.add(edits[0][0])
-        return True
+            (feature, strength), *_ = edits
+            way = sign if strength > 0 else -sign
+            related = self._related(feature)
+            for earlier, other, other_way in turned:
+                likeness = related.get(other, 0.0) * way * other_way
+                if likeness <= UNDOING or likeness >= DOUBLING:
+                    found.append((place, earlier, likeness < 0))
+            turned.append((place, feature, way))
+        return found
 
-    def _related_features(self, feature: int) -> frozenset[int]:
-        """Features that may undo or double this one, itself among them."""
+    def _related_features(self, feature: int) -> dict[int, float]:
+        """Likeness of the features that undo or double this one, whichever way they are turned; itself among them."""
         covariance_F, scale_F = self._aims.covariance_FF[feature], self._aims.spread_F * self._aims.spread_F[feature]
-        return frozenset(np.flatnonzero((scale_F > 0) & (np.abs(covariance_F) >= -UNDOING * scale_F)).tolist())
+        likeness_F = np.divide(covariance_F, scale_F, out=np.zeros_like(scale_F), where=scale_F > TINY)
+        near = np.flatnonzero(np.abs(likeness_F) >= min(-UNDOING, DOUBLING))
+        return dict(zip(near.tolist(), likeness_F[near].tolist(), strict=True))
 
     def _find(self, controls: tuple[Direction, ...]) -> Found:
+        """Of controls with several edits each."""
         features = sorted({feature for edits, sign in controls if sign for feature, _ in edits})
         if not features:
             return ()

@@ -88,6 +88,11 @@ class ControlParser:
         parsed.applied.warnings.extend(control.applied.warnings)
         return parsed
 
+    def forget(self) -> None:
+        """What was parsed: the labels in it have changed."""
+        for cached in ("_cached", "_cached_aims"):
+            self.__dict__.pop(cached, None)
+
     def check_fresh(self, *parts: ParsedControls) -> None:
         """Raises StaleFeature for a feature of another bundle."""
         for path, controls, _ in parts:

@@ -23,9 +23,9 @@ def display_name(control: Control, version: str, catalogue: Catalogue, older: Ol
 
 
 def _of_feature(feature: FeatureRef, version: str, catalogue: Catalogue, older: OlderBundles) -> str:
-    label = ""
+    label = catalogue.labels_elsewhere.get((feature.bundle_version, feature.id), "")
     if feature.bundle_version == version:
         label = catalogue.labels[feature.id]
-    elif (old := older.find(feature.bundle_version)) and feature.id < len(old.labels):
+    elif not label and (old := older.find(feature.bundle_version)) and feature.id < len(old.labels):
         label = old.labels[feature.id]
     return label or f"feature {feature.id}"

@@ -165,7 +165,7 @@ class Words:
         features_of: dict[str, list[int]] = defaultdict(list)
         for feature in self._catalogue.features:
             if feature.clear and self._aims.spread_F[feature.id] > TINY:
-                for word in _telling_words(feature.label):
+                for word in _telling_words(self._catalogue.automatic_labels[feature.id]):
                     features_of[word].append(feature.id)
         return features_of
 

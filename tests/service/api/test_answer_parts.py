@@ -14,11 +14,11 @@ from steersman.v1.explanation_service_pb2_grpc import ExplanationServiceStub
 from steersman.v1.feature_service_pb2 import ListFeaturesRequest
 from steersman.v1.item_service_pb2 import ItemAttribute, ListItemsRequest
 from steersman.v1.session_service_pb2 import AppendEventsRequest, Event, SetControlsRequest
-from steersman_service.api.parts import KNOWN
 from steersman_service.bundle.items import Items
 from tests.serving import Running, failure
 
-EDITS, RECEIPT, ATTRIBUTES, NONE = list(KNOWN)
+EDITS, RECEIPT = pb.ANSWER_PART_EDITS, pb.ANSWER_PART_RECEIPT
+ATTRIBUTES, NONE = pb.ANSWER_PART_ATTRIBUTES, pb.ANSWER_PART_NONE
 HORROR = Control(concept="genres:Horror", operation=OPERATION_ADD, strength=0.5)
 GOAL = Control(
     attribute=AttributeRef(name="genres", value="Horror"),
@@ -139,7 +139,7 @@ def test_an_explanation_accounts_for_edits_that_its_answer_leaves_out(
     controls = [HORROR, on_feature]
     usual, bare = (
         explaining.Explain(ExplainRequest(request=pb.RecommendRequest(history=history, controls=controls, parts=parts)))
-        for parts in ([], [ATTRIBUTES])
+        for parts in list[list[pb.AnswerPart]](([], [ATTRIBUTES]))
     )
     assert told(usual.recommendation) == (True, False, False)
     assert told(bare.recommendation) == (False, False, True)

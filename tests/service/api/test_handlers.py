@@ -15,6 +15,7 @@ from steersman.v1.recommendation_service_pb2 import History, RecommendRequest
 from steersman_service.api.caller import Caller
 from steersman_service.api.features import FeatureService
 from steersman_service.api.items import ItemService
+from steersman_service.api.labels import Labels
 from steersman_service.api.list_change import ListChange
 from steersman_service.api.recommendation import RecommendationService
 from steersman_service.api.release import Release
@@ -25,6 +26,7 @@ from steersman_service.engine.graphs import Graphs
 from steersman_service.engine.request import EngineRequest, EngineResult
 from steersman_service.errors import DeadlinePassed, InvalidRequest, NotFound
 from steersman_service.scheduling.batcher import Batcher
+from steersman_service.sessions.labels import LabelStore
 from steersman_service.telemetry.metrics import Metrics
 from tests.serving import settings_for
 
@@ -79,7 +81,9 @@ async def test_errors_are_raised_as_they_are(recommendation: RecommendationServi
     with pytest.raises(InvalidRequest, match="k: 5000 items"):
         await recommendation.Recommend(RecommendRequest(k=5000), Caller())
     with pytest.raises(NotFound):
-        await FeatureService(release, 1 << 20).GetFeature(GetFeatureRequest(id=1000), Caller())
+        await FeatureService(release, Labels(release, cast(LabelStore, None)), 1 << 20).GetFeature(
+            GetFeatureRequest(id=1000), Caller()
+        )
 
 
 async def test_a_deadline_that_has_passed_is_refused(recommendation: RecommendationService) -> None:

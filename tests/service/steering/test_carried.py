@@ -49,6 +49,10 @@ def folder(bundle_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def swapped(folder: Path) -> Path:
+    return swapped_beside(folder)
+
+
+def swapped_beside(folder: Path) -> Path:
     """The same features under other ids, beside `folder`; the first items are missing."""
     older = Path(shutil.copytree(folder, folder.parent / "swapped"))
     np.save(older / "decoder.npy", np.load(older / "decoder.npy")[::-1].copy())
