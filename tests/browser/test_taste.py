@@ -20,7 +20,7 @@ def items_of(server: Served, count: int) -> list[str]:
 
 
 def begin(server: Served, session_id: str, item_ids: Sequence[str], disliked: Sequence[str] = ()) -> None:
-    def event(item_id: str, kind: "sessions.EventKind.ValueType") -> dict[str, Any]:
+    def event(item_id: str, kind: int) -> dict[str, Any]:
         return {"eventId": f"{kind}-{item_id}", "itemId": item_id, "kind": kind}
 
     events = [event(item_id, sessions.EVENT_KIND_CONSUMED) for item_id in item_ids]
