@@ -1,9 +1,10 @@
 // Names of features, attributes and controls as people read them.
 
 import type { Control } from "./gen/steersman/v1/control_pb"
-import { percent, plural } from "./format"
-import type { Concept } from "./gen/steersman/v1/feature_service_pb"
 import { controlKey } from "./changes"
+import { percent } from "./format"
+import type { Known } from "./known"
+import { conceptName, plain, targetName } from "./target_names"
 
 const UNCLEAR = "no clear meaning"
 
@@ -22,27 +23,18 @@ const ATTRIBUTES: Record<string, string> = {
   exposure: "how often it is shown",
 }
 
-export const attributeName = (name: string): string => ATTRIBUTES[name] ?? name.replaceAll("_", " ")
+export const attributeTitle = (name: string): string => ATTRIBUTES[name] ?? plain(name)
 
 /** What a control is about. `applied` are names that the server gave, by controlKey. */
-export function controlName(control: Control, concepts: Concept[], applied: Map<string, string>): string {
+export function controlName(control: Control, known: Known, applied: Map<string, string>): string {
   const { target } = control
   const given = applied.get(controlKey(control))
   if (given) return target.case === "feature" ? featureName(given, target.value.id) : given
-  switch (target.case) {
-    case "concept":
-      return concepts.find(({ name }) => name === target.value)?.displayName || target.value
-    case "attribute":
-      return [attributeName(target.value.name), target.value.value].filter(Boolean).join(": ")
-    case "items":
-      return plural(target.value.itemIds.length, "item")
-    case "feature":
-      return `Feature ${target.value.id}`
-    case "words":
-      return `“${target.value}”`
-    default:
-      return "nothing"
-  }
+  return targetName(control, {
+    concept: (name) => conceptName(known, name),
+    feature: ({ id }) => `Feature ${id}`,
+    item: (id) => `item ${id}`,
+  })
 }
 
 /** "0.67 ×", of a natural maximum. */

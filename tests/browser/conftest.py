@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.async_api import Browser, ConsoleMessage, Error, Page, ViewportSize, async_playwright
+from playwright.async_api import Browser, ConsoleMessage, Error, Page, ViewportSize, async_playwright, expect
 
 from tests.e2e.test_serve_http import Served, served
 
@@ -25,6 +25,9 @@ CHROMIUM_FLAGS = [
     "--no-first-run",
 ]
 CHROMIUM_NAMES = ("chromium", "chromium-browser", "google-chrome")
+# Machines that run tests are busy.
+TIMEOUT_MS = 30_000
+expect.set_options(timeout=TIMEOUT_MS)
 DESKTOP, PHONE = ViewportSize(width=1280, height=860), ViewportSize(width=390, height=844)
 
 
@@ -68,7 +71,7 @@ async def opened(browser: Browser, http: str, viewport: ViewportSize = DESKTOP, 
     """A page on a console. At the end it is an error if a script failed, or if the browser refused anything."""
     own = await browser.new_context(viewport=viewport, base_url=f"{http}/console/", **context)
     page = await own.new_page()
-    page.set_default_timeout(30_000)
+    page.set_default_timeout(TIMEOUT_MS)
     errors: list[str] = []
 
     def failed(error: Error) -> None:

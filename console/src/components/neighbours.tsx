@@ -7,6 +7,7 @@ import type { ListNeighboursRequest, Neighbour } from "../gen/steersman/v1/featu
 import { signed } from "../format"
 import { useKnown } from "../known"
 import { featureName } from "../names"
+import { conceptName } from "../target_names"
 import { Bars } from "./bars"
 import { Answer } from "./states"
 
@@ -38,15 +39,14 @@ export function Neighbours({ of }: { of: ListNeighboursRequest["of"] }) {
 }
 
 function Likenesses({ neighbours, label }: { neighbours: Neighbour[]; label: string }) {
-  const { concepts } = useKnown()
+  const known = useKnown()
   const shown = neighbours.filter(({ likeness }) => Math.abs(likeness) >= LEAST_LIKENESS)
   if (!shown.length) return <p class="muted">Nothing that is close.</p>
   const link = ({ of, label: name }: Neighbour) => {
     if (of.case === "concept") {
-      const concept = concepts.find((each) => each.name === of.value)
       return (
         <>
-          <a href={address("concepts", { name: of.value })}>{concept?.displayName || name}</a>
+          <a href={address("concepts", { name: of.value })}>{conceptName(known, of.value)}</a>
           <span class="chip">concept</span>
         </>
       )

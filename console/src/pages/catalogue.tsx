@@ -154,7 +154,11 @@ export function useListState<S extends Record<string, string>>(
   useEffect(() => {
     addresses[page] = address(page, state)
     // Browsers allow a hundred changes of the address in half a minute.
-    const timer = setTimeout(() => remember(page, state), 300)
+    const here = location.hash
+    const timer = setTimeout(() => {
+      // Not over the address of a page that is just being gone to.
+      if (location.hash === here) remember(page, state)
+    }, 300)
     return () => clearTimeout(timer)
   }, [state])
   return [state, change]

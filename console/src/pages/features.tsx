@@ -19,7 +19,8 @@ import {
 } from "../gen/steersman/v1/feature_service_pb"
 import { percent, plural, signed } from "../format"
 import { useKnown } from "../known"
-import { attributeName, featureName, points, share } from "../names"
+import { useItems } from "../known-items"
+import { attributeTitle, featureName, points, share } from "../names"
 import { address, go } from "../route"
 import { DetailHead, EffectCard, lastList, TopItems, TryIt, useListState } from "./catalogue"
 import { LabelDialog } from "./label"
@@ -151,14 +152,7 @@ const MOST_ITEMS = 100
 
 /** "What fires on these?" */
 function OnItems({ ids, set }: { ids: string[]; set: (ids: string[]) => void }) {
-  const titles = useCall(
-    async (signal) => {
-      if (!ids.length) return new Map<string, string>()
-      const { items } = await itemService.listItems({ itemIds: ids.slice(0, MOST_ITEMS) }, { signal })
-      return new Map(items.map(({ itemId, title }) => [itemId, title]))
-    },
-    [ids.join(",")],
-  )
+  const { titleOf } = useItems(ids)
   const find = async (text: string, signal: AbortSignal) => {
     const { items } = await itemService.listItems({ text, pageSize: 12 }, { signal })
     return items.map(({ itemId, title }) => ({ key: itemId, label: title }))
@@ -178,11 +172,11 @@ function OnItems({ ids, set }: { ids: string[]; set: (ids: string[]) => void }) 
         <ul class="chips">
           {ids.map((id) => (
             <li key={id} class="chip chip-item">
-              {titles.value?.get(id) ?? `item ${id}`}
+              {titleOf(id)}
               <button
                 type="button"
                 class="icon"
-                aria-label={`Without ${titles.value?.get(id) ?? id}`}
+                aria-label={`Without ${titleOf(id)}`}
                 onClick={() => set(ids.filter((other) => other !== id))}
               >
                 ×
@@ -472,7 +466,7 @@ function Quality({ feature }: { feature: Feature }) {
 /** Detection quality beside the best neuron. */
 function Detection({ association }: { association: Association }) {
   const { attribute, value, correlation, rocAuc, neuronCorrelation, neuronRocAuc } = association
-  const of = [attributeName(attribute), value].filter(Boolean).join(": ")
+  const of = [attributeTitle(attribute), value].filter(Boolean).join(": ")
   const bars = [
     { key: "feature", label: "This feature", amount: rocAuc, text: percent(rocAuc), kind: "control" as const },
     { key: "neuron", label: "Best neuron", amount: neuronRocAuc, text: percent(neuronRocAuc), kind: "rest" as const },

@@ -3,12 +3,11 @@
 import { Code } from "@connectrpc/connect"
 import { useId, useState } from "preact/hooks"
 import { features, problem, type Problem } from "../api"
+import { bytes, MOST_AUTHOR_BYTES, useAuthor } from "../author"
 import { Dialog } from "../components/dialog"
 import type { Feature } from "../gen/steersman/v1/feature_service_pb"
 
 const MOST_CHARACTERS = 100
-const MOST_AUTHOR_BYTES = 128
-const AUTHOR = "steersman-author"
 const STORE_AWAY = "SESSION_STORE_UNAVAILABLE"
 
 /** What to say where the reason of a refusal is known here; the server's own words otherwise. */
@@ -50,14 +49,13 @@ export interface LabelDialogProps {
 export function LabelDialog({ feature, bundleVersion, saved, close }: LabelDialogProps) {
   const id = useId()
   const [label, setLabel] = useState(feature.correction ? feature.label : "")
-  const [author, setAuthor] = useState(localStorage.getItem(AUTHOR) ?? "")
+  const [author, setAuthor] = useAuthor()
   const [busy, setBusy] = useState(false)
   const [refused, setRefused] = useState<Problem>()
   const automatic = feature.correction?.automaticLabel ?? feature.label
   const save = async (text: string) => {
     setBusy(true)
     setRefused(undefined)
-    localStorage.setItem(AUTHOR, author)
     try {
       const answer = await features.setLabel({ id: feature.id, bundleVersion, label: text, author: author.trim() })
       if (answer.feature) saved(answer.feature)
@@ -67,7 +65,7 @@ export function LabelDialog({ feature, bundleVersion, saved, close }: LabelDialo
       setBusy(false)
     }
   }
-  const isLong = new TextEncoder().encode(author.trim()).length > MOST_AUTHOR_BYTES
+  const isLong = bytes(author.trim()) > MOST_AUTHOR_BYTES
   const said = refused && explained(refused)
   return (
     <Dialog title="Correct the label" close={close}>

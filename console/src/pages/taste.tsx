@@ -1,52 +1,64 @@
 // What the model thinks a person likes, and a person's say in it.
 
 import { Code, ConnectError } from "@connectrpc/connect"
-import { useState } from "preact/hooks"
+import { useEffect, useRef, useState } from "preact/hooks"
 import type { PageProps } from "../app"
-import { explanations, items as itemService, recommendations, sessions } from "../api"
+import { explanations, recommendations, sessions } from "../api"
 import { useCall, useLatest } from "../calls"
 import { controlKey } from "../changes"
 import { compared, ItemList } from "../components/items"
 import { Answer, Empty, Loading, ProblemBox } from "../components/states"
-import { Whose } from "../components/whose"
 import type { ActiveFeature } from "../gen/steersman/v1/explanation_service_pb"
 import type { AppliedControl } from "../gen/steersman/v1/control_pb"
-import { AnswerPart, type RecommendResponse } from "../gen/steersman/v1/recommendation_service_pb"
+import { AnswerPart, type HistoryUse, type RecommendResponse } from "../gen/steersman/v1/recommendation_service_pb"
 import type { Session } from "../gen/steersman/v1/session_service_pb"
 import { plural } from "../format"
+import { useItems } from "../known-items"
 import { changed, toText, type Request } from "../request"
 import { Changes } from "./taste_changes"
 import { Likes } from "./taste_likes"
+import { HistoryCard } from "./try/history"
+import "./try.css"
 import "./taste.css"
 
 const TOP_FEATURES = 30
 
 export function Taste(props: PageProps) {
   const { request, setRequest } = props
-  const [said, setSaid] = useState("")
+  const [said, say] = useState("")
+  const [use, setUse] = useState<HistoryUse>()
+  const [kept, setKept] = useState(0)
+  const now = useRef(request)
+  now.current = request
+  const own = { say, setUse, wasKept: () => setKept((times) => times + 1) }
   const isSomebody = request.sessionId !== "" || (request.history?.itemIds.length ?? 0) > 0
   return (
     <div class="taste">
-      <section class="card taste-who" aria-label="Whose taste">
-        <Whose request={request} setRequest={(next) => (setSaid(""), setRequest(next))} />
-        {request.history && !request.sessionId && (
-          <p class="muted">A history of {plural(request.history.itemIds.length, "event")}</p>
-        )}
-        <p role="status" class="up">
+      <div class="taste-who">
+        <HistoryCard
+          key={kept}
+          request={request}
+          edit={(how) => {
+            say("")
+            setRequest(how(now.current))
+          }}
+          use={isSomebody ? use : undefined}
+        />
+        <p role="status" class={said ? "card up" : "visually-hidden"}>
           {said}
         </p>
-      </section>
+      </div>
       {!isSomebody ? (
         <section class="card taste-wide">
           <Empty title="Whose taste?">
-            Give the id of a session, or take the history of a real person: then this page shows what the model thinks
-            they like, and lets you correct it.
+            Find a person by an item that they chose, take a random one, or the id of a session: then this page shows
+            what the model thinks they like, and lets you correct it.
           </Empty>
         </section>
       ) : request.sessionId ? (
-        <OfSession key={request.sessionId} {...props} say={setSaid} />
+        <OfSession key={request.sessionId} {...props} {...own} />
       ) : (
-        <Person {...props} say={setSaid} />
+        <Person {...props} {...own} />
       )}
     </div>
   )
@@ -55,6 +67,9 @@ export function Taste(props: PageProps) {
 interface Saying extends PageProps {
   /** Says what was done. */
   say: (text: string) => void
+  setUse: (use: HistoryUse | undefined) => void
+  /** The session is another one now. */
+  wasKept: () => void
 }
 
 function OfSession(props: Saying) {
@@ -85,7 +100,11 @@ function OfSession(props: Saying) {
         {call.problem ? <ProblemBox problem={call.problem} retry={call.reload} /> : <Loading lines={8} />}
       </section>
     )
-  return <Person {...props} session={session} reload={call.reload} />
+  const wasKept = () => {
+    props.wasKept()
+    call.reload()
+  }
+  return <Person {...props} session={session} wasKept={wasKept} />
 }
 
 /** Whose list it is, with filters and the like, but without what is changed here. */
@@ -104,7 +123,6 @@ const ask = (request: Request): Promise<RecommendResponse> =>
 
 export interface PersonProps extends Saying {
   session?: Session
-  reload?: () => void
 }
 
 function Person(props: PersonProps) {
@@ -128,6 +146,7 @@ function Person(props: PersonProps) {
     },
     [of, withEvents],
   )
+  useEffect(() => props.setUse(explained.value?.recommendation?.historyUse), [explained.value])
   const isChanged = request.controls.length > 0
   const steered = useLatest(ask, isChanged ? request : undefined)
   const isSteered = isChanged && steered.of !== undefined && toText(unchanged(steered.of)) === toText(plain)
@@ -250,14 +269,7 @@ const MOST_UNWANTED = 200
 function Unwanted({ session }: { session: Session }) {
   const { dislikedItemIds: disliked, hiddenItemIds: hidden } = session
   const ids = [...disliked, ...hidden].slice(-MOST_UNWANTED)
-  const call = useCall(
-    async (signal) => {
-      if (!ids.length) return new Map<string, string>()
-      const { items } = await itemService.listItems({ itemIds: ids, pageSize: 1000 }, { signal })
-      return new Map(items.map(({ itemId, title }) => [itemId, title]))
-    },
-    [ids.join(" ")],
-  )
+  const { titleOf, isUnknown } = useItems(ids)
   if (!ids.length) return null
   const list = (name: string, of: string[]) =>
     of.length > 0 && (
@@ -268,9 +280,7 @@ function Unwanted({ session }: { session: Session }) {
             .slice(-MOST_UNWANTED)
             .reverse()
             .map((id) => (
-              <li key={id}>
-                {call.value?.get(id) ?? <span class="muted">an item that this bundle does not know ({id})</span>}
-              </li>
+              <li key={id}>{isUnknown(id) ? <em>unknown item {id}</em> : titleOf(id)}</li>
             ))}
         </ul>
       </div>
@@ -281,14 +291,10 @@ function Unwanted({ session }: { session: Session }) {
       <p class="note">
         They are left out of every list, until the person chooses them, and turn the list gently away from their like.
       </p>
-      <Answer call={call} lines={3}>
-        {() => (
-          <div class="pair">
-            {list("Disliked", disliked)}
-            {list("Hidden", hidden)}
-          </div>
-        )}
-      </Answer>
+      <div class="pair">
+        {list("Disliked", disliked)}
+        {list("Hidden", hidden)}
+      </div>
     </section>
   )
 }

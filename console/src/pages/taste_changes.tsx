@@ -5,7 +5,6 @@ import { Code } from "@connectrpc/connect"
 import { useId, useState } from "preact/hooks"
 import { problem, sessions, type Problem } from "../api"
 import { merged } from "../changes"
-import { SESSION_ID } from "../components/whose"
 import { Dialog } from "../components/dialog"
 import { ProblemBox } from "../components/states"
 import { ControlSchema, type Control } from "../gen/steersman/v1/control_pb"
@@ -23,7 +22,7 @@ export interface ChangesProps extends PersonProps {
 }
 
 export function Changes(props: ChangesProps) {
-  const { request, setRequest, session, reload, say } = props
+  const { request, setRequest, session, wasKept, say } = props
   const [dialog, setDialog] = useState<"keep" | "forget">()
   const [refused, setRefused] = useState<Problem>()
   const changes = request.controls.length
@@ -34,7 +33,7 @@ export function Changes(props: ChangesProps) {
       const { sessionId, controls } = session
       await sessions.setControls({ sessionId, controls: merged(controls, request.controls) })
       setRequest(changed(request, (copy) => void (copy.controls = [])))
-      reload?.()
+      wasKept()
       say("Kept with the session: it applies to every list from now on.")
     } catch (error) {
       setRefused(problem(error))
@@ -71,18 +70,21 @@ export function Changes(props: ChangesProps) {
   )
 }
 
+/** What session ids are made of. */
+const SESSION_ID = "[A-Za-z0-9._:\\-]{1,128}"
+
 /** All that this page knows of the person, as JSON. */
 function Export({ request, session, taste, names }: ChangesProps) {
-  const { info, concepts } = useKnown()
+  const known = useKnown()
   const told = (controls: Control[]) =>
     controls.map((control) => ({
-      name: controlName(control, concepts, names),
+      name: controlName(control, known, names),
       control: toJson(ControlSchema, control),
     }))
   const save = () => {
     const content = {
       written: new Date().toISOString(),
-      bundle_version: info.bundleVersion,
+      bundle_version: known.info.bundleVersion,
       ...(session && { session_id: session.sessionId }),
       history: session?.itemIds ?? request.history?.itemIds ?? [],
       taste: taste?.features.map(({ featureId, label, activation, spreadShare }) => ({

@@ -99,7 +99,9 @@ function Like({ feature, ...props }: LikesProps & { feature: ActiveFeature }) {
           <span>
             {percent(activation)} as strong as it is ever seen · {percent(spreadShare)} of what decides the list
             {part !== spreadShare && " (it works against the rest)"} ·{" "}
-            <a href={address("features", { id: `${featureId}` })}>about it</a>
+            <a href={address("features", { id: `${featureId}` })}>
+              about it<span class="visually-hidden">: {featureName(label, featureId)}</span>
+            </a>
           </span>
         </span>
       }
@@ -168,8 +170,8 @@ function Turn({ request, setRequest, session, target, name, note, children }: Tu
 /** What is changed or kept beside what is active now. */
 function Others(props: LikesProps) {
   const { request, session, features, names } = props
-  const { concepts, info } = useKnown()
-  const active = new Set(features.map(({ featureId }) => `feature:${featureId}:${info.bundleVersion}`))
+  const known = useKnown()
+  const active = new Set(features.map(({ featureId }) => `feature:${featureId}:${known.info.bundleVersion}`))
   const all = [...(session?.controls ?? []), ...request.controls]
   const others = new Map(all.filter((each) => !active.has(controlKey(each))).map((each) => [controlKey(each), each]))
   if (!others.size) return null
@@ -178,10 +180,10 @@ function Others(props: LikesProps) {
       <h3>Other changes</h3>
       {[...others].map(([key, control]) =>
         hasStrength(control) ? (
-          <Turn key={key} {...props} target={control.target} name={controlName(control, concepts, names)} />
+          <Turn key={key} {...props} target={control.target} name={controlName(control, known, names)} />
         ) : (
           <p key={key} class="note">
-            {controlName(control, concepts, names)}: {control.goal ? "a goal" : "an operation"} that has no slider; see
+            {controlName(control, known, names)}: {control.goal ? "a goal" : "an operation"} that has no slider; see
             Try.
           </p>
         ),
