@@ -61,9 +61,6 @@ class Echo(
     async def ListBundles(self, request: model_pb.ListBundlesRequest, context: Any) -> Any:
         return model_pb.ListBundlesResponse()
 
-    async def ListHistories(self, request: model_pb.ListHistoriesRequest, context: Any) -> Any:
-        return model_pb.ListHistoriesResponse()
-
 
 async def serve(port: int) -> None:
     """Until it is killed."""

@@ -13,7 +13,7 @@ export default defineConfig({
   },
   server: {
     proxy: {
-      "^/(steersman\\.v1\\.|healthz|traffic\\.json)": process.env.STEERSMAN_GATEWAY ?? "http://127.0.0.1:8080",
+      "^/(steersman\\.v1\\.|healthz|metrics\\.json)": process.env.STEERSMAN_GATEWAY ?? "http://127.0.0.1:8080",
     },
   },
 })

@@ -62,7 +62,7 @@ class Failure(NamedTuple):
 
 
 def settings_for(data: Path, bundle: Path, **changes: Any) -> Settings:
-    """Free ports, nothing outside of `data`, no further process, and all the time that a busy machine takes."""
+    """Free ports, nothing outside of `data`, no further process, no work beside calls, and all the time that a busy machine takes."""
     return Settings(
         **{
             "port": 0,
@@ -72,6 +72,7 @@ def settings_for(data: Path, bundle: Path, **changes: Any) -> Settings:
             "inference_threads": 1,
             "engines": 0,
             "stall_seconds": float("inf"),
+            "scenario_replay": "off",
             **changes,
         }
     )

@@ -47,6 +47,12 @@ const TITLES: Partial<Record<Code, string>> = {
   [Code.Unimplemented]: "This server is older and does not know this call",
 }
 
+/** Where the reason says more than the code. */
+const REASON_TITLES: Record<string, string> = {
+  SESSION_STORE_UNAVAILABLE: "What the server keeps cannot be reached",
+  NOT_EXPLAINABLE: "This bundle is too old to be explained",
+}
+
 interface Detail {
   type?: string
   debug?: {
@@ -61,8 +67,9 @@ export function problem(error: unknown): Problem {
   const network = error instanceof TypeError || failure.cause instanceof TypeError
   const code = network ? Code.Unavailable : failure.code
   const details = failure.details as Detail[]
+  const reason = details.map((detail) => detail.debug?.reason ?? "").find(Boolean) ?? ""
   return {
-    title: TITLES[code] ?? "The call failed",
+    title: REASON_TITLES[reason] ?? TITLES[code] ?? "The call failed",
     detail: network ? "No answer from the server." : failure.rawMessage,
     fields: details.flatMap((detail) =>
       (detail.debug?.fieldViolations ?? []).map((each) => ({
@@ -70,7 +77,7 @@ export function problem(error: unknown): Problem {
         description: each.description ?? "",
       })),
     ),
-    reason: details.map((detail) => detail.debug?.reason ?? "").find(Boolean) ?? "",
+    reason,
     code,
     temporary: [Code.Unavailable, Code.ResourceExhausted, Code.DeadlineExceeded].includes(code),
   }

@@ -37,9 +37,12 @@ function ask(): void {
   }, RETRY_MS)
 }
 
+// The server answers, but its store does not: to ask it again and again would not help.
+const STORE_AWAY = "SESSION_STORE_UNAVAILABLE"
+
 /** Tells of a call that failed. */
 export function failed(problem: Problem): void {
-  if (problem.code !== Code.Unavailable || connection.away) return
+  if (problem.code !== Code.Unavailable || problem.reason === STORE_AWAY || connection.away) return
   become({ ...connection, away: true })
   ask()
 }

@@ -28,7 +28,7 @@ from steersman_client.local import LocalClient, load
 from steersman_client.model import BundleSummary, ModelInfo, SampleHistory
 from steersman_client.recommendations import Comparison, Receipt, Recommendation, RecommendedItem, Sweep
 from steersman_client.requests import Composition, Event, Filters, LeastShare, Request
-from steersman_client.scenarios import PolicyRule, Scenario, ScenarioChange
+from steersman_client.scenarios import PolicyRule, Scenario, ScenarioChange, ScenarioReplay
 from steersman_client.sessions import AppendResult, Session
 
 __all__ = [
@@ -70,6 +70,7 @@ __all__ = [
     "SampleHistory",
     "Scenario",
     "ScenarioChange",
+    "ScenarioReplay",
     "Session",
     "Sweep",
     "WordsTarget",

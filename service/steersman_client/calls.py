@@ -25,7 +25,7 @@ from steersman_client.explanations import ChangeQuery, Explanation
 from steersman_client.model import BundleSummary, ModelInfo, SampleHistory
 from steersman_client.recommendations import Comparison, Recommendation, Sweep
 from steersman_client.requests import Events, Request, event_messages, with_receipt
-from steersman_client.scenarios import Scenario, ScenarioChange
+from steersman_client.scenarios import Scenario, ScenarioChange, ScenarioReplay
 from steersman_client.sessions import AppendResult, Session
 
 A = TypeVar("A")
@@ -293,6 +293,16 @@ def scenario_changes(name: str = "") -> Pages[ScenarioChange]:
         scenarios_pb.ListScenarioChangesRequest(page_size=PAGE_SIZE, name=name),
         scenarios_pb.ListScenarioChangesResponse,
         lambda page: map(ScenarioChange.of, page.changes),
+    )
+
+
+def replay_scenarios(names: Sequence[str] = ()) -> Pages[ScenarioReplay]:
+    """What scenarios do with the bundle that is served, beside the one under which they were put: those of these names, or all, by name."""
+    return Pages(
+        "ScenarioService/ReplayScenarios",
+        scenarios_pb.ReplayScenariosRequest(page_size=PAGE_SIZE, names=names),
+        scenarios_pb.ReplayScenariosResponse,
+        lambda page: map(ScenarioReplay.of, page.replays),
     )
 
 

@@ -27,7 +27,7 @@ RETRIED = [
     *({"service": f"{PACKAGE}.{service}"} for service in SERVICES),
     *(
         {"service": f"{PACKAGE}.ScenarioService", "method": method}
-        for method in ("ListScenarios", "GetScenario", "ListScenarioChanges")
+        for method in ("ListScenarios", "GetScenario", "ListScenarioChanges", "ReplayScenarios")
     ),
 ]
 # gRPC waits for a random part of the backoff, or as long as the server says in grpc-retry-pushback-ms.

@@ -118,5 +118,63 @@ class ScenarioChange:
         )
 
 
+@dataclass(frozen=True)
+class ReplayedEffect:
+    """One effect of a scenario on lists of ten: a mean over histories, from 0 to 1."""
+
+    name: str
+    """ "overlap" with the list under its filters alone; "share of genres:Horror" in its list."""
+    before: float
+    """With the bundle under which it was put."""
+    least: float
+    most: float
+    """The interval in which it is to stay."""
+    now: float
+    """With the bundle that is served."""
+    outside: bool
+
+    @classmethod
+    def of(cls, message: pb.ReplayedEffect) -> Self:
+        return cls(message.name, message.before, message.least, message.most, message.now, message.outside)
+
+
+ReplayStatus = Literal["", "held", "moved", "broken", "nothing_to_compare"]
+REPLAY_STATUSES: dict[int, ReplayStatus] = {
+    pb.REPLAY_STATUS_HELD: "held",
+    pb.REPLAY_STATUS_MOVED: "moved",
+    pb.REPLAY_STATUS_BROKEN: "broken",
+    pb.REPLAY_STATUS_NOTHING_TO_COMPARE: "nothing_to_compare",
+}
+
+
+@dataclass(frozen=True)
+class ScenarioReplay:
+    """What a scenario does with the bundle that is served, beside the one under which it was put."""
+
+    name: str
+    version: int
+    status: ReplayStatus
+    """ "held": every effect lies in its interval; "moved": one does not; "broken": it cannot be applied any more; "nothing_to_compare": it
+    was put under this bundle, or nothing was measured then. Empty: one that this client does not know."""
+    bundle_version_before: str
+    histories: int
+    """On which the effects are measured; 0: nothing was."""
+    effects: tuple[ReplayedEffect, ...]
+    problem: str
+    """Why it is broken; begins with the field."""
+
+    @classmethod
+    def of(cls, message: pb.ScenarioReplay) -> Self:
+        return cls(
+            message.name,
+            message.version,
+            REPLAY_STATUSES.get(message.status, ""),
+            message.bundle_version_before,
+            message.histories,
+            tuple(map(ReplayedEffect.of, message.effects)),
+            message.problem,
+        )
+
+
 def _time(timestamp: Timestamp) -> datetime:
     return timestamp.ToDatetime(UTC)

@@ -1,9 +1,9 @@
 """Assembles a front end, and takes it down in the order that loses nothing."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import grpc
 from grpc_health.v1 import health_pb2_grpc
@@ -20,6 +20,8 @@ from steersman_service.api.model import ModelService
 from steersman_service.api.placement import Placements
 from steersman_service.api.recommendation import RecommendationService
 from steersman_service.api.release import Release
+from steersman_service.api.replay_watch import ReplayWatch
+from steersman_service.api.replaying import ScenarioReplays
 from steersman_service.api.scenarios import ScenarioService
 from steersman_service.api.sessions import SessionService
 from steersman_service.bundle.bundle import Bundle
@@ -99,9 +101,15 @@ async def running(
         labels = Labels(release, LabelStore(store))
         with suppress(StoreUnavailable):
             await labels.refresh()
-        add_services(server, handlers(release, labels, backend, store, settings, metrics, list_change), metrics)
+        services = handlers(release, labels, backend, store, settings, metrics, list_change)
+        add_services(server, services, metrics)
         health = await _add_health(server)
         await stack.enter_async_context(_watched(store, labels, backend.engines, health, metrics))
+        scenarios = services["ScenarioService"]
+        assert isinstance(scenarios, ScenarioService)
+        watch = ReplayWatch(scenarios.replays, metrics.scenario_replays)
+        if settings.scenario_replay == "block":
+            await watch.block()
         if may_listen is not None:
             await may_listen()
         port = _listen(server, settings)
@@ -111,6 +119,8 @@ async def running(
         stack.push_async_callback(list_change.close)
         stack.push_async_callback(health.enter_graceful_shutdown)
         stack.callback(metrics.ready, False)
+        if settings.scenario_replay != "off":
+            await stack.enter_async_context(_in_background(watch.run()))
         yield port
 
 
@@ -191,6 +201,7 @@ def handlers(
     )
     metrics.watch_session_cache(lambda: sessions.held_bytes)
     scenarios = ScenarioStore(store)
+    replays = ScenarioReplays(release, backend.engines, scenarios, settings.max_filter_items)
     placed = ScenarioReader(scenarios, metrics.scenario_read)
     placements = Placements(release, placed, settings.max_filter_items)
     recommendation = RecommendationService(
@@ -199,7 +210,7 @@ def handlers(
     return {
         "RecommendationService": recommendation,
         "ExplanationService": ExplanationService(recommendation),
-        "ScenarioService": ScenarioService(release, scenarios, placed, settings),
+        "ScenarioService": ScenarioService(release, scenarios, placed, settings, replays),
         "SessionService": SessionService(release, store, settings.max_events_per_append),
         "FeatureService": FeatureService(release, labels, settings.max_message_bytes),
         "ItemService": ItemService(release, settings.max_message_bytes),
@@ -245,13 +256,20 @@ async def _watched(
                 await labels.refresh()
             await asyncio.sleep(POLL_SECONDS)
 
-    watching = [asyncio.create_task(watch()) for watch in (watch_engines, watch_store, watch_labels)]
+    async with _in_background(watch_engines(), watch_store(), watch_labels()):
+        yield
+
+
+@asynccontextmanager
+async def _in_background(*work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
+    """Cancels it at the end."""
+    tasks = [asyncio.create_task(each) for each in work]
     try:
         yield
     finally:
-        for task in watching:
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*watching, return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 async def _drain(server: grpc.aio.Server, calls: CallInterceptor, seconds: float) -> None:

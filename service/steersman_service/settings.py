@@ -125,6 +125,11 @@ class Settings(BaseSettings):
         ge=0,
         description="Shown events kept in the stream steersman:exposure of the session store, about, the latest ones; 0 keeps none",
     )
+    scenario_replay: Literal["report", "block", "off"] = Field(
+        "report",
+        description="Whether scenarios that were put under another bundle are replayed at start: report logs and counts those that do"
+        " something else now; block refuses to serve with one, too; off replays none",
+    )
 
     drain_seconds: float = Field(20.0, ge=0, description="Longest wait for calls in flight at shutdown, in seconds")
     max_message_bytes: int = Field(4 << 20, ge=1024, description="Largest message taken or given, in bytes")

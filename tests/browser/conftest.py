@@ -6,11 +6,12 @@ Chromium is Debian's, or STEERSMAN_CHROMIUM; without one the tests are skipped, 
 import os
 import shutil
 from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.async_api import Browser, Page, ViewportSize, async_playwright
+from playwright.async_api import Browser, ConsoleMessage, Error, Page, ViewportSize, async_playwright, expect
 
 from tests.e2e.test_serve_http import Served, served
 
@@ -24,6 +25,9 @@ CHROMIUM_FLAGS = [
     "--no-first-run",
 ]
 CHROMIUM_NAMES = ("chromium", "chromium-browser", "google-chrome")
+# Machines that run tests are busy.
+TIMEOUT_MS = 30_000
+expect.set_options(timeout=TIMEOUT_MS)
 DESKTOP, PHONE = ViewportSize(width=1280, height=860), ViewportSize(width=390, height=844)
 
 
@@ -62,27 +66,24 @@ async def page(browser: Browser, server: Served) -> AsyncIterator[Page]:
         yield page
 
 
-class opened:
-    """A page on a console. At the end it is an error if a script failed, or the browser refused anything."""
+@asynccontextmanager
+async def opened(browser: Browser, http: str, viewport: ViewportSize = DESKTOP, **context: Any) -> AsyncIterator[Page]:
+    """A page on a console. At the end it is an error if a script failed, or if the browser refused anything."""
+    own = await browser.new_context(viewport=viewport, base_url=f"{http}/console/", **context)
+    page = await own.new_page()
+    page.set_default_timeout(TIMEOUT_MS)
+    errors: list[str] = []
 
-    def __init__(self, browser: Browser, http: str, viewport: ViewportSize = DESKTOP, **context: Any) -> None:
-        self._browser, self._http, self._viewport, self._context = browser, http, viewport, context
-        self.errors: list[str] = []
+    def failed(error: Error) -> None:
+        errors.append(str(error))
 
-    async def __aenter__(self) -> Page:
-        context = await self._browser.new_context(
-            viewport=self._viewport, base_url=f"{self._http}/console/", **self._context
-        )
-        page = await context.new_page()
-        page.set_default_timeout(30_000)
-        page.on("pageerror", lambda error: self.errors.append(str(error)))
-        page.on("console", lambda said: said.type == "error" and self.errors.append(said.text))
-        self._page = page
-        return page
+    def said(message: ConsoleMessage) -> None:
+        # A call that was refused, or that no server took, is told to the browser's console as well; pages show it.
+        if message.type == "error" and "Failed to load resource" not in message.text:
+            errors.append(message.text)
 
-    async def __aexit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        await self._page.context.close()
-        # A call that the server refused, or that no server took, is told to the console as well; pages show it.
-        errors = [error for error in self.errors if "Failed to load resource" not in error]
-        if kind is None:
-            assert errors == []
+    page.on("pageerror", failed)
+    page.on("console", said)
+    yield page
+    await own.close()
+    assert errors == []

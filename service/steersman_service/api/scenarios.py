@@ -2,8 +2,9 @@
 
 import base64
 import binascii
+import hashlib
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from steersman.v1 import scenario_service_pb2 as pb
@@ -11,9 +12,10 @@ from steersman_service.api.caller import Caller
 from steersman_service.api.pages import CLIENTS_BYTES, MAX_PAGE_SIZE, REST_BYTES
 from steersman_service.api.placement import read_scenario, unknown_scenario
 from steersman_service.api.release import Release
+from steersman_service.api.replaying import ScenarioReplays
 from steersman_service.checks import check_bytes, check_name
 from steersman_service.errors import FieldViolation, InvalidRequest, NotFound, raise_if_any
-from steersman_service.sessions.scenarios import ScenarioReader, ScenarioStore
+from steersman_service.sessions.scenarios import MAX_SCENARIOS, ScenarioReader, ScenarioStore
 from steersman_service.settings import Settings
 from steersman_service.steering.policy import check_policy
 
@@ -31,6 +33,7 @@ class ScenarioService:
     store: ScenarioStore
     reader: ScenarioReader
     settings: Settings
+    replays: ScenarioReplays
 
     async def ListScenarios(self, request: pb.ListScenariosRequest, caller: Caller) -> pb.ListScenariosResponse:
         raise_if_any(list(_check_page_size(request.page_size)))
@@ -50,9 +53,11 @@ class ScenarioService:
         scenario = request.scenario
         scenario.DiscardUnknownFields()
         raise_if_any([*self._check(scenario), *check_bytes("author", request.author, 0, MAX_AUTHOR_BYTES)])
-        kept = await self.store.put(scenario, request.author)
+        measured = await self.replays.measured(scenario, caller)
+        kept = await self.store.put(scenario, request.author, measured)
         self.reader.forget(kept.name)
-        return pb.PutScenarioResponse(scenario=kept)
+        histories = len(measured.histories) if measured else 0
+        return pb.PutScenarioResponse(scenario=kept, measured_histories=histories)
 
     async def DeleteScenario(self, request: pb.DeleteScenarioRequest, caller: Caller) -> pb.DeleteScenarioResponse:
         wrong_author = check_bytes("author", request.author, 0, MAX_AUTHOR_BYTES)
@@ -75,6 +80,36 @@ class ScenarioService:
         token = _token(kind, page.next_place) if page.next_place else ""
         return pb.ListScenarioChangesResponse(changes=page.changes, next_page_token=token)
 
+    async def ReplayScenarios(self, request: pb.ReplayScenariosRequest, caller: Caller) -> pb.ReplayScenariosResponse:
+        raise_if_any([*_check_names(request.names), *_check_page_size(request.page_size)])
+        size = request.page_size or DEFAULT_PAGE_SIZE
+        digest = hashlib.sha256("\n".join(sorted(set(request.names))).encode()).hexdigest()[:16]
+        kind = f"replay {digest}"
+        after = _read_token(request.page_token, kind)
+        left = [name for name in await self._names(request.names) if name > after]
+        page = pb.ReplayScenariosResponse(bundle_version=self.release.version)
+        room, half = self._page_bytes(size), caller.seconds_left / 2
+        for place, name in enumerate(left):
+            full = len(page.replays) == size or caller.seconds_left < half
+            # Deleted since its name was read: none.
+            replay = None if full and page.replays else await self.replays.replay(name, caller)
+            room -= replay.ByteSize() if replay else 0
+            if page.replays and (full or room < 0):
+                page.next_page_token = _token(kind, left[place - 1])
+                break
+            if replay:
+                page.replays.append(replay)
+        return page
+
+    async def _names(self, wanted: Sequence[str]) -> list[str]:
+        """Of the scenarios that are there, in order. Raises NotFound for one of `wanted` that is not; none: all."""
+        names = await self.store.names()
+        known = frozenset(names)
+        for index, name in enumerate(wanted):
+            if name not in known:
+                raise NotFound(f"names[{index}]: {unknown_scenario(name, names)}")
+        return sorted(set(wanted)) if wanted else names
+
     def _check(self, scenario: pb.Scenario) -> Iterator[FieldViolation]:
         # What is large is not looked at.
         if (size := scenario.ByteSize()) > MAX_SCENARIO_BYTES:
@@ -90,6 +125,14 @@ class ScenarioService:
 
     def _page_bytes(self, size: int) -> int:
         return max(0, min(self.settings.max_message_bytes, CLIENTS_BYTES) - REST_BYTES - ELEMENT_BYTES * size)
+
+
+def _check_names(names: Sequence[str]) -> Iterator[FieldViolation]:
+    if len(names) > MAX_SCENARIOS:
+        yield FieldViolation("names", f"{len(names)} names; at most {MAX_SCENARIOS}")
+        return
+    for index, name in enumerate(names):
+        yield from check_name(f"names[{index}]", name)
 
 
 def _check_page_size(page_size: int) -> Iterator[FieldViolation]:

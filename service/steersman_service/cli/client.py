@@ -50,6 +50,7 @@ Listed = TypeVar(
     items_pb.ListItemsResponse,
     scenarios_pb.ListScenariosResponse,
     scenarios_pb.ListScenarioChangesResponse,
+    scenarios_pb.ReplayScenariosResponse,
 )
 
 
@@ -139,6 +140,11 @@ class Client:
         request = scenarios_pb.ListScenarioChangesRequest(name=name)
         return self._listed(self._scenarios.ListScenarioChanges, request, "changes", limit)
 
+    def replays(self, names: Iterable[str]) -> scenarios_pb.ReplayScenariosResponse:
+        """Of these scenarios (none: of all), as one answer."""
+        request = scenarios_pb.ReplayScenariosRequest(names=names)
+        return self._listed(self._scenarios.ReplayScenarios, request, "replays")
+
     def scenario(self, name: str) -> scenarios_pb.Scenario:
         request = scenarios_pb.GetScenarioRequest(name=name)
         return self._scenarios.GetScenario(request, timeout=self._timeout).scenario
@@ -152,8 +158,8 @@ class Client:
                 return 0
             raise
 
-    def put_scenario(self, request: scenarios_pb.PutScenarioRequest) -> scenarios_pb.Scenario:
-        return self._scenarios.PutScenario(request, timeout=self._timeout).scenario
+    def put_scenario(self, request: scenarios_pb.PutScenarioRequest) -> scenarios_pb.PutScenarioResponse:
+        return self._scenarios.PutScenario(request, timeout=self._timeout)
 
     def delete_scenario(self, request: scenarios_pb.DeleteScenarioRequest) -> bool:
         return self._scenarios.DeleteScenario(request, timeout=self._timeout).existed

@@ -1,7 +1,8 @@
-"""The command `scenarios`: lists, shows, writes and deletes the scenarios of a running server."""
+"""The command `scenarios`: lists, shows, writes, deletes and replays the scenarios of a running server."""
 
 import json
 import sys
+from collections.abc import Iterator
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -14,9 +15,16 @@ from steersman.v1 import scenario_service_pb2 as pb
 from steersman_service.cli.client import DEFAULT_ADDRESS, Client, connected
 from steersman_service.cli.commands import Address, Json, Timeout
 from steersman_service.cli.display import print_message
-from steersman_service.cli.printing import fail, print_table, remark, say
+from steersman_service.cli.printing import fail, print_table, remark, say, warn
 
 ACTIONS = {pb.SCENARIO_ACTION_PUT: "put", pb.SCENARIO_ACTION_DELETE: "delete"}
+STATUSES = {
+    pb.REPLAY_STATUS_HELD: "held",
+    pb.REPLAY_STATUS_MOVED: "moved",
+    pb.REPLAY_STATUS_BROKEN: "broken",
+    pb.REPLAY_STATUS_NOTHING_TO_COMPARE: "nothing to compare",
+}
+WORSE = (pb.REPLAY_STATUS_MOVED, pb.REPLAY_STATUS_BROKEN)
 
 
 class Action(StrEnum):
@@ -27,6 +35,7 @@ class Action(StrEnum):
     PUT = "put"
     DELETE = "delete"
     CHANGES = "changes"
+    REPLAY = "replay"
 
 
 def scenarios(
@@ -59,6 +68,8 @@ def scenarios(
         elif action is Action.DELETE:
             existed = client.delete_scenario(pb.DeleteScenarioRequest(name=target, version=version, author=author))
             say(f"{target}: {'deleted' if existed else 'there was none'}")
+        elif action is Action.REPLAY:
+            _replay(client, target, as_json=as_json)
         else:
             _changes(client, target, limit, as_json=as_json)
 
@@ -78,8 +89,11 @@ def _read(path: str) -> pb.Scenario:
 def _put(scenario: pb.Scenario, author: str, client: Client, *, force: bool) -> None:
     if force:
         scenario.version = client.scenario_version(scenario.name)
-    kept = client.put_scenario(pb.PutScenarioRequest(scenario=scenario, author=author))
+    answer = client.put_scenario(pb.PutScenarioRequest(scenario=scenario, author=author))
+    kept = answer.scenario
     say(f"{kept.name}: version {kept.version}")
+    if not answer.measured_histories:
+        warn("its effects could not be measured: until it is put again, a new bundle has nothing to compare with")
     remark(f"Next: {client.command('recommend', '--scenario', kept.name)}")
 
 
@@ -105,6 +119,34 @@ def _changes(client: Client, name: str, limit: int, *, as_json: bool) -> None:
         (_time(one.time), one.name, ACTIONS.get(one.action, ""), str(one.version), one.author) for one in listed.changes
     ]
     print_table(("time", "name", "change", "version", "by"), rows)
+
+
+def _replay(client: Client, name: str, *, as_json: bool) -> None:
+    """Ends the command with exit code 1 if a scenario moved or broke."""
+    answer = client.replays([name] if name else [])
+    if as_json:
+        print_message(answer)
+    else:
+        rows = [row for replay in answer.replays for row in _replayed(replay)]
+        print_table(("name", "version", "status", "effect", "before", "interval", "now"), rows, foldable=("effect",))
+        for replay in answer.replays:
+            if replay.problem:
+                warn(f"{replay.name}: {replay.problem}")
+    worse = [replay.name for replay in answer.replays if replay.status in WORSE]
+    if worse:
+        fail(f"{len(worse)} of {len(answer.replays)} scenarios do something else with bundle {answer.bundle_version}")
+
+
+def _replayed(replay: pb.ScenarioReplay) -> Iterator[tuple[str, ...]]:
+    """A row for each effect; the first has the scenario."""
+    head = (replay.name, str(replay.version), STATUSES.get(replay.status, ""))
+    if not replay.effects:
+        yield (*head, "", "", "", "")
+    for effect in replay.effects:
+        interval = f"{effect.least:.2f} to {effect.most:.2f}"
+        now = f"{effect.now:.2f}{' outside' if effect.outside else ''}"
+        yield (*head, effect.name, f"{effect.before:.2f}", interval, now)
+        head = ("", "", "")
 
 
 def _time(time: Timestamp) -> str:

@@ -232,11 +232,18 @@ class Supervisor:
         number, self._generations = self._generations, self._generations + 1
         sockets = [str(self._sockets / f"engine-{number}-{place}") for place in range(settings.engine_count)]
         engines = [self._slot("engine_host", settings, [own]) for own in sockets]
-        return Generation(engines, [self._slot("front_end", settings, sockets) for _ in range(settings.workers)])
+        # One replays the scenarios for all.
+        others = settings.model_copy(update={"scenario_replay": "off"})
+        own = [settings if place == 0 else others for place in range(settings.workers)]
+        return Generation(engines, [self._slot("front_end", each, sockets) for each in own])
 
     def _slot(self, role: str, settings: Settings, sockets: list[str]) -> Slot:
         async def start() -> ChildProcess:
+            nonlocal settings
             child = await ChildProcess.start(role, settings, sockets)
+            # What is served already must not be refused by a process that takes the place of one that died.
+            if settings.scenario_replay == "block":
+                settings = settings.model_copy(update={"scenario_replay": "report"})
             self._alive.add(child)
             child.ended.add_done_callback(lambda _: self._bury(child))
             task = asyncio.create_task(child.watch())

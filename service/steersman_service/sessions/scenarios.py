@@ -14,12 +14,14 @@ from steersman.v1.scenario_service_pb2 import (
 )
 from steersman_service.errors import StoreUnavailable, TooManyScenarios, VersionConflict
 from steersman_service.sessions.functions import Part
+from steersman_service.sessions.measurements import Histories, Measured, Measurement, decoded, decoded_histories
 from steersman_service.sessions.store import SessionStore
 
 MAX_SCENARIOS = 1000
 MAX_CHANGES = 1000
 # No session has an id with a slash. One hash tag: all of them are on one node of a cluster.
-KEYS = tuple(f"steersman:{{/scenarios}}:{part}" for part in ("documents", "versions", "changes"))
+PARTS = ("documents", "versions", "changes", "effects", "measured", "histories")
+KEYS = tuple(f"steersman:{{/scenarios}}:{part}" for part in PARTS)
 # A change is seen within this time, by every front end.
 FRESH_SECONDS = 1.0
 MAX_REMEMBERED = 1000
@@ -35,6 +37,15 @@ class ChangePage(NamedTuple):
     changes: Sequence[ScenarioChange]
     next_place: str
     """Where the next page begins. Empty: nowhere."""
+
+
+class MeasuredName(NamedTuple):
+    """A scenario, and where its effects were measured."""
+
+    name: str
+    version: int
+    source: str
+    """Empty: nowhere."""
 
 
 class ScenarioStore:
@@ -56,8 +67,32 @@ class ScenarioStore:
         total, more, found = await self._store.call("list_scenarios", KEYS, [after, most, most_bytes])
         return ScenarioPage(total, bool(more), [Scenario.FromString(each) for each in found])
 
-    async def put(self, scenario: Scenario, author: str) -> Scenario:
-        """Keeps a scenario whose version is the one that the caller has seen. Raises VersionConflict or TooManyScenarios."""
+    async def measured_names(self) -> list[MeasuredName]:
+        """Of all scenarios, by name."""
+        found = [part.decode() for part in await self._store.call("list_measured", KEYS, [])]
+        names = zip(found[::3], found[1::3], found[2::3], strict=True)
+        return sorted(MeasuredName(name, int(version), source) for name, version, source in names)
+
+    async def measured(self, name: str) -> tuple[Scenario, Measurement | None] | None:
+        """A scenario, and what was measured of this version of it; None: there is no such scenario."""
+        document, effects = await self._store.call("get_measured", KEYS, [name])
+        if document is None:
+            return None
+        scenario = Scenario.FromString(document)
+        measurement = decoded(effects) if effects is not None else None
+        # A server that knows nothing of effects may have replaced the scenario.
+        if measurement is not None and measurement.scenario_version != scenario.version:
+            measurement = None
+        return scenario, measurement
+
+    async def histories(self, source: str) -> Histories | None:
+        """None: they are not kept any more, because the scenario was put again."""
+        found = await self._store.call("get_histories", KEYS, [source])
+        return None if found is None else decoded_histories(found)
+
+    async def put(self, scenario: Scenario, author: str, measured: Measured | None = None) -> Scenario:
+        """Keeps a scenario whose version is the one that the caller has seen, with what was measured of it. Raises VersionConflict or
+        TooManyScenarios."""
         kept, seen = Scenario(), scenario.version
         kept.CopyFrom(scenario)
         kept.version, kept.updated_by = seen + 1, author
@@ -72,6 +107,7 @@ class ScenarioStore:
             change.SerializeToString(),
             MAX_SCENARIOS,
             MAX_CHANGES,
+            *(measured.encoded(kept.version) if measured else ()),
         ]
         version, found = await self._store.call("put_scenario", KEYS, arguments)
         if version == -1:

@@ -24,6 +24,9 @@ SCENARIO_OPERATIONS = (
     "get_scenario",
     "list_scenarios",
     "name_scenarios",
+    "list_measured",
+    "get_measured",
+    "get_histories",
     "list_changes",
     "delete_scenario",
 )

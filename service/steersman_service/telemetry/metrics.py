@@ -5,7 +5,7 @@ beforehand stands at 0 from the start, so that a rate over it has a value before
 """
 
 from collections import Counter as Counts
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Literal, TypeVar, cast
 
@@ -22,6 +22,7 @@ from prometheus_client import (
 
 from steersman.v1.control_pb2 import OPERATION_ADD, ControlSource, Operation
 from steersman.v1.recommendation_service_pb2 import DEGRADATION_UNSPECIFIED, Degradation
+from steersman.v1.scenario_service_pb2 import REPLAY_STATUS_UNSPECIFIED, ReplayStatus
 from steersman_service.errors import RequestError, reasons
 from steersman_service.telemetry.port import exposed
 
@@ -79,6 +80,9 @@ HELP = {
     "steersman_session_feedback_total": "New events that are no consumption: disliked, hidden or shown items.",
     "steersman_scenario_cache_hits_total": "Requests whose scenario was in memory, at most a second old or the store away.",
     "steersman_scenario_cache_misses_total": "Requests for which the scenario was read from the session store.",
+    "steersman_scenario_replays": (
+        "Scenarios, by what replaying them with the bundle that is served shows beside the one under which they were put."
+    ),
     "steersman_http_requests_total": (
         "Requests to the HTTP gateway, by what they were and how they were answered; grpc_server_* count the calls that they became."
     ),
@@ -327,12 +331,23 @@ class ServerMetrics:
 
     def __init__(self, registry: Registry) -> None:
         self._info = registry.gauge("steersman_bundle_info", ("version", "format", "data", "backend", "device"))
+        replays = registry.gauge("steersman_scenario_replays", ("status",))
+        self._replays = {
+            status: replays.labels(_word(ReplayStatus.Name(status), "REPLAY_STATUS_"))
+            for status in ReplayStatus.values()
+            if status != REPLAY_STATUS_UNSPECIFIED
+        }
         self._ready = registry.gauge("steersman_ready")
         self._workers = registry.gauge("steersman_workers")
         self.worker_died: Callable[[], None] = registry.counter("steersman_worker_deaths_total").inc
 
     def bundle(self, *, version: str, bundle_format: str, data: str, backend: str, device: str) -> None:
         self._info.labels(version, bundle_format, data, backend, device).set(1)
+
+    def scenario_replays(self, counts: Mapping[int, int]) -> None:
+        """How many scenarios there are of each ReplayStatus."""
+        for status, gauge in self._replays.items():
+            gauge.set(counts.get(status, 0))
 
     def ready(self, ready: bool) -> None:
         """Whether this process takes calls."""

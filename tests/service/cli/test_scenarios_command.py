@@ -6,6 +6,10 @@ from uuid import uuid4
 
 import pytest
 
+from steersman.v1 import scenario_service_pb2 as pb
+from steersman_service.cli.client import Client
+from steersman_service.errors import QueueFull
+from steersman_service.scheduling.batcher import Batcher
 from tests.service.cli.test_cli import steersman
 from tests.serving import Running
 
@@ -77,3 +81,52 @@ def test_mistakes_are_explained(address: tuple[str, str], tmp_path: Path) -> Non
     done = steersman("recommend", "--scenario", "nowhere", *address)
     assert "scenarios list" in done.stderr
     assert steersman("scenarios", "show", "nowhere", *address).exit_code == 1
+
+
+def test_a_replay_is_a_table_and_fails_where_a_scenario_moved(
+    address: tuple[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name, file = f"cli-{uuid4()}", tmp_path / "home.json"
+    file.write_text(json.dumps({"name": name, "controls": [CONTROL]}))
+    assert "could not be measured" not in steersman("scenarios", "put", str(file), *address).stderr
+    done = steersman("scenarios", "replay", name, *address)
+    assert done.exit_code == 0, done.output
+    (first, second) = [line for line in done.stdout.splitlines() if "overlap" in line or "genres:Horror" in line]
+    assert name in first
+    assert "nothing to compare" in first
+    assert name not in second
+    assert steersman("scenarios", "replay", *address).exit_code == 0
+    unknown = steersman("scenarios", "replay", "nowhere", *address)
+    assert (unknown.exit_code, "names[0]: there is no scenario" in unknown.stderr) == (1, True)
+
+    # The same, as a server with another bundle answers it.
+    effect = pb.ReplayedEffect(name="overlap", before=0.5, least=0.4, most=0.6, now=0.9, outside=True)
+    moved = pb.ScenarioReplay(name="a", version=2, status=pb.REPLAY_STATUS_MOVED, effects=[effect], histories=64)
+    broken = pb.ScenarioReplay(name="b", status=pb.REPLAY_STATUS_BROKEN, problem="scenario.controls[0].concept: gone")
+    held = pb.ScenarioReplay(name="c", status=pb.REPLAY_STATUS_HELD)
+    for replays, code in (([moved, held], 1), ([broken], 1), ([held], 0)):
+        answer = pb.ReplayScenariosResponse(replays=replays, bundle_version="abc")
+        monkeypatch.setattr(Client, "replays", lambda client, names, answer=answer: answer)
+        done = steersman("scenarios", "replay", *address)
+        assert done.exit_code == code, done.output
+        if replays[0] is moved:
+            assert "1 of 2 scenarios do something else with bundle abc" in done.stderr
+            assert "0.40 to 0.60" in done.stdout
+            assert "0.90 outside" in done.stdout
+        if replays[0] is broken:
+            assert "b: scenario.controls[0].concept: gone" in done.stderr
+        done = steersman("scenarios", "replay", "--json", *address)
+        assert (done.exit_code, len(json.loads(done.stdout)["replays"])) == (code, len(replays))
+
+
+def test_a_put_that_was_not_measured_is_said(
+    address: tuple[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def full(*arguments: object, **named: object) -> None:
+        raise QueueFull("the queue is full")
+
+    monkeypatch.setattr(Batcher, "submit", full)
+    file = tmp_path / "home.json"
+    file.write_text(json.dumps({"name": f"cli-{uuid4()}", "controls": [CONTROL]}))
+    done = steersman("scenarios", "put", str(file), *address)
+    assert (done.exit_code, "could not be measured" in done.stderr) == (0, True)

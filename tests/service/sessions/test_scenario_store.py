@@ -7,10 +7,12 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
+from redis.asyncio import Redis
 
 from steersman.v1.scenario_service_pb2 import SCENARIO_ACTION_DELETE, SCENARIO_ACTION_PUT, Scenario
 from steersman_service.errors import StoreUnavailable, TooManyScenarios, VersionConflict
 from steersman_service.sessions import scenarios as module
+from steersman_service.sessions.measurements import KeptEffect, Measured, Measurement
 from steersman_service.sessions.scenarios import KEYS, ScenarioReader, ScenarioStore
 from steersman_service.sessions.store import SessionStore
 from steersman_service.sessions.valkey import EmbeddedValkey
@@ -185,3 +187,43 @@ async def test_memory_is_bounded(scenarios: ScenarioStore, monkeypatch: pytest.M
     for number in range(10):
         assert (await reader.get(f"{number}")).scenario is None
     assert list(reader._known) == ["7", "8", "9"]
+
+
+async def test_what_was_measured_is_kept_with_a_version_and_goes_with_it(
+    scenarios: ScenarioStore, valkey: EmbeddedValkey
+) -> None:
+    effects = [KeptEffect("overlap", [0.5, 1.0]), KeptEffect("share", [0.0, 0.1], "genres", "War", ("x",))]
+    histories = [["a", "ü"], ["b"]]
+    one = await scenarios.put(Scenario(name="home"), "", Measured("v1", histories, effects))
+    await scenarios.put(Scenario(name="other"), "", Measured("v1", histories, effects[:1]))
+    await scenarios.put(Scenario(name="none"), "")
+    names = await scenarios.measured_names()
+    assert [(name.name, name.version, name.source[:3]) for name in names] == [
+        ("home", 1, "v1 "),
+        ("none", 1, ""),
+        ("other", 1, "v1 "),
+    ]
+    source = names[0].source
+    assert await scenarios.measured("home") == (one, Measurement(1, source, effects))
+    assert await scenarios.histories(source) == histories
+    assert await scenarios.measured("nowhere") is None
+    # Other histories of the same bundle, as a server of another version may choose, stand beside these.
+    await scenarios.put(Scenario(name="home", version=1), "", Measured("v1", [["c"]], effects))
+    other = {name.name: name.source for name in await scenarios.measured_names()}
+    assert other["home"] != other["other"] == source
+    assert await scenarios.histories(other["home"]) == [["c"]]
+    await scenarios.put(Scenario(name="home", version=2), "")
+    kept = await scenarios.measured("home")
+    assert kept is not None
+    assert kept[1] is None
+    assert await scenarios.histories(other["home"]) is None
+    # A server that knows nothing of effects replaces the scenario.
+    async with Redis.from_url(valkey.url) as redis:
+        await redis.hset(KEYS[0], "other", Scenario(name="other", version=2).SerializeToString())
+        await redis.hset(KEYS[1], "other", 2)
+        assert await scenarios.measured("other") == (Scenario(name="other", version=2), None)
+        # A later one writes them in another way.
+        await redis.hset(KEYS[3], "other", b"?")
+        assert await scenarios.measured("other") == (Scenario(name="other", version=2), None)
+    await scenarios.delete("other", 0, "")
+    assert await scenarios.histories(source) is None

@@ -27,17 +27,17 @@ from steersman.v1 import control_pb2 as steersman_dot_v1_dot_control__pb2
 from steersman.v1 import recommendation_service_pb2 as steersman_dot_v1_dot_recommendation__service__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#steersman/v1/scenario_service.proto\x12\x0csteersman.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1asteersman/v1/control.proto\x1a)steersman/v1/recommendation_service.proto\"\xa6\x02\n\x08Scenario\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x04\x12\x13\n\x0b\x64\x65scription\x18\x03 \x01(\t\x12\'\n\x08\x63ontrols\x18\x04 \x03(\x0b\x32\x15.steersman.v1.Control\x12&\n\x07\x66ilters\x18\x05 \x01(\x0b\x32\x15.steersman.v1.Filters\x12.\n\x0b\x63omposition\x18\x06 \x01(\x0b\x32\x19.steersman.v1.Composition\x12$\n\x06policy\x18\x07 \x01(\x0b\x32\x14.steersman.v1.Policy\x12+\n\x07updated\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x12\n\nupdated_by\x18\t \x01(\t\"1\n\x06Policy\x12\'\n\x05rules\x18\x01 \x03(\x0b\x32\x18.steersman.v1.PolicyRule\"\xa6\x01\n\nPolicyRule\x12\x11\n\x07\x63oncept\x18\x01 \x01(\tH\x00\x12/\n\tattribute\x18\x02 \x01(\x0b\x32\x1a.steersman.v1.AttributeRefH\x00\x12\x15\n\x0b\x61ny_feature\x18\x03 \x01(\x08H\x00\x12\x1c\n\x12\x61ny_items_or_words\x18\x04 \x01(\x08H\x00\x12\x15\n\rmost_strength\x18\x05 \x01(\x02\x42\x08\n\x06target\"=\n\x14ListScenariosRequest\x12\x11\n\tpage_size\x18\x01 \x01(\r\x12\x12\n\npage_token\x18\x02 \x01(\t\"o\n\x15ListScenariosResponse\x12)\n\tscenarios\x18\x01 \x03(\x0b\x32\x16.steersman.v1.Scenario\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\x12\n\ntotal_size\x18\x03 \x01(\r\"\"\n\x12GetScenarioRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"?\n\x13GetScenarioResponse\x12(\n\x08scenario\x18\x01 \x01(\x0b\x32\x16.steersman.v1.Scenario\"N\n\x12PutScenarioRequest\x12(\n\x08scenario\x18\x01 \x01(\x0b\x32\x16.steersman.v1.Scenario\x12\x0e\n\x06\x61uthor\x18\x02 \x01(\t\"?\n\x13PutScenarioResponse\x12(\n\x08scenario\x18\x01 \x01(\x0b\x32\x16.steersman.v1.Scenario\"F\n\x15\x44\x65leteScenarioRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x04\x12\x0e\n\x06\x61uthor\x18\x03 \x01(\t\")\n\x16\x44\x65leteScenarioResponse\x12\x0f\n\x07\x65xisted\x18\x01 \x01(\x08\"\xc1\x01\n\x0eScenarioChange\x12\x0c\n\x04name\x18\x01 \x01(\t\x12,\n\x06\x61\x63tion\x18\x02 \x01(\x0e\x32\x1c.steersman.v1.ScenarioAction\x12\x0f\n\x07version\x18\x03 \x01(\x04\x12(\n\x04time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0e\n\x06\x61uthor\x18\x05 \x01(\t\x12(\n\x08scenario\x18\x06 \x01(\x0b\x32\x16.steersman.v1.Scenario\"Q\n\x1aListScenarioChangesRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\r\x12\x12\n\npage_token\x18\x03 \x01(\t\"e\n\x1bListScenarioChangesResponse\x12-\n\x07\x63hanges\x18\x01 \x03(\x0b\x32\x1c.steersman.v1.ScenarioChange\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"N\n\x16ReplayScenariosRequest\x12\r\n\x05names\x18\x01 \x03(\t\x12\x11\n\tpage_size\x18\x02 \x01(\r\x12\x12\n\npage_token\x18\x03 \x01(\t\"i\n\x0eReplayedEffect\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06\x62\x65\x66ore\x18\x02 \x01(\x02\x12\r\n\x05least\x18\x03 \x01(\x02\x12\x0c\n\x04most\x18\x04 \x01(\x02\x12\x0b\n\x03now\x18\x05 \x01(\x02\x12\x0f\n\x07outside\x18\x06 \x01(\x08\"\xcd\x01\n\x0eScenarioReplay\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x04\x12*\n\x06status\x18\x03 \x01(\x0e\x32\x1a.steersman.v1.ReplayStatus\x12\x1d\n\x15\x62undle_version_before\x18\x04 \x01(\t\x12\x11\n\thistories\x18\x05 \x01(\r\x12-\n\x07\x65\x66\x66\x65\x63ts\x18\x06 \x03(\x0b\x32\x1c.steersman.v1.ReplayedEffect\x12\x0f\n\x07problem\x18\x07 \x01(\t\"y\n\x17ReplayScenariosResponse\x12-\n\x07replays\x18\x01 \x03(\x0b\x32\x1c.steersman.v1.ScenarioReplay\x12\x16\n\x0e\x62undle_version\x18\x02 \x01(\t\x12\x17\n\x0fnext_page_token\x18\x03 \x01(\t*f\n\x0eScenarioAction\x12\x1f\n\x1bSCENARIO_ACTION_UNSPECIFIED\x10\x00\x12\x17\n\x13SCENARIO_ACTION_PUT\x10\x01\x12\x1a\n\x16SCENARIO_ACTION_DELETE\x10\x02*\x9e\x01\n\x0cReplayStatus\x12\x1d\n\x19REPLAY_STATUS_UNSPECIFIED\x10\x00\x12\x16\n\x12REPLAY_STATUS_HELD\x10\x01\x12\x17\n\x13REPLAY_STATUS_MOVED\x10\x02\x12\x18\n\x14REPLAY_STATUS_BROKEN\x10\x03\x12$\n REPLAY_STATUS_NOTHING_TO_COMPARE\x10\x04\x32\xbc\x04\n\x0fScenarioService\x12X\n\rListScenarios\x12\".steersman.v1.ListScenariosRequest\x1a#.steersman.v1.ListScenariosResponse\x12R\n\x0bGetScenario\x12 .steersman.v1.GetScenarioRequest\x1a!.steersman.v1.GetScenarioResponse\x12R\n\x0bPutScenario\x12 .steersman.v1.PutScenarioRequest\x1a!.steersman.v1.PutScenarioResponse\x12[\n\x0e\x44\x65leteScenario\x12#.steersman.v1.DeleteScenarioRequest\x1a$.steersman.v1.DeleteScenarioResponse\x12j\n\x13ListScenarioChanges\x12(.steersman.v1.ListScenarioChangesRequest\x1a).steersman.v1.ListScenarioChangesResponse\x12^\n\x0fReplayScenarios\x12$.steersman.v1.ReplayScenariosRequest\x1a%.steersman.v1.ReplayScenariosResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#steersman/v1/scenario_service.proto\x12\x0csteersman.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1asteersman/v1/control.proto\x1a)steersman/v1/recommendation_service.proto\"\xa6\x02\n\x08Scenario\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x04\x12\x13\n\x0b\x64\x65scription\x18\x03 \x01(\t\x12\'\n\x08\x63ontrols\x18\x04 \x03(\x0b\x32\x15.steersman.v1.Control\x12&\n\x07\x66ilters\x18\x05 \x01(\x0b\x32\x15.steersman.v1.Filters\x12.\n\x0b\x63omposition\x18\x06 \x01(\x0b\x32\x19.steersman.v1.Composition\x12$\n\x06policy\x18\x07 \x01(\x0b\x32\x14.steersman.v1.Policy\x12+\n\x07updated\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x12\n\nupdated_by\x18\t \x01(\t\"1\n\x06Policy\x12\'\n\x05rules\x18\x01 \x03(\x0b\x32\x18.steersman.v1.PolicyRule\"\xa6\x01\n\nPolicyRule\x12\x11\n\x07\x63oncept\x18\x01 \x01(\tH\x00\x12/\n\tattribute\x18\x02 \x01(\x0b\x32\x1a.steersman.v1.AttributeRefH\x00\x12\x15\n\x0b\x61ny_feature\x18\x03 \x01(\x08H\x00\x12\x1c\n\x12\x61ny_items_or_words\x18\x04 \x01(\x08H\x00\x12\x15\n\rmost_strength\x18\x05 \x01(\x02\x42\x08\n\x06target\"=\n\x14ListScenariosRequest\x12\x11\n\tpage_size\x18\x01 \x01(\r\x12\x12\n\npage_token\x18\x02 \x01(\t\"o\n\x15ListScenariosResponse\x12)\n\tscenarios\x18\x01 \x03(\x0b\x32\x16.steersman.v1.Scenario\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\x12\n\ntotal_size\x18\x03 \x01(\r\"\"\n\x12GetScenarioRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"?\n\x13GetScenarioResponse\x12(\n\x08scenario\x18\x01 \x01(\x0b\x32\x16.steersman.v1.Scenario\"N\n\x12PutScenarioRequest\x12(\n\x08scenario\x18\x01 \x01(\x0b\x32\x16.steersman.v1.Scenario\x12\x0e\n\x06\x61uthor\x18\x02 \x01(\t\"[\n\x13PutScenarioResponse\x12(\n\x08scenario\x18\x01 \x01(\x0b\x32\x16.steersman.v1.Scenario\x12\x1a\n\x12measured_histories\x18\x02 \x01(\r\"F\n\x15\x44\x65leteScenarioRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x04\x12\x0e\n\x06\x61uthor\x18\x03 \x01(\t\")\n\x16\x44\x65leteScenarioResponse\x12\x0f\n\x07\x65xisted\x18\x01 \x01(\x08\"\xc1\x01\n\x0eScenarioChange\x12\x0c\n\x04name\x18\x01 \x01(\t\x12,\n\x06\x61\x63tion\x18\x02 \x01(\x0e\x32\x1c.steersman.v1.ScenarioAction\x12\x0f\n\x07version\x18\x03 \x01(\x04\x12(\n\x04time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0e\n\x06\x61uthor\x18\x05 \x01(\t\x12(\n\x08scenario\x18\x06 \x01(\x0b\x32\x16.steersman.v1.Scenario\"Q\n\x1aListScenarioChangesRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\r\x12\x12\n\npage_token\x18\x03 \x01(\t\"e\n\x1bListScenarioChangesResponse\x12-\n\x07\x63hanges\x18\x01 \x03(\x0b\x32\x1c.steersman.v1.ScenarioChange\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"N\n\x16ReplayScenariosRequest\x12\r\n\x05names\x18\x01 \x03(\t\x12\x11\n\tpage_size\x18\x02 \x01(\r\x12\x12\n\npage_token\x18\x03 \x01(\t\"i\n\x0eReplayedEffect\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06\x62\x65\x66ore\x18\x02 \x01(\x02\x12\r\n\x05least\x18\x03 \x01(\x02\x12\x0c\n\x04most\x18\x04 \x01(\x02\x12\x0b\n\x03now\x18\x05 \x01(\x02\x12\x0f\n\x07outside\x18\x06 \x01(\x08\"\xcd\x01\n\x0eScenarioReplay\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x04\x12*\n\x06status\x18\x03 \x01(\x0e\x32\x1a.steersman.v1.ReplayStatus\x12\x1d\n\x15\x62undle_version_before\x18\x04 \x01(\t\x12\x11\n\thistories\x18\x05 \x01(\r\x12-\n\x07\x65\x66\x66\x65\x63ts\x18\x06 \x03(\x0b\x32\x1c.steersman.v1.ReplayedEffect\x12\x0f\n\x07problem\x18\x07 \x01(\t\"y\n\x17ReplayScenariosResponse\x12-\n\x07replays\x18\x01 \x03(\x0b\x32\x1c.steersman.v1.ScenarioReplay\x12\x16\n\x0e\x62undle_version\x18\x02 \x01(\t\x12\x17\n\x0fnext_page_token\x18\x03 \x01(\t*f\n\x0eScenarioAction\x12\x1f\n\x1bSCENARIO_ACTION_UNSPECIFIED\x10\x00\x12\x17\n\x13SCENARIO_ACTION_PUT\x10\x01\x12\x1a\n\x16SCENARIO_ACTION_DELETE\x10\x02*\x9e\x01\n\x0cReplayStatus\x12\x1d\n\x19REPLAY_STATUS_UNSPECIFIED\x10\x00\x12\x16\n\x12REPLAY_STATUS_HELD\x10\x01\x12\x17\n\x13REPLAY_STATUS_MOVED\x10\x02\x12\x18\n\x14REPLAY_STATUS_BROKEN\x10\x03\x12$\n REPLAY_STATUS_NOTHING_TO_COMPARE\x10\x04\x32\xbc\x04\n\x0fScenarioService\x12X\n\rListScenarios\x12\".steersman.v1.ListScenariosRequest\x1a#.steersman.v1.ListScenariosResponse\x12R\n\x0bGetScenario\x12 .steersman.v1.GetScenarioRequest\x1a!.steersman.v1.GetScenarioResponse\x12R\n\x0bPutScenario\x12 .steersman.v1.PutScenarioRequest\x1a!.steersman.v1.PutScenarioResponse\x12[\n\x0e\x44\x65leteScenario\x12#.steersman.v1.DeleteScenarioRequest\x1a$.steersman.v1.DeleteScenarioResponse\x12j\n\x13ListScenarioChanges\x12(.steersman.v1.ListScenarioChangesRequest\x1a).steersman.v1.ListScenarioChangesResponse\x12^\n\x0fReplayScenarios\x12$.steersman.v1.ReplayScenariosRequest\x1a%.steersman.v1.ReplayScenariosResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'steersman.v1.scenario_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_SCENARIOACTION']._serialized_start=2111
-  _globals['_SCENARIOACTION']._serialized_end=2213
-  _globals['_REPLAYSTATUS']._serialized_start=2216
-  _globals['_REPLAYSTATUS']._serialized_end=2374
+  _globals['_SCENARIOACTION']._serialized_start=2139
+  _globals['_SCENARIOACTION']._serialized_end=2241
+  _globals['_REPLAYSTATUS']._serialized_start=2244
+  _globals['_REPLAYSTATUS']._serialized_end=2402
   _globals['_SCENARIO']._serialized_start=158
   _globals['_SCENARIO']._serialized_end=452
   _globals['_POLICY']._serialized_start=454
@@ -55,25 +55,25 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_PUTSCENARIOREQUEST']._serialized_start=951
   _globals['_PUTSCENARIOREQUEST']._serialized_end=1029
   _globals['_PUTSCENARIORESPONSE']._serialized_start=1031
-  _globals['_PUTSCENARIORESPONSE']._serialized_end=1094
-  _globals['_DELETESCENARIOREQUEST']._serialized_start=1096
-  _globals['_DELETESCENARIOREQUEST']._serialized_end=1166
-  _globals['_DELETESCENARIORESPONSE']._serialized_start=1168
-  _globals['_DELETESCENARIORESPONSE']._serialized_end=1209
-  _globals['_SCENARIOCHANGE']._serialized_start=1212
-  _globals['_SCENARIOCHANGE']._serialized_end=1405
-  _globals['_LISTSCENARIOCHANGESREQUEST']._serialized_start=1407
-  _globals['_LISTSCENARIOCHANGESREQUEST']._serialized_end=1488
-  _globals['_LISTSCENARIOCHANGESRESPONSE']._serialized_start=1490
-  _globals['_LISTSCENARIOCHANGESRESPONSE']._serialized_end=1591
-  _globals['_REPLAYSCENARIOSREQUEST']._serialized_start=1593
-  _globals['_REPLAYSCENARIOSREQUEST']._serialized_end=1671
-  _globals['_REPLAYEDEFFECT']._serialized_start=1673
-  _globals['_REPLAYEDEFFECT']._serialized_end=1778
-  _globals['_SCENARIOREPLAY']._serialized_start=1781
-  _globals['_SCENARIOREPLAY']._serialized_end=1986
-  _globals['_REPLAYSCENARIOSRESPONSE']._serialized_start=1988
-  _globals['_REPLAYSCENARIOSRESPONSE']._serialized_end=2109
-  _globals['_SCENARIOSERVICE']._serialized_start=2377
-  _globals['_SCENARIOSERVICE']._serialized_end=2949
+  _globals['_PUTSCENARIORESPONSE']._serialized_end=1122
+  _globals['_DELETESCENARIOREQUEST']._serialized_start=1124
+  _globals['_DELETESCENARIOREQUEST']._serialized_end=1194
+  _globals['_DELETESCENARIORESPONSE']._serialized_start=1196
+  _globals['_DELETESCENARIORESPONSE']._serialized_end=1237
+  _globals['_SCENARIOCHANGE']._serialized_start=1240
+  _globals['_SCENARIOCHANGE']._serialized_end=1433
+  _globals['_LISTSCENARIOCHANGESREQUEST']._serialized_start=1435
+  _globals['_LISTSCENARIOCHANGESREQUEST']._serialized_end=1516
+  _globals['_LISTSCENARIOCHANGESRESPONSE']._serialized_start=1518
+  _globals['_LISTSCENARIOCHANGESRESPONSE']._serialized_end=1619
+  _globals['_REPLAYSCENARIOSREQUEST']._serialized_start=1621
+  _globals['_REPLAYSCENARIOSREQUEST']._serialized_end=1699
+  _globals['_REPLAYEDEFFECT']._serialized_start=1701
+  _globals['_REPLAYEDEFFECT']._serialized_end=1806
+  _globals['_SCENARIOREPLAY']._serialized_start=1809
+  _globals['_SCENARIOREPLAY']._serialized_end=2014
+  _globals['_REPLAYSCENARIOSRESPONSE']._serialized_start=2016
+  _globals['_REPLAYSCENARIOSRESPONSE']._serialized_end=2137
+  _globals['_SCENARIOSERVICE']._serialized_start=2405
+  _globals['_SCENARIOSERVICE']._serialized_end=2977
 # @@protoc_insertion_point(module_scope)

@@ -115,10 +115,12 @@ class PutScenarioRequest(_message.Message):
     def __init__(self, scenario: _Optional[_Union[Scenario, _Mapping]] = ..., author: _Optional[str] = ...) -> None: ...
 
 class PutScenarioResponse(_message.Message):
-    __slots__ = ("scenario",)
+    __slots__ = ("scenario", "measured_histories")
     SCENARIO_FIELD_NUMBER: _ClassVar[int]
+    MEASURED_HISTORIES_FIELD_NUMBER: _ClassVar[int]
     scenario: Scenario
-    def __init__(self, scenario: _Optional[_Union[Scenario, _Mapping]] = ...) -> None: ...
+    measured_histories: int
+    def __init__(self, scenario: _Optional[_Union[Scenario, _Mapping]] = ..., measured_histories: _Optional[int] = ...) -> None: ...
 
 class DeleteScenarioRequest(_message.Message):
     __slots__ = ("name", "version", "author")

@@ -90,7 +90,8 @@ class ScenarioServiceServicer:
     def PutScenario(self, request, context):
         """Creates or replaces. ABORTED, reason VERSION_CONFLICT, if the version kept is not the one that the caller has seen.
         INVALID_ARGUMENT: a field of the scenario is wrong for the bundle that is served, or it has more than 64 KiB. RESOURCE_EXHAUSTED, reason
-        TOO_MANY_SCENARIOS: there are 1000 already.
+        TOO_MANY_SCENARIOS: there are 1000 already. What it does to lists is measured and kept with it, for ReplayScenarios: on at most 64 histories of the
+        bundle, within half of the call's time and five seconds. Where that fails, because the engine is overloaded or gone, it is put all the same.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -112,6 +113,7 @@ class ScenarioServiceServicer:
 
     def ReplayScenarios(self, request, context):
         """What scenarios do with the bundle that is served, beside what they did with the bundle under which they were put: on the histories that were kept then.
+        NOT_FOUND: there is no scenario of one of the names. An error of the engine's queue is that of the call.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

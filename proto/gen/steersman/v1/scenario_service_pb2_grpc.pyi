@@ -42,14 +42,17 @@ class ScenarioServiceStub:
     PutScenario: _grpc.UnaryUnaryMultiCallable[_scenario_service_pb2.PutScenarioRequest, _scenario_service_pb2.PutScenarioResponse]
     """Creates or replaces. ABORTED, reason VERSION_CONFLICT, if the version kept is not the one that the caller has seen.
     INVALID_ARGUMENT: a field of the scenario is wrong for the bundle that is served, or it has more than 64 KiB. RESOURCE_EXHAUSTED, reason
-    TOO_MANY_SCENARIOS: there are 1000 already.
+    TOO_MANY_SCENARIOS: there are 1000 already. What it does to lists is measured and kept with it, for ReplayScenarios: on at most 64 histories of the
+    bundle, within half of the call's time and five seconds. Where that fails, because the engine is overloaded or gone, it is put all the same.
     """
     DeleteScenario: _grpc.UnaryUnaryMultiCallable[_scenario_service_pb2.DeleteScenarioRequest, _scenario_service_pb2.DeleteScenarioResponse]
     """Deleting one that does not exist is no error. ABORTED as for PutScenario."""
     ListScenarioChanges: _grpc.UnaryUnaryMultiCallable[_scenario_service_pb2.ListScenarioChangesRequest, _scenario_service_pb2.ListScenarioChangesResponse]
     """Who changed what, newest first: the audit trail, which keeps the last 1000 changes."""
     ReplayScenarios: _grpc.UnaryUnaryMultiCallable[_scenario_service_pb2.ReplayScenariosRequest, _scenario_service_pb2.ReplayScenariosResponse]
-    """What scenarios do with the bundle that is served, beside what they did with the bundle under which they were put: on the histories that were kept then."""
+    """What scenarios do with the bundle that is served, beside what they did with the bundle under which they were put: on the histories that were kept then.
+    NOT_FOUND: there is no scenario of one of the names. An error of the engine's queue is that of the call.
+    """
 
 @_typing.type_check_only
 class ScenarioServiceAsyncStub(ScenarioServiceStub):
@@ -65,14 +68,17 @@ class ScenarioServiceAsyncStub(ScenarioServiceStub):
     PutScenario: _aio.UnaryUnaryMultiCallable[_scenario_service_pb2.PutScenarioRequest, _scenario_service_pb2.PutScenarioResponse]  # type: ignore[assignment]
     """Creates or replaces. ABORTED, reason VERSION_CONFLICT, if the version kept is not the one that the caller has seen.
     INVALID_ARGUMENT: a field of the scenario is wrong for the bundle that is served, or it has more than 64 KiB. RESOURCE_EXHAUSTED, reason
-    TOO_MANY_SCENARIOS: there are 1000 already.
+    TOO_MANY_SCENARIOS: there are 1000 already. What it does to lists is measured and kept with it, for ReplayScenarios: on at most 64 histories of the
+    bundle, within half of the call's time and five seconds. Where that fails, because the engine is overloaded or gone, it is put all the same.
     """
     DeleteScenario: _aio.UnaryUnaryMultiCallable[_scenario_service_pb2.DeleteScenarioRequest, _scenario_service_pb2.DeleteScenarioResponse]  # type: ignore[assignment]
     """Deleting one that does not exist is no error. ABORTED as for PutScenario."""
     ListScenarioChanges: _aio.UnaryUnaryMultiCallable[_scenario_service_pb2.ListScenarioChangesRequest, _scenario_service_pb2.ListScenarioChangesResponse]  # type: ignore[assignment]
     """Who changed what, newest first: the audit trail, which keeps the last 1000 changes."""
     ReplayScenarios: _aio.UnaryUnaryMultiCallable[_scenario_service_pb2.ReplayScenariosRequest, _scenario_service_pb2.ReplayScenariosResponse]  # type: ignore[assignment]
-    """What scenarios do with the bundle that is served, beside what they did with the bundle under which they were put: on the histories that were kept then."""
+    """What scenarios do with the bundle that is served, beside what they did with the bundle under which they were put: on the histories that were kept then.
+    NOT_FOUND: there is no scenario of one of the names. An error of the engine's queue is that of the call.
+    """
 
 class ScenarioServiceServicer(metaclass=_abc_1.ABCMeta):
     """Named, versioned sets of controls, filters and composition for a placement ("home-second-row"). Kept in the session store, without expiry. A request names
@@ -103,7 +109,8 @@ class ScenarioServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_scenario_service_pb2.PutScenarioResponse, _abc.Awaitable[_scenario_service_pb2.PutScenarioResponse]]:
         """Creates or replaces. ABORTED, reason VERSION_CONFLICT, if the version kept is not the one that the caller has seen.
         INVALID_ARGUMENT: a field of the scenario is wrong for the bundle that is served, or it has more than 64 KiB. RESOURCE_EXHAUSTED, reason
-        TOO_MANY_SCENARIOS: there are 1000 already.
+        TOO_MANY_SCENARIOS: there are 1000 already. What it does to lists is measured and kept with it, for ReplayScenarios: on at most 64 histories of the
+        bundle, within half of the call's time and five seconds. Where that fails, because the engine is overloaded or gone, it is put all the same.
         """
 
     @_abc_1.abstractmethod
@@ -128,6 +135,8 @@ class ScenarioServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _scenario_service_pb2.ReplayScenariosRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_scenario_service_pb2.ReplayScenariosResponse, _abc.Awaitable[_scenario_service_pb2.ReplayScenariosResponse]]:
-        """What scenarios do with the bundle that is served, beside what they did with the bundle under which they were put: on the histories that were kept then."""
+        """What scenarios do with the bundle that is served, beside what they did with the bundle under which they were put: on the histories that were kept then.
+        NOT_FOUND: there is no scenario of one of the names. An error of the engine's queue is that of the call.
+        """
 
 def add_ScenarioServiceServicer_to_server(servicer: ScenarioServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -1,0 +1,1 @@
+var e=e=>`${Math.round(100*e)}%`,t=(e,t=2)=>`${e>0?`+`:e<0?`−`:``}${Math.abs(e).toFixed(t)}`,n=new Intl.NumberFormat(`en`),r=e=>n.format(e),i=(e,t,n=`${t}s`)=>`${r(e)} ${e===1?t:n}`,a=e=>e.slice(0,12),o=e=>e.charAt(0).toUpperCase()+e.slice(1);export{a,o as i,e as n,t as o,i as r,r as t};
