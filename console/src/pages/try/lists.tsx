@@ -98,8 +98,8 @@ export function Lists({ request, plain, steered, chosen, choose }: ListsProps) {
               {remark}
             </p>
           ))}
-        <Effects answer={steered.whole} stale={steered.wholeOf !== request} />
       </section>
+      <Effects answer={steered.whole} stale={steered.wholeOf !== request} />
     </div>
   )
 }
@@ -159,24 +159,22 @@ function Effects({ answer, stale }: { answer: RecommendResponse | undefined; sta
   const kept = receipt.ndcgKeptEstimate
   if (!said.length && kept === undefined) return null
   return (
-    <div class={stale ? "try-effects try-stale" : "try-effects"}>
+    <section class={stale ? "card try-effects try-stale" : "card try-effects"} aria-labelledby="effects-title">
+      <h2 id="effects-title">What else moved</h2>
       {said.length > 0 && (
-        <>
-          <h3>What else moved</h3>
-          <ul class="row">
-            {said.map((each) => (
-              <li key={`${each.attribute}:${each.value}`} class="chip">
-                {effect(each)}
-              </li>
-            ))}
-          </ul>
-        </>
+        <ul class="row">
+          {said.map((each) => (
+            <li key={`${each.attribute}:${each.value}`} class="chip">
+              {effect(each)}
+            </li>
+          ))}
+        </ul>
       )}
       {kept !== undefined && (
         <p class="note">
           Estimate: such a list keeps {percent(kept)} of the accuracy of the plain one (NDCG@10, measured at training).
         </p>
       )}
-    </div>
+    </section>
   )
 }
