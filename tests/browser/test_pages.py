@@ -16,7 +16,7 @@ PAGES = {
     "try": "Without steering",
     "taste": "What the model thinks this person likes",
     "concepts": "Horror",
-    "features": "Label",
+    "features": "What fires on these?",
     "scenarios": "New scenario",
     "model": "What falls short",
     "traffic": "Requests",
