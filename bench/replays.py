@@ -23,8 +23,9 @@ from steersman.v1.recommendation_service_pb2 import Composition, LeastShare
 from steersman.v1.scenario_service_pb2 import ReplayedEffect, Scenario, ScenarioReplay
 from steersman_service.api.caller import Caller
 from steersman_service.api.release import Release
-from steersman_service.api.replaying import MOST_HISTORIES, ScenarioReplays, sample_histories
+from steersman_service.api.replaying import MOST_HISTORIES, ScenarioReplays
 from steersman_service.bundle.catalogue import Catalogue
+from steersman_service.bundle.histories import sample_histories
 from steersman_service.processes.engine_host import open_engine
 from steersman_service.sessions.measurements import Histories, Measured, Measurement, decoded, decoded_histories
 from steersman_service.settings import load_settings
@@ -127,7 +128,8 @@ async def main(folders: list[Path], data: str, every: int) -> None:
     async with open_engine(settings, Metrics(collected=False), asyncio.Event()) as (engine, _):
         release = Release.of(engine.bundle, settings)
         values = values_of(release.catalogue, release.items)[::every]
-        histories = histories_of(data) if data else sample_histories(engine.bundle, release.items)
+        samples = sample_histories(engine.bundle, release.items, MOST_HISTORIES)
+        histories = histories_of(data) if data else [sample.item_ids for sample in samples]
     held: list[ScenarioReplay] = []
     lost: list[ScenarioReplay] = []
     kept: dict[Path, dict[str, Measured]] = {}

@@ -11,8 +11,10 @@ export interface Names {
   item: (id: string) => string
 }
 
-/** Of attributes and of concepts' parts: "co_consumption" is "co consumption". */
-export const plain = (name: string): string => name.replaceAll("_", " ")
+const PLAIN: Record<string, string> = { co_consumption: "audience" }
+
+/** The name of an attribute, as a noun: "With the same genres". */
+export const plain = (name: string): string => PLAIN[name] ?? name.replaceAll("_", " ")
 
 export const attributeName = ({ name, value }: Pick<AttributeRef, "name" | "value">): string =>
   value ? `${plain(name)}: ${value}` : plain(name)

@@ -1,27 +1,27 @@
 // Names of all that scenarios mention, asked of the server.
 
 import { create } from "@bufbuild/protobuf"
-import { features, items, recommendations } from "./api"
+import { features, recommendations } from "./api"
 import { useCall } from "./calls"
 import type { FeatureRef } from "./gen/steersman/v1/control_pb"
 import { AnswerPart, RecommendRequestSchema } from "./gen/steersman/v1/recommendation_service_pb"
 import type { Scenario } from "./gen/steersman/v1/scenario_service_pb"
+import { useItems } from "./known-items"
 import { useKnown } from "./known"
 import { conceptName, featuresOf, itemsOf, type Names } from "./target_names"
+import { featureName } from "./names"
 import { added } from "./request"
 
-const MOST_TITLES = 1000
 const MOST_FOREIGN = 16
 
 /** Ids until the server has told. */
 export function useNames(scenarios: Scenario[]): Names {
   const known = useKnown()
   const served = known.info.bundleVersion
-  const ids = itemsOf(scenarios).slice(0, MOST_TITLES)
   const refs = [
     ...new Set(featuresOf(scenarios).flatMap(({ id, bundleVersion }) => (bundleVersion === served ? [id] : []))),
   ].sort((one, other) => one - other)
-  const titles = useCall((signal) => titlesOf(ids, signal), [ids.join(" ")])
+  const { titleOf } = useItems(itemsOf(scenarios))
   const labels = useCall((signal) => labelsOf(refs, served, signal), [refs.join(), served])
   const foreign = foreignOf(scenarios, served)
   const carried = useCall((signal) => carriedNames(foreign, signal), [foreign.map(keyOf).join(" ")])
@@ -31,25 +31,13 @@ export function useNames(scenarios: Scenario[]): Names {
       ref.bundleVersion === served
         ? (labels.value?.get(ref.id) ?? `feature ${ref.id}`)
         : (carried.value?.get(keyOf(ref)) ?? `feature ${ref.id} of another bundle`),
-    item: (id) => titles.value?.get(id) ?? id,
+    item: titleOf,
   }
-}
-
-async function titlesOf(ids: string[], signal: AbortSignal): Promise<Map<string, string>> {
-  const titles = new Map<string, string>()
-  if (!ids.length) return titles
-  let pageToken = ""
-  do {
-    const page = await items.listItems({ itemIds: ids, pageSize: MOST_TITLES, pageToken }, { signal })
-    for (const { itemId, title } of page.items) titles.set(itemId, title || itemId)
-    pageToken = page.nextPageToken
-  } while (pageToken)
-  return titles
 }
 
 async function labelsOf(ids: number[], bundleVersion: string, signal: AbortSignal): Promise<Map<number, string>> {
   const found = await Promise.all(ids.map((id) => features.getFeature({ id, bundleVersion }, { signal })))
-  return new Map(found.map(({ feature }) => [feature?.id ?? 0, feature?.label ?? ""]))
+  return new Map(found.map(({ feature }, index) => [ids[index]!, featureName(feature?.label ?? "", ids[index]!)]))
 }
 
 const keyOf = ({ id, bundleVersion }: FeatureRef): string => `${bundleVersion}:${id}`
@@ -74,7 +62,7 @@ async function carriedNames(refs: FeatureRef[], signal: AbortSignal): Promise<Ma
   const { results } = await recommendations.batchRecommend({ requests }, { signal })
   for (const [index, { result }] of results.entries()) {
     const name = result.case === "response" ? result.value.appliedControls[0]?.displayName : ""
-    if (name) names.set(keyOf(refs[index]!), name)
+    if (name) names.set(keyOf(refs[index]!), featureName(name, refs[index]!.id))
   }
   return names
 }

@@ -200,7 +200,8 @@ def test_a_port_that_is_taken_is_told_with_the_remedy(server: Served, current: P
 
 
 def test_a_gateway_of_its_own(server: Served) -> None:
-    command = [sys.executable, "-m", "steersman_service", "gateway", "--target", server.grpc, "--port", "0"]
+    metrics = ["--metrics", f"http://{server.metrics}/metrics", "--no-console"]
+    command = [sys.executable, "-m", "steersman_service", "gateway", *metrics, "--target", server.grpc, "--port", "0"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout
         http, _, target = process.stdout.readline().split()
@@ -208,6 +209,9 @@ def test_a_gateway_of_its_own(server: Served) -> None:
             assert target == server.grpc
             status, answer = ask(http)
             assert (status, len(answer["items"])) == (200, 3)
+            with urllib.request.urlopen(f"{http}/metrics.json") as response:
+                assert json.load(response)["recommendations"]["plain"] >= 1
+            assert ask(http, path="/console/")[0] == 404
             again = subprocess.run([*command[:-1], http.rpartition(":")[2]], capture_output=True, text=True)
             assert again.returncode == 1
             assert "cannot listen" in again.stderr
@@ -216,10 +220,11 @@ def test_a_gateway_of_its_own(server: Served) -> None:
         assert process.wait() == 0
 
 
-def test_a_target_that_is_none_is_refused() -> None:
-    command = [sys.executable, "-m", "steersman_service", "gateway", "--target", "http://localhost:50051"]
+@pytest.mark.parametrize(("flag", "value"), [("--target", "http://localhost:50051"), ("--metrics", "localhost:9464")])
+def test_an_address_that_is_none_is_refused(flag: str, value: str) -> None:
+    command = [sys.executable, "-m", "steersman_service", "gateway", flag, value]
     refused = subprocess.run(command, capture_output=True, text=True)
-    assert (refused.returncode, "--target" in refused.stderr) == (2, True)
+    assert (refused.returncode, flag in refused.stderr) == (2, True)
 
 
 def test_calls_in_flight_are_answered_before_it_ends(current: Path, tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from steersman_service.api.composing import composed
 from steersman_service.api.placement import Placement, read_scenario
 from steersman_service.api.release import Release
 from steersman_service.api.solving import Solver, history_session
-from steersman_service.bundle.bundle import Bundle
+from steersman_service.bundle.histories import sample_histories
 from steersman_service.bundle.items import Items, Rows
 from steersman_service.engine.request import EngineRequest, EngineResult, Variant
 from steersman_service.errors import InvalidRequest, RequestError, StaleFeature, raise_if_any
@@ -59,7 +59,8 @@ class ScenarioReplays:
         caller = caller._replace(deadline=time.monotonic() + left)
         try:
             async with asyncio.timeout(left):
-                histories = sample_histories(self.release.bundle, self.release.items)
+                samples = sample_histories(self.release.bundle, self.release.items, MOST_HISTORIES)
+                histories = [sample.item_ids for sample in samples]
                 return await self.measure(scenario, histories, caller)
         # A RuntimeError is that of an engine that failed, which its queue has logged.
         except (RequestError, RuntimeError, TimeoutError):
@@ -170,17 +171,6 @@ class ScenarioReplays:
         if planned is not None:
             result, _ = await composed(planned, request, result, submit, release)
         return Lists(plain_K, result.rows_K)
-
-
-def sample_histories(bundle: Bundle, items: Items) -> Histories:
-    """Histories that scenarios are measured on, as external ids: those of the golden rows, which every bundle has."""
-    rows = bundle.golden["lower"]
-    lengths = rows["lengths_B"].tolist()
-    return [
-        [items.ids[row] for row in ids_T[:length].tolist()]
-        for ids_T, length in zip(rows["ids_BT"][:MOST_HISTORIES], lengths, strict=False)
-        if length
-    ]
 
 
 def _overlaps(lists_H: Iterable[Lists]) -> list[float]:

@@ -38,12 +38,16 @@ class Counterparts:
 
         Reads that bundle the first time, which takes long: not on an event loop.
         """
-        return self._known(version)
+        try:
+            return self._known(version)
+        except LookupError:
+            return {}
 
     def _find(self, version: str) -> Mapping[int, Counterpart]:
+        """Raises LookupError where nothing can be told, which is not remembered: the bundle may be put there later."""
         old = None if self._aims.why_not else self._older.read(version)
         if old is None:
-            return {}
+            raise LookupError(version)
         counted = self._aims.weights_N[self._aims.counted_M].sum()
         if self._aims.weights_N[old.rows_S].sum() < LEAST_COMMON * counted:
             return {}

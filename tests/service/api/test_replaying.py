@@ -42,6 +42,7 @@ from steersman.v1.scenario_service_pb2 import (
 )
 from steersman_service.api import replay_watch, replaying
 from steersman_service.bundle.bundle import load_bundle
+from steersman_service.bundle.histories import sample_histories
 from steersman_service.bundle.items import Categories, Items
 from steersman_service.errors import QueueFull, StartupError
 from steersman_service.scheduling.batcher import Batcher
@@ -152,7 +153,8 @@ def every_effect(items: Items) -> dict[str, Any]:
 
 
 def test_a_put_measures_what_recommend_would_show(bundle_dir: Path, items: Items, url: str, tmp_path: Path) -> None:
-    histories = replaying.sample_histories(load_bundle(bundle_dir, "onnx"), items)
+    samples = sample_histories(load_bundle(bundle_dir, "onnx"), items, replaying.MOST_HISTORIES)
+    histories = [sample.item_ids for sample in samples]
     assert len(histories) > 5
     fields = every_effect(items)
     with served(bundle_dir, url, tmp_path) as server:

@@ -1,6 +1,8 @@
 // What a scenario says, as a form: controls, filters, composition, and who may add to it.
 
 import { create } from "@bufbuild/protobuf"
+import { items } from "../../api"
+import { useCall } from "../../calls"
 import { PickAttribute, PickControl, PickItem } from "../../components/controls"
 import {
   AttributeFilterSchema,
@@ -183,8 +185,18 @@ function ItemSetField({ title, note, ids, names, write, ordered }: ItemSetFieldP
   )
 }
 
+/** Attributes with values, not numbers: only of these can items be alike. */
+function useCategories(): string[] {
+  const { bundleVersion } = useKnown().info
+  const { value } = useCall(
+    async (signal) => (await items.listAttributes({ values: 1 }, { signal })).attributes,
+    [bundleVersion],
+  )
+  return (value ?? []).filter(({ mean }) => mean === undefined).map(({ name }) => name)
+}
+
 function CompositionFields({ draft, set, names }: FormProps) {
-  const { attributes } = useKnown().info
+  const attributes = useCategories()
   const composition = draft.composition!
   const write = (change: (composition: Composition) => void) => set(edited(draft, (copy) => change(copy.composition!)))
   const free = attributes.filter((name) => !composition.mostPerValue.some(({ attribute }) => attribute === name))

@@ -1,0 +1,68 @@
+"""Pages Model and Traffic: what is served and how good it is, and what the server is doing."""
+
+from typing import Any
+
+from playwright.async_api import Page, Route, expect
+
+from tests.e2e.test_serve_http import Served
+
+# Until a reading has been taken, and the next one.
+TWO_READINGS = 2 * 2000
+
+
+async def test_the_model_says_how_good_it_is_and_what_falls_short(page: Page) -> None:
+    await page.goto("#/model")
+    await expect(page.get_by_role("region", name="What is served")).to_contain_text("60")
+    accuracy = page.get_by_role("region", name="NDCG@10")
+    await expect(accuracy.get_by_role("term")).to_have_text(
+        ["This model", "The same, seen items left in", "The most popular items"]
+    )
+    await expect(page.get_by_role("region", name="What falls short").get_by_role("listitem").first).to_be_visible()
+    await page.get_by_text("The same as a table").click()
+    concepts = page.get_by_role("region", name="What concepts do and cost")
+    await expect(concepts.locator("tbody tr")).to_have_count(await concepts.locator("circle").count())
+    await expect(page.get_by_role("region", name="Bundles", exact=True)).to_contain_text("restart the server")
+
+
+async def test_traffic_of_the_server_is_counted(page: Page, server: Served) -> None:
+    await page.goto("#/traffic")
+    lists = page.get_by_role("row", name="Lists a second").get_by_role("cell")
+    await expect(lists).to_have_text("0.0")
+    for _ in range(20):
+        server.ask()
+    await expect(lists).not_to_have_text("0.0")
+    await expect(page.get_by_role("row", name="Half of all lists").get_by_role("cell")).to_contain_text("ms")
+    await expect(page.locator("canvas")).to_have_count(3)
+
+
+async def test_what_traffic_lacks_is_said(page: Page) -> None:
+    answer: dict[str, Any] = {"status": 503}
+
+    async def reply(route: Route) -> None:
+        await (route.fulfill(**answer) if answer["status"] else route.abort())
+
+    await page.route("**/metrics.json", reply)
+    await page.clock.install()
+    await page.goto("#/traffic")
+    for status, said in ((503, "its metrics do not"), (0, "does not answer"), (404, "does not show its traffic")):
+        answer["status"] = status
+        await page.clock.run_for(TWO_READINGS)
+        await expect(page.get_by_role("main")).to_contain_text(said)
+
+
+async def test_traffic_is_not_read_while_nobody_looks(page: Page) -> None:
+    asked = list[str]()
+    page.on("request", lambda request: asked.append(request.url) if "metrics.json" in request.url else None)
+    await page.clock.install()
+    await page.goto("#/traffic")
+    await expect(page.locator("canvas")).to_have_count(3)
+    await page.evaluate(
+        "Object.defineProperty(document, 'hidden', {value: true, configurable: true});"
+        "document.dispatchEvent(new Event('visibilitychange'))"
+    )
+    await expect(page.get_by_role("main")).to_contain_text("Paused")
+    before = len(asked)
+    await page.clock.run_for(10 * TWO_READINGS)
+    assert len(asked) == before
+    await page.evaluate("delete document.hidden; document.dispatchEvent(new Event('visibilitychange'))")
+    await expect(page.get_by_role("main")).not_to_contain_text("Paused")
