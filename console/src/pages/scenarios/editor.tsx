@@ -50,7 +50,7 @@ export function Editor({ kept, request, reload, seed, setSeed }: EditorProps) {
     draft.name !== "" && !nameIsWrong && validAuthor(author) && bytes(draft.description) <= MOST_DESCRIPTION_BYTES
   return (
     <>
-      <section class="card publish" aria-label="Publish">
+      <section class={fresh ? "card publish publish-new" : "card publish"} aria-label="Publish">
         {fresh && <NameField draft={draft} set={set} wrong={nameIsWrong} request={request} />}
         {!fresh && kept.version > base.version && (
           <p class="warning">
