@@ -134,7 +134,7 @@ function ThemeChoice() {
       <select value={theme} onChange={(event) => setTheme(event.currentTarget.value as Theme)}>
         {THEMES.map((one) => (
           <option key={one} value={one}>
-            {one}
+            {one === "system" ? "Colours: system" : one}
           </option>
         ))}
       </select>

@@ -1,14 +1,15 @@
 """Every page: it is shown without an error, in light, in dark and on a phone, and axe finds nothing wrong."""
 
+import asyncio
 import re
 from pathlib import Path
 
 import axe_playwright_python
 import pytest
-from playwright.async_api import Browser, Page, expect
+from playwright.async_api import Browser, Page, ViewportSize, expect
 
 from tests.browser.conftest import DESKTOP, PHONE, opened
-from tests.e2e.test_serve_http import Served
+from tests.e2e.test_serve_http import Served, served
 
 AXE = (Path(axe_playwright_python.__file__).parent / "axe.min.js").read_text()
 # What stands on a page once it has its content.
@@ -16,10 +17,10 @@ PAGES = {
     "try": "Without steering",
     "taste": "What the model thinks this person likes",
     "concepts": "Horror",
-    "features": "Label",
+    "features": "Rare ones, too",
     "scenarios": "New scenario",
     "model": "What falls short",
-    "traffic": "Requests",
+    "traffic": "Calls a second",
 }
 
 
@@ -34,9 +35,12 @@ async def wrong(page: Page) -> list[str]:
 @pytest.mark.parametrize(
     ("scheme", "viewport"), [("light", DESKTOP), ("dark", DESKTOP), ("light", PHONE)], ids=["light", "dark", "phone"]
 )
-async def test_every_page_is_readable(browser: Browser, server: Served, scheme: str, viewport: object) -> None:
-    async with opened(browser, server.http, viewport, color_scheme=scheme) as page:  # type: ignore[arg-type]
+async def test_every_page_is_readable(browser: Browser, server: Served, scheme: str, viewport: ViewportSize) -> None:
+    # Rows that move are half transparent, and hard to read: not for long, and not for people who want less of it.
+    context = {"color_scheme": scheme, "reduced_motion": "reduce"}
+    async with opened(browser, server.http, viewport, **context) as page:
         await page.goto("#/try")
+        await expect(page.get_by_text(re.compile(r"^\d+ events$"))).to_be_visible()  # of a random person
         for name, text in PAGES.items():
             await page.get_by_role("link", name=re.compile(f"^{name}$", re.IGNORECASE)).click()
             await expect(page.locator("main")).to_contain_text(text)
@@ -44,14 +48,35 @@ async def test_every_page_is_readable(browser: Browser, server: Served, scheme: 
             await expect(page.locator("main [role=alert]")).to_have_count(0)
             assert await wrong(page) == [], name
             width = await page.evaluate("document.documentElement.scrollWidth")
-            assert width <= viewport["width"], f"{name} is wider than the screen"  # type: ignore[index]
+            assert width <= viewport["width"], f"{name} is wider than the screen"
 
 
-async def test_the_policy_of_the_page_lets_no_other_script_in(page: Page) -> None:
-    await page.goto("#/try")
+async def test_no_other_script_runs_on_the_page(browser: Browser, server: Served) -> None:
+    page = await browser.new_page()
+    await page.goto(f"{server.http}/console/#/try")
     await expect(page.get_by_role("list", name="Steered")).to_be_visible()
     await page.evaluate(
         "() => { const script = document.createElement('script'); script.textContent = 'window.smuggled = 1';"
         " document.body.append(script) }"
     )
     assert await page.evaluate("() => window.smuggled") is None
+
+
+async def test_pages_go_on_when_the_server_is_back(
+    browser: Browser, bundle_dir: Path, tmp_path: Path, unused_tcp_port: int
+) -> None:
+    """A restart while a page is open: it says so, keeps what was set, and goes on by itself."""
+    ports = ("--http-port", str(unused_tcp_port))
+    with served(bundle_dir, tmp_path, *ports) as first:
+        async with opened(browser, first.http) as page:
+            await page.goto("#/try")
+            await page.get_by_role("button", name="Horror").click()
+            slider = page.get_by_role("slider", name="Horror")
+            await expect(slider).to_be_visible()
+            await asyncio.to_thread(first.end)
+            await slider.press("End")
+            await expect(page.get_by_text("The server does not answer.")).to_be_visible()
+            with served(bundle_dir, tmp_path, *ports):
+                await expect(page.get_by_text("The server does not answer.")).not_to_be_visible()
+                await expect(page.get_by_text(re.compile(r"\d of 10 stay"))).to_be_visible()
+                await expect(slider).to_have_value("2")

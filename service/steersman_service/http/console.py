@@ -1,5 +1,6 @@
 """The console's files: what its build has left in the package, read once."""
 
+import gzip
 import hashlib
 import re
 from collections.abc import Iterator
@@ -32,11 +33,14 @@ HEADERS = {
 }
 # "assets/index-DaIo3fHk.js": another content has another name.
 HASHED = re.compile(r"assets/.*-[A-Za-z0-9_-]{8}\.\w+")
+GZIP = re.compile(r"\bgzip\b(?!\s*;\s*q=0(\.0*)?\s*(,|$))", re.IGNORECASE)
 FOREVER, ASK_AGAIN = "public, max-age=31536000, immutable", "no-cache"
 
 
 class ConsoleFile(NamedTuple):
     content: bytes
+    packed: bytes
+    """By gzip."""
     media_type: str
     etag: str
     caching: str
@@ -56,10 +60,13 @@ class Console:
         found = self._files.get(request.path_params["path"] or INDEX)
         if found is None:
             return refused(NoSuchPath())
-        headers = {**HEADERS, "etag": found.etag, "cache-control": found.caching}
+        headers = {**HEADERS, "etag": found.etag, "cache-control": found.caching, "vary": "accept-encoding"}
         if _has(request.headers.get("if-none-match", ""), found.etag):
             return Response(status_code=304, headers=headers)
-        return Response(found.content, headers={**headers, "content-type": found.media_type})
+        headers["content-type"] = found.media_type
+        if GZIP.search(request.headers.get("accept-encoding", "")):
+            return Response(found.packed, headers={**headers, "content-encoding": "gzip"})
+        return Response(found.content, headers=headers)
 
 
 async def to_console(request: Request) -> Response:
@@ -83,7 +90,8 @@ def _files(folder: Path) -> Iterator[tuple[str, ConsoleFile]]:
             continue
         name, content = path.relative_to(folder).as_posix(), path.read_bytes()
         etag = f'"{hashlib.sha256(content).hexdigest()[:32]}"'
-        yield name, ConsoleFile(content, media_type, etag, FOREVER if HASHED.fullmatch(name) else ASK_AGAIN)
+        caching = FOREVER if HASHED.fullmatch(name) else ASK_AGAIN
+        yield name, ConsoleFile(content, gzip.compress(content, mtime=0), media_type, etag, caching)
 
 
 def _has(if_none_match: str, etag: str) -> bool:

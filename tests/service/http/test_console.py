@@ -1,5 +1,6 @@
 """The console's files over HTTP: who is sent to them, how long they are kept, and what is no file of theirs."""
 
+import gzip
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -95,6 +96,23 @@ def test_files_are_given_with_what_a_browser_has_to_know(
     assert console.get(f"/console/{path}", {"if-none-match": '"other"'}).status == 200
     head = console.send(f"/console/{path}", None, {}, "HEAD")
     assert (head.status, head.body, head.headers["content-length"]) == (200, b"", str(len(reply.body)))
+
+
+@pytest.mark.parametrize(
+    ("accepted", "packed"),
+    [
+        ("gzip, deflate, br", True),
+        ("br;q=1, GZIP;q=0.5", True),
+        ("gzip;q=0, br", False),
+        ("identity", False),
+        ("", False),
+    ],
+)
+def test_files_are_packed_where_that_is_taken(console: Gateway, built: Path, accepted: str, packed: bool) -> None:
+    reply = console.get(f"/console/{SCRIPT}", {"accept-encoding": accepted})
+    assert reply.headers["vary"] == "accept-encoding"
+    assert (reply.headers.get("content-encoding") == "gzip") is packed
+    assert (gzip.decompress(reply.body) if packed else reply.body) == (built / SCRIPT).read_bytes()
 
 
 @pytest.mark.parametrize(
