@@ -64,6 +64,7 @@ window.measure = (() => {
     async drag(count) {
       const [slider] = sliders()
       let [changes, repaints] = [false, 0]
+      performance.clearResourceTimings()
       const observer = new MutationObserver(() => (changes = true))
       observer.observe(list(), CHANGES)
       const frame = () => new Promise(requestAnimationFrame)
@@ -82,7 +83,7 @@ window.measure = (() => {
       const until = performance.now() + 200
       while (performance.now() < until) await look()
       observer.disconnect()
-      return [repaints, Number(slider.value)]
+      return [repaints, calls().length, Number(slider.value)]
     },
 
     shown: () => [...list().children].map((row) => row.dataset.id),

@@ -53,7 +53,8 @@ class Moves(NamedTuple):
 
 class Drag(NamedTuple):
     repaints: int
-    """Frames in which the list changed."""
+    """Frames in which the list changed. Inputs close to each other may have the same list."""
+    answers: int
     last_wins: bool
     """Whether the list at the end is that of the last input."""
 
@@ -125,12 +126,12 @@ def _open(page: Page, url: str, request: RecommendRequest) -> None:
 
 
 def _drag(page: Page) -> Drag:
-    repaints, last = page.evaluate("n => measure.drag(n)", DRAG_INPUTS)
+    repaints, answers, last = page.evaluate("n => measure.drag(n)", DRAG_INPUTS)
     page.wait_for_timeout(REST_MS)
     request = _shown_request(page.url)
     wanted = [item.item_id for item in _recommend(urljoin(page.url, "../"), request).items]
     is_last = math.isclose(request.controls[0].strength, last, abs_tol=1e-6)
-    return Drag(repaints, is_last and page.evaluate("() => measure.shown()") == wanted)
+    return Drag(repaints, answers, is_last and page.evaluate("() => measure.shown()") == wanted)
 
 
 def _shown_request(url: str) -> RecommendRequest:
@@ -155,7 +156,8 @@ def _told(count: int, moves: Moves, drags: Sequence[Drag]) -> dict[str, Any]:
         )
     repaints = [drag.repaints for drag in drags]
     print(
-        f"{count} control(s), repaints of a drag of {DRAG_INPUTS}: {sorted(repaints)} (aim {LEAST_REPAINTS}); the last"
+        f"{count} control(s), repaints of a drag of {DRAG_INPUTS}: {sorted(repaints)} (aim {LEAST_REPAINTS}), answers:"
+        f" {sorted(drag.answers for drag in drags)}; the last"
         f" input won in {sum(drag.last_wins for drag in drags)} of {len(drags)}; moves without another list: {moves.unchanged}"
     )
     return {
@@ -164,6 +166,7 @@ def _told(count: int, moves: Moves, drags: Sequence[Drag]) -> dict[str, Any]:
         "moves": moves.painted,
         "unchanged": moves.unchanged,
         "repaints": repaints,
+        "answers": [drag.answers for drag in drags],
         "last_wins": [drag.last_wins for drag in drags],
     }
 

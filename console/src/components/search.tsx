@@ -27,10 +27,18 @@ export function Search<T extends Found>({ label, placeholder, find, choose }: Se
   const [active, setActive] = useState(0)
   const settled = useSettled(text.trim(), 120)
   const { value, problem, loading } = useCall(
-    (signal) => (open ? find(settled, signal) : Promise.resolve<T[]>([])),
+    async (signal) => ({ of: settled, found: open ? await find(settled, signal) : [] }),
     [settled, open],
   )
-  const found = value ?? []
+  const found = value?.found ?? []
+  // Who types and presses Enter at once means what is found for the text, not what was found for the one before.
+  const isOfText = value?.of === text.trim() && !loading
+  const [entered, setEntered] = useState(false)
+  useEffect(() => {
+    if (!entered || !isOfText) return
+    setEntered(false)
+    take(found[0])
+  }, [entered, isOfText])
   useEffect(() => setActive(0), [settled])
   useEffect(() => document.getElementById(`${id}-${active}`)?.scrollIntoView({ block: "nearest" }), [active])
   const take = (one: T | undefined) => {
@@ -47,7 +55,8 @@ export function Search<T extends Found>({ label, placeholder, find, choose }: Se
       if (found.length) setActive((active + step + found.length) % found.length)
     } else if (event.key === "Enter" && open) {
       event.preventDefault()
-      take(found[active])
+      if (isOfText) take(found[active])
+      else setEntered(true)
     } else if (event.key === "Escape") {
       setOpen(false)
     }
@@ -71,6 +80,7 @@ export function Search<T extends Found>({ label, placeholder, find, choose }: Se
         value={text}
         onInput={(event) => {
           setText(event.currentTarget.value)
+          setEntered(false)
           setOpen(true)
         }}
         onFocus={() => setOpen(true)}

@@ -8,10 +8,6 @@ const COUNTED = new Set(["popularity", "exposure", "co_consumption"])
 
 export const isDescriptive = (attribute: string): boolean => !COUNTED.has(attribute)
 
-/** As people say it: "consumed together" for "co_consumption". */
-export const attributeName = (name: string): string =>
-  name === "co_consumption" ? "consumed together" : name.replaceAll("_", " ")
-
 export function attributeLine(attributes: readonly ItemAttribute[]): string {
   const said = attributes.filter(({ name }) => isDescriptive(name))
   const values = said.flatMap(({ values }) => values.slice(0, MOST_VALUES))

@@ -14,7 +14,7 @@ import {
 import { useItems } from "../../known-items"
 import { useKnown } from "../../known"
 import { changed, type Edit, type Request } from "../../request"
-import { attributeName } from "./attributes"
+import { plain } from "../../target_names"
 import { findItems } from "./sliders"
 
 interface FiltersProps {
@@ -81,7 +81,7 @@ async function findValues(text: string, signal: AbortSignal): Promise<ValueFound
       key: `${name}:${value}`,
       label: value,
       note: plural(items, "item"),
-      group: attributeName(name),
+      group: plain(name),
       attribute: name,
       value,
     })),
@@ -107,10 +107,10 @@ function AttributeFilters({ filters, set }: { filters: Filters; set: (how: (filt
       {filters.attributes.map(({ attribute, anyOf }) => (
         <Chips
           key={attribute}
-          label={`Only ${attributeName(attribute)}`}
+          label={`Only ${plain(attribute)}`}
           chips={anyOf.map((value) => ({ key: value, text: value }))}
           remove={(value) => remove(attribute, value)}
-          before={`${attributeName(attribute)}:`}
+          before={`${plain(attribute)}:`}
         />
       ))}
     </>

@@ -1,5 +1,6 @@
 // The plain and the steered list, side by side, and what changed from one to the other.
 
+import { Code } from "@connectrpc/connect"
 import { useMemo, useState } from "preact/hooks"
 import type { Call } from "../../calls"
 import { compared, ItemList, type Row } from "../../components/items"
@@ -127,6 +128,14 @@ function OneList({ rows, label, problem, reload, chosen, choose }: OneListProps)
   return (
     <>
       {refused && <ProblemBox problem={problem} retry={reload} />}
+      {problem && !refused && problem.code !== Code.Unavailable && (
+        <p class="warning" role="alert">
+          {problem.title}: this is the list before.{" "}
+          <button type="button" class="link" onClick={reload}>
+            Try again
+          </button>
+        </p>
+      )}
       {!rows && !problem && <Loading lines={10} />}
       {rows && rows.length === 0 && (
         <Empty title="No item fits">The filters leave nothing: take one away, or allow items of the history.</Empty>

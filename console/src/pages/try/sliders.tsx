@@ -11,8 +11,10 @@ import { GoalStatus } from "../../gen/steersman/v1/recommendation_service_pb"
 import { items } from "../../api"
 import { useItems } from "../../known-items"
 import type { Known } from "../../known"
+import { featureName } from "../../names"
 import { reach, targetKey } from "../../request"
-import { attributeLine, attributeName } from "./attributes"
+import { plain } from "../../target_names"
+import { attributeLine } from "./attributes"
 import {
   aimOf,
   attributeRef,
@@ -214,7 +216,7 @@ function Counted({ control, known, change }: { control: Control; known: Known; c
     of.case === "concept"
       ? known.concepts.find(({ name }) => name === of.value)?.displayName || of.value
       : of.case === "attribute"
-        ? `${of.value.value} (${attributeName(of.value.name)})`
+        ? `${of.value.value} (${plain(of.value.name)})`
         : of.case === "items"
           ? plural(of.value.itemIds.length, "item")
           : "nothing yet"
@@ -242,7 +244,7 @@ function Counted({ control, known, change }: { control: Control; known: Known; c
           const values = attributes.flatMap(({ name, values }) =>
             values.map(({ value, items }) => ({
               key: `attribute:${name}:${value}`,
-              label: `${value} (${attributeName(name)})`,
+              label: `${value} (${plain(name)})`,
               note: plural(items, "item"),
               group: "Attributes",
               of: { case: "attribute" as const, value: attributeRef(name, value) },
@@ -342,7 +344,7 @@ function OutcomeLines({ outcome, stale, aim }: { outcome: Outcome; stale: boolea
           <ul class="try-edits">
             {applied.edits.map(({ featureId, label, strength, gain }) => (
               <li key={featureId}>
-                <span>{label}</span>
+                <span>{featureName(label, featureId)}</span>
                 <span>{gain === 1 ? signed(strength) : `× ${gain.toFixed(2)} ${signed(strength)}`}</span>
               </li>
             ))}

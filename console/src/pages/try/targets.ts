@@ -14,8 +14,10 @@ import {
 import type { Concept, Effect, Feature } from "../../gen/steersman/v1/feature_service_pb"
 import type { Known } from "../../known"
 import { knownItem } from "../../known-items"
+import { featureName } from "../../names"
 import { added, targetKey } from "../../request"
-import { attributeLine, attributeName } from "./attributes"
+import { plain } from "../../target_names"
+import { attributeLine } from "./attributes"
 import { attributeRef } from "./controls"
 
 export interface Target extends Found {
@@ -49,7 +51,7 @@ export function conceptTarget(concept: Concept): Target {
 export function featureTarget(feature: Feature, bundleVersion: string): Target {
   return {
     key: `feature:${feature.id}`,
-    label: feature.label,
+    label: featureName(feature.label, feature.id),
     note: feature.steerable ? effectNote(feature.effect) : `not reliably steerable · feature ${feature.id}`,
     group: "Features of the model",
     control: added({ case: "feature", value: create(FeatureRefSchema, { id: feature.id, bundleVersion }) }, BEGIN),
@@ -62,7 +64,7 @@ export function featureTarget(feature: Feature, bundleVersion: string): Target {
 function tiltTarget(name: string, value: string, note: string): Target {
   return {
     key: `attribute:${name}:${value}`,
-    label: value ? `${value} (${attributeName(name)})` : attributeName(name),
+    label: value ? `${value} (${plain(name)})` : plain(name),
     note,
     group: "Tilts: a plain bonus on scores",
     control: added({ case: "attribute", value: attributeRef(name, value) }, BEGIN_NATS),
@@ -165,9 +167,7 @@ export function targetName(control: Control, concepts: readonly Concept[], title
     case "feature":
       return names.get(targetKey(control)) ?? `Feature ${target.value.id}`
     case "attribute":
-      return target.value.value
-        ? `${target.value.value} (${attributeName(target.value.name)})`
-        : attributeName(target.value.name)
+      return target.value.value ? `${target.value.value} (${plain(target.value.name)})` : plain(target.value.name)
     case "items":
       return target.value.itemIds.length === 1
         ? `More like ${titleOf(target.value.itemIds[0]!)}`
@@ -182,6 +182,7 @@ export function targetName(control: Control, concepts: readonly Concept[], title
 /** The name of a control that was applied. Tilts and item sets are named here, as the search names them. */
 export function appliedName({ control, displayName }: AppliedControl, concepts: readonly Concept[]): string {
   const isNamedHere = control?.target.case === "attribute" || control?.target.case === "items" || !displayName
+  if (displayName && control?.target.case === "feature") return featureName(displayName, control.target.value.id)
   return control && isNamedHere ? targetName(control, concepts, (id) => knownItem(id)?.title ?? id) : displayName
 }
 

@@ -7,7 +7,8 @@ import { useCall, useSettled } from "../../calls"
 import { Bars, type Bar } from "../../components/bars"
 import { Search } from "../../components/search"
 import { Answer, Loading, ProblemBox } from "../../components/states"
-import { percent, sentence, signed } from "../../format"
+import { percent, signed } from "../../format"
+import { featureName } from "../../names"
 import {
   ChangeQuerySchema,
   ChangeStatus,
@@ -120,7 +121,7 @@ function AccountBars({ account, answer, k }: { account: Account; answer: Explain
     })),
     ...account.features.map(({ featureId, label, amount }): Bar => ({
       key: `feature:${featureId}`,
-      label: sentence(label),
+      label: featureName(label, featureId),
       amount,
     })),
     { key: "other", label: "All other features", amount: account.otherFeatures, kind: "rest" },
@@ -280,6 +281,6 @@ function useFeatureName(control: Control | undefined): string | undefined {
         : undefined,
     [ref?.id, ref?.bundleVersion],
   )
-  if (call.value && control) learnTarget({ control, label: call.value.label })
-  return call.value?.label
+  if (call.value && control) learnTarget({ control, label: featureName(call.value.label, call.value.id) })
+  return call.value && featureName(call.value.label, call.value.id)
 }
