@@ -82,7 +82,7 @@ function sentence(reach: Reach, { rates, restarts }: Past, hidden: boolean): str
   if (!rates.length) return "Counting. The first figures come in two seconds."
   if (restarts)
     return `The server, or a part of it, has started anew ${restarts === 1 ? "once" : `${restarts} times`} since this page was opened: lines are broken there.`
-  return rates.at(-1)?.calls === 0 ? "Nobody calls just now." : "What the server does now, from its own counters."
+  return rates.at(-1)?.calls === 0 ? "No calls just now." : "What the server does now, from its own counters."
 }
 
 const ROWS: { key: Exclude<keyof Rates, "time">; label: string; text: (value: number) => string }[] = [
