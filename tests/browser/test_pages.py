@@ -2,16 +2,16 @@
 
 import asyncio
 import re
+from importlib import resources
 from pathlib import Path
 
-import axe_playwright_python
 import pytest
 from playwright.async_api import Browser, Page, ViewportSize, expect
 
 from tests.browser.conftest import DESKTOP, PHONE, opened
 from tests.e2e.test_serve_http import Served, served
 
-AXE = (Path(axe_playwright_python.__file__).parent / "axe.min.js").read_text()
+AXE = (resources.files("axe_playwright_python") / "axe.min.js").read_text()
 # What stands on a page once it has its content.
 PAGES = {
     "try": "Without steering",

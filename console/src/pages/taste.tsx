@@ -155,11 +155,18 @@ function Person(props: PersonProps) {
       nameOf,
     ),
   )
-  if (explained.value && explained.value.of.split(" ")[0] !== of.split(" ")[0]) return <Waiting />
+  // The last answer stays until the next one is there, but not in place of one that failed.
+  const isOfAnother = explained.value !== undefined && explained.value.of !== of
+  if (explained.problem && (isOfAnother || !explained.value || !explained.problem.temporary))
+    return (
+      <section class="card taste-wide">
+        <ProblemBox problem={explained.problem} retry={explained.reload} />
+      </section>
+    )
   return (
     <>
       <div class="taste-lists">
-        <Changes {...props} names={names} taste={explained.value?.taste} />
+        <Changes {...props} names={names} taste={isOfAnother ? undefined : explained.value?.taste} />
         <section class="card taste-both" aria-label="Lists">
           <Answer call={explained} lines={10}>
             {({ recommendation }) => (
@@ -197,12 +204,6 @@ function Person(props: PersonProps) {
 
 const nameOf = ({ control, displayName }: AppliedControl): [string, string][] =>
   control && displayName ? [[controlKey(control), displayName]] : []
-
-const Waiting = () => (
-  <section class="card taste-wide">
-    <Loading lines={8} />
-  </section>
-)
 
 interface ListsProps {
   before: RecommendResponse | undefined

@@ -9,6 +9,7 @@ import { useTraffic, type Reach } from "./traffic/reading"
 import "./traffic.css"
 
 const number = (value: number): string => (value >= 100 ? count(Math.round(value)) : value.toFixed(1))
+const round = (value: number): string => count(Number(value.toFixed(3)))
 const milliseconds = (value: number): string => `${value >= 100 ? count(Math.round(value)) : value.toFixed(1)} ms`
 
 const CALLS: Line[] = [
@@ -34,9 +35,15 @@ export function Traffic(_: PageProps) {
     <>
       <Said reach={reach} past={past} hidden={hidden} />
       <div class="pair">
-        <Plot title="Calls a second" lines={CALLS} rates={past.rates} text={number} />
-        <Plot title="Time to answer a list" lines={LATENCY} rates={past.rates} text={milliseconds} />
-        <Plot title="Steering" lines={STEERING} rates={past.rates} text={percent} most={1} />
+        <Plot title="Calls a second" lines={CALLS} rates={past.rates} text={number} tick={round} />
+        <Plot
+          title="Time to answer a list"
+          lines={LATENCY}
+          rates={past.rates}
+          text={milliseconds}
+          tick={(value) => `${round(value)} ms`}
+        />
+        <Plot title="Steering" lines={STEERING} rates={past.rates} text={percent} tick={percent} most={1} />
         <Figures past={past} />
       </div>
       <p class="note">
@@ -75,7 +82,7 @@ function sentence(reach: Reach, { rates, restarts }: Past, hidden: boolean): str
   if (!rates.length) return "Counting. The first figures come in two seconds."
   if (restarts)
     return `The server, or a part of it, has started anew ${restarts === 1 ? "once" : `${restarts} times`} since this page was opened: lines are broken there.`
-  return rates.at(-1)?.calls === 0 ? "Nobody calls just now." : "What the server does now, from its own counters."
+  return rates.at(-1)?.calls === 0 ? "No calls just now." : "What the server does now, from its own counters."
 }
 
 const ROWS: { key: Exclude<keyof Rates, "time">; label: string; text: (value: number) => string }[] = [

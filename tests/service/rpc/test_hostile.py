@@ -158,7 +158,7 @@ def test_no_more_names_are_compared_than_an_error_shows(server: Running, monkeyp
         compared.append(name)
         return "none"
 
-    monkeypatch.setattr("steersman_service.steering.controls.did_you_mean", hint)
+    monkeypatch.setattr("steersman_service.steering.control.did_you_mean", hint)
     wrong = [Control(concept=f"nothing {number}", operation=OPERATION_ADD) for number in range(32)]
     failed = failure(server.recommendation.Recommend, RecommendRequest(controls=wrong))
     assert len(failed.fields) == 8
@@ -167,7 +167,16 @@ def test_no_more_names_are_compared_than_an_error_shows(server: Running, monkeyp
 
 
 # The first field of their requests is no text.
-NO_TEXT_FIRST = ("/GetModelInfo", "/GetFeature", "/ListFeatures", "/ListItems", "/ListScenarios", "/ListHistories")
+NO_TEXT_FIRST = (
+    "/GetModelInfo",
+    "/GetFeature",
+    "/ListFeatures",
+    "/ListItems",
+    "/ListScenarios",
+    "/ListHistories",
+    "/ListBundles",
+    "/SetLabel",
+)
 
 
 @pytest.mark.parametrize("data", [b"\xff\xff", b"\x0a\x05a", b"\x0a\x02\xff\xfe"], ids=["tag", "truncated", "text"])

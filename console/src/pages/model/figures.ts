@@ -143,7 +143,7 @@ function autoencoder(figures: Figures): Shortfall[] {
   if (dead > 0)
     found.push({
       title: `${plural(dead, "feature is", "features are")} dead`,
-      text: "They are active for nobody, and cannot be steered.",
+      text: "They are never active, and cannot be steered.",
     })
   return found
 }

@@ -1,13 +1,11 @@
 // One scenario: its form beside what the draft does, and publishing.
 
-import { create } from "@bufbuild/protobuf"
 import { useEffect, useState } from "preact/hooks"
 import { problem as asProblem, scenarios, type Problem } from "../../api"
 import { bytes, useAuthor } from "../../author"
 import { Dialog } from "../../components/dialog"
 import { ProblemBox } from "../../components/states"
 import { plural } from "../../format"
-import { RecommendRequestSchema } from "../../gen/steersman/v1/recommendation_service_pb"
 import type { Scenario } from "../../gen/steersman/v1/scenario_service_pb"
 import { useNames } from "../../use_target_names"
 import { changed, type Request, toText } from "../../request"
@@ -50,7 +48,7 @@ export function Editor({ kept, request, reload, seed, setSeed }: EditorProps) {
     draft.name !== "" && !nameIsWrong && validAuthor(author) && bytes(draft.description) <= MOST_DESCRIPTION_BYTES
   return (
     <>
-      <section class="card publish" aria-label="Publish">
+      <section class={fresh ? "card publish publish-new" : "card publish"} aria-label="Publish">
         {fresh && <NameField draft={draft} set={set} wrong={nameIsWrong} request={request} />}
         {!fresh && kept.version > base.version && (
           <p class="warning">
@@ -128,7 +126,7 @@ interface NameFieldProps {
 
 function NameField({ draft, set, wrong, request }: NameFieldProps) {
   const { controls, filters, composition } = request
-  const empty = !draft.controls.length && create(RecommendRequestSchema, { controls }).controls.length > 0
+  const empty = !draft.controls.length && controls.length > 0
   return (
     <>
       <label class="field">

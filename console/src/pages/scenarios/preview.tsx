@@ -254,7 +254,7 @@ function noted(answered: Answered[], names: Names): { note: string; people: numb
     for (const note of new Set(response.compositionNotes)) people.set(note, (people.get(note) ?? 0) + 1)
   return [...people]
     .map(([note, times]) => ({
-      note: note.replace(/^pinned item '(.*)'/, (_, id: string) => names.item(id)),
+      note: note.replace(/^pinned item '(.*)':/, (_, id: string) => `${names.item(id)} is not shown first:`),
       people: times,
     }))
     .sort((one, other) => other.people - one.people)

@@ -1,16 +1,16 @@
 // Publishing with a version: another one that was published meanwhile is shown, and never overwritten unseen.
 
 import { Code } from "@connectrpc/connect"
-import { useState } from "preact/hooks"
+import { useEffect, useState } from "preact/hooks"
 import { problem as asProblem, scenarios, type Problem } from "../../api"
 import { bytes, MOST_AUTHOR_BYTES } from "../../author"
-import { failed } from "../../connection"
+import { failed, useConnection } from "../../connection"
 import { Dialog } from "../../components/dialog"
 import { ProblemBox } from "../../components/states"
 import type { Scenario } from "../../gen/steersman/v1/scenario_service_pb"
 import { useNames } from "../../use_target_names"
 import { Difference } from "./difference"
-import { edited, trimmed } from "./text"
+import { edited, same, trimmed } from "./text"
 import { by, when } from "./when"
 
 interface Conflict {
@@ -33,6 +33,10 @@ export interface Publishing {
 
 export function usePublish(author: string, published: (kept: Scenario | undefined) => void): Publishing {
   const [state, setState] = useState<Pick<Publishing, "busy" | "problem" | "conflict">>({ busy: false })
+  const { epoch } = useConnection()
+  useEffect(() => {
+    if (state.problem?.temporary) setState({ busy: false })
+  }, [epoch])
   const put = async (base: Scenario, mine: Scenario, version: bigint) => {
     setState({ busy: true })
     try {
@@ -45,7 +49,10 @@ export function usePublish(author: string, published: (kept: Scenario | undefine
       failed(what)
       if (what.code !== Code.Aborted) return setState({ busy: false, problem: what })
       try {
-        setState({ busy: false, conflict: { base, mine, theirs: await keptNow(mine.name) } })
+        const theirs = await keptNow(mine.name)
+        // The answer to an earlier try was lost.
+        if (theirs && same(theirs, mine)) return void (setState({ busy: false }), published(theirs))
+        setState({ busy: false, conflict: { base, mine, theirs } })
       } catch (second) {
         setState({ busy: false, problem: asProblem(second) })
       }
@@ -80,7 +87,16 @@ export function PublishOutcome({ publishing }: { publishing: Publishing }) {
   const { problem, conflict } = publishing
   return (
     <>
-      {problem && <ProblemBox problem={problem} />}
+      {problem && (
+        <>
+          <ProblemBox problem={problem} />
+          <p class="note">
+            {problem.temporary
+              ? "It may not have been published. Your changes are kept here: publish them again."
+              : "Nothing was published. Your changes are kept here."}
+          </p>
+        </>
+      )}
       {conflict && <ConflictDialog conflict={conflict} publishing={publishing} />}
     </>
   )

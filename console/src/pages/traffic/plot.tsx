@@ -18,6 +18,8 @@ export interface PlotProps {
   lines: Line[]
   rates: Rates[]
   text: (value: number) => string
+  /** Of the scale, whose values are round. */
+  tick: (value: number) => string
   /** Upper end of the scale; otherwise that of the data. */
   most?: number
 }
@@ -54,7 +56,7 @@ const data = (rates: Rates[], lines: Line[]): UPlot.AlignedData => [
   ...lines.map(({ key }) => rates.map((each) => each[key])),
 ]
 
-function options(host: HTMLElement, { lines, text, most }: PlotProps): UPlot.Options {
+function options(host: HTMLElement, { lines, tick, most }: PlotProps): UPlot.Options {
   const [muted, grid] = [colourOf(host, "--muted"), colourOf(host, "--line")]
   const axis: UPlot.Axis = { stroke: muted, grid: { stroke: grid, width: 1 }, ticks: { show: false } }
   return {
@@ -68,7 +70,7 @@ function options(host: HTMLElement, { lines, text, most }: PlotProps): UPlot.Opt
     },
     axes: [
       { ...axis, size: AXIS_HEIGHT, values: (_, times) => times.map((time) => clock(time)) },
-      { ...axis, size: AXIS_WIDTH, values: (_, values) => values.map((value) => text(value).replace(".0", "")) },
+      { ...axis, size: AXIS_WIDTH, values: (_, values) => values.map(tick) },
     ],
     series: [
       {},
