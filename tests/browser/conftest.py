@@ -1,6 +1,6 @@
 """A real browser on the console of a real server with the tiny bundle.
 
-Chromium is Debian's, or STEERSMAN_CHROMIUM; without one the tests are skipped, unless STEERSMAN_BROWSER_TESTS=required (as in CI).
+Chromium is Debian's, or CHROMIUM; without one the tests are skipped, unless BROWSER_TESTS=required (as in CI).
 """
 
 import os
@@ -33,12 +33,12 @@ DESKTOP, PHONE = ViewportSize(width=1280, height=860), ViewportSize(width=390, h
 
 def chromium() -> str | None:
     """Where it is; None if there is none."""
-    named = os.environ.get("STEERSMAN_CHROMIUM")
+    named = os.environ.get("CHROMIUM")
     return named or next(filter(None, map(shutil.which, CHROMIUM_NAMES)), None)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    if chromium() is None and os.environ.get("STEERSMAN_BROWSER_TESTS") != "required":
+    if chromium() is None and os.environ.get("BROWSER_TESTS") != "required":
         skip = pytest.mark.skip(reason="no Chromium is found (Debian: apt-get install chromium)")
         for item in items:
             if Path(__file__).parent in item.path.parents:

@@ -20,6 +20,14 @@ __all__ = ["evaluate", "sweep", "train"]
 
 OutOption = Annotated[Path, typer.Option(help="Folder of bundles; its `current` will point to the new one.")]
 EpochsOption = Annotated[int | None, typer.Option(min=1, help="Instead of the preset's.")]
+HistoriesOption = Annotated[
+    int,
+    typer.Option(
+        min=0,
+        max=100_000,
+        help="Users' histories that the bundle keeps, without names, to try controls on. Who may call the server can list them.",
+    ),
+]
 HookOption = Annotated[
     int | None, typer.Option(min=0, help="Read and edit the state after this many blocks. [default: after the last]")
 ]
@@ -38,6 +46,7 @@ def train(
     cache: opt.CacheOption = Path("data/cache"),
     epochs: EpochsOption = None,
     hook: HookOption = None,
+    histories: HistoriesOption = 200,
     min_rating: RatingOption = None,
     seed: SeedOption = 0,
     device: opt.DeviceOption = "auto",
@@ -57,12 +66,14 @@ def train(
         check_cache(cache, data)
         if checkpoint is not None:
             check_file(checkpoint, "--checkpoint")
+    from dataclasses import replace
+
     from steersman_training.display import RichDisplay
     from steersman_training.pipeline import train as run
     from steersman_training.recommender.checkpoint import readable
 
     with plainly():
-        config = _config(preset, split, hook, epochs, seed)
+        config = replace(_config(preset, split, hook, epochs, seed), histories=histories)
         columns = opt.columns_of(user_column, item_column, time_column, title_column, attribute_columns, rating_column)
         place = opt.pick_device(device)
         if checkpoint is not None:

@@ -75,6 +75,8 @@ class TrainConfig:
     """Items that an attribute value needs to become a concept and a label."""
     held_out_users: float = 0.1
     """Share of users whose states the autoencoder does not see, so that features are measured on them."""
+    histories: int = 200
+    """Histories of users that the bundle keeps, without names, to try controls on."""
     index_from: int = 50_000
     """Items from which the bundle has an index; fewer are scanned in a millisecond or two."""
 
@@ -241,7 +243,7 @@ def _explain(
     golden = golden_rows(graphs, histories, concepts.height)
     tables = {"items": with_readable_titles(items), "features": features, "concepts": concepts}
     tables["attributes"] = described(known.aims, items)
-    tables["histories"] = sample_histories(split, config.recommender.window_length, seed)
+    tables["histories"] = sample_histories(split, config.recommender.window_length, config.histories, seed)
     arrays = {"attributes": fitted.attributes_VD.cpu().numpy(), "decoder": edit.sae.decoder_FD.detach().cpu().numpy()}
     folder = write_bundle(out, manifest, graphs, golden, tables, arrays, queries, display.step)
     return Trained(folder, figures, model, edit, split, items, values, features, labels, aims, graph, concepts)
