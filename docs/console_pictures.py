@@ -9,9 +9,12 @@ and asks for some lists.
 import argparse
 import asyncio
 import base64
+import io
 import shutil
+import time
 from pathlib import Path
 
+from PIL import Image
 from playwright.async_api import Browser, Page, ViewportSize, async_playwright
 
 from steersman.v1.control_pb2 import OPERATION_ADD, Control, Goal, ShareGoal
@@ -35,9 +38,9 @@ def link(request: RecommendRequest, page: str = "try", more: str = "") -> str:
 
 def pages() -> dict[str, str]:
     """What is shown of each page."""
-    horror = Control(concept="genres:Horror", operation=OPERATION_ADD, strength=0.8)
-    noir = Control(concept="genres:Comedy", operation=OPERATION_ADD, goal=Goal(share=ShareGoal(at_most=0.1)))
-    steered = RecommendRequest(history=History(item_ids=STAR_WARS), controls=[horror, noir], k=10)
+    horror = Control(concept="genres:Horror", operation=OPERATION_ADD, strength=1.2)
+    war = Control(concept="genres:War", operation=OPERATION_ADD, goal=Goal(share=ShareGoal(at_least=0.3)))
+    steered = RecommendRequest(history=History(item_ids=STAR_WARS), controls=[horror, war], k=10)
     plain = RecommendRequest(history=History(item_ids=STAR_WARS), k=10)
     return {
         "try": link(steered, more=f"&item={ALIEN}"),
@@ -75,7 +78,9 @@ async def shoot(browser: Browser, http: str, grpc: str) -> None:
             if name == "traffic":
                 await asyncio.to_thread(call_for_a_while, grpc)
             await settled(page)
-            await page.screenshot(path=OUT / f"{name}-{look}.png")
+            picture = await page.screenshot(full_page=name == "try")
+            # A hundred colours are all that there are, and take half of the bytes.
+            Image.open(io.BytesIO(picture)).quantize(128).save(OUT / f"{name}-{look}.png", optimize=True)
         await context.close()
 
 
@@ -88,6 +93,7 @@ def call_for_a_while(grpc: str) -> None:
     """About 20 lists a second, every other steered."""
     with Client(grpc, timeout=10) as client:
         for number in range(20 * TRAFFIC_SECONDS):
+            time.sleep(1 / 20)
             client.recommend(STAR_WARS, controls=[concept("genres:Horror", 0.5)] if number % 2 else [])
 
 
