@@ -51,8 +51,8 @@ def ndcg_kept(controls: Sequence[ParsedControl], catalogue: Catalogue) -> float 
 
 
 def _measured_entry(control: ParsedControl, catalogue: Catalogue) -> Feature | Concept | None:
-    """The catalogue's entry of what a control adds to; None for other controls."""
-    if control.applied.control.operation != OPERATION_ADD:
+    """The catalogue's entry of what a control adds to; None for other controls, and for one that was carried from another bundle."""
+    if control.applied.control.operation != OPERATION_ADD or control.applied.carried_confidence:
         return None
     if control.target == "feature":
         return catalogue.features[control.row]
@@ -62,6 +62,8 @@ def _measured_entry(control: ParsedControl, catalogue: Catalogue) -> Feature | C
 def _subject(control: ParsedControl, catalogue: Catalogue, items: Items) -> Subject | None:
     if control.goal is not None and control.goal.subject is not None:
         return control.goal.subject
+    if control.applied.carried_confidence:  # its id is of another bundle
+        return None
     return subject_of(control.applied.control, catalogue, items)
 
 

@@ -27,6 +27,7 @@ from steersman_service.bundle.bundle import load_bundle
 from steersman_service.settings import load_settings
 from steersman_service.steering import targets
 from steersman_service.steering.control import ParsedControl
+from steersman_service.steering.shares import subject_of
 from tests.conftest import make_bundle
 from tests.service.bundle.test_bundle import resign
 from tests.serving import Running, failure, serving, settings_for
@@ -163,6 +164,29 @@ def test_a_sticky_control_is_carried_and_the_answer_says_so(server: Running, rel
     explicit = server.recommendation.Recommend(RecommendRequest(session_id=session, k=60))
     scores = {item.item_id: item.score for item in explicit.items}
     assert scores == pytest.approx({item.item_id: item.score for item in plain.items}, abs=1e-4)
+
+
+def test_the_receipt_of_a_carried_control_counts_no_other_feature(
+    server: Running, release: Release, swapped: Path
+) -> None:
+    """Its id names another feature here, which has a value of its own."""
+    features = len(release.catalogue.features)
+    told = [
+        place for place in range(features) if subject_of(ask(place, release.version), release.catalogue, release.items)
+    ]
+    asked = [ask(place, swapped.name) for place in told]
+    for control in asked:
+        try:
+            answer = server.recommendation.Recommend(RecommendRequest(controls=[control], receipt=True))
+        except grpc.RpcError:
+            continue  # one that cannot be carried
+        (applied,), (receipt,) = answer.applied_controls, answer.receipt.controls
+        assert applied.carried_confidence
+        assert not receipt.HasField("share_before")
+        assert not answer.receipt.HasField("ndcg_kept_estimate")
+        break
+    else:
+        pytest.fail("none was carried")
 
 
 def test_only_add_is_carried(server: Running, swapped: Path) -> None:
