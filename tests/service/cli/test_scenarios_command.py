@@ -95,7 +95,8 @@ def test_a_replay_is_a_table_and_fails_where_a_scenario_moved(
     assert name in first
     assert "nothing to compare" in first
     assert name not in second
-    assert steersman("scenarios", "replay", *address).exit_code == 0
+    everything = steersman("scenarios", "replay", *address)
+    assert everything.exit_code == 0, everything.output
     unknown = steersman("scenarios", "replay", "nowhere", *address)
     assert (unknown.exit_code, "names[0]: there is no scenario" in unknown.stderr) == (1, True)
 
