@@ -12,7 +12,15 @@ import { GrpcReflection } from "grpc-js-reflection-client";
 import protobuf from "protobufjs";
 
 const [address, metricsUrl, storePid, protos, googleProtos] = process.argv.slice(2);
-const SERVICES = ["RecommendationService", "SessionService", "ScenarioService", "FeatureService", "ItemService", "ModelService"];
+const SERVICES = [
+  "RecommendationService",
+  "SessionService",
+  "FeatureService",
+  "ItemService",
+  "ModelService",
+  "ExplanationService",
+  "ScenarioService",
+];
 const FORMAT = { keepCase: true, longs: Number, enums: String, defaults: true, oneofs: true };
 const { status } = grpc;
 const insecure = grpc.credentials.createInsecure();
@@ -77,8 +85,13 @@ async function until(what, holds) {
 async function models(model) {
   const info = await model.GetModelInfo();
   assert.match(info.bundle_version, /^[0-9a-f]{64}$/);
-  assert.equal(info.bundle_format, "1.4");
+  assert.match(info.bundle_format, /^1\.\d+$/);
   assert.ok(info.shapes.items > 0 && info.limits.k > 0 && info.attributes.includes("genres"));
+  const { bundles } = await model.ListBundles();
+  assert.deepEqual(bundles.filter(({ served }) => served).map(({ version }) => version), [info.bundle_version]);
+  const { histories } = await model.ListHistories({ page_size: 3, seed: 7 });
+  assert.equal(histories.length, 3);
+  assert.ok(histories.every(({ history }) => history.item_ids.length));
   return info;
 }
 
@@ -96,6 +109,12 @@ async function catalogue(feature, info) {
   assert.deepEqual(one, { feature: byId[7], bundle_version: info.bundle_version });
   const { concepts } = await feature.ListConcepts({ text: "horror" });
   assert.deepEqual(concepts.map(({ name }) => name), ["genres:Horror"]);
+  const near = await feature.ListNeighbours({ concept: concepts[0].name, size: 2 });
+  assert.ok(near.alike.length && near.alike.length <= 2);
+  const own = { id: 7, bundle_version: info.bundle_version };
+  const corrected = await feature.SetLabel({ ...own, label: "Said by Node", author: "node" });
+  assert.deepEqual([corrected.feature.label, corrected.feature.correction.author], ["Said by Node", "node"]);
+  assert.equal((await feature.SetLabel({ ...own, author: "node" })).feature.label, one.feature.label);
   return { feature: features.find(({ scale }) => scale > 0), concept: concepts[0] };
 }
 
@@ -108,6 +127,8 @@ async function items(item, info) {
   assert.ok(found.exact_matches >= 1);
   const listed = await item.ListItems({ item_ids: [page.items[1].item_id, "unknown"] });
   assert.deepEqual(listed.items.map(({ item_id }) => item_id), [page.items[1].item_id]);
+  const { attributes } = await item.ListAttributes({ name: "genres" });
+  assert.ok(attributes[0].values.some(({ value }) => value === "Horror"));
 }
 
 async function sessions(session, recommendation, concept) {
@@ -138,6 +159,31 @@ async function sessions(session, recommendation, concept) {
   assert.equal((await session.DeleteSession({ session_id })).existed, true);
   assert.equal((await session.DeleteSession({ session_id })).existed, false);
   assert.equal((await failure(session.GetSession({ session_id }))).code, status.NOT_FOUND);
+}
+
+async function explanations(explanation) {
+  const control = { concept: "genres:Horror", operation: "OPERATION_ADD", strength: 1 };
+  const { accounts } = await explanation.Explain({ request: { history: { item_ids: ["100"] }, controls: [control], k: 3 } });
+  for (const { score, features, other_features, unexplained, bias, controls } of accounts) {
+    const parts = [...features.map(({ amount }) => amount), other_features, unexplained, bias, ...controls];
+    assert.ok(Math.abs(parts.reduce((sum, part) => sum + part, 0) - score) < 1e-3);
+  }
+  assert.equal(accounts.length, 3);
+}
+
+async function scenarios(scenario, recommendation) {
+  const control = { concept: "genres:Horror", operation: "OPERATION_ADD", strength: 1 };
+  const put = await scenario.PutScenario({ scenario: { name: "node", controls: [control] }, author: "node" });
+  assert.equal(put.scenario.version, 1);
+  const answer = await recommendation.Recommend({ scenario: "node", k: 3 });
+  assert.equal(answer.scenario_version, 1);
+  assert.deepEqual((await scenario.GetScenario({ name: "node" })).scenario.controls[0].concept, control.concept);
+  assert.ok((await scenario.ListScenarios()).scenarios.some(({ name }) => name === "node"));
+  const { replays } = await scenario.ReplayScenarios({ names: ["node"] });
+  assert.equal(replays[0].status, "REPLAY_STATUS_NOTHING_TO_COMPARE");
+  assert.equal((await scenario.DeleteScenario({ name: "node", version: 1 })).existed, true);
+  const { changes } = await scenario.ListScenarioChanges({ name: "node" });
+  assert.deepEqual(changes.map(({ action }) => action), ["SCENARIO_ACTION_DELETE", "SCENARIO_ACTION_PUT"]);
 }
 
 const ids = (answer) => answer.items.map(({ item_id }) => item_id);
@@ -238,7 +284,7 @@ googleRpc.loadSync(["google/rpc/status.proto", "google/rpc/error_details.proto"]
 
 const files = SERVICES.map((name) => `steersman/v1/${name.replace("Service", "").toLowerCase()}_service.proto`);
 const loaded = grpc.loadPackageDefinition(protoLoader.loadSync(files, { ...FORMAT, includeDirs: [protos] }));
-const [recommendation, session, feature, item, model] = SERVICES.map((name) => connect(loaded.steersman.v1[name]));
+const [recommendation, session, feature, item, model, explanation, scenario] = SERVICES.map((name) => connect(loaded.steersman.v1[name]));
 const reflection = new GrpcReflection(address, insecure);
 
 const info = await models(model);
@@ -246,6 +292,8 @@ const steerable = await catalogue(feature, info);
 await items(item, info);
 await sessions(session, recommendation, steerable.concept);
 await recommendations(recommendation, info, steerable.feature);
+await explanations(explanation);
+await scenarios(scenario, recommendation);
 await health(reflection);
 const every = SERVICES.flatMap((name) => Object.values(loaded.steersman.v1[name].service).map((method) => method.path));
 assert.deepEqual(every.filter((method) => !called.has(method)), []);

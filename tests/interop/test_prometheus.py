@@ -18,6 +18,7 @@ import pytest
 
 from steersman.v1.session_service_pb2 import GetSessionRequest
 from steersman.v1.session_service_pb2_grpc import SessionServiceStub
+from steersman_client import Client, Scenario, feature
 from tests.conftest import make_bundle
 from tests.interop.conftest import Show
 from tests.interop.dashboard import panels
@@ -70,6 +71,20 @@ def test_a_full_queue_and_another_bundle(watched: Watched, data_dir: Path, tmp_p
         watched.prometheus.watch(watched.server.metrics, small.metrics)
         show(fires(watched, f"a queue of 1, and {CALLERS} callers at once", "SteersmanQueueFull"))
         show(fires(watched, "two servers with two bundles", "SteersmanMixedBundles"))
+
+
+def test_a_scenario_that_a_new_bundle_breaks(
+    watched: Watched, bundle_dir: Path, data_dir: Path, tmp_path: Path, show: Show
+) -> None:
+    """It names a feature, and the next bundle does not know the first one."""
+    data = tmp_path / "server"
+    with serving(bundle_dir, data) as first, Client(first.address, timeout=PATIENCE_SECONDS) as client:
+        steerable = next(iter(client.features(steerable_only=True)))
+        client.put_scenario(Scenario("home", controls=[feature(steerable, 0.5)]))
+    other = make_bundle(data_dir, tmp_path / "other", seed=1)
+    with serving(other, data) as second:
+        watched.prometheus.watch(watched.server.metrics, second.metrics)
+        show(fires(watched, "a bundle under which a scenario cannot be applied", "SteersmanScenariosMoved"))
 
 
 def test_broken_golden_rows(watched: Watched, bundle_dir: Path, tmp_path: Path, show: Show) -> None:
