@@ -159,7 +159,12 @@ def _controls(
 
 
 def features(
-    text: Annotated[str, typer.Option(help="Only those whose label, attribute or titles contain this.")] = "",
+    text: Annotated[
+        str,
+        typer.Option(
+            help="Only those whose label, attribute or titles contain this; with --concepts: whose name does."
+        ),
+    ] = "",
     steerable: Annotated[bool, typer.Option("--steerable", help="Only features that steer as labelled.")] = False,
     rare: Annotated[
         bool, typer.Option("--all", help="Rare features, too: active at less than 0.5% of events.")
