@@ -190,7 +190,7 @@ def set_label(feature: Feature, label: str, *, author: str = "") -> Call[Feature
 
 
 def concepts(text: str = "") -> Pages[Concept]:
-    """Concepts of the catalogue whose names contain `text`, in any case."""
+    """Concepts of the catalogue whose name or display name contains `text`, in any case; those that begin with it come first."""
     return Pages(
         "FeatureService/ListConcepts",
         features_pb.ListConceptsRequest(page_size=PAGE_SIZE, text=text),

@@ -12,6 +12,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from promql_parser import AggregateExpr, Expr, Matcher, MatchOp, VectorSelector
 
+from steersman_service.telemetry.metrics import HELP
 from tests.deploy.files import Query, queries
 from tests.serving import serving, settings_for
 
@@ -23,6 +24,8 @@ Part = TypeVar("Part", bound=Expr)
 # Prometheus makes these two series itself, and adds these two labels to all.
 OF_PROMETHEUS = {"up", "ALERTS"}
 OF_TARGETS = {"job", "instance"}
+# steersman_ready says whether all of them take calls.
+WITHOUT_A_PANEL = {"steersman_workers"}
 
 
 @pytest.fixture(scope="module")
@@ -65,6 +68,13 @@ def test_every_alternative_of_a_query_exists(query: Query, exposed: Series) -> N
                 values = {series.get(matcher.name, "") for series in exposed[str(selector.name)]}
                 for alternative in matcher.value.split("|"):
                     assert any(re.fullmatch(alternative, value) for value in values), alternative
+
+
+def test_every_metric_is_asked_for() -> None:
+    """An operator learns of what has neither a panel nor an alert from nothing but the list of metrics."""
+    asked = {selector.name for query in queries() for selector in _parts(query.expression, VectorSelector)}
+    families = {re.sub("_(bucket|sum|count)$", "", str(name)) for name in asked} | asked
+    assert {name for name in HELP if name not in families} == WITHOUT_A_PANEL
 
 
 def _parts(expression: str, kind: type[Part]) -> Iterator[Part]:

@@ -14,6 +14,7 @@ import typer
 
 from tests.interop.picture import draw
 from tests.interop.scene import watched_server
+from tests.interop.visits import visited
 
 # Of the run.
 GONE_FROM, GONE_UNTIL = 0.5, 0.65
@@ -25,7 +26,12 @@ def main(
     seconds: Annotated[float, typer.Option(help="How long the run takes.")] = 120,
 ) -> None:
     """Run a server under load, stop its Redis for a while, and draw what its dashboard shows."""
-    with tempfile.TemporaryDirectory() as folder, watched_server(bundle, Path(folder)) as watched:
+    settings = {"http": "on", "http_port": 0}
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        watched_server(bundle, Path(folder), **settings) as watched,
+        visited(watched.server.http),
+    ):
         time.sleep(seconds * GONE_FROM)
         os.kill(watched.store.pid, signal.SIGKILL)
         time.sleep(seconds * (GONE_UNTIL - GONE_FROM))

@@ -28,14 +28,14 @@ class Watched(NamedTuple):
 
 
 @contextmanager
-def watched_server(bundle: Path, folder: Path) -> Iterator[Watched]:
-    """Sets the scene, and clears it. Logs and data go to `folder`."""
+def watched_server(bundle: Path, folder: Path, **settings: object) -> Iterator[Watched]:
+    """Sets the scene, and clears it. Logs and data go to `folder`; `settings` are further ones of the server."""
     with ExitStack() as stack:
         prometheus = stack.enter_context(watching(folder))
         store = EmbeddedValkey.start(folder / "store")
         stack.callback(store.stop)
-        settings = {"redis_url": store.url, "list_change_sample": 1}
-        server = stack.enter_context(serving(bundle, folder / "server", **settings))
+        given = {"redis_url": store.url, "list_change_sample": 1, **settings}
+        server = stack.enter_context(serving(bundle, folder / "server", **given))
         prometheus.watch(server.metrics)
         start = time.time()
         stack.enter_context(loaded(server.address, folder / "load.log"))

@@ -114,8 +114,12 @@ class Catalogue:
         return [feature for _, feature in sorted(found, key=lambda each: each[0])]
 
     def search_concepts(self, text: str) -> list[Concept]:
-        """Concepts whose name contains `text`, in any case."""
-        return [concept for concept in self.concepts if text.casefold() in concept.name.casefold()]
+        """Concepts whose name or display name contains `text`, in any case: those that begin with it first; among equals, by row."""
+        wanted = text.casefold()
+        named = [(concept, (concept.name.casefold(), concept.display_name.casefold())) for concept in self.concepts]
+        found = [(concept, names) for concept, names in named if any(wanted in name for name in names)]
+        found.sort(key=lambda each: not any(name.startswith(wanted) for name in each[1]))
+        return [concept for concept, _ in found]
 
 
 def _rows(file: str, table: pa.Table, items: Items, build: Any) -> list[Any]:

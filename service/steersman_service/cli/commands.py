@@ -1,13 +1,11 @@
 """The commands that call a running server: recommend, features, items. They need only the extra `client`."""
 
 from typing import Annotated
-from uuid import uuid4
 
 import typer
 
 from steersman.v1 import recommendation_service_pb2 as pb
 from steersman.v1.control_pb2 import Control
-from steersman.v1.session_service_pb2 import Event
 from steersman_service.cli.arguments import (
     read_control,
     read_like,
@@ -27,6 +25,7 @@ from steersman_service.cli.display import (
     print_recommendations,
     warn_of_history,
 )
+from steersman_service.cli.events import check_session, read_events
 from steersman_service.cli.goals import print_receipt, read_goal
 from steersman_service.cli.printing import fail
 from steersman_service.cli.typed_items import read_items
@@ -72,7 +71,25 @@ Likes = Annotated[
 WordsOption = Annotated[
     list[str] | None, typer.Option("--words", help="What is asked for, in words: slow crime=0.8. Repeatable.")
 ]
-NewItems = Annotated[list[str] | None, typer.Option(help="Item ids or titles to append to the session.")]
+NewItems = Annotated[
+    list[str] | None,
+    typer.Option(help="Items just consumed, to append to the session: ids or titles, as with --history."),
+]
+Disliked = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="Items that are disliked, as with --history: never recommended to the session again, and less like them."
+    ),
+]
+Hidden = Annotated[
+    list[str] | None, typer.Option(help="Items taken off the page, as with --history. The same follows.")
+]
+Shown = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="Items that were on the page, as with --history: counted for exposure, without effect on the answer."
+    ),
+]
 Where = Annotated[
     list[str] | None, typer.Option(help="Only items with genres=Horror. Repeatable. Names as with --tilt.")
 ]
@@ -88,6 +105,9 @@ def recommend(
     history: History = None,
     session: Annotated[str, typer.Option(help="Session id, instead of a history.")] = "",
     new: NewItems = None,
+    dislike: Disliked = None,
+    hide: Hidden = None,
+    shown: Shown = None,
     control: Controls = None,
     tilt: Tilts = None,
     goal: Goals = None,
@@ -109,6 +129,8 @@ def recommend(
         fail("--compare: there is nothing to compare; give --control, --tilt, --goal, --like or --words, too", 2)
     if history is not None and session:
         fail("--history: is ambiguous beside --session; give one of them")
+    events = {"--new": new, "--dislike": dislike, "--hide": hide, "--shown": shown}
+    check_session(events, session)
     with connected(address, timeout) as client:
         controls = _controls(client, control, tilt, goal, like, words)
         filters = pb.Filters(
@@ -117,15 +139,12 @@ def recommend(
             deny_item_ids=read_items("--deny", deny or [], client),
             attributes=read_where(where or [], client),
         )
-        new_events = [
-            Event(event_id=uuid4().hex, item_id=item_id) for item_id in read_items("--new", new or [], client)
-        ]
         request = pb.RecommendRequest(
             session_id=session,
             k=k,
             controls=controls,
             filters=filters,
-            new_events=new_events,
+            new_events=read_events(events, client),
             scenario=scenario,
         )
         if history is not None:
@@ -159,7 +178,12 @@ def _controls(
 
 
 def features(
-    text: Annotated[str, typer.Option(help="Only those whose label, attribute or titles contain this.")] = "",
+    text: Annotated[
+        str,
+        typer.Option(
+            help="Only those whose label, attribute or titles contain this; with --concepts: whose name does."
+        ),
+    ] = "",
     steerable: Annotated[bool, typer.Option("--steerable", help="Only features that steer as labelled.")] = False,
     rare: Annotated[
         bool, typer.Option("--all", help="Rare features, too: active at less than 0.5% of events.")

@@ -109,8 +109,16 @@ def print_concepts(listed: features_pb.ListConceptsResponse, client: Client) -> 
     for concept in listed.concepts:
         kept = f"{concept.effect.ndcg_kept:.2f}" if concept.HasField("effect") else ""
         needs = f"needs {concept.strength:.1f} times its natural maximum" if concept.beyond_natural else ""
-        rows.append((concept.name, str(len(concept.terms)), _effect(concept), kept, needs))
-    print_table(("concept", "features it moves", EFFECT, "accuracy kept (NDCG@10)", "beyond the natural range"), rows)
+        rows.append((concept.name, concept.display_name, str(len(concept.terms)), _effect(concept), kept, needs))
+    columns = (
+        "concept",
+        "for people",
+        "features it moves",
+        EFFECT,
+        "accuracy kept (NDCG@10)",
+        "beyond the natural range",
+    )
+    print_table(columns, rows)
     _suggest_control(client, f"{listed.concepts[0].name}=0.8" if listed.concepts else "", "features --concepts")
 
 

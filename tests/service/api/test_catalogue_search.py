@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from steersman.v1.control_pb2 import OPERATION_ADD, Control, FeatureRef, ItemSet
-from steersman.v1.feature_service_pb2 import ListConceptsRequest, ListFeaturesRequest, ListNeighboursRequest
+from steersman.v1.feature_service_pb2 import Concept, ListConceptsRequest, ListFeaturesRequest, ListNeighboursRequest
 from steersman.v1.item_service_pb2 import ListAttributesRequest
 from steersman.v1.recommendation_service_pb2 import History, RecommendRequest
 from steersman_service.api.release import Release
@@ -50,6 +50,46 @@ def test_labels_come_before_values_and_titles_and_whole_words_before_parts(catal
     assert [feature.id for feature in catalogue.search_features("wAr")] == [6, 2, 1, 3, 4, 5]
     assert catalogue.search_features("(") == [catalogue.features[6]]
     assert len(catalogue.search_features("")) == len(catalogue.features)
+
+
+def test_concepts_are_found_by_their_names_and_by_those_for_people(catalogue: Catalogue) -> None:
+    names = [
+        ("genres:Metal", "Metal"),
+        ("year", "Newer (year)"),
+        ("co_consumption:Iron Maiden / Metallica", "Iron Maiden / Metallica"),
+        ("popularity", "More popular"),
+        ("metals:Iron", "Iron (metals)"),
+    ]
+    catalogue.concepts[:] = [Concept(name=name, display_name=shown) for name, shown in names]
+
+    def found(text: str) -> list[int]:
+        return [names.index((concept.name, concept.display_name)) for concept in catalogue.search_concepts(text)]
+
+    assert found("nEWer") == [1]
+    assert found("Iron Maiden") == [2]
+    assert found("metal") == [0, 4, 2], "those of which a name begins with it come first"
+    assert found("pop") == [3]
+    assert found("(year)") == [1]
+    assert found("xyzzy") == []
+    assert found("") == [0, 1, 2, 3, 4]
+
+
+def test_pages_of_concepts_that_contain_a_text_give_each_once_in_order(server: Running) -> None:
+    whole = server.feature.ListConcepts(ListConceptsRequest(text="m"))
+    names = [concept.name for concept in whole.concepts]
+    assert (names[0], names[-1]) == ("popularity", "exposure"), "More popular, ..., Shown more often"
+    assert whole.total_size == len(names) > 3
+    request, paged = ListConceptsRequest(text="m", page_size=2), []
+    for _ in range(len(names)):
+        page = server.feature.ListConcepts(request)
+        paged += [concept.name for concept in page.concepts]
+        assert page.total_size == len(names)
+        request.page_token = page.next_page_token
+        if not request.page_token:
+            break
+    assert paged == names
+    (newer,) = server.feature.ListConcepts(ListConceptsRequest(text="newer")).concepts
+    assert newer.name == "year"
 
 
 def test_features_that_fire_on_items(server: Running, bundle: Bundle) -> None:

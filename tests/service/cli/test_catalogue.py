@@ -20,6 +20,12 @@ def test_attributes_and_their_values(address: tuple[str, str]) -> None:
     assert [value["value"] for value in values["genres"]] == ["Horror"]
 
 
+def test_concepts_are_found_by_what_people_call_them(address: tuple[str, str]) -> None:
+    found = steersman("features", "--concepts", "--text", "newer", *address)
+    assert found.exit_code == 0, found.output
+    assert "│ year    │ Newer (year) │" in found.stdout
+
+
 def test_features_by_items_and_by_likeness(address: tuple[str, str]) -> None:
     by_items = steersman("features", "--items", "Film 2, Film 6", "--all", *address)
     assert by_items.exit_code == 0, by_items.output

@@ -82,7 +82,7 @@ class FeatureServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ListConcepts(self, request, context):
-        """Concepts in the order of the bundle, a page at a time.
+        """Concepts in the order of the bundle (with a text: see there), a page at a time.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

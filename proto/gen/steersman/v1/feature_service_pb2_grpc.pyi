@@ -40,7 +40,7 @@ class FeatureServiceStub:
     GetFeature: _grpc.UnaryUnaryMultiCallable[_feature_service_pb2.GetFeatureRequest, _feature_service_pb2.GetFeatureResponse]
     """NOT_FOUND if there is no such feature. FAILED_PRECONDITION if bundle_version is another one."""
     ListConcepts: _grpc.UnaryUnaryMultiCallable[_feature_service_pb2.ListConceptsRequest, _feature_service_pb2.ListConceptsResponse]
-    """Concepts in the order of the bundle, a page at a time."""
+    """Concepts in the order of the bundle (with a text: see there), a page at a time."""
     ListNeighbours: _grpc.UnaryUnaryMultiCallable[_feature_service_pb2.ListNeighboursRequest, _feature_service_pb2.ListNeighboursResponse]
     """Features and concepts that are like a feature, and those that would undo or double it, by what they do to scores."""
     SetLabel: _grpc.UnaryUnaryMultiCallable[_feature_service_pb2.SetLabelRequest, _feature_service_pb2.SetLabelResponse]
@@ -61,7 +61,7 @@ class FeatureServiceAsyncStub(FeatureServiceStub):
     GetFeature: _aio.UnaryUnaryMultiCallable[_feature_service_pb2.GetFeatureRequest, _feature_service_pb2.GetFeatureResponse]  # type: ignore[assignment]
     """NOT_FOUND if there is no such feature. FAILED_PRECONDITION if bundle_version is another one."""
     ListConcepts: _aio.UnaryUnaryMultiCallable[_feature_service_pb2.ListConceptsRequest, _feature_service_pb2.ListConceptsResponse]  # type: ignore[assignment]
-    """Concepts in the order of the bundle, a page at a time."""
+    """Concepts in the order of the bundle (with a text: see there), a page at a time."""
     ListNeighbours: _aio.UnaryUnaryMultiCallable[_feature_service_pb2.ListNeighboursRequest, _feature_service_pb2.ListNeighboursResponse]  # type: ignore[assignment]
     """Features and concepts that are like a feature, and those that would undo or double it, by what they do to scores."""
     SetLabel: _aio.UnaryUnaryMultiCallable[_feature_service_pb2.SetLabelRequest, _feature_service_pb2.SetLabelResponse]  # type: ignore[assignment]
@@ -97,7 +97,7 @@ class FeatureServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _feature_service_pb2.ListConceptsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_feature_service_pb2.ListConceptsResponse, _abc.Awaitable[_feature_service_pb2.ListConceptsResponse]]:
-        """Concepts in the order of the bundle, a page at a time."""
+        """Concepts in the order of the bundle (with a text: see there), a page at a time."""
 
     @_abc_1.abstractmethod
     def ListNeighbours(
