@@ -56,7 +56,8 @@ def _each(old: Bundle, new: Bundle, old_users: Users, new_users: Users) -> Itera
         if not row["steerable"]:
             continue
         old_N, new_N = _members(row, old, new)
-        raised = lists(old_users, old_FN[row["feature"]], old_N).share - lists(old_users, 0.0, old_N).share
+        pushed_N = (row.get("unit_up") or 1.0) * old_FN[row["feature"]]
+        raised = lists(old_users, pushed_N, old_N).share - lists(old_users, 0.0, old_N).share
         reference = FeatureRef(id=row["feature"], bundle_version=old.version)
         control = Control(feature=reference, operation=OPERATION_ADD, strength=1.0)
         (parsed,) = release.controls.parse("controls", CONTROL_SOURCE_REQUEST, [control]).controls
