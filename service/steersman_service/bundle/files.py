@@ -8,7 +8,7 @@ import mmap
 import os
 import re
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,8 @@ FORMAT_MAJOR = 1
 MANIFEST = "manifest.json"
 # No path, nothing hidden, nothing that a file system or a terminal may understand in its own way.
 PLAIN_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,199}")
+# Files of a folder in a message, beside the first one.
+NAMED = 8
 AGAIN = "copy the bundle again, or train it again"
 
 
@@ -59,15 +61,18 @@ def check_listing(folder: Path, manifest: Manifest) -> None:
     _check_names(manifest)
     with os.scandir(folder) as listing:
         entries = sorted(listing, key=lambda entry: entry.name)
+    known = {MANIFEST, *manifest.files}
+    if extra := [entry for entry in entries if entry.name not in known]:
+        kind = "folder" if extra[0].is_dir(follow_symlinks=False) else "file"
+        others = _some([entry.name for entry in extra[1:]])
+        also, them = (f" (nor {others})", "them") if others else ("", "it")
+        raise BundleError(
+            _printable(extra[0].name),
+            f"a {kind} that {MANIFEST} does not name{also}; a bundle holds nothing else: remove {them} from {folder}",
+        )
     for entry in entries:
-        name = entry.name if entry.name.isprintable() else ascii(entry.name)
-        if entry.name != MANIFEST and entry.name not in manifest.files:
-            kind = "folder" if entry.is_dir(follow_symlinks=False) else "file"
-            raise BundleError(
-                name, f"a {kind} that {MANIFEST} does not name; a bundle holds nothing else: remove it from {folder}"
-            )
         if not entry.is_file(follow_symlinks=False):
-            raise BundleError(name, _no_plain_file(entry.stat(follow_symlinks=False).st_mode))
+            raise BundleError(entry.name, _no_plain_file(entry.stat(follow_symlinks=False).st_mode))
     if missing := sorted(set(manifest.files) - {entry.name for entry in entries}):
         raise BundleError(missing[0], f"is missing; {AGAIN}")
 
@@ -101,6 +106,16 @@ def map_array(folder: Path, name: str, manifest: Manifest) -> npt.NDArray[Any]:
         return array.reshape(shape, order="F" if by_column else "C")
     except (ValueError, KeyError) as error:
         raise BundleError(name, f"cannot be read: {error}") from error
+
+
+def _printable(name: str) -> str:
+    return name if name.isprintable() else ascii(name)
+
+
+def _some(names: Sequence[str]) -> str:
+    """Up to NAMED of them, and how many more there are."""
+    named = ", ".join(map(_printable, names[:NAMED]))
+    return f"{named} and {len(names) - NAMED} more" if len(names) > NAMED else named
 
 
 def _check_names(manifest: Manifest) -> None:

@@ -11,6 +11,8 @@ from typing import Any
 import faiss
 import numpy as np
 import onnx
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 from onnx import TensorProto, helper, numpy_helper
@@ -22,6 +24,8 @@ from steersman_service.engine.backends.protocol import load_backend
 from steersman_service.engine.golden import replay_golden
 from steersman_service.engine.graphs import Graphs
 from steersman_service.engine.index.lists import Lists
+from steersman_service.engine.loading import load_engine
+from steersman_service.engine.options import EngineOptions
 from steersman_service.errors import BundleError
 from tests.service.bundle.test_bundle import copy, load, refused, resign
 from tests.service.engine.test_index import indexed_dir
@@ -33,6 +37,12 @@ __all__ = ["copy", "indexed_dir"]
 def test_a_file_that_the_manifest_does_not_name_is_refused(copy: Path, name: str) -> None:
     (copy / name).write_bytes(b"x")
     refused(copy, name if name.isprintable() else repr(name), "holds nothing else: remove it from")
+
+
+def test_all_files_that_the_manifest_does_not_name_are_told_at_once(copy: Path) -> None:
+    for name in ("notes.txt", "._edit.onnx", *(f"z{number}" for number in range(10))):
+        (copy / name).write_bytes(b"x")
+    refused(copy, "._edit.onnx", r"\(nor notes\.txt, z0, .*, z6 and 3 more\).* remove them from")
 
 
 def test_folders_links_and_pipes_are_refused(copy: Path, tmp_path: Path) -> None:
@@ -284,6 +294,66 @@ def test_a_negated_feature_is_found_out(copy: Path, graph: str) -> None:
         resign(copy)
         for backend, suffix in (("onnx", ".onnx"), ("torch", ".ts")):
             refused(copy, graph + suffix, "differs from the golden rows", backend)
+
+
+def negated(value: np.ndarray) -> np.ndarray:
+    return -value
+
+
+def swapped(table_FD: np.ndarray) -> np.ndarray:
+    """Two rows that are checked in the same run."""
+    return table_FD[[1, 0, *range(2, len(table_FD))]]
+
+
+@pytest.mark.parametrize("backend", ["onnx", "torch"])
+def test_directions_and_scales_that_are_not_those_of_the_graphs_are_refused(copy: Path, backend: str) -> None:
+    plain_FD = np.load(copy / "decoder.npy")
+    scales = pq.read_table(copy / "features.parquet")["scale"].to_numpy()
+    for feature in np.flatnonzero(scales > 0)[::4].tolist() if backend == "onnx" else [0]:
+        changed_FD = plain_FD.copy()
+        changed_FD[feature] *= -1
+        rewrite(copy / "decoder.npy", changed_FD)
+        refused(copy, "decoder.npy", f"is not what edit.* among features {feature // 16 * 16} to", backend)
+    rewrite(copy / "decoder.npy", swapped(plain_FD))
+    refused(copy, "decoder.npy", "among features 0 to 15; copy", backend)
+    rewrite(copy / "decoder.npy", np.full_like(plain_FD, np.nan))
+    refused(copy, "decoder.npy", "more such groups", backend)
+    with pytest.raises(BundleError, match="not what edit"):
+        load_engine(copy, EngineOptions(backend="torch" if backend == "torch" else "onnx"))
+    rewrite(copy / "decoder.npy", plain_FD)
+    load(copy, backend)
+    features = pq.read_table(copy / "features.parquet")
+    place = features.column_names.index("scale")
+    pq.write_table(features.set_column(place, "scale", pa.array(scales * 1.1, pa.float32())), copy / "features.parquet")
+    resign(copy)
+    refused(copy, "decoder.npy", "with the scales of features.parquet", backend)
+    pq.write_table(features.drop_columns(["scale"]), copy / "features.parquet")
+    resign(copy)
+    refused(copy, "features.parquet", "no column 'scale'", backend)
+
+
+def rewrite(file: Path, array: np.ndarray) -> None:
+    file.unlink()  # mapped: to write into it would change the array that is in use
+    np.save(file, array)
+    resign(file.parent)
+
+
+def test_golden_rows_are_not_needed_to_find_a_negated_feature(copy: Path) -> None:
+    """Older bundles have few golden rows, or have none that edits this feature: `edit`, `add` and decoder.npy still have to agree."""
+    with np.load(copy / "golden.npz") as arrays:
+        first = {name: array for name, array in arrays.items() if "/" not in name}
+    np.savez(copy / "golden.npz", **first)
+    scales = pq.read_table(copy / "features.parquet")["scale"].to_numpy()
+    touched = {*first["edit.features_BE"].flat, *first["add.features_BE"].flat}
+    feature = next(f for f in range(len(scales)) if scales[f] > 0 and f not in touched)
+    model = onnx.load(copy / "add.onnx")
+    (weights,) = [tensor for tensor in model.graph.initializer if np.prod(tensor.dims) > len(scales)]
+    changed = numpy_helper.to_array(weights).copy()
+    changed[feature] *= -1
+    weights.CopyFrom(numpy_helper.from_array(changed, weights.name))
+    onnx.save(model, copy / "add.onnx")
+    resign(copy)
+    refused(copy, "add.onnx", rf"differs from edit\.onnx: .* among features {feature // 16 * 16} to")
 
 
 def test_every_item_is_in_golden_rows(copy: Path) -> None:
