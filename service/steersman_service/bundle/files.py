@@ -8,7 +8,7 @@ import mmap
 import os
 import re
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -22,8 +22,12 @@ from steersman_service.errors import BundleError
 
 FORMAT_MAJOR = 1
 MANIFEST = "manifest.json"
+# A thousand times what one has: nothing vouches for it before it was read.
+MOST_MANIFEST_BYTES = 16 << 20
 # No path, nothing hidden, nothing that a file system or a terminal may understand in its own way.
 PLAIN_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,199}")
+# Files of a folder in a message, beside the first one.
+NAMED = 8
 AGAIN = "copy the bundle again, or train it again"
 
 
@@ -32,6 +36,8 @@ def read_manifest(folder: Path) -> Manifest:
     if not os.path.lexists(folder / MANIFEST):
         raise BundleError(MANIFEST, f"there is none in {folder}; `steersman train` writes a bundle")
     with _opened(folder, MANIFEST) as file:
+        if (size := os.fstat(file.fileno()).st_size) > MOST_MANIFEST_BYTES:
+            raise BundleError(MANIFEST, f"has {size} bytes, more than {MOST_MANIFEST_BYTES}: is it a manifest? {AGAIN}")
         content = file.readall()
     try:
         document = json.loads(content)
@@ -59,15 +65,18 @@ def check_listing(folder: Path, manifest: Manifest) -> None:
     _check_names(manifest)
     with os.scandir(folder) as listing:
         entries = sorted(listing, key=lambda entry: entry.name)
+    known = {MANIFEST, *manifest.files}
+    if extra := [entry for entry in entries if entry.name not in known]:
+        kind = "folder" if extra[0].is_dir(follow_symlinks=False) else "file"
+        others = _some([entry.name for entry in extra[1:]])
+        also, them = (f" (nor {others})", "them") if others else ("", "it")
+        raise BundleError(
+            _printable(extra[0].name),
+            f"a {kind} that {MANIFEST} does not name{also}; a bundle holds nothing else: remove {them} from {folder}",
+        )
     for entry in entries:
-        name = entry.name if entry.name.isprintable() else ascii(entry.name)
-        if entry.name != MANIFEST and entry.name not in manifest.files:
-            kind = "folder" if entry.is_dir(follow_symlinks=False) else "file"
-            raise BundleError(
-                name, f"a {kind} that {MANIFEST} does not name; a bundle holds nothing else: remove it from {folder}"
-            )
         if not entry.is_file(follow_symlinks=False):
-            raise BundleError(name, _no_plain_file(entry.stat(follow_symlinks=False).st_mode))
+            raise BundleError(entry.name, _no_plain_file(entry.stat(follow_symlinks=False).st_mode))
     if missing := sorted(set(manifest.files) - {entry.name for entry in entries}):
         raise BundleError(missing[0], f"is missing; {AGAIN}")
 
@@ -75,6 +84,7 @@ def check_listing(folder: Path, manifest: Manifest) -> None:
 def read_file(folder: Path, name: str, manifest: Manifest) -> bytes:
     """A file's content, which has been hashed. Raises BundleError if it is not what the manifest says."""
     with _opened(folder, name) as file:
+        _check_size(name, os.fstat(file.fileno()).st_size, manifest)  # before it is in memory
         content = file.readall()
     _verify(name, len(content), lambda: hashlib.sha256(content), manifest)
     return content
@@ -99,8 +109,18 @@ def map_array(folder: Path, name: str, manifest: Manifest) -> npt.NDArray[Any]:
         shape, by_column, dtype = read[np.lib.format.read_magic(head)](head)
         array: npt.NDArray[Any] = np.frombuffer(content, dtype, offset=head.tell())
         return array.reshape(shape, order="F" if by_column else "C")
-    except (ValueError, KeyError) as error:
+    except Exception as error:  # numpy's reader of headers raises more than it says
         raise BundleError(name, f"cannot be read: {error}") from error
+
+
+def _printable(name: str) -> str:
+    return name if name.isprintable() else ascii(name)
+
+
+def _some(names: Sequence[str]) -> str:
+    """Up to NAMED of them, and how many more there are."""
+    named = ", ".join(map(_printable, names[:NAMED]))
+    return f"{named} and {len(names) - NAMED} more" if len(names) > NAMED else named
 
 
 def _check_names(manifest: Manifest) -> None:
@@ -139,8 +159,12 @@ def _no_plain_file(mode: int) -> str:
 
 
 def _verify(name: str, size: int, digest: Callable[[], Any], manifest: Manifest) -> None:
-    wanted = manifest.files[name]
-    if size != wanted.size:
-        raise BundleError(name, f"has {size} bytes, the manifest says {wanted.size}; {AGAIN}")
-    if (actual := digest().hexdigest()) != wanted.sha256:
-        raise BundleError(name, f"checksum differs: {actual}, the manifest says {wanted.sha256}; {AGAIN}")
+    _check_size(name, size, manifest)
+    wanted = manifest.files[name].sha256
+    if (actual := digest().hexdigest()) != wanted:
+        raise BundleError(name, f"checksum differs: {actual}, the manifest says {wanted}; {AGAIN}")
+
+
+def _check_size(name: str, size: int, manifest: Manifest) -> None:
+    if size != (wanted := manifest.files[name].size):
+        raise BundleError(name, f"has {size} bytes, the manifest says {wanted}; {AGAIN}")

@@ -7,10 +7,14 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from steersman_service.bundle import files
 from steersman_service.bundle.bundle import Bundle
 from steersman_service.bundle.catalogue import Catalogue
+from steersman_service.errors import BundleError
 
 VERSION = re.compile(r"[0-9a-f]{64}")
+# What is beside a bundle may be anything.
+UNREADABLE = (BundleError, OSError, pa.ArrowException, LookupError)
 TopItems = list[set[str]]
 """External ids of the top items of each feature."""
 
@@ -30,7 +34,7 @@ class Replacements:
             return None
         try:
             old = self._older(version)[feature_id]
-        except (OSError, pa.ArrowException, LookupError):
+        except UNREADABLE:
             return None
         likeness = [_jaccard(old, new) for new in self._top_items]
         best = max(range(len(likeness)), key=likeness.__getitem__)
@@ -40,12 +44,18 @@ class Replacements:
         """Whether a feature of bundle `version` and one of this bundle share a top item."""
         try:
             return bool(self._older(version)[feature_id] & self._top_items[here])
-        except (OSError, pa.ArrowException, LookupError):
+        except UNREADABLE:
             return False
 
     def _read(self, version: str) -> TopItems:
+        folder = self._folder / version
+        manifest = files.read_manifest(folder)
+        if manifest.version != version:
+            raise BundleError(files.MANIFEST, f"is of version {manifest.version}, in the folder of {version}")
+
         def column(file: str, name: str) -> list[Any]:
-            return pq.read_table(self._folder / version / file, columns=[name])[name].to_pylist()
+            content = pa.BufferReader(files.read_file(folder, file, manifest))
+            return pq.read_table(content, columns=[name])[name].to_pylist()
 
         ids = column("items.parquet", "item_id")
         return [{ids[row] for row in rows or ()} for rows in column("features.parquet", "top_items")]

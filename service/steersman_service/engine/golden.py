@@ -24,7 +24,7 @@ def replay_golden(graphs: Graphs, batch: int | None = None) -> None:
 
 def _replay(graphs: Graphs, name: str, rows: str, batch: int | None) -> None:
     graph = graphs.bundle.graphs[name]
-    golden = _resized(graphs.bundle.golden.get(rows, {}), batch)
+    golden = resized(graphs.bundle.golden.get(rows, {}), batch)
     inputs = [tensor for tensor in graphs.inputs[name] if tensor not in graphs.tables]
     for tensor in (*inputs, *(output.name for output in graph.outputs)):
         if tensor not in golden:
@@ -34,7 +34,7 @@ def _replay(graphs: Graphs, name: str, rows: str, batch: int | None) -> None:
         outputs = graphs.replay(name, {tensor: golden[tensor] for tensor in inputs})
     except Exception as error:
         raise BundleError(file, f"does not run on its golden rows: {error}") from error
-    _compare(file, graph, golden, outputs, _tolerance(graphs))
+    _compare(file, graph, golden, outputs, tolerance_of(graphs))
 
 
 def replay_search(graphs: Graphs, index: Index, what: str, batch: int | None = None) -> None:
@@ -42,17 +42,17 @@ def replay_search(graphs: Graphs, index: Index, what: str, batch: int | None = N
 
     Raises BundleError with the difference.
     """
-    golden = _resized(graphs.bundle.golden["search"], batch)
+    golden = resized(graphs.bundle.golden["search"], batch)
     terms = [
         Terms(eligible_N, tilts_N=tilts_N)
         for eligible_N, tilts_N in zip(golden["eligible_BN"], golden["tilts_BN"], strict=True)
     ]
     found = index.search(graphs.backend.put(golden["query_BD"]), terms, [int(golden["k"])] * len(terms))
     outputs = dict(zip(SearchResult._fields, graphs.backend.fetch(found), strict=True))
-    _compare(f"search, {what}", graphs.bundle.graphs["search"], golden, outputs, _tolerance(graphs))
+    _compare(f"search, {what}", graphs.bundle.graphs["search"], golden, outputs, tolerance_of(graphs))
 
 
-def _resized(golden: Mapping[str, Array], batch: int | None) -> Mapping[str, Array]:
+def resized(golden: Mapping[str, Array], batch: int | None) -> Mapping[str, Array]:
     """With `batch` rows in what has one for each request: the first ones, or all of them repeated. None: as they are."""
     if batch is None:
         return golden
@@ -62,7 +62,7 @@ def _resized(golden: Mapping[str, Array], batch: int | None) -> Mapping[str, Arr
     }
 
 
-def _tolerance(graphs: Graphs) -> Tolerance:
+def tolerance_of(graphs: Graphs) -> Tolerance:
     for tolerance in graphs.bundle.manifest.tolerances:
         if (tolerance.backend, tolerance.dtype) == (graphs.backend.name, "float32"):
             return tolerance

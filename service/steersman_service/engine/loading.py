@@ -8,6 +8,7 @@ import structlog
 
 from steersman_service.bundle.bundle import load_bundle
 from steersman_service.engine.backends.protocol import load_backend
+from steersman_service.engine.directions import check_directions
 from steersman_service.engine.engine import Engine
 from steersman_service.engine.golden import replay_golden, replay_search
 from steersman_service.engine.graphs import Graphs
@@ -42,6 +43,7 @@ def load_engine(folder: Path, options: EngineOptions | None = None, observer: Ob
     graphs = Graphs(bundle, backend)
     index = _load_index(graphs, options)
     replay_golden(graphs)
+    check_directions(graphs)
     if index is not None and backend.name == "torch" and backend.device == "cuda" and options.cuda_graphs == "auto":
         # Imported here: without a GPU it is not needed.
         from steersman_service.engine.backends.recordings import record_or_go_on

@@ -15,6 +15,7 @@ from steersman_service.bundle.bundle import load_bundle
 from steersman_service.bundle.catalogue import Catalogue
 from steersman_service.bundle.items import Items
 from steersman_service.engine.backends.protocol import load_backend
+from steersman_service.engine.directions import check_directions
 from steersman_service.engine.golden import replay_golden
 from steersman_service.engine.graphs import Graphs
 from steersman_service.errors import BundleError
@@ -44,7 +45,9 @@ def resign(folder: Path, change: Change = lambda manifest: None) -> None:
 
 def load(folder: Path, backend: str = "onnx") -> None:
     bundle = load_bundle(folder, backend)
-    replay_golden(Graphs(bundle, load_backend(bundle, backend, "cpu", 1)))
+    graphs = Graphs(bundle, load_backend(bundle, backend, "cpu", 1))
+    replay_golden(graphs)
+    check_directions(graphs)
     Catalogue(bundle, Items(bundle.items))
 
 

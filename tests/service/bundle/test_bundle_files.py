@@ -1,5 +1,7 @@
 """A bundle's folder holds what its manifest names, and what is loaded was hashed."""
 
+import contextlib
+import hashlib
 import json
 import os
 import shutil
@@ -11,17 +13,23 @@ from typing import Any
 import faiss
 import numpy as np
 import onnx
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
+from google.protobuf.message import DecodeError
 from onnx import TensorProto, helper, numpy_helper
 from onnx.external_data_helper import convert_model_to_external_data
 
 from steersman_service.bundle.bundle import Bundle, load_bundle
+from steersman_service.bundle.files import map_array, read_manifest
 from steersman_service.engine.backends.onnx_external import ExternalDataError, external_files
 from steersman_service.engine.backends.protocol import load_backend
 from steersman_service.engine.golden import replay_golden
 from steersman_service.engine.graphs import Graphs
 from steersman_service.engine.index.lists import Lists
+from steersman_service.engine.loading import load_engine
+from steersman_service.engine.options import EngineOptions
 from steersman_service.errors import BundleError
 from tests.service.bundle.test_bundle import copy, load, refused, resign
 from tests.service.engine.test_index import indexed_dir
@@ -33,6 +41,12 @@ __all__ = ["copy", "indexed_dir"]
 def test_a_file_that_the_manifest_does_not_name_is_refused(copy: Path, name: str) -> None:
     (copy / name).write_bytes(b"x")
     refused(copy, name if name.isprintable() else repr(name), "holds nothing else: remove it from")
+
+
+def test_all_files_that_the_manifest_does_not_name_are_told_at_once(copy: Path) -> None:
+    for name in ("notes.txt", "._edit.onnx", *(f"z{number}" for number in range(10))):
+        (copy / name).write_bytes(b"x")
+    refused(copy, "._edit.onnx", r"\(nor notes\.txt, z0, .*, z6 and 3 more\).* remove them from")
 
 
 def test_folders_links_and_pipes_are_refused(copy: Path, tmp_path: Path) -> None:
@@ -79,6 +93,54 @@ def test_names_that_differ_by_case_and_the_manifest_itself_are_refused(copy: Pat
 def test_a_manifest_that_is_no_json_of_ours_is_refused(copy: Path, text: str) -> None:
     (copy / "manifest.json").write_bytes(text.encode("utf-8", "surrogateescape"))
     refused(copy, "manifest.json", "cannot be read|not a JSON object")
+
+
+def test_a_manifest_with_any_byte_changed_or_cut_off_is_refused(copy: Path) -> None:
+    """Or reads the same: of a number's many digits, the last one may not count."""
+    path, manifest = copy / "manifest.json", read_manifest(copy)
+    plain = path.read_bytes()
+    for place in range(0, len(plain) - 1, 31):
+        for spoilt in (plain[:place] + bytes([plain[place] ^ 1]) + plain[place + 1 :], plain[:place]):
+            path.write_bytes(spoilt)
+            with contextlib.suppress(BundleError):
+                assert read_manifest(copy) == manifest
+    with path.open("wb") as file:
+        file.truncate(17 << 20)  # nothing but a hole
+    refused(copy, "manifest.json", "is it a manifest")
+
+
+def test_the_head_of_an_array_with_any_byte_changed_is_refused_or_read(copy: Path) -> None:
+    plain, manifest = (copy / "biases.npy").read_bytes(), load_bundle(copy, "onnx").manifest
+    for place in range(128):
+        for value in (0, ord("("), ord("9"), plain[place] ^ 1, plain[place] ^ 128):
+            spoilt = plain[:place] + bytes([value]) + plain[place + 1 :]
+            (copy / "biases.npy").unlink()
+            (copy / "biases.npy").write_bytes(spoilt)
+            manifest.files["biases.npy"].sha256 = hashlib.sha256(spoilt).hexdigest()
+            with contextlib.suppress(BundleError):
+                map_array(copy, "biases.npy", manifest)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_a_file_that_was_spoilt_before_it_was_hashed_is_refused_or_read(copy: Path) -> None:
+    """Whatever is wrong in it, no reader fails in a way of its own."""
+    rng = np.random.default_rng(0)
+    for name in (
+        "golden.npz",
+        "items.parquet",
+        "features.parquet",
+        "concepts.parquet",
+        "histories.parquet",
+        "edit.onnx",
+        "edit.ts",
+    ):
+        plain = (copy / name).read_bytes()
+        for place in rng.integers(len(plain), size=3).tolist():
+            (copy / name).write_bytes(plain[:place] + bytes([plain[place] ^ 85]) + plain[place + 1 :])
+            resign(copy)
+            with contextlib.suppress(BundleError):
+                load(copy, "torch" if name.endswith(".ts") else "onnx")
+        (copy / name).write_bytes(plain)
 
 
 def externalised(folder: Path, location: str) -> bytes:
@@ -184,6 +246,22 @@ def test_where_initializers_lie() -> None:
         external_files(model.SerializeToString(), {"scan.data", "b.data"})
 
 
+def test_no_changed_byte_hides_where_weights_lie() -> None:
+    """What protobuf itself reads as external is found, or the model refused."""
+    model = helper.make_model(helper.make_graph([], "g", [], [], [external(), external("b.data")]))
+    content, allowed, read = model.SerializeToString(), {"scan.data", "b.data"}, 0
+    for place in range(len(content)):
+        for value in range(256):
+            spoilt = content[:place] + bytes([value]) + content[place + 1 :]
+            with contextlib.suppress(DecodeError, ExternalDataError):
+                tensors = onnx.ModelProto.FromString(spoilt).graph.initializer
+                found = external_files(spoilt, allowed)
+                outside = [tensor for tensor in tensors if tensor.data_location == TensorProto.EXTERNAL]
+                assert {e.value for tensor in outside for e in tensor.external_data if e.key == "location"} <= {*found}
+                read += bool(found)
+    assert read > len(content)
+
+
 def test_torchscript_that_reads_a_file_is_refused(copy: Path) -> None:
     class Reads(torch.nn.Module):
         def forward(self, h_BD: torch.Tensor) -> torch.Tensor:
@@ -284,6 +362,66 @@ def test_a_negated_feature_is_found_out(copy: Path, graph: str) -> None:
         resign(copy)
         for backend, suffix in (("onnx", ".onnx"), ("torch", ".ts")):
             refused(copy, graph + suffix, "differs from the golden rows", backend)
+
+
+def negated(value: np.ndarray) -> np.ndarray:
+    return -value
+
+
+def swapped(table_FD: np.ndarray) -> np.ndarray:
+    """Two rows that are checked in the same run."""
+    return table_FD[[1, 0, *range(2, len(table_FD))]]
+
+
+@pytest.mark.parametrize("backend", ["onnx", "torch"])
+def test_directions_and_scales_that_are_not_those_of_the_graphs_are_refused(copy: Path, backend: str) -> None:
+    plain_FD = np.load(copy / "decoder.npy")
+    scales = pq.read_table(copy / "features.parquet")["scale"].to_numpy()
+    for feature in np.flatnonzero(scales > 0)[::9].tolist() if backend == "onnx" else [0]:
+        changed_FD = plain_FD.copy()
+        changed_FD[feature] *= -1
+        rewrite(copy / "decoder.npy", changed_FD)
+        refused(copy, "decoder.npy", f"is not what edit.* among features {feature // 16 * 16} to", backend)
+    rewrite(copy / "decoder.npy", swapped(plain_FD))
+    refused(copy, "decoder.npy", "among features 0 to 15; copy", backend)
+    rewrite(copy / "decoder.npy", np.full_like(plain_FD, np.nan))
+    refused(copy, "decoder.npy", "more such groups", backend)
+    with pytest.raises(BundleError, match="not what edit"):
+        load_engine(copy, EngineOptions(backend="torch" if backend == "torch" else "onnx"))
+    rewrite(copy / "decoder.npy", plain_FD)
+    load(copy, backend)
+    features = pq.read_table(copy / "features.parquet")
+    place = features.column_names.index("scale")
+    pq.write_table(features.set_column(place, "scale", pa.array(scales * 1.1, pa.float32())), copy / "features.parquet")
+    resign(copy)
+    refused(copy, "decoder.npy", "with the scales of features.parquet", backend)
+    pq.write_table(features.drop_columns(["scale"]), copy / "features.parquet")
+    resign(copy)
+    refused(copy, "features.parquet", "no column 'scale'", backend)
+
+
+def rewrite(file: Path, array: np.ndarray) -> None:
+    file.unlink()  # mapped: to write into it would change the array that is in use
+    np.save(file, array)
+    resign(file.parent)
+
+
+def test_golden_rows_are_not_needed_to_find_a_negated_feature(copy: Path) -> None:
+    """Older bundles have few golden rows, or have none that edits this feature: `edit`, `add` and decoder.npy still have to agree."""
+    with np.load(copy / "golden.npz") as arrays:
+        first = {name: array for name, array in arrays.items() if "/" not in name}
+    np.savez(copy / "golden.npz", **first)
+    scales = pq.read_table(copy / "features.parquet")["scale"].to_numpy()
+    touched = {*first["edit.features_BE"].flat, *first["add.features_BE"].flat}
+    feature = next(f for f in range(len(scales)) if scales[f] > 0 and f not in touched)
+    model = onnx.load(copy / "add.onnx")
+    (weights,) = [tensor for tensor in model.graph.initializer if np.prod(tensor.dims) > len(scales)]
+    changed = numpy_helper.to_array(weights).copy()
+    changed[feature] *= -1
+    weights.CopyFrom(numpy_helper.from_array(changed, weights.name))
+    onnx.save(model, copy / "add.onnx")
+    resign(copy)
+    refused(copy, "add.onnx", rf"differs from edit\.onnx: .* among features {feature // 16 * 16} to")
 
 
 def test_every_item_is_in_golden_rows(copy: Path) -> None:

@@ -21,7 +21,7 @@ GOLDEN_MARGIN = 1e-3  # from ties between scores, and from the autoencoder's thr
 GOLDEN_EVENTS = 32  # at most, in golden rows of `keep` and `append`: their keys and values make the file large
 MOST_SCORES = 1 << 25  # computed to find golden rows: each takes some 50 bytes
 FEATURES_A_ROW = 16
-STRONG = 4.0  # change of the state by each edited feature, in units of a usual scale of features
+STRONG = 4.0  # change of the state by each edited feature, in units of what features usually change
 LENGTHS = (1.0, 1.3, 0.8, 1.7)  # of states tried for the same features, until one is away from the threshold
 MOST_ALONE = 512  # features tried one by one, if no row of several makes them active
 CONCEPTS_A_ROW = 4
@@ -173,9 +173,9 @@ def _features(graphs: ExportedGraphs, golden: dict[str, Tensors]) -> NamedInputs
 
 def _active_state(edit: Edit, group_E: Tensor) -> Tensor | None:
     """A state in which the features are active, as far as they can be, and none is near its threshold. (D)"""
-    sae, usual = edit.sae, _usual(edit)
+    sae = edit.sae
     directions_ED = _towards(sae, group_E)
-    wanted_E = STRONG * usual - sae.encoder_bias_F[group_E].clamp_max(0)
+    wanted_E = _sizes(edit)[group_E] - sae.encoder_bias_F[group_E].clamp_max(0)
     wanted_E += F.pad(sae.threshold_F, (0, len(sae.encoder_bias_F) - sae.discovered))[group_E]
     direction_D = (directions_ED * wanted_E.unsqueeze(1)).sum(0)
     tried_BD = sae.decoder_bias_D + direction_D * torch.tensor(LENGTHS).unsqueeze(1)
@@ -193,14 +193,18 @@ def _towards(sae: SparseAutoencoder, group_E: Tensor) -> Tensor:
     return (along_ED / (encoders_ED * along_ED).sum(1, keepdim=True)).nan_to_num(0.0, 0.0, 0.0)
 
 
-def _usual(edit: Edit) -> float:
-    alive = edit.scale_F[edit.scale_F > 0]
-    return float(alive.median()) if len(alive) else 1.0
+def _sizes(edit: Edit) -> Tensor:
+    """Activations by which all features change a state as far: decoders of anchored ones are longer than those of discovered ones. (F)"""
+    lengths_F = edit.sae.decoder_FD.norm(dim=1)
+    changes_F = edit.scale_F * lengths_F
+    alive_A = changes_F[changes_F > 0]
+    usual = float(alive_A.median()) if len(alive_A) else 1.0
+    return STRONG * usual / torch.where(lengths_F > 0, lengths_F, 1.0)
 
 
 def _edited(edit: Edit, h_D: Tensor, group_E: Tensor, width: int) -> Tensors:
     """Doubles the features, and raises each by the same change of the state."""
-    strengths_E = STRONG * _usual(edit) / edit.scale_F[group_E]
+    strengths_E = (_sizes(edit) / edit.scale_F)[group_E]
     padding = (0, width - len(group_E))
     return {
         "h_BD": h_D,
