@@ -70,8 +70,8 @@ async def test_pages_go_on_when_the_server_is_back(
     with served(bundle_dir, tmp_path, *ports) as first:
         async with opened(browser, first.http) as page:
             await page.goto("#/try")
-            await page.get_by_role("button", name="Horror").click()
-            slider = page.get_by_role("slider", name="Horror")
+            await page.get_by_role("button", name="Horror", exact=True).click()
+            slider = page.get_by_role("slider", name="Horror", exact=True)
             await expect(slider).to_be_visible()
             await asyncio.to_thread(first.end)
             await slider.press("End")
