@@ -1,6 +1,6 @@
 // Whether the server answers. After a call that could not reach it, it is asked until it is back; what is on the page is then loaded again.
 
-import { useEffect, useState } from "preact/hooks"
+import { useLayoutEffect, useState } from "preact/hooks"
 import { root, type Problem } from "./api"
 import { Code } from "@connectrpc/connect"
 
@@ -49,7 +49,8 @@ export function failed(problem: Problem): void {
 
 export function useConnection(): Connection {
   const [, draw] = useState({})
-  useEffect(() => {
+  // An effect would begin to listen a frame later, and miss that the server came back meanwhile.
+  useLayoutEffect(() => {
     const listener = () => draw({})
     listeners.add(listener)
     return () => void listeners.delete(listener)

@@ -4,7 +4,7 @@ import type { Control } from "./gen/steersman/v1/control_pb"
 import { controlKey } from "./changes"
 import { percent } from "./format"
 import type { Known } from "./known"
-import { conceptName, plain, targetName } from "./target_names"
+import { conceptName, targetName } from "./target_names"
 
 const UNCLEAR = "no clear meaning"
 
@@ -17,13 +17,6 @@ export function featureName(label: string, id: number): string {
   if (titles.length < 2) return label
   return `Like ${titles.slice(0, -1).join(", ")} and ${titles.at(-1)}`
 }
-
-const ATTRIBUTES: Record<string, string> = {
-  co_consumption: "chosen by the same people",
-  exposure: "how often it is shown",
-}
-
-export const attributeTitle = (name: string): string => ATTRIBUTES[name] ?? plain(name)
 
 /** What a control is about. `applied` are names that the server gave, by controlKey. */
 export function controlName(control: Control, known: Known, applied: Map<string, string>): string {

@@ -1,6 +1,6 @@
 // Pages by the part of the address after "#": "#/try?r=...".
 
-import { useEffect, useState } from "preact/hooks"
+import { useLayoutEffect, useState } from "preact/hooks"
 
 export interface Route {
   /** "try" */
@@ -32,7 +32,8 @@ export function remember(page: string, params: Record<string, string>): void {
 
 export function useRoute(): Route {
   const [route, setRoute] = useState(readRoute)
-  useEffect(() => {
+  // An effect would begin to listen a frame later, and miss an address that changes meanwhile.
+  useLayoutEffect(() => {
     const changed = () => setRoute(readRoute())
     addEventListener("hashchange", changed)
     return () => removeEventListener("hashchange", changed)

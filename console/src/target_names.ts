@@ -11,9 +11,9 @@ export interface Names {
   item: (id: string) => string
 }
 
-const PLAIN: Record<string, string> = { co_consumption: "audience" }
+const PLAIN: Record<string, string> = { co_consumption: "audience", exposure: "times shown" }
 
-/** The name of an attribute, as a noun: "With the same genres". */
+/** The name of an attribute, as a noun: "With the same audience", "audience: Alien / Aliens". */
 export const plain = (name: string): string => PLAIN[name] ?? name.replaceAll("_", " ")
 
 export const attributeName = ({ name, value }: Pick<AttributeRef, "name" | "value">): string =>

@@ -62,6 +62,15 @@ async def test_no_other_script_runs_on_the_page(browser: Browser, server: Served
     assert await page.evaluate("() => window.smuggled") is None
 
 
+async def test_an_address_that_changes_while_the_first_page_starts_is_shown(page: Page) -> None:
+    await page.add_init_script(
+        "new MutationObserver((_, self) => document.querySelector('main')"
+        " && (self.disconnect(), location.hash = '#/scenarios')).observe(document, {childList: true, subtree: true})"
+    )
+    await page.goto("#/model")
+    await expect(page).to_have_title("Scenarios · Steersman")
+
+
 async def test_pages_go_on_when_the_server_is_back(
     browser: Browser, bundle_dir: Path, tmp_path: Path, unused_tcp_port: int
 ) -> None:
@@ -70,8 +79,8 @@ async def test_pages_go_on_when_the_server_is_back(
     with served(bundle_dir, tmp_path, *ports) as first:
         async with opened(browser, first.http) as page:
             await page.goto("#/try")
-            await page.get_by_role("button", name="Horror").click()
-            slider = page.get_by_role("slider", name="Horror")
+            await page.get_by_role("button", name="Horror", exact=True).click()
+            slider = page.get_by_role("slider", name="Horror", exact=True)
             await expect(slider).to_be_visible()
             await asyncio.to_thread(first.end)
             await slider.press("End")

@@ -10,7 +10,8 @@ import { Answer, Empty } from "../components/states"
 import type { Concept, Feature } from "../gen/steersman/v1/feature_service_pb"
 import { percent, plural, signed } from "../format"
 import { useKnown } from "../known"
-import { attributeTitle, featureName, points, share, times } from "../names"
+import { featureName, points, share, times } from "../names"
+import { plain } from "../target_names"
 import { address } from "../route"
 import { DetailHead, EffectCard, lastList, TopItems, TryIt, useListState } from "./catalogue"
 
@@ -36,7 +37,7 @@ const plainText = (text: string) => text.normalize("NFD").replace(/\p{M}/gu, "")
 function found(concepts: Concept[], text: string, attribute: string, sort: string): Concept[] {
   const words = plainText(text).split(/\s+/).filter(Boolean)
   const fits = (concept: Concept) => {
-    const own = plainText(`${title(concept)} ${concept.name} ${attributeTitle(concept.attribute)}`)
+    const own = plainText(`${title(concept)} ${concept.name} ${plain(concept.attribute)}`)
     return (!attribute || concept.attribute === attribute) && words.every((word) => own.includes(word))
   }
   const [column, turned] = (sort || "raises").split("-")
@@ -82,7 +83,7 @@ function List({ params }: PageProps) {
             <option value="">all</option>
             {attributes.map((attribute) => (
               <option key={attribute} value={attribute}>
-                {attributeTitle(attribute)}
+                {plain(attribute)}
               </option>
             ))}
           </select>
@@ -157,7 +158,7 @@ function Line({ concept }: { concept: Concept }) {
       <td>
         <a href={address("concepts", { name: concept.name })}>{title(concept)}</a>{" "}
         {concept.beyondNatural && <span class="chip chip-warn">beyond natural</span>}
-        <small>{attributeTitle(concept.attribute)}</small>
+        <small>{plain(concept.attribute)}</small>
       </td>
       <td class="number" data-name="raises by">
         {effect ? points(raised(concept)) : "–"}
@@ -213,7 +214,7 @@ function Detail({ name, request }: PageProps & { name: string }) {
         title={title(concept)}
         chips={
           <span class="chips">
-            <span class="chip">{attributeTitle(concept.attribute)}</span>
+            <span class="chip">{plain(concept.attribute)}</span>
             {concept.beyondNatural && <span class="chip chip-warn">beyond natural</span>}
           </span>
         }

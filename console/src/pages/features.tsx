@@ -20,7 +20,8 @@ import {
 import { percent, plural, signed } from "../format"
 import { useKnown } from "../known"
 import { useItems } from "../known-items"
-import { attributeTitle, featureName, points, share } from "../names"
+import { featureName, points, share } from "../names"
+import { attributeName } from "../target_names"
 import { address, go } from "../route"
 import { DetailHead, EffectCard, lastList, TopItems, TryIt, useListState } from "./catalogue"
 import { LabelDialog } from "./label"
@@ -466,7 +467,7 @@ function Quality({ feature }: { feature: Feature }) {
 /** Detection quality beside the best neuron. */
 function Detection({ association }: { association: Association }) {
   const { attribute, value, correlation, rocAuc, neuronCorrelation, neuronRocAuc } = association
-  const of = [attributeTitle(attribute), value].filter(Boolean).join(": ")
+  const of = attributeName({ name: attribute, value })
   const bars = [
     { key: "feature", label: "This feature", amount: rocAuc, text: percent(rocAuc), kind: "control" as const },
     { key: "neuron", label: "Best neuron", amount: neuronRocAuc, text: percent(neuronRocAuc), kind: "rest" as const },

@@ -8,13 +8,16 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 
 import pytest
-from prometheus_client import CollectorRegistry, Gauge
+from prometheus_client import CollectorRegistry, Gauge, Metric
+from prometheus_client.core import GaugeMetricFamily
 
 from steersman_service.telemetry import port as metrics_port
 from steersman_service.telemetry.logs import configure_logs
 from steersman_service.telemetry.port import MAX_CONNECTIONS, exposed
 
 HEAD = b"GET /metrics HTTP/1.1\r\n"
+# More than any buffer holds.
+LABELS, LABEL_BYTES = 8000, 2000
 
 
 @pytest.fixture
@@ -47,13 +50,18 @@ def until(holds: Callable[[], bool]) -> None:
 
 
 def test_a_scrape_works_beside_many_connections_that_say_nothing(port: int) -> None:
-    before = threading.active_count()
+    # Threads of earlier tests may end meanwhile.
+    before = set(threading.enumerate())
+
+    def serving() -> int:
+        return len(set(threading.enumerate()) - before)
+
     with ExitStack() as stack:
         for _ in range(5 * MAX_CONNECTIONS):
             stack.enter_context(connect(port))
         assert "answer 42.0" in scrape(port)
-        until(lambda: threading.active_count() <= before + MAX_CONNECTIONS)
-    until(lambda: threading.active_count() == before)
+        until(lambda: serving() <= MAX_CONNECTIONS)
+    until(lambda: serving() == 0)
 
 
 @pytest.mark.parametrize("sent", [b"", HEAD, HEAD + b"X: y\r\n"])
@@ -66,15 +74,34 @@ def test_a_connection_that_says_nothing_is_closed(
         assert connection.recv(1) == b""
 
 
+class Wide:
+    """Metrics with long labels, and the thread that serves them."""
+
+    def __init__(self) -> None:
+        self.served_by: threading.Thread | None = None
+
+    def collect(self) -> Iterator[Metric]:
+        self.served_by = threading.current_thread()
+        gauge = GaugeMetricFamily("wide", "Of long labels.", labels=["label"])
+        for number in range(LABELS):
+            gauge.add_metric([str(number).zfill(LABEL_BYTES)], 1)
+        yield gauge
+
+
 def test_a_connection_that_reads_nothing_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(metrics_port, "MAX_SECONDS", 0.5)
-    registry, before = CollectorRegistry(), threading.active_count()
-    gauge = Gauge("wide", "More than any buffer holds.", ("label",), registry=registry)
-    for number in range(8000):
-        gauge.labels("x" * 2000 + str(number)).set(1)
-    with exposed(registry, "127.0.0.1", 0) as port, connect(port, HEAD + b"\r\n"):
-        until(lambda: threading.active_count() == before + 2)
-        until(lambda: threading.active_count() == before + 1)
+    monkeypatch.setattr(metrics_port, "MAX_SECONDS", 1000.0)
+    monkeypatch.setattr(metrics_port, "CHECK_SECONDS", 0.05)
+    registry, wide = CollectorRegistry(), Wide()
+    registry.register(wide)
+    with exposed(registry, "127.0.0.1", 0) as port, connect(port, HEAD + b"\r\n") as connection:
+        until(lambda: connection.recv(12, socket.MSG_PEEK) == b"HTTP/1.0 200")
+        thread = wide.served_by
+        assert thread is not None
+        monkeypatch.setattr(metrics_port, "MAX_SECONDS", 0.0)
+        thread.join(60)
+        assert not thread.is_alive()
+        answer = b"".join(iter(lambda: connection.recv(1 << 20), b""))
+    assert len(answer) < LABELS * LABEL_BYTES
 
 
 def test_wrong_and_broken_requests_leave_no_traceback(port: int, capfd: pytest.CaptureFixture[str]) -> None:
