@@ -21,8 +21,6 @@ from steersman_service.engine.loading import load_engine
 from steersman_service.engine.options import EngineOptions
 from steersman_service.settings import load_settings
 
-CONFIDENCES = (0.0, 0.5, 0.6, 0.7, 0.8)
-
 
 class Carried(NamedTuple):
     """A steerable feature, at strength 1: how far it raises the share of its label's value."""
