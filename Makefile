@@ -27,8 +27,8 @@ define pip_install
 endef
 
 TORCH := torch>=2.13,<2.14
-comma := ,
 EXTRAS := service,http,training,loadtest
+TESTED := $(EXTRAS),traces,s3,hub,dev
 
 $(READY): pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or later is needed: make PYTHON=python3.11 ...")'
@@ -47,7 +47,7 @@ $(READY): pyproject.toml
 
 $(DEV): $(READY)
 	@echo "For tests and checks: some 50 packages more (a minute)"
-	$(call pip_install,--editable ".[$(EXTRAS)$(comma)dev]")
+	$(call pip_install,--editable ".[$(TESTED)]")
 	@touch $@
 
 proto: $(DEV) ## Make the generated protobuf code again
