@@ -139,6 +139,12 @@ class Settings(BaseSettings):
         " something else now; block refuses to serve with one, too; off replays none",
     )
 
+    drain_delay_seconds: float = Field(
+        0.0,
+        ge=0,
+        allow_inf_nan=False,
+        description="Time for load balancers at shutdown: health says NOT_SERVING this long before calls are turned away, in seconds",
+    )
     drain_seconds: float = Field(20.0, ge=0, description="Longest wait for calls in flight at shutdown, in seconds")
     max_message_bytes: int = Field(4 << 20, ge=1024, description="Largest message taken or given, in bytes")
     max_connection_age_seconds: float | None = Field(

@@ -75,6 +75,11 @@ class Slot:
         await self.child.listen()
         self._keeping = asyncio.create_task(self._keep(self.child))
 
+    async def leave(self) -> None:
+        await self._end_keeping()
+        if self.child:
+            self.child.leave()
+
     async def stop(self, drain_seconds: float) -> None:
         await self._end_keeping()
         if self.child:
@@ -210,6 +215,10 @@ class Supervisor:
         log.info("replaced", pids=[slot.child.pid for slot in generation.front_ends if slot.child])
         await old.stop(self._settings.drain_seconds)
 
+    async def leave(self) -> None:
+        """Health says NOT_SERVING from now on, that of the gateway, which asks the front ends, included; calls are taken as before."""
+        await asyncio.gather(*(slot.leave() for slot in self._current.front_ends))
+
     async def stop(self) -> None:
         """Drains, the gateway first: its calls in flight need the front ends."""
         start = time.monotonic()
@@ -285,7 +294,7 @@ class _Merged(Collector):
 
 
 async def supervise(settings: Settings, on_ready: Callable[[Addresses], None]) -> None:
-    """Serves until SIGTERM or SIGINT, then drains. SIGHUP replaces every process, but for the gateway, which holds nothing of a bundle.
+    """Serves until SIGTERM or SIGINT, then drains, after `drain_delay_seconds` or a second signal. SIGHUP replaces every process, but for the gateway, which holds nothing of a bundle.
 
     Calls `on_ready` once. Raises StartupError if it cannot start.
     """
@@ -297,9 +306,13 @@ async def supervise(settings: Settings, on_ready: Callable[[Addresses], None]) -
     async with _supervised(settings, on_ready) as supervisor:
         renewing = asyncio.create_task(_renewed(supervisor, renew))
         await stop.wait()
-        log.info("draining", at_most_seconds=settings.drain_seconds)
+        stop.clear()
+        log.info("draining", after_seconds=settings.drain_delay_seconds, at_most_seconds=settings.drain_seconds)
         renewing.cancel()
         await asyncio.gather(renewing, return_exceptions=True)
+        await supervisor.leave()
+        with suppress(TimeoutError):
+            await asyncio.wait_for(stop.wait(), settings.drain_delay_seconds)
     log.info("stopped")
 
 
