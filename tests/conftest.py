@@ -16,6 +16,7 @@ os.environ.update(no_proxy="localhost,127.0.0.1,::1", no_grpc_proxy="localhost,1
 
 if TYPE_CHECKING:
     from steersman_training.autoencoder.sae import Kind
+    from steersman_training.bundle.bundle import Publication
 
 # One port of HTTP would be taken by the first of the servers that run side by side. Tests of HTTP say where theirs listens.
 os.environ.setdefault("STEERSMAN_HTTP", "off")
@@ -53,17 +54,30 @@ def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def bundle_dir(data_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A bundle of 60 items, 16 hidden, 64 features, a window of 20 in strides of 5, and a concept for each of four genres,
-    solved over the best 40."""
-    return make_bundle(data_dir, tmp_path_factory.mktemp("bundles"))
+    solved over the best 40. It is signed by the key `signer` beside it, of passphrase "of the tests"."""
+    from steersman_training.bundle.bundle import Publication
+    from steersman_training.bundle.signing import make_key
+
+    folder = tmp_path_factory.mktemp("bundles")
+    publication = Publication("CC-BY, *made up* | for tests", make_key(folder / "signer", b"of the tests"))
+    return make_bundle(data_dir, folder, publication=publication)
 
 
 def make_bundle(
-    data_dir: Path, out: Path, *, seed: int = 0, hook: int | None = None, kind: "Kind" = "topk", index_from: int = 1000
+    data_dir: Path,
+    out: Path,
+    *,
+    seed: int = 0,
+    hook: int | None = None,
+    kind: "Kind" = "topk",
+    index_from: int = 1000,
+    publication: "Publication | None" = None,
 ) -> Path:
     """Trains a tiny recommender and writes its bundle; a few seconds. It has an index if `index_from` is at most 60."""
     import torch
 
     from steersman_training.autoencoder.sae import SaeConfig
+    from steersman_training.bundle.bundle import Publication
     from steersman_training.catalogue.concepts import ConceptConfig
     from steersman_training.data import load
     from steersman_training.pipeline import TrainConfig, train
@@ -81,7 +95,7 @@ def make_bundle(
         index_from=index_from,
     )
     data = load(str(data_dir), cache=out / "cache")
-    return train(data, config, out, torch.device("cpu"), Silent()).folder
+    return train(data, config, out, torch.device("cpu"), Silent(), None, publication or Publication()).folder
 
 
 @pytest.fixture(autouse=True)

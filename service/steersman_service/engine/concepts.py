@@ -110,7 +110,9 @@ def _attribute(items: pa.Table, attribute: str, most: int) -> Callable[[str], _C
 
     def by_value(value: str) -> _Candidates:
         has_N = np.zeros(len(column), np.bool_)
-        has_N[rows[pc.equal(values, value).fill_null(False).to_numpy(zero_copy_only=False)]] = True
+        has_N[rows[pc.equal(values, pa.scalar(value, values.type)).fill_null(False).to_numpy(zero_copy_only=False)]] = (
+            True
+        )
         others = np.flatnonzero(~has_N)
         return _Candidates(_mixed(np.flatnonzero(has_N), others, most), _spread(others, most) if len(others) else None)
 
