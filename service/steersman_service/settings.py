@@ -242,6 +242,7 @@ class Settings(BaseSettings):
             self.max_batch,
             self.state_cache_mb,
             self.kv_cache_mb,
+            self.bundle_keys,
         )
 
     @property

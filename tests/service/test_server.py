@@ -89,7 +89,7 @@ def test_reflection_answers_under_both_of_its_names(server: Running, version: st
 
 def test_model_info(server: Running, bundle: Bundle) -> None:
     info = server.model.GetModelInfo(GetModelInfoRequest())
-    assert (info.bundle_version, info.bundle_format) == (bundle.version, "1.6")
+    assert (info.bundle_version, info.bundle_format) == (bundle.version, "1.7")
     assert (info.backend, info.device) == ("onnx", "cpu")
     assert (info.shapes.items, info.shapes.window_length, info.shapes.window_stride) == (60, 20, 5)
     assert (info.limits.k, info.limits.session_events, info.limits.strength) == (1000, 24, 10.0)
