@@ -137,18 +137,18 @@ class Valkey(Part):
 class Replica(Part):
     """`steersman serve`, on ports that it keeps from start to start."""
 
-    def __init__(
-        self, folder: Path, bundle: Path, flags: Sequence[str], *, http: bool = False, code: Path | None = None
-    ) -> None:
-        """`code` is a checkout whose code it runs, in place of this one."""
+    def __init__(self, folder: Path, bundle: Path, flags: Sequence[str], *, http: bool = False) -> None:
         super().__init__(folder)
         self.bundle = bundle
         self.flags = [*flags]
         self.port, self.metrics_port = free_port(), free_port()
         self.http_port = free_port() if http else 0
-        self.run_code(code)
+        self.drain_delay_seconds = 0.0
+        self.run_code(None)
 
     def run_code(self, code: Path | None) -> None:
+        """From the next start on: of a checkout, or of this one. What an older one does not know is left out of its settings."""
+        self._settings = (code or ROOT) / "service" / "steersman_service" / "settings.py"
         if code is None:
             self._environment.pop("PYTHONPATH", None)
         else:
@@ -164,6 +164,8 @@ class Replica(Part):
         command += ["--port", str(self.port), "--metrics-port", str(self.metrics_port)]
         command += ["--http", "on", "--http-port", str(self.http_port)] if self.http_port else ["--http", "off"]
         command += ["--bundle", str(self.bundle), "--data", str(self.folder / "data"), *self.flags]
+        if "drain_delay_seconds" in self._settings.read_text():
+            command += ["--drain-delay-seconds", f"{self.drain_delay_seconds:g}"]
         self._starts = len(self.events("ready"))
         self.launch(command)
 

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import grpc
 
@@ -30,6 +30,17 @@ WHOLE_SECONDS = 60.0
 # Of the servers: the least that shows what a setting does, so that a row is short.
 STALL_SECONDS = 2.0
 DRAIN_DELAY_SECONDS = 3.0
+
+
+class Options(NamedTuple):
+    """What a run is told."""
+
+    rate: float
+    """Requests a second."""
+    swaps: int
+    """Of bundles."""
+    before: str
+    """The commit that an upgrade starts from. Empty: this checkout."""
 
 
 class Skipped(Exception):
@@ -68,10 +79,10 @@ class Fault:
 class Stage:
     """Parts of one row, in a folder of their own."""
 
-    def __init__(self, folder: Path, bundle: Path, rate: float, stack: AsyncExitStack) -> None:
+    def __init__(self, folder: Path, bundle: Path, options: Options, stack: AsyncExitStack) -> None:
         self.folder = folder
         self.bundle = bundle
-        self.rate = rate
+        self.options = options
         self.result = Result()
         self._stack = stack
         self._items: Sequence[str] = ()
@@ -94,11 +105,15 @@ class Stage:
             own += ["--redis-url", store]
         return Replica(self.folder / name, self.bundle, own, http=http)
 
-    async def fleet(self, store: str, *, count: int = 3, flags: Sequence[str] = ()) -> tuple[list[Replica], Envoy]:
-        """Replicas behind Envoy, all ready."""
-        own = ["--workers", "1", "--engines", "0", "--drain-delay-seconds", f"{DRAIN_DELAY_SECONDS:g}", *flags]
-        replicas = [self.replica(f"replica-{number}", *own, store=store) for number in range(count)]
+    async def fleet(self, store: str, *, count: int = 3, code: Path | None = None) -> tuple[list[Replica], Envoy]:
+        """Replicas behind Envoy, all ready. `code` is a checkout that they run, in place of this one."""
+        replicas = [
+            self.replica(f"replica-{number}", "--workers", "1", "--engines", "0", store=store)
+            for number in range(count)
+        ]
         for replica in replicas:
+            replica.run_code(code)
+            replica.drain_delay_seconds = DRAIN_DELAY_SECONDS
             self._stack.push_async_callback(replica.stop)
             replica.begin()
         for replica in replicas:
@@ -121,7 +136,7 @@ class Stage:
         """
         await put_scenario(scenario or target)
         callers: Sequence[Caller] = [HttpCaller(target)] if http else grpc_callers(target, CHANNELS)
-        load = Load(callers, self.traffic(), rate=self.rate, seconds=DEADLINE_SECONDS)
+        load = Load(callers, self.traffic(), rate=self.options.rate, seconds=DEADLINE_SECONDS)
         fault = Fault(load)
         load.start()
         try:
@@ -152,7 +167,7 @@ async def put_scenario(target: str) -> None:
     control = Control(concept="popularity", operation=OPERATION_ADD, strength=0.2)
     async with grpc.aio.insecure_channel(target) as channel:
         request = PutScenarioRequest(scenario=Scenario(name=SCENARIO, controls=[control]))
-        await ScenarioServiceStub(channel).PutScenario(request, wait_for_ready=True, timeout=60)  # type: ignore[misc]
+        await ScenarioServiceStub(channel).PutScenario(request, wait_for_ready=True, timeout=60)
 
 
 async def until_whole(replica: Replica) -> None:

@@ -76,6 +76,8 @@ class Traffic:
         self._current = [self._new_session() for _ in range(sessions)]
         self.marks: dict[str, str] = {}
         """Version of a bundle -> how each title of its items ends, where bundles differ in that."""
+        self.bundles: set[str] = set()
+        """Versions that have answered."""
         self.mixed = 0
         """Answers whose titles are not those of the bundle that they name."""
 
@@ -100,7 +102,9 @@ class Traffic:
                 call.session.acknowledged.update(event.item_id for event in call.events)
             else:
                 call.session.unsure.extend(call.events)
-        if (mark := self.marks.get(getattr(answer, "bundle_version", ""))) is not None:
+        version = getattr(answer, "bundle_version", "")
+        self.bundles.add(version)
+        if (mark := self.marks.get(version)) is not None:
             self.mixed += any(not item.title.endswith(mark) for item in answer.items)
         return whole
 
