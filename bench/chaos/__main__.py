@@ -17,12 +17,12 @@ from pathlib import Path
 
 import uvloop
 
-from bench.chaos import process_faults, rolling, store_faults, swaps
+from bench.chaos import failovers, process_faults, rolling, store_faults, swaps
 from bench.chaos.report import Document, read, table, told, write, write_table
 from bench.chaos.rows import ROWS, Row
 from bench.chaos.stage import DEADLINE_SECONDS, Options, Skipped, Stage
 
-MODULES = (process_faults, store_faults, rolling, swaps)
+MODULES = (process_faults, store_faults, failovers, rolling, swaps)
 # A row that takes longer has got stuck.
 ROW_SECONDS = 300.0
 RESULTS = Path("docs/results")

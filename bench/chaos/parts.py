@@ -208,11 +208,12 @@ class Replica(Part):
 class Envoy(Part):
     """As deploy/envoy/envoy.yaml has it, with the addresses of replicas."""
 
-    def __init__(self, folder: Path, replicas: Sequence[Replica], config: Path = ENVOY_CONFIG) -> None:
+    def __init__(self, folder: Path, replicas: Sequence[Replica], health_seconds: float | None = None) -> None:
+        """`health_seconds` is what it waits for an answer about health, in place of what is configured."""
         super().__init__(folder)
         self.port, self.admin_port = free_port(), free_port()
         self._replicas = replicas
-        self._config = yaml.safe_load(config.read_text())
+        self._health_seconds = health_seconds
 
     @property
     def address(self) -> str:
@@ -246,11 +247,13 @@ class Envoy(Part):
 
     def _here(self) -> dict[str, Any]:
         """The configuration, on loopback."""
-        config: dict[str, Any] = self._config
+        config: dict[str, Any] = yaml.safe_load(ENVOY_CONFIG.read_text())
         config["admin"]["address"]["socket_address"] = {"address": "127.0.0.1", "port_value": self.admin_port}
         (listener,), (cluster,) = (config["static_resources"][kind] for kind in ("listeners", "clusters"))
         listener["address"]["socket_address"] = {"address": "127.0.0.1", "port_value": self.port}
         cluster["type"] = "STATIC"
+        if self._health_seconds is not None:
+            cluster["health_checks"][0]["timeout"] = f"{self._health_seconds:g}s"
         (locality,) = cluster["load_assignment"]["endpoints"]
         locality["lb_endpoints"] = [
             {"endpoint": {"address": {"socket_address": {"address": "127.0.0.1", "port_value": each.port}}}}

@@ -15,7 +15,7 @@ import grpc
 from bench.chaos.callers import Caller, HttpCaller, grpc_callers
 from bench.chaos.load import Audit, Load, Seen, seen
 from bench.chaos.parts import Envoy, Part, Replica, Valkey, until
-from bench.chaos.traffic import SCENARIO, Traffic
+from bench.chaos.traffic import MOST_EVENTS, SCENARIO, Traffic
 from steersman.v1.control_pb2 import OPERATION_ADD, Control
 from steersman.v1.scenario_service_pb2 import PutScenarioRequest, Scenario
 from steersman.v1.scenario_service_pb2_grpc import ScenarioServiceStub
@@ -85,6 +85,16 @@ class Stage:
         self.options = options
         self.result = Result()
         self._stack = stack
+        self.deadline_seconds = DEADLINE_SECONDS
+        """Of each request."""
+        self.before_seconds = BEFORE_SECONDS
+        """Load before the fault."""
+        self.health_seconds: float | None = None
+        """What Envoy waits for an answer about health. None: as it is configured."""
+        self.sessions = SESSIONS
+        """At a time."""
+        self.events_per_session = MOST_EVENTS
+        """The next one begins after that."""
         self._items: Sequence[str] = ()
         self._concepts: Sequence[str] = ()
 
@@ -118,29 +128,34 @@ class Stage:
             replica.begin()
         for replica in replicas:
             await replica.ready()
-        envoy: Envoy = await self.started(Envoy(self.folder / "envoy", replicas))
+        envoy: Envoy = await self.started(Envoy(self.folder / "envoy", replicas, self.health_seconds))
         return replicas, envoy
 
-    def traffic(self) -> Traffic:
+    def traffic(self, name: str = "s") -> Traffic:
+        """`name` begins the ids of sessions."""
         if not self._items:
             bundle = load_bundle(self.bundle, "onnx")
             self._items = [str(value) for value in bundle.items["item_id"].to_pylist()]
             self._concepts = [str(value) for value in bundle.concepts["name"].to_pylist()]
-        return Traffic(self._items, self._concepts, sessions=SESSIONS, seed=0, name=f"s{os.getpid()}")
+        return Traffic(
+            self._items, self._concepts, sessions=self.sessions, events=self.events_per_session, seed=0, name=name
+        )
 
     @asynccontextmanager
-    async def load(self, target: str, *, http: bool = False, scenario: str = "") -> AsyncIterator[tuple[Load, Fault]]:
+    async def load(
+        self, target: str, *, http: bool = False, scenario: str = "", audit: bool = True
+    ) -> AsyncIterator[tuple[Load, Fault]]:
         """Load on `target` while inside, and for long enough before. At the end the result is complete.
 
         `scenario` is where the scenario is put, if not at `target`.
         """
         await put_scenario(scenario or target)
         callers: Sequence[Caller] = [HttpCaller(target)] if http else grpc_callers(target, CHANNELS)
-        load = Load(callers, self.traffic(), rate=self.options.rate, seconds=DEADLINE_SECONDS)
+        load = Load(callers, self.traffic(), rate=self.options.rate, seconds=self.deadline_seconds)
         fault = Fault(load)
         load.start()
         try:
-            await asyncio.sleep(BEFORE_SECONDS)
+            await asyncio.sleep(self.before_seconds)
             fault.begins()
             yield load, fault
             end = load.now
@@ -148,7 +163,8 @@ class Stage:
             ended = fault.ended if fault.ended is not None else end
             assert fault.began is not None
             self.result.seen = seen(load.records, fault.began, ended, end)
-            self.result.audit = await load.audit()
+            if audit:
+                self.result.audit = await load.audit()
             self.result.mixed = load.traffic.mixed
         finally:
             await load.finish()

@@ -43,12 +43,9 @@ async def bundle_swapped(stage: Stage) -> None:
     replica = await stage.started(stage.replica("server", *TWO, store=store.url))
     async with stage.load(replica.address) as (load, fault), grpc.aio.insecure_channel(replica.address) as channel:
         load.traffic.marks.update(marks)
-        swap = ReleaseServiceStub(channel).LoadRelease
         resident = []
         for number in range(1, stage.options.swaps + 1):
-            request = LoadReleaseRequest(bundle=bundles[number % 2].name)
-            await swap(request, timeout=SWAP_SECONDS)
-            await until_alone(replica)
+            await swap(channel, replica, bundles[number % 2].name)
             resident.append(sum(map(resident_bytes, [replica.pid, *replica.children()])))
         fault.ends()
         await asyncio.sleep(AFTER_SECONDS)
@@ -79,8 +76,10 @@ async def processes_replaced(stage: Stage) -> None:
         stage.expect(load.traffic.bundles >= set(marks), "not both bundles have answered")
 
 
-async def until_alone(replica: Replica) -> None:
-    """Waits until the engine host of the release before has ended."""
+async def swap(channel: grpc.aio.Channel, replica: Replica, version: str) -> None:
+    """Returns when the engine host of the release before has ended."""
+    request = LoadReleaseRequest(bundle=version)
+    await ReleaseServiceStub(channel).LoadRelease(request, timeout=SWAP_SECONDS)
     await until(lambda: len(replica.children("engine_host")) == 1, "the end of the release before", SWAP_SECONDS)
 
 
