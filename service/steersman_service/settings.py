@@ -53,7 +53,15 @@ class Settings(BaseSettings):
     http_max_body_bytes: int = Field(4 << 20, ge=1024, description="Largest body that HTTP takes, in bytes")
 
     data: Path = Field(Path("data"), description="Data folder: bundles, and the embedded session store")
-    bundle: Path | None = Field(None, description="Bundle folder, or a link to one (default: DATA/bundles/current)")
+    bundle: str | None = Field(
+        None,
+        description="Bundle folder, or a link to one (default: DATA/bundles/current); or s3://BUCKET/PREFIX or hf://OWNER/REPO@REVISION,"
+        " from which it is pulled to DATA/bundles",
+    )
+    bundle_keys: Path | None = Field(
+        None,
+        description="Public keys, a file or a folder of *.pub: only bundles signed by one of them are served (default: any)",
+    )
     redis_url: str | None = Field(None, description="Session store; without it an embedded Valkey keeps DATA/valkey")
     redis_timeout_seconds: float = Field(1.0, gt=0, description="Longest wait for the session store, in seconds")
 
@@ -184,9 +192,25 @@ class Settings(BaseSettings):
             check_redis_url(url)
         return url
 
+    @field_validator("bundle", mode="before")
+    @classmethod
+    def _as_text(cls, bundle: Any) -> Any:
+        return os.fspath(bundle) if isinstance(bundle, os.PathLike) else bundle
+
     @property
     def bundle_folder(self) -> Path:
-        return self.bundle if self.bundle is not None else self.data / "bundles" / "current"
+        """Where the bundle lies, unless `bundle` is a source that it has to be pulled from."""
+        return Path(self.bundle_source)
+
+    @property
+    def bundle_source(self) -> str:
+        """What `bundle` comes to."""
+        return self.bundle or str(self.bundles / "current")
+
+    @property
+    def bundles(self) -> Path:
+        """The folder that bundles are pulled to."""
+        return self.data / "bundles"
 
     @property
     def engine_count(self) -> int:

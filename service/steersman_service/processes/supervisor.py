@@ -14,6 +14,8 @@ import structlog
 from prometheus_client import CollectorRegistry, Metric
 from prometheus_client.registry import Collector
 
+from steersman_service.bundle.signatures import PublicKeys
+from steersman_service.bundle.sources import obtain
 from steersman_service.errors import StartupError
 from steersman_service.http.options import installed
 from steersman_service.processes.child import ChildProcess
@@ -187,7 +189,7 @@ class Supervisor:
         """Returns when every process takes calls, the gateway included if there is a port for it. Raises StartupError.
 
         `metrics_port` is the one that `families` are served on."""
-        generation = self._next()
+        generation = await self._next()
         await generation.load()
         port.probe()
         await generation.listen()
@@ -203,7 +205,7 @@ class Supervisor:
         """The next generation, with the bundle that the link names now, takes calls before the old one drains. If it cannot start, the
         old one stays."""
         try:
-            generation = self._next()
+            generation = await self._next()
             await generation.load()
             await generation.listen()
         except Exception as error:
@@ -236,8 +238,9 @@ class Supervisor:
         own = metric_families.families(self._metrics.registry)
         return metric_families.merged([own, self._counted, *(child.families for child in self._alive)])
 
-    def _next(self) -> Generation:
-        settings = self._settings.model_copy(update={"bundle": self._settings.bundle_folder.resolve()})
+    async def _next(self) -> Generation:
+        folder = await asyncio.to_thread(bundle_of, self._settings)
+        settings = self._settings.model_copy(update={"bundle": str(folder)})
         number, self._generations = self._generations, self._generations + 1
         sockets = [str(self._sockets / f"engine-{number}-{place}") for place in range(settings.engine_count)]
         engines = [self._slot("engine_host", settings, [own]) for own in sockets]
@@ -265,6 +268,12 @@ class Supervisor:
     def _bury(self, child: ChildProcess) -> None:
         self._alive.discard(child)
         self._counted = metric_families.merged([self._counted, metric_families.lasting(child.families)])
+
+
+def bundle_of(settings: Settings) -> Path:
+    """The folder of the bundle that the settings name now, pulled if need be. Raises StartupError."""
+    keys = PublicKeys.read(settings.bundle_keys) if settings.bundle_keys else None
+    return obtain(settings.bundle_source, settings.bundles, keys)
 
 
 def _unforeseen(error: Exception) -> bool:
