@@ -82,8 +82,8 @@ async def running(
 ) -> AsyncIterator[int]:
     """A front end that is ready; gives its port. What is started first is stopped last: calls drain while all they need is up.
 
-    With `may_listen` it shares its port, and takes calls when that returns. From `leave` on, health says NOT_SERVING, so that load balancers
-    turn away before it stops to take calls. Sessions are in the store of `redis_url`. Raises StartupError.
+    With `may_listen` it shares its port, and takes calls when that returns. From `leave` on, health says NOT_SERVING, and calls are taken
+    as before. Sessions are in the store of `redis_url`. Raises StartupError.
     """
     async with AsyncExitStack() as stack:
         calls = CallInterceptor(

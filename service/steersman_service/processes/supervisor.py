@@ -294,9 +294,10 @@ class _Merged(Collector):
 
 
 async def supervise(settings: Settings, on_ready: Callable[[Addresses], None]) -> None:
-    """Serves until SIGTERM or SIGINT, then drains, after `drain_delay_seconds` or a second signal. SIGHUP replaces every process, but for the gateway, which holds nothing of a bundle.
+    """Serves until SIGTERM or SIGINT, then drains, after `drain_delay_seconds` or a second signal.
 
-    Calls `on_ready` once. Raises StartupError if it cannot start.
+    SIGHUP replaces every process, but for the gateway, which holds nothing of a bundle. Calls `on_ready` once. Raises StartupError if it
+    cannot start.
     """
     stop, renew = asyncio.Event(), asyncio.Event()
     loop = asyncio.get_running_loop()
