@@ -54,6 +54,7 @@ proto: $(DEV) ## Make the generated protobuf code again
 	rm -rf proto/gen && mkdir proto/gen
 	cd proto && ../$(BIN)/python -m grpc_tools.protoc -I. --python_out=gen --pyi_out=gen --grpc_python_out=gen --mypy_grpc_out=gen \
 		--plugin=protoc-gen-mypy_grpc=../$(BIN)/protoc-gen-mypy_grpc steersman/v1/*.proto
+	cp proto/service_config.json proto/gen/steersman/v1/
 	touch proto/gen/steersman/__init__.py proto/gen/steersman/py.typed proto/gen/steersman/v1/__init__.py proto/gen/steersman/v1/py.typed
 
 proto-check: $(DEV) ## Check that the generated code is that of the .proto files

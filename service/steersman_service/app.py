@@ -78,10 +78,12 @@ async def running(
     metrics: Metrics,
     backend: EngineHandle,
     may_listen: Callable[[], Awaitable[None]] | None = None,
+    leave: asyncio.Event | None = None,
 ) -> AsyncIterator[int]:
     """A front end that is ready; gives its port. What is started first is stopped last: calls drain while all they need is up.
 
-    With `may_listen` it shares its port, and takes calls when that returns. Sessions are in the store of `redis_url`. Raises StartupError.
+    With `may_listen` it shares its port, and takes calls when that returns. From `leave` on, health says NOT_SERVING, so that load balancers
+    turn away before it stops to take calls. Sessions are in the store of `redis_url`. Raises StartupError.
     """
     async with AsyncExitStack() as stack:
         calls = CallInterceptor(
@@ -119,6 +121,8 @@ async def running(
         stack.push_async_callback(list_change.close)
         stack.push_async_callback(health.enter_graceful_shutdown)
         stack.callback(metrics.ready, False)
+        if leave is not None:
+            await stack.enter_async_context(_in_background(_left(leave, health, metrics)))
         if settings.scenario_replay != "off":
             await stack.enter_async_context(_in_background(watch.run()))
         yield port
@@ -270,6 +274,12 @@ async def _in_background(*work: Coroutine[Any, Any, None]) -> AsyncIterator[None
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def _left(leave: asyncio.Event, health: health_aio.HealthServicer, metrics: Metrics) -> None:
+    await leave.wait()
+    metrics.ready(False)
+    await health.enter_graceful_shutdown()
 
 
 async def _drain(server: grpc.aio.Server, calls: CallInterceptor, seconds: float) -> None:

@@ -54,7 +54,15 @@ class Settings(BaseSettings):
     http_max_body_bytes: int = Field(4 << 20, ge=1024, description="Largest body that HTTP takes, in bytes")
 
     data: Path = Field(Path("data"), description="Data folder: bundles, and the embedded session store")
-    bundle: Path | None = Field(None, description="Bundle folder, or a link to one (default: DATA/bundles/current)")
+    bundle: str | None = Field(
+        None,
+        description="Bundle folder, or a link to one (default: DATA/bundles/current); or s3://BUCKET/PREFIX or hf://OWNER/REPO@REVISION,"
+        " from which it is pulled to DATA/bundles",
+    )
+    bundle_keys: Path | None = Field(
+        None,
+        description="Public keys, a file or a folder of *.pub: only bundles signed by one of them are served (default: any)",
+    )
     redis_url: str | None = Field(None, description="Session store; without it an embedded Valkey keeps DATA/valkey")
     redis_timeout_seconds: float = Field(1.0, gt=0, description="Longest wait for the session store, in seconds")
 
@@ -132,6 +140,12 @@ class Settings(BaseSettings):
         " something else now; block refuses to serve with one, too; off replays none",
     )
 
+    drain_delay_seconds: float = Field(
+        0.0,
+        ge=0,
+        allow_inf_nan=False,
+        description="Time for load balancers at shutdown: health says NOT_SERVING this long before calls are turned away, in seconds",
+    )
     drain_seconds: float = Field(20.0, ge=0, description="Longest wait for calls in flight at shutdown, in seconds")
     max_message_bytes: int = Field(4 << 20, ge=1024, description="Largest message taken or given, in bytes")
     max_connection_age_seconds: float | None = Field(
@@ -196,9 +210,25 @@ class Settings(BaseSettings):
     def _sendable(cls, endpoint: str | None) -> str | None:
         return None if endpoint is None else checked_endpoint(endpoint)
 
+    @field_validator("bundle", mode="before")
+    @classmethod
+    def _as_text(cls, bundle: Any) -> Any:
+        return os.fspath(bundle) if isinstance(bundle, os.PathLike) else bundle
+
     @property
     def bundle_folder(self) -> Path:
-        return self.bundle if self.bundle is not None else self.data / "bundles" / "current"
+        """Where the bundle lies, unless `bundle` is a source that it has to be pulled from."""
+        return Path(self.bundle_source)
+
+    @property
+    def bundle_source(self) -> str:
+        """What `bundle` comes to."""
+        return self.bundle or str(self.bundles / "current")
+
+    @property
+    def bundles(self) -> Path:
+        """The folder that bundles are pulled to."""
+        return self.data / "bundles"
 
     @property
     def engine_count(self) -> int:

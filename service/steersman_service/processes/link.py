@@ -48,6 +48,10 @@ class Beat(msgspec.Struct, tag=True):
     """Asks for Alive."""
 
 
+class Leave(msgspec.Struct, tag=True):
+    """Health says NOT_SERVING from now on, and calls are taken as before: the Drain follows."""
+
+
 class Drain(msgspec.Struct, tag=True):
     """Finish the calls and end."""
 
@@ -76,7 +80,7 @@ class Failed(msgspec.Struct, tag=True):
     why: str
 
 
-ToChild = Start | Listen | AskMetrics | Beat | Drain
+ToChild = Start | Listen | AskMetrics | Beat | Leave | Drain
 FromChild = Loaded | Ready | Alive | Report | Failed
 to_child = msgspec.msgpack.Decoder(list[ToChild])
 from_child = msgspec.msgpack.Decoder(list[FromChild])
@@ -92,6 +96,8 @@ class Link:
         self._metrics = Metrics(collected=False)
         self._listen = asyncio.Event()
         self._starting: asyncio.Task[None] | None = None
+        self.leave = asyncio.Event()
+        """Set when health shall say NOT_SERVING."""
         self.drain = asyncio.Event()
         """Set when the child shall finish its calls and end."""
 
@@ -143,6 +149,8 @@ class Link:
                 self.tell(Alive())
             case AskMetrics():
                 self.report()
+            case Leave():
+                self.leave.set()
             case Drain():
                 self._end()
 
