@@ -12,6 +12,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from steersman_service.engine.options import EngineOptions
 from steersman_service.errors import StartupError
 from steersman_service.sessions.redis_url import check_redis_url
+from steersman_service.telemetry.traces import checked_endpoint
 
 PREFIX = "STEERSMAN_"
 LOOPBACK_HOSTS = "localhost,127.0.0.1,[::1]"
@@ -155,6 +156,18 @@ class Settings(BaseSettings):
     )
     log_format: Literal["json", "console"] = Field("console", description="A JSON object or a readable line an event")
 
+    traces_endpoint: str | None = Field(
+        None,
+        description="OTLP receiver (gRPC) that traces are sent to, http://HOST:4317 or https://HOST:4317; needs the extra traces"
+        " (default: no traces)",
+    )
+    traces_sample: float = Field(
+        0.1,
+        ge=0,
+        le=1,
+        description="Share of calls whose trace is recorded, among those that bring no traceparent; one that does decides itself",
+    )
+
     stall_seconds: float = Field(
         10.0,
         gt=0,
@@ -191,6 +204,11 @@ class Settings(BaseSettings):
         if url is not None:
             check_redis_url(url)
         return url
+
+    @field_validator("traces_endpoint")
+    @classmethod
+    def _sendable(cls, endpoint: str | None) -> str | None:
+        return None if endpoint is None else checked_endpoint(endpoint)
 
     @field_validator("bundle", mode="before")
     @classmethod

@@ -46,4 +46,4 @@ async def opened_backend(
 
 
 if __name__ == "__main__":
-    run_child(serve)
+    run_child(serve, "front_end")

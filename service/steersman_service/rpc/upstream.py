@@ -12,6 +12,7 @@ from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
 
 from steersman_service.api.status import status_of
 from steersman_service.errors import DeadlinePassed, InternalError, RequestError, ServerUnavailable
+from steersman_service.telemetry.traces import traces
 
 Metadata = Sequence[tuple[str, str]]
 
@@ -55,7 +56,7 @@ class Upstream:
         """
         timeout = None if seconds is None else min(seconds, LONGEST_SECONDS)
         try:
-            answer: bytes = await self._method(path)(request, timeout=timeout, metadata=metadata)
+            answer: bytes = await self._method(path)(request, timeout=timeout, metadata=(*metadata, *traces().header()))
         except grpc.aio.AioRpcError as error:
             return _status(error)
         return answer

@@ -18,6 +18,7 @@ from steersman_service.sessions.events import SHOWN, Events, Kinds
 from steersman_service.sessions.functions import Part, StoreFunctions
 from steersman_service.sessions.reasons import REASONS, StoreLog, reason_of
 from steersman_service.telemetry.metrics import SessionMetrics
+from steersman_service.telemetry.traces import traces
 
 SCENARIO_OPERATIONS = (
     "put_scenario",
@@ -242,7 +243,8 @@ class SessionStore:
     async def _timed(self, operation: str, call: Awaitable[Any]) -> Any:
         start = time.perf_counter()
         try:
-            return await call
+            with traces().asking("redis", operation):
+                return await call
         except (RedisError, OSError) as error:  # TimeoutError is an OSError
             reason = reason_of(error)
             self._metrics.redis_failed(operation, reason)
