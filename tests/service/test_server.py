@@ -19,6 +19,7 @@ from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
 from grpc_health.v1.health_pb2_grpc import HealthStub
 from grpc_reflection.v1alpha.reflection_pb2 import ServerReflectionRequest, ServerReflectionResponse
 from grpc_reflection.v1alpha.reflection_pb2_grpc import ServerReflectionStub
+from pydantic import SecretStr
 
 from steersman.v1.model_service_pb2 import GetModelInfoRequest
 from steersman.v1.model_service_pb2_grpc import ModelServiceStub
@@ -153,7 +154,7 @@ def test_a_second_server_is_refused(server: Running, bundle_dir: Path, tmp_path:
     ("changes", "why"),
     [
         ({"max_session_events": 19}, "max_session_events"),
-        ({"redis_url": "http://localhost"}, "redis_url"),
+        ({"redis_url": SecretStr("http://localhost")}, "redis_url"),
         ({"device": "cuda"}, "CUDA"),
         ({"device": "cuda", "engine": "process"}, "CUDA"),
         ({"device": "cuda", "backend": "torch"}, "GPU"),

@@ -374,12 +374,12 @@ class Metrics(CallMetrics, EngineMetrics, SteeringMetrics, SessionMetrics, HttpM
         ServerMetrics.__init__(self, self.registry)
 
     @contextmanager
-    def exposed(self, host: str, port: int) -> Iterator[int]:
+    def exposed(self, host: str, port: int, token: str = "") -> Iterator[int]:
         """Serves the metrics over HTTP; gives the port, 0 if nothing is collected. Raises StartupError if it is taken."""
         if not self.registry.collected:
             yield 0
             return
-        with exposed(self.registry, host, port) as taken:
+        with exposed(self.registry, host, port, token) as taken:
             yield taken
 
 
