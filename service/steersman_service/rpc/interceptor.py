@@ -26,6 +26,7 @@ from steersman_service.errors import (
 )
 from steersman_service.rpc.services import PACKAGE
 from steersman_service.rpc.status import grpc_status
+from steersman_service.sessions.patience import DEADLINE
 from steersman_service.telemetry.metrics import CallMetrics, CallType, MethodMetrics
 
 Context = grpc.aio.ServicerContext[Any, Any]
@@ -188,6 +189,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         argument: Any = context
         if method.takes_caller:
             argument = Caller(time.monotonic() + seconds, _tenant(context), request_id)
+            DEADLINE.set(argument.deadline)
         limit = asyncio.timeout(seconds if given is None and seconds < float("inf") else None)
         try:
             async with limit:
