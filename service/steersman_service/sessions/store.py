@@ -171,7 +171,7 @@ class SessionStore:
 
     async def set_controls(self, session_id: str, controls: Sequence[bytes]) -> int:
         """Replaces the sticky controls; returns the session's version. Creates the session."""
-        arguments = (self._ttl_ms, self._mark(), self._waits, *controls)
+        arguments: list[Part] = [self._ttl_ms, self._mark(), self._waits, *controls]
         version, created = await self._run("set_controls", session_id, *arguments)
         if created:
             self._metrics.session_created()
