@@ -111,9 +111,22 @@ class Settings(BaseSettings):
         description="Public keys, a file or a folder of *.pub: only bundles signed by one of them are served (default: any)",
     )
     redis_url: SecretStr | None = Field(
-        None, description="Session store; without it an embedded Valkey keeps DATA/valkey"
+        None,
+        description="Session store: redis://, rediss:// (TLS), unix://, redis+sentinel://HOST,HOST/NAME or redis+cluster://HOST,HOST;"
+        " without it an embedded Valkey keeps DATA/valkey",
     )
-    redis_timeout_seconds: float = Field(1.0, gt=0, description="Longest wait for the session store, in seconds")
+    redis_timeout_seconds: float = Field(
+        1.0,
+        gt=0,
+        description="Longest wait for the session store, in seconds; the deadline of a request bounds it, too",
+    )
+    redis_wait_replicas: int = Field(
+        0,
+        ge=0,
+        description="Replicas that must have a change of a session before it is acknowledged (WAIT); with fewer the call fails as"
+        " UNAVAILABLE, and may be repeated",
+    )
+    redis_wait_ms: int = Field(500, ge=1, description="Longest wait for those replicas, in milliseconds")
 
     workers: int = Field(1, ge=1, description="Front ends: processes that share the port and call the engines")
     engines: int | None = Field(
@@ -246,6 +259,15 @@ class Settings(BaseSettings):
     def _in_brackets(cls, host: str) -> str:
         """An address of IPv6 as gRPC and URLs want it: [::1]."""
         return f"[{host}]" if ":" in host and not host.startswith("[") else host
+
+    @model_validator(mode="after")
+    def _waits_in_time(self) -> Self:
+        if self.redis_wait_replicas and self.redis_wait_ms >= 1e3 * self.redis_timeout_seconds:
+            raise ValueError(
+                f"redis_wait_ms of {self.redis_wait_ms} has to be less than"
+                f" redis_timeout_seconds of {self.redis_timeout_seconds:g}, in milliseconds"
+            )
+        return self
 
     @field_validator("redis_url")
     @classmethod
