@@ -34,6 +34,7 @@ from steersman_service.rpc.services import PACKAGE, add_services
 from steersman_service.rpc.threads import patient
 from steersman_service.scheduling.client import Engines
 from steersman_service.sessions.labels import LabelStore
+from steersman_service.sessions.pipeline import Durability
 from steersman_service.sessions.reader import SessionReader
 from steersman_service.sessions.scenarios import ScenarioReader, ScenarioStore
 from steersman_service.sessions.store import SessionStore
@@ -80,10 +81,12 @@ async def running(
     metrics: Metrics,
     backend: EngineHandle,
     may_listen: Callable[[], Awaitable[None]] | None = None,
+    leave: asyncio.Event | None = None,
 ) -> AsyncIterator[int]:
     """A front end that is ready; gives its port. What is started first is stopped last: calls drain while all they need is up.
 
-    With `may_listen` it shares its port, and takes calls when that returns. Sessions are in the store of `redis_url`. Raises StartupError.
+    With `may_listen` it shares its port, and takes calls when that returns. From `leave` on, health says NOT_SERVING, and calls are taken
+    as before. Sessions are in the store of `redis_url`. Raises StartupError.
     """
     async with AsyncExitStack() as stack:
         authenticator = Authenticator(settings.identity_options)
@@ -125,6 +128,8 @@ async def running(
         stack.push_async_callback(list_change.close)
         stack.push_async_callback(health.enter_graceful_shutdown)
         stack.callback(metrics.ready, False)
+        if leave is not None:
+            await stack.enter_async_context(_in_background(_left(leave, health, metrics)))
         if settings.scenario_replay != "off":
             await stack.enter_async_context(_in_background(watch.run()))
         yield port
@@ -181,6 +186,7 @@ async def _open_store(settings: Settings, bundle: Bundle, metrics: Metrics, stac
             timeout_seconds=settings.redis_timeout_seconds,
             metrics=metrics,
             max_exposures=settings.exposure_stream_events,
+            durability=Durability(settings.redis_wait_replicas, settings.redis_wait_ms),
         )
     except ValueError as error:
         raise StartupError(f"settings: redis_url: {error}") from error
@@ -283,6 +289,12 @@ async def _in_background(*work: Coroutine[Any, Any, None]) -> AsyncIterator[None
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def _left(leave: asyncio.Event, health: health_aio.HealthServicer, metrics: Metrics) -> None:
+    await leave.wait()
+    metrics.ready(False)
+    await health.enter_graceful_shutdown()
 
 
 async def _drain(server: grpc.aio.Server, calls: CallInterceptor, seconds: float) -> None:

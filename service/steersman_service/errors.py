@@ -30,6 +30,14 @@ class BundleError(StartupError):
         self.file = file
 
 
+class SourceError(StartupError):
+    """A bundle cannot be had from where it is said to be, or not be brought there: no fault of the bundle."""
+
+    def __init__(self, source: str, why: str) -> None:
+        super().__init__(f"{source}: {why}")
+        self.source = source
+
+
 class RequestError(SteersmanError):
     """A call that is answered with an error. The message goes to the caller as it is."""
 

@@ -20,6 +20,7 @@ from steersman_service.errors import StartupError
 from steersman_service.identity.identity import Role
 from steersman_service.identity.options import IdentityOptions, JwtOptions, check_keys_url
 from steersman_service.sessions.redis_url import check_redis_url
+from steersman_service.telemetry.traces import checked_endpoint
 
 PREFIX = "STEERSMAN_"
 SECRETS_DIR = f"{PREFIX}SECRETS_DIR"
@@ -100,11 +101,32 @@ class Settings(BaseSettings):
     )
 
     data: Path = Field(Path("data"), description="Data folder: bundles, and the embedded session store")
-    bundle: Path | None = Field(None, description="Bundle folder, or a link to one (default: DATA/bundles/current)")
-    redis_url: SecretStr | None = Field(
-        None, description="Session store; without it an embedded Valkey keeps DATA/valkey"
+    bundle: str | None = Field(
+        None,
+        description="Bundle folder, or a link to one (default: DATA/bundles/current); or s3://BUCKET/PREFIX or hf://OWNER/REPO@REVISION,"
+        " from which it is pulled to DATA/bundles",
     )
-    redis_timeout_seconds: float = Field(1.0, gt=0, description="Longest wait for the session store, in seconds")
+    bundle_keys: Path | None = Field(
+        None,
+        description="Public keys, a file or a folder of *.pub: only bundles signed by one of them are served (default: any)",
+    )
+    redis_url: SecretStr | None = Field(
+        None,
+        description="Session store: redis://, rediss:// (TLS), unix://, redis+sentinel://HOST,HOST/NAME or redis+cluster://HOST,HOST;"
+        " without it an embedded Valkey keeps DATA/valkey",
+    )
+    redis_timeout_seconds: float = Field(
+        1.0,
+        gt=0,
+        description="Longest wait for the session store, in seconds; the deadline of a request bounds it, too",
+    )
+    redis_wait_replicas: int = Field(
+        0,
+        ge=0,
+        description="Replicas that must have a change of a session before it is acknowledged (WAIT); with fewer the call fails as"
+        " UNAVAILABLE, and may be repeated",
+    )
+    redis_wait_ms: int = Field(500, ge=1, description="Longest wait for those replicas, in milliseconds")
 
     workers: int = Field(1, ge=1, description="Front ends: processes that share the port and call the engines")
     engines: int | None = Field(
@@ -180,6 +202,12 @@ class Settings(BaseSettings):
         " something else now; block refuses to serve with one, too; off replays none",
     )
 
+    drain_delay_seconds: float = Field(
+        0.0,
+        ge=0,
+        allow_inf_nan=False,
+        description="Time for load balancers at shutdown: health says NOT_SERVING this long before calls are turned away, in seconds",
+    )
     drain_seconds: float = Field(20.0, ge=0, description="Longest wait for calls in flight at shutdown, in seconds")
     max_message_bytes: int = Field(4 << 20, ge=1024, description="Largest message taken or given, in bytes")
     max_connection_age_seconds: float | None = Field(
@@ -189,6 +217,18 @@ class Settings(BaseSettings):
         "info", description="Least severity logged: debug logs every call, info failed ones, warning slow ones"
     )
     log_format: Literal["json", "console"] = Field("console", description="A JSON object or a readable line an event")
+
+    traces_endpoint: str | None = Field(
+        None,
+        description="OTLP receiver (gRPC) that traces are sent to, http://HOST:4317 or https://HOST:4317; needs the extra traces"
+        " (default: no traces)",
+    )
+    traces_sample: float = Field(
+        0.1,
+        ge=0,
+        le=1,
+        description="Share of calls whose trace is recorded, among those that bring no traceparent; one that does decides itself",
+    )
 
     stall_seconds: float = Field(
         10.0,
@@ -220,12 +260,31 @@ class Settings(BaseSettings):
         """An address of IPv6 as gRPC and URLs want it: [::1]."""
         return f"[{host}]" if ":" in host and not host.startswith("[") else host
 
+    @model_validator(mode="after")
+    def _waits_in_time(self) -> Self:
+        if self.redis_wait_replicas and self.redis_wait_ms >= 1e3 * self.redis_timeout_seconds:
+            raise ValueError(
+                f"redis_wait_ms of {self.redis_wait_ms} has to be less than"
+                f" redis_timeout_seconds of {self.redis_timeout_seconds:g}, in milliseconds"
+            )
+        return self
+
     @field_validator("redis_url")
     @classmethod
     def _understood(cls, url: SecretStr | None) -> SecretStr | None:
         if url is not None:
             check_redis_url(url.get_secret_value())
         return url
+
+    @field_validator("traces_endpoint")
+    @classmethod
+    def _sendable(cls, endpoint: str | None) -> str | None:
+        return None if endpoint is None else checked_endpoint(endpoint)
+
+    @field_validator("bundle", mode="before")
+    @classmethod
+    def _as_text(cls, bundle: Any) -> Any:
+        return os.fspath(bundle) if isinstance(bundle, os.PathLike) else bundle
 
     @model_validator(mode="after")
     def _tokens_are_checked_whole(self) -> Self:
@@ -273,7 +332,18 @@ class Settings(BaseSettings):
 
     @property
     def bundle_folder(self) -> Path:
-        return self.bundle if self.bundle is not None else self.data / "bundles" / "current"
+        """Where the bundle lies, unless `bundle` is a source that it has to be pulled from."""
+        return Path(self.bundle_source)
+
+    @property
+    def bundle_source(self) -> str:
+        """What `bundle` comes to."""
+        return self.bundle or str(self.bundles / "current")
+
+    @property
+    def bundles(self) -> Path:
+        """The folder that bundles are pulled to."""
+        return self.data / "bundles"
 
     @property
     def engine_count(self) -> int:
@@ -305,6 +375,7 @@ class Settings(BaseSettings):
             self.max_batch,
             self.state_cache_mb,
             self.kv_cache_mb,
+            self.bundle_keys,
         )
 
     @property

@@ -92,6 +92,7 @@ def test_a_gpu_has_one_engine(
         ("STEERSMAN_MAX_STRENGTH", "inf", "max_strength: "),
         ("STEERSMAN_BACKEND", "jax", "backend: "),
         ("STEERSMAN_DRAIN_SECONDS", "-1", "drain_seconds: "),
+        ("STEERSMAN_DRAIN_DELAY_SECONDS", "inf", "drain_delay_seconds: "),
     ],
 )
 def test_what_is_wrong_is_named(monkeypatch: pytest.MonkeyPatch, name: str, value: str, why: str) -> None:

@@ -13,6 +13,7 @@ from steersman_service.cli.printing import fail, say
 from steersman_service.errors import StartupError
 from steersman_service.http.options import CONSOLE, DEFAULT_BODY_BYTES, LOOPBACK_HOSTS, GatewayOptions, names
 from steersman_service.telemetry.logs import configure_logs
+from steersman_service.telemetry.traces import checked_endpoint, configure_traces, traces
 
 # Replicas behind one name are called by turns.
 ROUND_ROBIN = ("grpc.service_config", '{"loadBalancingConfig": [{"round_robin": {}}]}')
@@ -38,6 +39,12 @@ def gateway(
         Path | None, typer.Option(help="File with the token that the metrics want: the server's metrics_token.")
     ] = None,
     drain_seconds: Annotated[float, typer.Option(min=0, help="Longest wait for calls in flight at the end.")] = 20.0,
+    traces_endpoint: Annotated[
+        str, typer.Option(help="OTLP receiver of traces, http://HOST:4317; needs the extra traces.")
+    ] = "",
+    traces_sample: Annotated[
+        float, typer.Option(min=0, max=1, help="Share of traces recorded, of those that begin here.")
+    ] = 0.1,
 ) -> None:
     """Answer HTTP (Connect, gRPC-Web, JSON) by calls of a gRPC server, until Ctrl-C or SIGTERM."""
     options = GatewayOptions(
@@ -55,7 +62,12 @@ def gateway(
         address = read_address(target)
     except ValueError as error:
         fail(f"--target: {error}", 2)
+    try:
+        endpoint = checked_endpoint(traces_endpoint) if traces_endpoint else None
+    except ValueError as error:
+        fail(f"--traces-endpoint: {error}", 2)
     configure_logs("info", "console")
+    configure_traces(endpoint, traces_sample, "gateway")
     import uvloop
 
     try:
@@ -63,6 +75,8 @@ def gateway(
             runner.run(_run(address, f"[{host.strip('[]')}]" if ":" in host else host, port, options))
     except StartupError as error:
         fail(str(error))
+    finally:
+        traces().close()
 
 
 def _secret(file: Path | None) -> str:

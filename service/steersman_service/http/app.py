@@ -13,16 +13,18 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
+from starlette.types import ASGIApp
 
 from steersman_service.errors import InternalError, NoSuchPath, OnlyGet, RequestError, TokenRefused
 from steersman_service.http.connect import AUTHORIZATION, ConnectCalls, Server
 from steersman_service.http.console import CONSOLE_PATH, Console, to_console, wants_page
 from steersman_service.http.contract import methods
-from steersman_service.http.guard import HEADERS, OPEN_PATH, CallGuard, Counted, HostGuard
+from steersman_service.http.guard import HEADERS, OPEN_PATH, CallGuard, Counted, HostGuard, Traced
 from steersman_service.http.openapi import OPENAPI_PATH, document
 from steersman_service.http.options import GatewayOptions
 from steersman_service.http.refusal import refused, said
 from steersman_service.http.traffic import METRICS_PATH, Traffic
+from steersman_service.telemetry.traces import traces
 
 # Of answers, that a page of another site may read if it may call.
 EXPOSED = ("grpc-status", "grpc-message", "grpc-status-details-bin", "retry-after", "www-authenticate")
@@ -46,7 +48,9 @@ def gateway_app(upstream: Upstream, options: GatewayOptions, count: Callable[[st
 
     It has no lifespan of its own: `upstream` is open while it is used, and a parent that it is mounted in runs the parent's."""
     listed = methods()
-    calls = CallGuard(ConnectCalls(upstream, listed, options.max_body_bytes), options.max_body_bytes)
+    calls: ASGIApp = CallGuard(ConnectCalls(upstream, listed, options.max_body_bytes), options.max_body_bytes)
+    if traces().on:
+        calls = Traced(calls, traces())
     console = Console(options.console) if options.console else None
     own = {
         "/": _root(console is not None and console.built),

@@ -22,6 +22,8 @@ from steersman_service.errors import (
 )
 from steersman_service.http.options import HostNames
 from steersman_service.http.refusal import refused, refused_in_grpc_web
+from steersman_service.telemetry.traces import HEADER as TRACE
+from steersman_service.telemetry.traces import Traces
 
 # Without any of these a browser asks before it sends to another site: a page of another site can send none of them by itself.
 CONTENT_TYPES = {
@@ -36,6 +38,7 @@ PRINTABLE, CODING = (r"[ -~]*", "printable ASCII"), ("identity|gzip|", "identity
 # Of the request: no other goes further. What each has to be, as a pattern and in words.
 HEADERS = {
     **dict.fromkeys(("host", "content-type", "accept-encoding", "grpc-accept-encoding", "steersman-tenant"), PRINTABLE),
+    TRACE: PRINTABLE,
     "authorization": (
         rf"[!-~ ]{{0,{MAX_AUTHORIZATION_BYTES}}}",
         f"at most {MAX_AUTHORIZATION_BYTES} bytes of printable ASCII",
@@ -99,6 +102,25 @@ def without_port(host: str) -> str:
     """`name:port` or `[::1]:port` without the port."""
     before, colon, port = host.rpartition(":")
     return before if colon and port.isdigit() and (before.endswith("]") or ":" not in before) else host
+
+
+class Traced:
+    """Makes a span of every call, which begins when its headers are there."""
+
+    def __init__(self, app: ASGIApp, traces: Traces) -> None:
+        self._app = app
+        self._traces = traces
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def told(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                self._traces.served(status, str(status) if status >= 400 else "")
+            await send(message)
+
+        # The path is that of a method: others do not get here.
+        with self._traces.serving("http", scope["path"].removeprefix("/"), Headers(scope=scope).get(TRACE, "")):
+            await self._app(scope, receive, told)
 
 
 class CallGuard:

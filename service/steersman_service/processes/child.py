@@ -17,6 +17,7 @@ from steersman_service.processes.link import (
     Drain,
     Failed,
     FromChild,
+    Leave,
     Listen,
     Loaded,
     Ready,
@@ -126,6 +127,11 @@ class ChildProcess:
                     self._kill(f"stood still for {self._stall_seconds:g} s")
             elif loading.stalled((self._beats, cpu_of_process(self.pid))):
                 self._kill(f"stood still for {LOADING_FACTOR * self._stall_seconds:g} s while it loaded")
+
+    def leave(self) -> None:
+        """Its health says NOT_SERVING from now on; it takes calls until it is stopped."""
+        self.ready = False
+        self._tell(Leave())
 
     async def stop(self, drain_seconds: float) -> None:
         """Drains it; kills it if it does not end by itself."""

@@ -55,4 +55,4 @@ def _options(settings: Settings) -> GatewayOptions:
 
 
 if __name__ == "__main__":
-    run_child(serve)
+    run_child(serve, "gateway")

@@ -25,7 +25,9 @@ from steersman_service.errors import (
 from steersman_service.rpc.doors import Doors
 from steersman_service.rpc.services import PACKAGE
 from steersman_service.rpc.status import grpc_status
+from steersman_service.sessions.patience import DEADLINE
 from steersman_service.telemetry.metrics import CallMetrics, CallType, MethodMetrics
+from steersman_service.telemetry.traces import HEADER, traces
 
 Context = grpc.aio.ServicerContext[Any, Any]
 Behaviour = Callable[[Any, Any], Awaitable[Any]]
@@ -79,6 +81,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         self._slow_seconds = slow_seconds
         self._deadline_seconds = deadline_seconds
         self._max_message_bytes = max_message_bytes
+        self._traces = traces()
         self._doors = doors or Doors()
         self._handlers: dict[str, Any] = {}
         # Bound once, so that a line below the level costs next to nothing.
@@ -125,7 +128,13 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         async def call(sent: Any, context: Context) -> Any:
             return await self._call(method, sent, context)
 
-        return make(call, None, None)  # gRPC passes bytes both ways
+        async def traced(sent: Any, context: Context) -> Any:
+            with self._traces.serving("grpc", name.removeprefix("/"), _metadata(context, HEADER)):
+                return await self._call(method, sent, context)
+
+        # Of health checks and the like there would be many, and streams that watch health do not end.
+        recorded = self._traces.on and method.takes_caller
+        return make(traced if recorded else call, None, None)  # gRPC passes bytes both ways
 
     def _shape(self, handler: Any) -> tuple[CallType, Callable[..., Any], Behaviour]:
         """The kind of call, what makes a handler of it, and its behaviour as one coroutine."""
@@ -190,6 +199,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         if method.takes_caller:
             self._doors.permit(method.name, request, caller.identity)
             argument = caller._replace(deadline=time.monotonic() + seconds)
+            DEADLINE.set(argument.deadline)
         limit = asyncio.timeout(seconds if given is None and seconds < float("inf") else None)
         try:
             async with limit:
@@ -234,6 +244,9 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
             code = grpc.StatusCode[refusal.code]
             self._metrics.refused(refusal)
         method.metrics.handled(code.name, seconds)
+        if method.takes_caller:
+            error = "" if code is grpc.StatusCode.OK else code.name
+            self._traces.served(code.name, refusal.reason if refusal else error)
         log = self._log.info if refusal else self._log.debug
         if method.kind == "unary":
             self._running -= 1
@@ -269,6 +282,11 @@ class _Writer:
 
 async def _unknown_method(requests: Any, context: Context) -> None:
     raise UnknownMethod
+
+
+def _metadata(context: Context, key: str) -> str:
+    """The first value; empty if there is none."""
+    return next((str(value) for name, value in context.invocation_metadata() or () if name == key), "")
 
 
 def _cancellation(context: Context) -> grpc.StatusCode:

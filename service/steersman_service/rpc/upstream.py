@@ -12,6 +12,7 @@ from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
 
 from steersman_service.api.status import status_of
 from steersman_service.errors import DeadlinePassed, InternalError, RequestError, ServerUnavailable
+from steersman_service.telemetry.traces import traces
 
 Metadata = Sequence[tuple[str, str]]
 
@@ -57,7 +58,9 @@ class Upstream:
         """
         timeout = None if seconds is None else min(seconds, LONGEST_SECONDS)
         try:
-            answer: bytes = await self._method(path)(request, timeout=timeout, metadata=[*metadata, VIA])
+            answer: bytes = await self._method(path)(
+                request, timeout=timeout, metadata=(*metadata, VIA, *traces().header())
+            )
         except grpc.aio.AioRpcError as error:
             return _status(error)
         return answer
