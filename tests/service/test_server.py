@@ -323,4 +323,5 @@ def until_answered(call: Callable[[Any], Any], request: Any) -> Any:
         try:
             return call(request)
         except grpc.RpcError as error:
-            assert error.code() == grpc.StatusCode.UNAVAILABLE and time.monotonic() < deadline
+            if error.code() != grpc.StatusCode.UNAVAILABLE or time.monotonic() > deadline:
+                raise
