@@ -15,6 +15,7 @@ from bench.chaos.rows import row
 from bench.chaos.stage import DRAIN_DELAY_SECONDS, Stage, until_healthy
 
 AFTER_SECONDS = 6.0
+HUNG_SECONDS = 8.0
 FLEET = "3 replicas behind Envoy, a Valkey"
 
 
@@ -31,6 +32,27 @@ async def replica_killed(stage: Stage) -> None:
         await dying.kill()
         fault.ends()
         await dying.start()
+        await until_healthy(envoy, replicas)
+        await asyncio.sleep(AFTER_SECONDS)
+
+
+@row(
+    "replica-hung",
+    parts=FLEET,
+    fault=f"SIGSTOP of a replica and all of its processes for {HUNG_SECONDS:g} s, as of a machine that stands still",
+    no_errors=True,
+)
+async def replica_hung(stage: Stage) -> None:
+    store = await stage.valkey()
+    replicas, envoy = await stage.fleet(store.url)
+    async with stage.load(envoy.address) as (_, fault):
+        pids = [replicas[0].pid, *replicas[0].children()]
+        for pid in pids:
+            os.kill(pid, signal.SIGSTOP)
+        await asyncio.sleep(HUNG_SECONDS)
+        for pid in reversed(pids):
+            os.kill(pid, signal.SIGCONT)
+        fault.ends()
         await until_healthy(envoy, replicas)
         await asyncio.sleep(AFTER_SECONDS)
 

@@ -90,7 +90,7 @@ class Stage:
         self.before_seconds = BEFORE_SECONDS
         """Load before the fault."""
         self.health_seconds: float | None = None
-        """What Envoy waits for an answer about health. None: as it is configured."""
+        """What Envoy waits for a sign of life. None: as it is configured."""
         self.sessions = SESSIONS
         """At a time."""
         self.events_per_session = MOST_EVENTS
