@@ -42,12 +42,19 @@ def rules(kind: Literal["alert", "record"]) -> list[dict[str, Any]]:
 
 
 def queries() -> list[Query]:
-    """Of every panel, every alert and every recorded series. A variable that is not known fails."""
+    """Of every panel, every alert, every recorded series and the autoscaler. A variable that is not known fails."""
     asked = [Query(rule[kind], rule["expr"]) for kind in ("alert", "record") for rule in rules(kind)]
     for panel in dashboard()["panels"]:
         for target in panel.get("targets", []):
             filled = re.sub(r"\$\w+", lambda found: VARIABLES[found[0]], target["expr"])
             asked.append(Query(f"{panel['title']} {target['refId']}", filled, target["legendFormat"]))
+    for rule in read_yaml("prometheus/adapter.yml")["rules"]:
+        filled = (
+            rule["metricsQuery"]
+            .replace("<<.GroupBy>>", "job, instance")
+            .replace("<<.LabelMatchers>>", 'job="steersman"')
+        )
+        asked.append(Query(rule["name"]["as"], filled))
     return asked
 
 

@@ -22,6 +22,7 @@ from steersman_service.settings import Settings
 from steersman_service.telemetry.families import Family, families
 from steersman_service.telemetry.logs import configure_logs
 from steersman_service.telemetry.metrics import Metrics
+from steersman_service.telemetry.traces import configure_traces, traces
 
 # How long a thread may keep the interpreter from another one. Python's own 5 ms would delay the engine's thread after each graph.
 SWITCH_SECONDS = 0.0005
@@ -172,12 +173,12 @@ class Link:
 Serve = Callable[[Settings, list[str], Link, Metrics], Coroutine[Any, Any, None]]
 
 
-def run_child(serve: Serve) -> None:
-    """Main function of a child process: the socket's file number is its argument."""
-    uvloop.run(_run(serve, socket.socket(fileno=int(sys.argv[1]))))
+def run_child(serve: Serve, role: str) -> None:
+    """Main function of a child process: the socket's file number is its argument. Traces name its `role`."""
+    uvloop.run(_run(serve, role, socket.socket(fileno=int(sys.argv[1]))))
 
 
-async def _run(serve: Serve, connection: socket.socket) -> None:
+async def _run(serve: Serve, role: str, connection: socket.socket) -> None:
     sys.setswitchinterval(SWITCH_SECONDS)
     reader, writer = await asyncio.open_connection(sock=connection)
     link = Link(reader, writer)
@@ -192,6 +193,7 @@ async def _run(serve: Serve, connection: socket.socket) -> None:
     obeying = asyncio.create_task(link.obey(metrics))
     code = 0
     try:
+        configure_traces(settings.traces_endpoint, settings.traces_sample, role)
         await link.serve(serve(settings, start.sockets, link, metrics))
     except asyncio.CancelledError:
         link.tell(Failed("the server was stopped before it was ready"))
@@ -199,6 +201,7 @@ async def _run(serve: Serve, connection: socket.socket) -> None:
         link.tell(Failed(str(error)))
     except EngineFailed:
         code = 1
+    await asyncio.to_thread(traces().close)
     link.report()
     obeying.cancel()
     await link.close()
