@@ -5,10 +5,10 @@ import os
 import signal
 import time
 from collections.abc import AsyncIterator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AbstractContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import grpc
 
@@ -20,6 +20,8 @@ from steersman.v1.control_pb2 import OPERATION_ADD, Control
 from steersman.v1.scenario_service_pb2 import PutScenarioRequest, Scenario
 from steersman.v1.scenario_service_pb2_grpc import ScenarioServiceStub
 from steersman_service.bundle.bundle import load_bundle
+
+T = TypeVar("T")
 
 CHANNELS = 6
 SESSIONS = 60
@@ -103,6 +105,12 @@ class Stage:
         self._stack.push_async_callback(part.stop)
         await part.start()
         return part
+
+    async def entered(self, parts: AbstractContextManager[T]) -> T:
+        """What it gives, until the end of the row. It may block."""
+        made = await asyncio.to_thread(parts.__enter__)
+        self._stack.push_async_callback(asyncio.to_thread, parts.__exit__, None, None, None)
+        return made
 
     async def valkey(self, **options: str) -> Valkey:
         made: Valkey = await self.started(Valkey(self.folder / "valkey", options=options))
