@@ -189,9 +189,18 @@ class Stage:
 async def put_scenario(target: str) -> None:
     """One that requests name."""
     control = Control(concept="popularity", operation=OPERATION_ADD, strength=0.2)
+    request = PutScenarioRequest(scenario=Scenario(name=SCENARIO, controls=[control]))
+    deadline = time.monotonic() + WHOLE_SECONDS
     async with grpc.aio.insecure_channel(target) as channel:
-        request = PutScenarioRequest(scenario=Scenario(name=SCENARIO, controls=[control]))
-        await ScenarioServiceStub(channel).PutScenario(request, wait_for_ready=True, timeout=60)
+        while True:
+            try:
+                await ScenarioServiceStub(channel).PutScenario(request, wait_for_ready=True, timeout=WHOLE_SECONDS)
+                return
+            except grpc.aio.AioRpcError as error:
+                # The store may not have been found yet.
+                if error.code() is not grpc.StatusCode.UNAVAILABLE or time.monotonic() > deadline:
+                    raise
+            await asyncio.sleep(0.5)
 
 
 async def until_whole(replica: Replica) -> None:
