@@ -61,6 +61,9 @@ MOST_OTHER_CALLS = 4096
 # Calls that gRPC's core holds until the event loop takes them, and how long. Beyond, it cancels calls before they are counted: left to
 # itself from 1,000 on, or after 30 s. A deadline ends them sooner.
 MOST_PENDING, LONGEST_PENDING_SECONDS = 100_000, 3600
+# An idle connection that is pinged more often is closed. Left to itself, gRPC takes a ping each two hours: proxies that look each second
+# whether a server is there would lose their connections.
+LEAST_PING_MS = 500
 LARGEST_INT32 = 2**31 - 1
 
 
@@ -145,6 +148,8 @@ def _options(settings: Settings, *, shared: bool) -> list[tuple[str, int]]:
         ("grpc.server.max_pending_requests", MOST_PENDING),
         ("grpc.server.max_pending_requests_hard_limit", MOST_PENDING),
         ("grpc.server_max_unrequested_time_in_server", LONGEST_PENDING_SECONDS),
+        ("grpc.http2.min_ping_interval_without_data_ms", LEAST_PING_MS),
+        ("grpc.keepalive_permit_without_calls", 1),
     ]
     if settings.max_connection_age_seconds is not None:
         options.append(("grpc.max_connection_age_ms", int(1e3 * settings.max_connection_age_seconds)))
