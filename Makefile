@@ -10,7 +10,7 @@ DEV := $(VENV)/.ready-dev
 BUNDLE := $(DATA)/bundles/current
 
 .DEFAULT_GOAL := help
-.PHONY: help setup proto proto-check lint types test docs docs-check deploy-check lock audit sbom console console-check interop train serve loadtest bench bench-engine bench-gpu bench-million bench-curves bench-train clean
+.PHONY: help setup proto proto-check lint types test docs docs-check deploy-check lock audit sbom console console-check interop train serve loadtest bench bench-engine bench-gpu bench-million bench-curves bench-train chaos soak clean
 
 help: ## This list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 22
@@ -177,6 +177,14 @@ DATASET ?= movielens-100k
 bench-train: $(DEV) ## Training events per second, by hand: beside RecTools (PEERS_PYTHON=) and pmixer (PMIXER=), on DATASET
 	$(BIN)/python -m bench.train_speed --data $(DATASET) --cache $(DATA)/cache $(if $(PEERS_PYTHON),--peers-python $(PEERS_PYTHON)) \
 		$(if $(PMIXER),--pmixer $(PMIXER)) --json $(DATA)/train_speed.json
+
+# Parts are real processes on 127.0.0.1. CHAOS="--only NAME" runs one row, "--list" names them.
+chaos: $(BUNDLE) $(DEV) ## Faults under load, by hand: what clients see, what is lost, how soon all is well; about 12 minutes
+	OMP_NUM_THREADS=1 $(BIN)/python -m bench.chaos --bundle $(BUNDLE) $(CHAOS)
+
+SOAK_SECONDS ?= 3600
+soak: $(BUNDLE) $(DEV) ## Hours of load, by hand: whether memory, descriptors, threads, tasks and keys stay where they are (SOAK_SECONDS=3600)
+	OMP_NUM_THREADS=1 $(BIN)/python -m bench.chaos.soak --bundle $(BUNDLE) --seconds $(SOAK_SECONDS) $(SOAK)
 
 clean: ## Remove the virtual environment and caches; data/ (bundles, sessions) stays
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache dist build

@@ -17,6 +17,7 @@ os.environ.update(no_proxy="localhost,127.0.0.1,::1", no_grpc_proxy="localhost,1
 
 if TYPE_CHECKING:
     from steersman_training.autoencoder.sae import Kind
+    from steersman_training.bundle.bundle import Publication
 
 # One port of HTTP would be taken by the first of the servers that run side by side. Tests of HTTP say where theirs listens.
 os.environ.setdefault("STEERSMAN_HTTP", "off")
@@ -54,8 +55,17 @@ def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def bundle_dir(data_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A bundle of 60 items, 16 hidden, 64 features, a window of 20 in strides of 5, and a concept for each of four genres,
-    solved over the best 40."""
-    return made_once("bundle", tmp_path_factory, lambda out: make_bundle(data_dir, out))
+    solved over the best 40. It is signed by the key `signer` beside it, of passphrase "of the tests"."""
+
+    def make(out: Path) -> Path:
+        from steersman_training.bundle.bundle import Publication
+        from steersman_training.bundle.signing import make_key
+
+        out.mkdir()
+        publication = Publication("CC-BY, *made up* | for tests", make_key(out / "signer", b"of the tests"))
+        return make_bundle(data_dir, out, publication=publication)
+
+    return made_once("bundle", tmp_path_factory, make)
 
 
 @pytest.fixture(scope="session")
@@ -84,12 +94,20 @@ def made_once(name: str, tmp_path_factory: pytest.TempPathFactory, make: Callabl
 
 
 def make_bundle(
-    data_dir: Path, out: Path, *, seed: int = 0, hook: int | None = None, kind: "Kind" = "topk", index_from: int = 1000
+    data_dir: Path,
+    out: Path,
+    *,
+    seed: int = 0,
+    hook: int | None = None,
+    kind: "Kind" = "topk",
+    index_from: int = 1000,
+    publication: "Publication | None" = None,
 ) -> Path:
     """Trains a tiny recommender and writes its bundle; a few seconds. It has an index if `index_from` is at most 60."""
     import torch
 
     from steersman_training.autoencoder.sae import SaeConfig
+    from steersman_training.bundle.bundle import Publication
     from steersman_training.catalogue.concepts import ConceptConfig
     from steersman_training.data import load
     from steersman_training.pipeline import TrainConfig, train
@@ -107,7 +125,7 @@ def make_bundle(
         index_from=index_from,
     )
     data = load(str(data_dir), cache=out / "cache")
-    return train(data, config, out, torch.device("cpu"), Silent()).folder
+    return train(data, config, out, torch.device("cpu"), Silent(), None, publication or Publication()).folder
 
 
 @pytest.fixture(autouse=True)

@@ -17,12 +17,12 @@ from pathlib import Path
 
 import uvloop
 
-from bench.chaos import process_faults, rolling, store_faults
+from bench.chaos import failovers, process_faults, rolling, store_faults, swaps
 from bench.chaos.report import Document, read, table, told, write, write_table
 from bench.chaos.rows import ROWS, Row
-from bench.chaos.stage import DEADLINE_SECONDS, Skipped, Stage
+from bench.chaos.stage import DEADLINE_SECONDS, Options, Skipped, Stage
 
-MODULES = (process_faults, store_faults, rolling)
+MODULES = (process_faults, store_faults, failovers, rolling, swaps)
 # A row that takes longer has got stuck.
 ROW_SECONDS = 300.0
 RESULTS = Path("docs/results")
@@ -39,12 +39,18 @@ def main() -> None:
     )
     parser.add_argument("--list", action="store_true", help="name the rows, and run none")
     parser.add_argument("--rate", type=float, default=40, help="requests a second")
+    parser.add_argument("--swaps", type=int, default=10, help="of bundles in the row bundle-swapped")
+    parser.add_argument(
+        "--before", default="", metavar="REF", help="commit that rolling-upgrade starts from (default: this checkout)"
+    )
     parser.add_argument("--json", type=Path, default=RESULTS / "reliability.json")
     parser.add_argument("--page", type=Path, default=RESULTS / "reliability.md")
     parser.add_argument("--keep", type=Path, help="a folder for what the parts wrote, in place of a temporary one")
     arguments = parser.parse_args()
     if arguments.rate <= 0:
         parser.error("--rate: requests a second, above 0")
+    if arguments.swaps < 1:
+        parser.error("--swaps: at least 1")
     if not (arguments.bundle / "manifest.json").exists():
         parser.error(f"--bundle: {arguments.bundle} is no bundle; make train makes one")
     names = arguments.only or [*ROWS]
@@ -67,7 +73,8 @@ async def _run(row: Row, folder: Path, arguments: argparse.Namespace) -> bool:
     load = {"rate": arguments.rate, "deadline_seconds": DEADLINE_SECONDS, "cores": os.cpu_count()}
     try:
         async with AsyncExitStack() as stack:
-            stage = Stage(folder, arguments.bundle.resolve(), arguments.rate, stack)
+            options = Options(arguments.rate, arguments.swaps, arguments.before)
+            stage = Stage(folder, arguments.bundle.resolve(), options, stack)
             async with asyncio.timeout(ROW_SECONDS):
                 await row.run(stage)
         own: Document = told(row, stage.result, load)

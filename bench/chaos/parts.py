@@ -137,18 +137,18 @@ class Valkey(Part):
 class Replica(Part):
     """`steersman serve`, on ports that it keeps from start to start."""
 
-    def __init__(
-        self, folder: Path, bundle: Path, flags: Sequence[str], *, http: bool = False, code: Path | None = None
-    ) -> None:
-        """`code` is a checkout whose code it runs, in place of this one."""
+    def __init__(self, folder: Path, bundle: Path, flags: Sequence[str], *, http: bool = False) -> None:
         super().__init__(folder)
         self.bundle = bundle
         self.flags = [*flags]
         self.port, self.metrics_port = free_port(), free_port()
         self.http_port = free_port() if http else 0
-        self.run_code(code)
+        self.drain_delay_seconds = 0.0
+        self.run_code(None)
 
     def run_code(self, code: Path | None) -> None:
+        """From the next start on: of a checkout, or of this one. What an older one does not know is left out of its settings."""
+        self._settings = (code or ROOT) / "service" / "steersman_service" / "settings.py"
         if code is None:
             self._environment.pop("PYTHONPATH", None)
         else:
@@ -164,6 +164,8 @@ class Replica(Part):
         command += ["--port", str(self.port), "--metrics-port", str(self.metrics_port)]
         command += ["--http", "on", "--http-port", str(self.http_port)] if self.http_port else ["--http", "off"]
         command += ["--bundle", str(self.bundle), "--data", str(self.folder / "data"), *self.flags]
+        if "drain_delay_seconds" in self._settings.read_text():
+            command += ["--drain-delay-seconds", f"{self.drain_delay_seconds:g}"]
         self._starts = len(self.events("ready"))
         self.launch(command)
 
@@ -206,11 +208,12 @@ class Replica(Part):
 class Envoy(Part):
     """As deploy/envoy/envoy.yaml has it, with the addresses of replicas."""
 
-    def __init__(self, folder: Path, replicas: Sequence[Replica], config: Path = ENVOY_CONFIG) -> None:
+    def __init__(self, folder: Path, replicas: Sequence[Replica], health_seconds: float | None = None) -> None:
+        """`health_seconds` is what it waits for an answer about health, in place of what is configured."""
         super().__init__(folder)
         self.port, self.admin_port = free_port(), free_port()
         self._replicas = replicas
-        self._config = yaml.safe_load(config.read_text())
+        self._health_seconds = health_seconds
 
     @property
     def address(self) -> str:
@@ -244,11 +247,13 @@ class Envoy(Part):
 
     def _here(self) -> dict[str, Any]:
         """The configuration, on loopback."""
-        config: dict[str, Any] = self._config
+        config: dict[str, Any] = yaml.safe_load(ENVOY_CONFIG.read_text())
         config["admin"]["address"]["socket_address"] = {"address": "127.0.0.1", "port_value": self.admin_port}
         (listener,), (cluster,) = (config["static_resources"][kind] for kind in ("listeners", "clusters"))
         listener["address"]["socket_address"] = {"address": "127.0.0.1", "port_value": self.port}
         cluster["type"] = "STATIC"
+        if self._health_seconds is not None:
+            cluster["health_checks"][0]["timeout"] = f"{self._health_seconds:g}s"
         (locality,) = cluster["load_assignment"]["endpoints"]
         locality["lb_endpoints"] = [
             {"endpoint": {"address": {"socket_address": {"address": "127.0.0.1", "port_value": each.port}}}}

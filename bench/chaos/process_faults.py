@@ -7,7 +7,7 @@ import signal
 from bench.chaos.parts import until
 from bench.chaos.proxy import Proxy
 from bench.chaos.rows import row
-from bench.chaos.stage import STALL_SECONDS, Stage, gone, until_whole
+from bench.chaos.stage import DRAIN_DELAY_SECONDS, STALL_SECONDS, Stage, gone, until_whole
 
 AFTER_SECONDS = 8.0
 GONE_SECONDS = 40.0
@@ -125,9 +125,9 @@ async def client_connections_reset(stage: Stage) -> None:
 async def drain(stage: Stage) -> None:
     """Without another server behind the address, calls fail from the end of the delay until the start."""
     store = await stage.valkey()
-    replica = await stage.started(
-        stage.replica("server", "--workers", "2", "--engines", "0", "--drain-delay-seconds", "2", store=store.url)
-    )
+    replica = stage.replica("server", "--workers", "2", "--engines", "0", store=store.url)
+    replica.drain_delay_seconds = DRAIN_DELAY_SECONDS
+    await stage.started(replica)
     async with stage.load(replica.address) as (_, fault):
         replica.send(signal.SIGTERM)
         await replica.gone()

@@ -9,7 +9,11 @@ from bench.chaos.rows import ROWS, Row
 from bench.chaos.stage import Result
 
 Document = dict[str, Any]
-CHAOS, END = "<!-- table: chaos -->", "<!-- end -->"
+END = "<!-- end -->"
+COLUMNS = (
+    *("fault", "what runs", "sent", "answered", "degraded", "refused", "failed"),
+    *("events acknowledged", "lost", "twice", "recovery, s", "slowest, s"),
+)
 
 
 def told(row: Row, result: Result, load: Mapping[str, Any]) -> Document:
@@ -46,13 +50,15 @@ def missed(row: Row, result: Result) -> list[str]:
     errors = sum(seen.refused.values()) + sum(seen.failed.values()) + seen.degraded
     if row.no_errors and errors:
         wrong.append(f"{errors} requests refused, failed or degraded")
+    if broken := seen.failed.get("INTERNAL", 0):
+        wrong.append(f"{broken} internal errors of the server")
     if seen.recovery_seconds is None:
         wrong.append("not recovered")
     return wrong
 
 
 def read(path: Path) -> Document:
-    return json.loads(path.read_text()) if path.exists() else {}  # type: ignore[no-any-return]
+    return json.loads(path.read_text()) if path.exists() else {}
 
 
 def write(path: Path, document: Document) -> None:
@@ -72,15 +78,13 @@ def write_table(page: Path, name: str, lines: Iterator[str]) -> None:
 
 
 def table(document: Document) -> Iterator[str]:
-    yield (
-        "| fault | what runs | sent | answered | degraded | refused | failed | events acknowledged | lost | twice | recovery, s | slowest, s |"
-    )
-    yield "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |"
+    yield f"| {' | '.join(COLUMNS)} |"
+    yield f"|{' --- |' * len(COLUMNS)}"
     rows = document.get("chaos", {})
     for name in (name for name in ROWS if name in rows):
         own = rows[name]
         if "skipped" in own:
-            yield f"| `{name}`: {ROWS[name].fault} | {ROWS[name].parts} | skipped: {own['skipped']} | | | | | | | | | |"
+            yield f"| `{name}`: {ROWS[name].fault} | {ROWS[name].parts} | skipped: {own['skipped']} |{' |' * (len(COLUMNS) - 3)}"
             continue
         recovery = own["recovery_seconds"]
         notes = "".join(f"; {note}" for note in own["notes"])

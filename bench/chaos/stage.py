@@ -8,14 +8,14 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import grpc
 
 from bench.chaos.callers import Caller, HttpCaller, grpc_callers
 from bench.chaos.load import Audit, Load, Seen, seen
 from bench.chaos.parts import Envoy, Part, Replica, Valkey, until
-from bench.chaos.traffic import SCENARIO, Traffic
+from bench.chaos.traffic import MOST_EVENTS, SCENARIO, Traffic
 from steersman.v1.control_pb2 import OPERATION_ADD, Control
 from steersman.v1.scenario_service_pb2 import PutScenarioRequest, Scenario
 from steersman.v1.scenario_service_pb2_grpc import ScenarioServiceStub
@@ -30,6 +30,17 @@ WHOLE_SECONDS = 60.0
 # Of the servers: the least that shows what a setting does, so that a row is short.
 STALL_SECONDS = 2.0
 DRAIN_DELAY_SECONDS = 3.0
+
+
+class Options(NamedTuple):
+    """What a run is told."""
+
+    rate: float
+    """Requests a second."""
+    swaps: int
+    """Of bundles."""
+    before: str
+    """The commit that an upgrade starts from. Empty: this checkout."""
 
 
 class Skipped(Exception):
@@ -68,12 +79,22 @@ class Fault:
 class Stage:
     """Parts of one row, in a folder of their own."""
 
-    def __init__(self, folder: Path, bundle: Path, rate: float, stack: AsyncExitStack) -> None:
+    def __init__(self, folder: Path, bundle: Path, options: Options, stack: AsyncExitStack) -> None:
         self.folder = folder
         self.bundle = bundle
-        self.rate = rate
+        self.options = options
         self.result = Result()
         self._stack = stack
+        self.deadline_seconds = DEADLINE_SECONDS
+        """Of each request."""
+        self.before_seconds = BEFORE_SECONDS
+        """Load before the fault."""
+        self.health_seconds: float | None = None
+        """What Envoy waits for an answer about health. None: as it is configured."""
+        self.sessions = SESSIONS
+        """At a time."""
+        self.events_per_session = MOST_EVENTS
+        """The next one begins after that."""
         self._items: Sequence[str] = ()
         self._concepts: Sequence[str] = ()
 
@@ -94,38 +115,47 @@ class Stage:
             own += ["--redis-url", store]
         return Replica(self.folder / name, self.bundle, own, http=http)
 
-    async def fleet(self, store: str, *, count: int = 3, flags: Sequence[str] = ()) -> tuple[list[Replica], Envoy]:
-        """Replicas behind Envoy, all ready."""
-        own = ["--workers", "1", "--engines", "0", "--drain-delay-seconds", f"{DRAIN_DELAY_SECONDS:g}", *flags]
-        replicas = [self.replica(f"replica-{number}", *own, store=store) for number in range(count)]
+    async def fleet(self, store: str, *, count: int = 3, code: Path | None = None) -> tuple[list[Replica], Envoy]:
+        """Replicas behind Envoy, all ready. `code` is a checkout that they run, in place of this one."""
+        replicas = [
+            self.replica(f"replica-{number}", "--workers", "1", "--engines", "0", store=store)
+            for number in range(count)
+        ]
         for replica in replicas:
+            replica.run_code(code)
+            replica.drain_delay_seconds = DRAIN_DELAY_SECONDS
             self._stack.push_async_callback(replica.stop)
             replica.begin()
         for replica in replicas:
             await replica.ready()
-        envoy: Envoy = await self.started(Envoy(self.folder / "envoy", replicas))
+        envoy: Envoy = await self.started(Envoy(self.folder / "envoy", replicas, self.health_seconds))
         return replicas, envoy
 
-    def traffic(self) -> Traffic:
+    def traffic(self, name: str = "s") -> Traffic:
+        """`name` begins the ids of sessions."""
         if not self._items:
             bundle = load_bundle(self.bundle, "onnx")
             self._items = [str(value) for value in bundle.items["item_id"].to_pylist()]
             self._concepts = [str(value) for value in bundle.concepts["name"].to_pylist()]
-        return Traffic(self._items, self._concepts, sessions=SESSIONS, seed=0, name=f"s{os.getpid()}")
+        return Traffic(
+            self._items, self._concepts, sessions=self.sessions, events=self.events_per_session, seed=0, name=name
+        )
 
     @asynccontextmanager
-    async def load(self, target: str, *, http: bool = False, scenario: str = "") -> AsyncIterator[tuple[Load, Fault]]:
+    async def load(
+        self, target: str, *, http: bool = False, scenario: str = "", audit: bool = True
+    ) -> AsyncIterator[tuple[Load, Fault]]:
         """Load on `target` while inside, and for long enough before. At the end the result is complete.
 
         `scenario` is where the scenario is put, if not at `target`.
         """
         await put_scenario(scenario or target)
         callers: Sequence[Caller] = [HttpCaller(target)] if http else grpc_callers(target, CHANNELS)
-        load = Load(callers, self.traffic(), rate=self.rate, seconds=DEADLINE_SECONDS)
+        load = Load(callers, self.traffic(), rate=self.options.rate, seconds=self.deadline_seconds)
         fault = Fault(load)
         load.start()
         try:
-            await asyncio.sleep(BEFORE_SECONDS)
+            await asyncio.sleep(self.before_seconds)
             fault.begins()
             yield load, fault
             end = load.now
@@ -133,7 +163,8 @@ class Stage:
             ended = fault.ended if fault.ended is not None else end
             assert fault.began is not None
             self.result.seen = seen(load.records, fault.began, ended, end)
-            self.result.audit = await load.audit()
+            if audit:
+                self.result.audit = await load.audit()
             self.result.mixed = load.traffic.mixed
         finally:
             await load.finish()
@@ -152,7 +183,7 @@ async def put_scenario(target: str) -> None:
     control = Control(concept="popularity", operation=OPERATION_ADD, strength=0.2)
     async with grpc.aio.insecure_channel(target) as channel:
         request = PutScenarioRequest(scenario=Scenario(name=SCENARIO, controls=[control]))
-        await ScenarioServiceStub(channel).PutScenario(request, wait_for_ready=True, timeout=60)  # type: ignore[misc]
+        await ScenarioServiceStub(channel).PutScenario(request, wait_for_ready=True, timeout=60)
 
 
 async def until_whole(replica: Replica) -> None:

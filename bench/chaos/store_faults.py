@@ -4,8 +4,8 @@ import asyncio
 import os
 import signal
 import subprocess
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from bench.chaos.parts import Replica, Valkey
@@ -16,9 +16,8 @@ from bench.chaos.stage import Skipped, Stage, paused
 AFTER_SECONDS = 8.0
 AWAY_SECONDS = 3.0
 PAUSED_SECONDS = 5.0
-# Enough for some hundred sessions, and full within seconds once there is a ballast.
+# More than a row writes, and soon filled.
 DISK_MB = 24
-SPARE_BYTES = 64 << 10
 SERVER = "a server, Valkey with appendfsync always"
 
 
@@ -88,7 +87,7 @@ async def store_connections_reset(stage: Stage) -> None:
     fault=f"the disk is full for {PAUSED_SECONDS:g} s; Valkey, which ends then, is started again each second",
 )
 async def store_disk_full(stage: Stage) -> None:
-    async with small_disk(stage.folder / "disk") as disk:
+    with small_disk(stage.folder / "disk") as disk:
         store = Valkey(disk / "valkey")
         store.log = stage.folder / "valkey.log"
         await store.start()
@@ -110,25 +109,27 @@ async def store_disk_full(stage: Stage) -> None:
             await store.stop()
 
 
-@asynccontextmanager
-async def small_disk(folder: Path) -> AsyncIterator[Path]:
+@contextmanager
+def small_disk(folder: Path) -> Iterator[Path]:
     """Raises Skipped where none can be mounted."""
     folder.mkdir(parents=True)
     mount = ["mount", "-t", "tmpfs", "-o", f"size={DISK_MB}m", "tmpfs", str(folder)]
-    with suppress(OSError):
-        if subprocess.run(mount, capture_output=True, check=False).returncode == 0:
-            try:
-                yield folder
-            finally:
-                subprocess.run(["umount", "--lazy", str(folder)], capture_output=True, check=False)
-            return
-    raise Skipped("no tmpfs can be mounted here: it takes root, or a user namespace")
+    try:
+        mounted = subprocess.run(mount, capture_output=True, check=False).returncode == 0
+    except FileNotFoundError:
+        mounted = False
+    if not mounted:
+        raise Skipped("no tmpfs can be mounted here: it takes root, or a user namespace")
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", "--lazy", str(folder)], capture_output=True, check=False)
 
 
 def fill(disk: Path) -> None:
-    """All but a little, which the log of the store takes."""
-    with suppress(OSError), (disk / "ballast").open("wb", buffering=0) as ballast:
-        while True:
-            ballast.write(bytes(SPARE_BYTES))
-    with suppress(OSError), (disk / "ballast").open("r+b") as ballast:
-        ballast.truncate(max(0, (disk / "ballast").stat().st_size - SPARE_BYTES))
+    """To the last byte."""
+    with (disk / "ballast").open("wb", buffering=0) as ballast, suppress(OSError):
+        for size in (1 << 20, 1 << 12, 1):
+            with suppress(OSError):
+                while ballast.write(bytes(size)):
+                    pass

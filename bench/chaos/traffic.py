@@ -66,9 +66,17 @@ class Traffic:
     """Requests at random, the same for the same seed."""
 
     def __init__(
-        self, item_ids: Sequence[str], concepts: Sequence[str], *, sessions: int, seed: int, name: str
+        self,
+        item_ids: Sequence[str],
+        concepts: Sequence[str],
+        *,
+        sessions: int,
+        seed: int,
+        name: str,
+        events: int = MOST_EVENTS,
     ) -> None:
-        """`name` begins the ids of sessions. A session that has sent MOST_EVENTS is followed by a new one."""
+        """`name` begins the ids of sessions. So many sessions are current; one that has sent `events` is followed by a new one."""
+        self._events = events
         self._rng = random.Random(seed)
         self._item_ids, self._concepts, self._name = [*item_ids], [*concepts], name
         self.sessions: list[SessionLedger] = []
@@ -76,6 +84,8 @@ class Traffic:
         self._current = [self._new_session() for _ in range(sessions)]
         self.marks: dict[str, str] = {}
         """Version of a bundle -> how each title of its items ends, where bundles differ in that."""
+        self.bundles: set[str] = set()
+        """Versions that have answered."""
         self.mixed = 0
         """Answers whose titles are not those of the bundle that they name."""
 
@@ -100,7 +110,9 @@ class Traffic:
                 call.session.acknowledged.update(event.item_id for event in call.events)
             else:
                 call.session.unsure.extend(call.events)
-        if (mark := self.marks.get(getattr(answer, "bundle_version", ""))) is not None:
+        version = getattr(answer, "bundle_version", "")
+        self.bundles.add(version)
+        if (mark := self.marks.get(version)) is not None:
             self.mixed += any(not item.title.endswith(mark) for item in answer.items)
         return whole
 
@@ -114,7 +126,7 @@ class Traffic:
         if kind == "session":
             return Call(kind, RECOMMEND, RecommendRequest(session_id=session.name, k=ITEMS), session)
         events = session.next_events()
-        if session.sent >= MOST_EVENTS:
+        if session.sent >= self._events:
             self._current[place] = self._new_session()
         if kind == "append":
             return Call(kind, APPEND, AppendEventsRequest(session_id=session.name, events=events), session, events)
@@ -123,7 +135,7 @@ class Traffic:
         return Call(kind, RECOMMEND, request, session, events)
 
     def _new_session(self) -> SessionLedger:
-        items = self._rng.sample(self._item_ids, min(MOST_EVENTS, len(self._item_ids)))
+        items = self._rng.sample(self._item_ids, min(self._events, len(self._item_ids)))
         session = SessionLedger(f"{self._name}-{len(self.sessions)}", items)
         self.sessions.append(session)
         return session

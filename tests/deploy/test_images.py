@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from steersman_service.settings import PREFIX, Settings, load_settings
+from steersman_service.settings import PREFIX, Settings, load_settings, secret
 from tests.deploy.files import DEPLOY, ROOT, SPARE_SECONDS, read_yaml, seconds
 
 DOCKERFILE = (DEPLOY / "Dockerfile").read_text()
@@ -23,7 +23,7 @@ def test_settings_are_those_of_the_server(monkeypatch: pytest.MonkeyPatch) -> No
     settings = load_settings()
     assert {settings.host, settings.http_host, settings.metrics_host} == {"0.0.0.0"}
     assert settings.http == "on"
-    assert settings.redis_url == "redis://valkey:6379/0"
+    assert secret(settings.redis_url) == "redis://valkey:6379/0"
 
 
 def test_the_image_is_no_root_and_gets_the_signals() -> None:

@@ -115,4 +115,4 @@ def test_unknown_flags_are_refused() -> None:
 
 def test_a_worker_is_told_what_has_no_limit() -> None:
     settings = load_settings(slow_call_ms="inf", batch_ms="inf")
-    assert Settings(**json.loads(settings.model_dump_json())) == settings
+    assert Settings(**json.loads(json.dumps(settings.for_child()))) == settings

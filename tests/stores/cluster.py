@@ -2,6 +2,7 @@
 
 import contextlib
 from collections.abc import Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +51,7 @@ class Cluster:
     def healthy(self) -> None:
         """Waits until every node answers, all see all slots covered, and each replica is in step."""
         for node in self.nodes:
-            until(lambda node=node: _is_well(node), f"node {node.address} does not join")
+            until(partial(_is_well, node), f"node {node.address} does not join")
 
     def kill_and_fail_over(self, primary: Node) -> None:
         """Kills a primary, and waits until another one has its slots. Its process stays down."""
@@ -142,12 +143,10 @@ def _join(nodes: list[Node], buses: list[int], primaries: int) -> None:
             node.redis.execute_command("CLUSTER MEET", "127.0.0.1", nodes[0].port, buses[0])
     for place, node in enumerate(nodes[primaries:]):
         primary = nodes[place % primaries].redis.execute_command("CLUSTER MYID")
-        until(
-            lambda node=node, primary=primary: node.redis.execute_command("CLUSTER REPLICATE", primary),
-            "a node does not learn of its primary",
-        )
+        until(partial(node.redis.execute_command, "CLUSTER REPLICATE", primary), "a node does not learn of its primary")
     for node in nodes:
-        until(
-            lambda node=node: int(node.redis.cluster("INFO")["cluster_known_nodes"]) == len(nodes),
-            "a node does not learn of all others",
-        )
+        until(partial(_knows, node, len(nodes)), "a node does not learn of all others")
+
+
+def _knows(node: Node, count: int) -> bool:
+    return int(node.redis.cluster("INFO")["cluster_known_nodes"]) == count

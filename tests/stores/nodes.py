@@ -56,7 +56,7 @@ class Node:
         folder.mkdir(parents=True, exist_ok=True)
         self.folder, self.port, self._binary = folder, port, binary
         self._arguments = [*arguments, *(part for name, value in options.items() for part in (f"--{name}", value))]
-        self.redis = Redis(port=port, **{"socket_timeout": 5.0, **(client or {})})
+        self.redis: Any = Redis(port=port, **{"socket_timeout": 5.0, **(client or {})})
         self.start()
 
     @property

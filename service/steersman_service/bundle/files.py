@@ -31,6 +31,8 @@ MOST_SIGNATURE_BYTES = 64 << 10
 PLAIN_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,199}")
 # Files of a folder in a message, beside the first one.
 NAMED = 8
+# Larger arrays are mapped.
+MOST_COPIED_BYTES = 32 << 20
 AGAIN = "copy the bundle again, or train it again"
 
 
@@ -119,17 +121,25 @@ def verify_file(folder: Path, name: str, manifest: Manifest) -> None:
 
 
 def map_array(folder: Path, name: str, manifest: Manifest) -> npt.NDArray[Any]:
-    """An array of a .npy file, read-only, in the very pages that were hashed: servers on a machine share them."""
+    """An array of a .npy file, read-only, and the very bytes that were hashed.
+
+    A small one is copied: whatever happens to the file does not reach it. The pages of a large one are the file's, which servers on a
+    machine share: what writes into the file changes what is served."""
     with _opened(folder, name) as file:
         size = os.fstat(file.fileno()).st_size
-        # An empty file cannot be mapped.
-        content: Any = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) if size else b""
+        content: Any = b""  # an empty file cannot be mapped
+        if 0 < size <= MOST_COPIED_BYTES:
+            content = mmap.mmap(-1, size)  # pages of its own: aligned, as mapped files are
+            content.write(file.read(size))
+        elif size:
+            content = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
     _verify(name, size, lambda: hashlib.sha256(content), manifest)
     try:
         head = io.BytesIO(content[:4096])
         read = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
         shape, by_column, dtype = read[np.lib.format.read_magic(head)](head)
         array: npt.NDArray[Any] = np.frombuffer(content, dtype, offset=head.tell())
+        array.flags.writeable = False
         return array.reshape(shape, order="F" if by_column else "C")
     except Exception as error:  # numpy's reader of headers raises more than it says
         raise BundleError(name, f"cannot be read: {error}") from error

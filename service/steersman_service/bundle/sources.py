@@ -47,7 +47,7 @@ def fetch(source: str, version: str, folder: Path, keys: PublicKeys | None = Non
         raise SourceError(source, f"{version[:80]!r} is no version, which is 64 hex digits")
     if not is_remote(source):
         return _local(Path(source), version)
-    return pull(storage_of(source), source, version, folder, keys)
+    return pull(storage_of(source), source, version, folder.resolve(), keys)
 
 
 def obtain(source: str, folder: Path, keys: PublicKeys | None = None) -> Path:

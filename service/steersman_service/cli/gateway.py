@@ -2,6 +2,7 @@
 
 import asyncio
 import signal
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -34,6 +35,9 @@ def gateway(
         str,
         typer.Option(help="URL of the server's metrics, http://HOST:9464/metrics, for the console's page of traffic."),
     ] = "",
+    metrics_token_file: Annotated[
+        Path | None, typer.Option(help="File with the token that the metrics want: the server's metrics_token.")
+    ] = None,
     drain_seconds: Annotated[float, typer.Option(min=0, help="Longest wait for calls in flight at the end.")] = 20.0,
     traces_endpoint: Annotated[
         str, typer.Option(help="OTLP receiver of traces, http://HOST:4317; needs the extra traces.")
@@ -44,7 +48,13 @@ def gateway(
 ) -> None:
     """Answer HTTP (Connect, gRPC-Web, JSON) by calls of a gRPC server, until Ctrl-C or SIGTERM."""
     options = GatewayOptions(
-        names(allowed_hosts), names(cors_origins), max_body_bytes, drain_seconds, CONSOLE if console else None, metrics
+        names(allowed_hosts),
+        names(cors_origins),
+        max_body_bytes,
+        drain_seconds,
+        CONSOLE if console else None,
+        metrics,
+        _secret(metrics_token_file),
     )
     if metrics and not metrics.startswith(("http://", "https://")):
         fail(f"--metrics: {metrics!r} is no URL: write http://HOST:9464/metrics", 2)
@@ -67,6 +77,16 @@ def gateway(
         fail(str(error))
     finally:
         traces().close()
+
+
+def _secret(file: Path | None) -> str:
+    if file is None:
+        return ""
+    try:
+        return file.read_text("utf-8").strip()
+    except (OSError, ValueError) as error:
+        why = error.strerror if isinstance(error, OSError) else "is no text in UTF-8"
+        fail(f"--metrics-token-file: {file}: {why}", 2)
 
 
 async def _run(address: Address, host: str, port: int, options: GatewayOptions) -> None:

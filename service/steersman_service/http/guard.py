@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from steersman_service.checks import MAX_AUTHORIZATION_BYTES
 from steersman_service.errors import (
     ContentTypeRefused,
     FieldViolation,
@@ -15,6 +16,7 @@ from steersman_service.errors import (
     OnlyPost,
     RequestError,
     SlowRequest,
+    TokenRefused,
     TooManyCalls,
     raise_if_any,
 )
@@ -37,6 +39,10 @@ PRINTABLE, CODING = (r"[ -~]*", "printable ASCII"), ("identity|gzip|", "identity
 HEADERS = {
     **dict.fromkeys(("host", "content-type", "accept-encoding", "grpc-accept-encoding", "steersman-tenant"), PRINTABLE),
     TRACE: PRINTABLE,
+    "authorization": (
+        rf"[!-~ ]{{0,{MAX_AUTHORIZATION_BYTES}}}",
+        f"at most {MAX_AUTHORIZATION_BYTES} bytes of printable ASCII",
+    ),
     **dict.fromkeys(("content-encoding", "grpc-encoding"), CODING),
     "connect-protocol-version": ("1", "1"),
     "connect-timeout-ms": (r"[0-9]{1,10}", "milliseconds, of ten digits at most"),
@@ -195,7 +201,9 @@ def _content_type(headers: Headers) -> str:
 
 
 def _kept(headers: Headers, content_type: str) -> list[tuple[bytes, bytes]]:
-    """Those that go further. Raises InvalidRequest for what HTTP allows and the call does not."""
+    """Those that go further. Raises InvalidRequest or TokenRefused for what HTTP allows and the call does not."""
+    if len(headers.getlist("authorization")) > 1:
+        raise TokenRefused("the header authorization is given more than once")
     kept = [(name, value) for name, value in headers.items() if name in HEADERS]
     raise_if_any(
         [

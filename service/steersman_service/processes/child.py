@@ -90,7 +90,7 @@ class ChildProcess:
         finally:
             theirs.close()
         child = cls(role, process, await opened(ours), settings.stall_seconds)
-        child._tell(Start(settings.model_dump(mode="json"), [*sockets]))
+        child._tell(Start(settings.for_child(), [*sockets]))
         return child
 
     async def loaded(self) -> None:

@@ -38,7 +38,7 @@ async def opened_backend(
 
         engine, batcher = await stack.enter_async_context(open_engine(settings, metrics, lost, inline=True))
         return EngineHandle(engine.bundle, batcher, engine.backend.name, engine.backend.device)
-    bundle = load_bundle(settings.bundle_folder, settings.backend)
+    bundle = load_bundle(settings.bundle_folder, settings.backend, settings.bundle_keys)
     pool = EnginePool([Path(socket) for socket in sockets])
     stack.callback(pool.close)
     hello = await pool.connect(bundle.version)

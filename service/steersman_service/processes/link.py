@@ -186,6 +186,7 @@ async def _run(serve: Serve, role: str, connection: socket.socket) -> None:
     settings = Settings(**start.settings)
     configure_logs(settings.log_level, settings.log_format)
     metrics = Metrics(collected=settings.metrics == "on")
+    metrics.watch_tasks(lambda: len(asyncio.all_tasks()))
     # The supervisor says when to stop, in the right order, even if a signal is sent to every process.
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)

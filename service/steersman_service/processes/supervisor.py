@@ -13,6 +13,7 @@ from typing import NamedTuple
 import structlog
 from prometheus_client import CollectorRegistry, Metric
 from prometheus_client.registry import Collector
+from pydantic import SecretStr
 
 from steersman_service.bundle.signatures import PublicKeys
 from steersman_service.bundle.sources import obtain
@@ -21,7 +22,7 @@ from steersman_service.http.options import installed
 from steersman_service.processes.child import ChildProcess
 from steersman_service.processes.port import ReservedPort
 from steersman_service.processes.store import embedded_store
-from steersman_service.settings import Settings
+from steersman_service.settings import Settings, secret
 from steersman_service.telemetry import families as metric_families
 from steersman_service.telemetry.families import Family
 from steersman_service.telemetry.metrics import Metrics
@@ -294,9 +295,10 @@ class _Merged(Collector):
 
 
 async def supervise(settings: Settings, on_ready: Callable[[Addresses], None]) -> None:
-    """Serves until SIGTERM or SIGINT, then drains, after `drain_delay_seconds` or a second signal. SIGHUP replaces every process, but for the gateway, which holds nothing of a bundle.
+    """Serves until SIGTERM or SIGINT, then drains, after `drain_delay_seconds` or a second signal.
 
-    Calls `on_ready` once. Raises StartupError if it cannot start.
+    SIGHUP replaces every process, but for the gateway, which holds nothing of a bundle. Calls `on_ready` once. Raises StartupError if it
+    cannot start.
     """
     stop, renew = asyncio.Event(), asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -354,7 +356,9 @@ async def _supervised(settings: Settings, on_ready: Callable[[Addresses], None])
         http_port = reserved_for_http(settings)
         if http_port:
             stack.callback(http_port.close)
-        url = settings.redis_url or await stack.enter_async_context(embedded_store(settings.data / "valkey"))
+        url = settings.redis_url
+        if url is None:
+            url = SecretStr(await stack.enter_async_context(embedded_store(settings.data / "valkey")))
         sockets = Path(stack.enter_context(private_folder()))
         numbers = {"port": port.number, "http_port": http_port.number if http_port else 0}
         changed = settings.model_copy(update={**numbers, "redis_url": url})
@@ -363,7 +367,9 @@ async def _supervised(settings: Settings, on_ready: Callable[[Addresses], None])
         if settings.metrics == "on":
             registry = CollectorRegistry()
             registry.register(_Merged(supervisor))
-            metrics_port = stack.enter_context(exposed(registry, settings.metrics_host, settings.metrics_port))
+            metrics_port = stack.enter_context(
+                exposed(registry, settings.metrics_host, settings.metrics_port, secret(settings.metrics_token))
+            )
         stack.push_async_callback(supervisor.stop)
         await supervisor.start(port, http_port, metrics_port)
         addresses = Addresses(
