@@ -10,7 +10,7 @@ DEV := $(VENV)/.ready-dev
 BUNDLE := $(DATA)/bundles/current
 
 .DEFAULT_GOAL := help
-.PHONY: help setup proto proto-check lint types test docs docs-check deploy-check lock audit sbom console console-check interop train serve loadtest bench bench-engine bench-gpu bench-million bench-curves bench-train chaos soak clean
+.PHONY: help setup proto proto-check lint types test docs docs-check deploy-check lock audit sbom release console console-check interop train serve loadtest bench bench-engine bench-gpu bench-million bench-curves bench-train chaos soak clean
 
 help: ## This list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 22
@@ -90,6 +90,10 @@ lock: $(DEV) ## Resolve uv.lock again, and write what images install (LOCK=--upg
 
 audit: $(DEV) ## Ask for advisories on what images install; SKIPPED where nobody can be asked
 	$(BIN)/python deploy/audit.py
+
+release: $(DEV) ## Build wheel and sdist into dist/, and try each extra alone, on each Python of PYTHONS
+	$(BIN)/python deploy/release.py --torch "$$(cat $(VENV)/torch-index 2>/dev/null) $(TORCH)" --bundle $(BUNDLE) \
+		$(if $(PYTHONS),--pythons "$(PYTHONS)")
 
 sbom: $(DEV) ## Write dist/sbom.json: what images install, as CycloneDX
 	@mkdir -p dist
