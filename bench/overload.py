@@ -170,14 +170,14 @@ def _print(bench: Bench, turns: dict[float, list[Run]], before: int, after: int)
 def _messages(bundle: Bundle, sessions: float) -> list[bytes]:
     """Histories of any length in the window; every other call is steered by a concept."""
     rng, chance = np.random.default_rng(0), random.Random(0)
-    item_ids, concepts = (column.to_pylist() for column in (bundle.items["item_id"], bundle.concepts["name"]))
+    item_ids, concepts = (column.to_numpy() for column in (bundle.items["item_id"], bundle.concepts["name"]))
     made = []
     for number in range(REQUESTS):
         controls = (
-            [Control(concept=chance.choice(concepts), operation=OPERATION_ADD, strength=0.5)] if number % 2 else []
+            [Control(concept=rng.choice(concepts), operation=OPERATION_ADD, strength=0.5)] if number % 2 else []
         )
         if chance.random() < sessions:
-            event = Event(event_id=f"e{chance.getrandbits(64):x}", item_id=chance.choice(item_ids))
+            event = Event(event_id=f"e{chance.getrandbits(64):x}", item_id=rng.choice(item_ids))
             request = RecommendRequest(
                 session_id=f"s{chance.randrange(SESSIONS)}", new_events=[event], controls=controls
             )

@@ -96,7 +96,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         self._idle.set()
         # They read no message, so the most general kind of call fits all.
         self._unknown = self._wrapped(UNKNOWN, grpc.stream_stream_rpc_method_handler(_unknown_method))
-        self._crowded = grpc.stream_stream_rpc_method_handler(self._refuse_unread)
+        self._crowded: Any = grpc.stream_stream_rpc_method_handler(self._refuse_unread)
 
     @property
     def running(self) -> int:

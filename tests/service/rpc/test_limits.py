@@ -36,7 +36,10 @@ def limited(bundle_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Itera
 
 def another(server: Running) -> grpc.Channel:
     """A connection of its own."""
-    return grpc.insecure_channel(f"127.0.0.1:{server.ports.grpc}", [("grpc.use_local_subchannel_pool", 1)])
+    backoff = [(f"grpc.{which}_reconnect_backoff_ms", 100) for which in ("initial", "min", "max")]
+    return grpc.insecure_channel(
+        f"127.0.0.1:{server.ports.grpc}", [("grpc.use_local_subchannel_pool", 1), *backoff]
+    )
 
 
 def answers(channel: grpc.Channel) -> bool:
@@ -142,7 +145,7 @@ def test_connections_beyond_the_limit_are_closed_and_idle_ones_make_room(limited
         assert answers(other)
     # Those are gone, and so is soon every other one that makes no call.
     with ExitStack() as stack:
-        for _ in range(3 * MOST_CONNECTIONS):
+        for _ in range(MOST_CONNECTIONS + 1):
             assert answers(stack.enter_context(another(limited)))
 
 
@@ -153,14 +156,15 @@ def test_a_call_whose_deadline_is_nearer_than_answers_take_is_refused_before_it_
     with serving(settings_for(tmp_path, bundle_dir)) as server:
         first = [server.recommendation.Recommend.future(RecommendRequest()) for _ in range(12)]
         begun.wait(60)
-        for _ in range(40):  # windows of measurement pass, in which no call is answered
+        for _ in range(100):  # windows of measurement pass, in which no call is answered
             failed = explain_or_none(server.channel, b"\xff\xff no message at all", 0.3)
             if failed.reason == "DEADLINE_TOO_NEAR":
                 break
+            time.sleep(0.02)
+        go_on.set()
         assert failed.reason == "DEADLINE_TOO_NEAR"
         assert failed.retry_seconds
         assert failed.metadata["request_id"]
-        go_on.set()
         assert all(call.result().items for call in first)
         assert server.recommendation.Recommend(RecommendRequest(), timeout=60).items
 
