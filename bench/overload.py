@@ -173,9 +173,7 @@ def _messages(bundle: Bundle, sessions: float) -> list[bytes]:
     item_ids, concepts = (column.to_numpy() for column in (bundle.items["item_id"], bundle.concepts["name"]))
     made = []
     for number in range(REQUESTS):
-        controls = (
-            [Control(concept=rng.choice(concepts), operation=OPERATION_ADD, strength=0.5)] if number % 2 else []
-        )
+        controls = [Control(concept=rng.choice(concepts), operation=OPERATION_ADD, strength=0.5)] if number % 2 else []
         if chance.random() < sessions:
             event = Event(event_id=f"e{chance.getrandbits(64):x}", item_id=rng.choice(item_ids))
             request = RecommendRequest(

@@ -1,10 +1,11 @@
-"""Which calls are taken, before they are parsed."""
+"""Which calls are taken. It is decided before they are parsed."""
 
 import time
 from collections.abc import Sequence
 from typing import Protocol
 
-from steersman_service.rpc.refusals import TOO_MANY_CALLS, QuickRefusal, too_near
+from steersman_service.errors import TooManyCalls
+from steersman_service.rpc.refusals import QuickRefusal, too_near
 from steersman_service.rpc.services import PACKAGE
 from steersman_service.rpc.streams import StreamLimit
 from steersman_service.scheduling.admission import AnswerEstimate, CallLimit
@@ -19,8 +20,11 @@ HEALTH_PREFIX = "/grpc.health."
 class Entrance(Protocol):
     """Of one method. `whose` is the tenant of a call, the connection of a stream."""
 
-    def enter(self, whose: str, seconds_left: float) -> QuickRefusal | None:
-        """None: the call is taken, and `leave` has to follow."""
+    def too_late(self, seconds_left: float) -> QuickRefusal | None:
+        """Whether a call would be answered too late, before it is known whose it is."""
+
+    def enter(self, whose: str) -> None:
+        """`leave` has to follow. Raises TooManyCalls or TooManyStreams."""
 
     def leave(self, whose: str, *, answered: bool) -> None:
         """`answered`: errors end sooner, and say nothing of how many calls can be answered."""
@@ -33,24 +37,22 @@ class CallEntrance:
         self._limits = limits
         self._estimate = AnswerEstimate()
 
-    def enter(self, tenant: str, seconds_left: float) -> QuickRefusal | None:
-        if not self._limits:
-            return None
-        if not self._estimate.admits(seconds_left):
-            return too_near(self._estimate.seconds)
-        for place, limit in enumerate(self._limits):
-            if not limit.enter(tenant):
-                for entered in self._limits[:place]:
-                    entered.leave(tenant)
-                return TOO_MANY_CALLS
-        self._estimate.begin(time.monotonic())
-        return None
+    def too_late(self, seconds_left: float) -> QuickRefusal | None:
+        admitted = not self._limits or self._estimate.admits(seconds_left)
+        return None if admitted else too_near(self._estimate.seconds)
 
-    def leave(self, tenant: str, *, answered: bool) -> None:
+    def enter(self, whose: str) -> None:
+        for place, limit in enumerate(self._limits):
+            if not limit.enter(whose):
+                for entered in self._limits[:place]:
+                    entered.leave(whose)
+                raise TooManyCalls()
+        self._estimate.begin(time.monotonic())
+
+    def leave(self, whose: str, *, answered: bool) -> None:
         for limit in self._limits:
-            limit.leave(tenant)
-        if self._limits:
-            self._estimate.end(time.monotonic(), answered=answered)
+            limit.leave(whose)
+        self._estimate.end(time.monotonic(), answered=answered)
 
 
 class Admission:

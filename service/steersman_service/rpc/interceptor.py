@@ -12,7 +12,6 @@ import structlog
 from google.protobuf.message import DecodeError
 
 from steersman_service.api.caller import Caller
-from steersman_service.checks import MAX_TENANT_BYTES, check_bytes
 from steersman_service.errors import (
     AnswerTooLarge,
     DeadlinePassed,
@@ -21,22 +20,22 @@ from steersman_service.errors import (
     MessageTooLarge,
     RequestError,
     UnknownMethod,
-    raise_if_any,
 )
 from steersman_service.rpc.admission import Admission, Entrance
-from steersman_service.rpc.refusals import TOO_MANY_CALLS, RefusalLog
+from steersman_service.rpc.doors import Doors
+from steersman_service.rpc.refusals import QUICK, TOO_MANY_CALLS, QuickRefusal, RefusalLog
 from steersman_service.rpc.services import PACKAGE
 from steersman_service.rpc.status import grpc_status
 from steersman_service.rpc.streams import awaited
 from steersman_service.rpc.unread import Unread
+from steersman_service.sessions.patience import DEADLINE
 from steersman_service.telemetry.metrics import CallMetrics, CallType, MethodMetrics
+from steersman_service.telemetry.traces import HEADER, traces
 
 Context = grpc.aio.ServicerContext[Any, Any]
 Behaviour = Callable[[Any, Any], Awaitable[Any]]
 """Takes the request, or an iterator of requests, and gRPC's context or a Caller."""
 
-# Key of the call's metadata, so that a proxy can set it for callers that it knows.
-TENANT = "steersman-tenant"
 # gRPC may report a passed deadline this much before the server's clock reaches it.
 DEADLINE_SLACK_SECONDS = 0.01
 # Fields of requests that bound the size of the answer.
@@ -76,6 +75,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         admission: Admission,
         max_message_bytes: int,
         deadline_seconds: float = float("inf"),
+        doors: Doors | None = None,
     ) -> None:
         """Refuses calls that `admission` does not take, and messages of more than `max_message_bytes`, either way.
 
@@ -88,6 +88,8 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         self._slow_seconds = slow_seconds
         self._deadline_seconds = deadline_seconds
         self._max_message_bytes = max_message_bytes
+        self._traces = traces()
+        self._doors = doors or Doors()
         self._handlers: dict[str, Any] = {}
         # Bound once, so that a line below the level costs next to nothing.
         self._log = structlog.get_logger().bind()
@@ -135,7 +137,13 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         async def call(sent: Any, context: Context) -> Any:
             return await self._admitted(method, sent, context)
 
-        return make(call, None, None)  # gRPC passes bytes both ways
+        async def traced(sent: Any, context: Context) -> Any:
+            with self._traces.serving("grpc", name.removeprefix("/"), _metadata(context, HEADER)):
+                return await self._admitted(method, sent, context)
+
+        # Of health checks and the like there would be many, and streams that watch health do not end.
+        recorded = self._traces.on and method.takes_caller
+        return make(traced if recorded else call, None, None)  # gRPC passes bytes both ways
 
     def _shape(self, handler: Any) -> tuple[CallType, Callable[..., Any], Behaviour]:
         """The kind of call, what makes a handler of it, and its behaviour as one coroutine."""
@@ -159,35 +167,40 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         """`sent` are the bytes of the request, or an iterator of those of several."""
         self._unread.read()
         given = context.time_remaining()
-        whose = _tenant(context) if method.kind == "unary" else context.peer()
-        refusal = method.entrance.enter(whose, self._deadline_seconds if given is None else given)
+        refusal = method.entrance.too_late(self._deadline_seconds if given is None else given)
         if refusal is None:
-            return await self._call(method, sent, context, whose)
+            return await self._call(method, sent, context)
         method.metrics.started()
-        self._metrics.refused(refusal.error)
         method.metrics.handled(refusal.error.code, 0.0)
-        self._refusals.add(refusal.error)
-        return await refusal.answer(context)
+        return await self._refuse(refusal, context)
 
     async def _refuse_unread(self, sent: Any, context: Context) -> None:
-        self._metrics.refused(TOO_MANY_CALLS.error)
-        self._refusals.add(TOO_MANY_CALLS.error)
-        await TOO_MANY_CALLS.answer(context)
+        await self._refuse(TOO_MANY_CALLS, context)
 
-    async def _call(self, method: _Method, sent: Any, context: Context, whose: str) -> Any:
+    async def _refuse(self, refusal: QuickRefusal, context: Context) -> None:
+        self._metrics.refused(refusal.error)
+        self._refusals.add(refusal.error)
+        await refusal.answer(context)
+
+    async def _call(self, method: _Method, sent: Any, context: Context) -> Any:
         request_id = f"{getrandbits(128):032x}"
         start, code = time.perf_counter(), grpc.StatusCode.OK
         refusal: RequestError | None = None
-        request = None
+        request = entered = None
         self._begin(method)
         try:
+            identity, tenant = await self._doors.admit(method.name, context)
+            whose = tenant if method.kind == "unary" else context.peer()
+            method.entrance.enter(whose)
+            entered = whose
             if method.kind == "bidi_stream":
                 return await method.behaviour(self._each_parsed(method, sent), context)
             request = self._parsed(method, sent)
             request_id = (getattr(request, "request_id", "") or request_id)[:128]
             if method.kind == "server_stream":
                 return await method.behaviour(request, context)
-            answer = await self._in_time(method, request, context, whose, request_id)
+            caller = Caller(tenant=tenant, request_id=request_id, identity=identity)
+            answer = await self._in_time(method, request, context, caller)
             return self._checked(method.serialize(answer), request)
         except asyncio.CancelledError:
             code = _cancellation(context)
@@ -202,20 +215,23 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
             refusal = InternalError()
         finally:
             code = self._end(method, code, refusal, request_id, time.perf_counter() - start)
-            method.entrance.leave(whose, answered=code is grpc.StatusCode.OK)
+            if entered is not None:
+                method.entrance.leave(entered, answered=code is grpc.StatusCode.OK)
         # Frees a large request before the error is sent.
         del request, sent
+        if quick := QUICK.get(type(refusal)):
+            return await quick.answer(context)
         return await context.abort_with_status(grpc_status(refusal, request_id))
 
-    async def _in_time(self, method: _Method, request: Any, context: Context, tenant: str, request_id: str) -> Any:
-        """The answer. Raises InvalidRequest for a tenant's name that is too long, DeadlinePassed at the server's own deadline; at the
-        caller's, gRPC cancels."""
+    async def _in_time(self, method: _Method, request: Any, context: Context, caller: Caller) -> Any:
+        """The answer; `caller` has no deadline yet. Raises DeadlinePassed at the server's own deadline; at the caller's, gRPC cancels."""
         given = context.time_remaining()
         seconds = self._deadline_seconds if given is None else given
         argument: Any = context
         if method.takes_caller:
-            raise_if_any(list(check_bytes(f"metadata {TENANT}", tenant, 0, MAX_TENANT_BYTES)))
-            argument = Caller(time.monotonic() + seconds, tenant, request_id)
+            self._doors.permit(method.name, request, caller.identity)
+            argument = caller._replace(deadline=time.monotonic() + seconds)
+            DEADLINE.set(argument.deadline)
         limit = asyncio.timeout(seconds if given is None and seconds < float("inf") else None)
         try:
             async with limit:
@@ -261,6 +277,9 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
             code = grpc.StatusCode[refusal.code]
             self._metrics.refused(refusal)
         method.metrics.handled(code.name, seconds)
+        if method.takes_caller:
+            error = "" if code is grpc.StatusCode.OK else code.name
+            self._traces.served(code.name, refusal.reason if refusal else error)
         log = self._log.info if refusal else self._log.debug
         if method.kind == "unary":
             self._running -= 1
@@ -270,6 +289,9 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
                 log = self._log.warning
             elif code is not grpc.StatusCode.OK:
                 log = self._log.info
+        if refusal and type(refusal) in QUICK:
+            self._refusals.add(refusal)
+            return code
         log(
             "call",
             method=method.name,
@@ -299,8 +321,9 @@ async def _unknown_method(requests: Any, context: Context) -> None:
     raise UnknownMethod
 
 
-def _tenant(context: Context) -> str:
-    return next((str(value) for key, value in context.invocation_metadata() or () if key == TENANT), "")
+def _metadata(context: Context, key: str) -> str:
+    """The first value; empty if there is none."""
+    return next((str(value) for name, value in context.invocation_metadata() or () if name == key), "")
 
 
 def _cancellation(context: Context) -> grpc.StatusCode:

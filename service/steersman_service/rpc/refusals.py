@@ -10,7 +10,7 @@ from typing import Any
 import grpc
 import structlog
 
-from steersman_service.errors import DeadlineTooNear, RequestError, TooManyCalls
+from steersman_service.errors import DeadlineTooNear, RequestError, TooManyCalls, TooManyStreams
 from steersman_service.rpc.status import grpc_status
 
 DETAILS = "grpc-status-details-bin"
@@ -41,6 +41,11 @@ class QuickRefusal:
 
 
 TOO_MANY_CALLS = QuickRefusal(TooManyCalls())
+QUICK: dict[type[RequestError], QuickRefusal] = {
+    TooManyCalls: TOO_MANY_CALLS,
+    TooManyStreams: QuickRefusal(TooManyStreams()),
+}
+"""Of errors that are always the same."""
 
 
 def too_near(expected_seconds: float) -> QuickRefusal:

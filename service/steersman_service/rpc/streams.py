@@ -11,8 +11,6 @@ MOST_OF_CONNECTION = 16
 # From one request of a stream to the next.
 SILENT_SECONDS = 60.0
 
-TOO_MANY = QuickRefusal(TooManyStreams())
-
 
 class StreamLimit:
     """At most `most` at a time, and MOST_OF_CONNECTION of a connection."""
@@ -22,19 +20,21 @@ class StreamLimit:
         self._running = 0
         self._of: Counter[str] = Counter()
 
-    def enter(self, connection: str, seconds_left: float) -> QuickRefusal | None:
-        """None: it is taken, and `leave` has to follow."""
-        if self._running >= self._most or self._of[connection] >= MOST_OF_CONNECTION:
-            return TOO_MANY
-        self._running += 1
-        self._of[connection] += 1
+    def too_late(self, seconds_left: float) -> QuickRefusal | None:
         return None
 
-    def leave(self, connection: str, *, answered: bool) -> None:
+    def enter(self, whose: str) -> None:
+        """`whose` is a connection. `leave` has to follow. Raises TooManyStreams."""
+        if self._running >= self._most or self._of[whose] >= MOST_OF_CONNECTION:
+            raise TooManyStreams()
+        self._running += 1
+        self._of[whose] += 1
+
+    def leave(self, whose: str, *, answered: bool) -> None:
         self._running -= 1
-        self._of[connection] -= 1
-        if not self._of[connection]:
-            del self._of[connection]
+        self._of[whose] -= 1
+        if not self._of[whose]:
+            del self._of[whose]
 
 
 async def awaited(messages: AsyncIterator[bytes]) -> AsyncIterator[bytes]:

@@ -37,13 +37,25 @@ def limited(bundle_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Itera
 def another(server: Running) -> grpc.Channel:
     """A connection of its own."""
     backoff = [(f"grpc.{which}_reconnect_backoff_ms", 100) for which in ("initial", "min", "max")]
-    return grpc.insecure_channel(
-        f"127.0.0.1:{server.ports.grpc}", [("grpc.use_local_subchannel_pool", 1), *backoff]
-    )
+    return grpc.insecure_channel(f"127.0.0.1:{server.ports.grpc}", [("grpc.use_local_subchannel_pool", 1), *backoff])
 
 
 def answers(channel: grpc.Channel) -> bool:
     return bool(ModelServiceStub(channel).GetModelInfo(GetModelInfoRequest(), wait_for_ready=True, timeout=60).limits.k)
+
+
+def health(channel: grpc.Channel) -> Any:
+    """Its stub, which has no types."""
+    return HealthStub(channel)
+
+
+def reflection(channel: grpc.Channel) -> Any:
+    stub: Any = ServerReflectionStub(channel)
+    return stub.ServerReflectionInfo
+
+
+def asked() -> Iterator[ServerReflectionRequest]:
+    yield ServerReflectionRequest(list_services="")
 
 
 def soon(call: Callable[[], Any]) -> Any:
@@ -59,37 +71,35 @@ def soon(call: Callable[[], Any]) -> Any:
 def test_streams_are_bounded_of_a_connection_and_of_all(limited: Running) -> None:
     with ExitStack() as stack:
         channels = [stack.enter_context(another(limited)) for _ in range(2)]
-        watches = [HealthStub(channels[0]).Watch(HealthCheckRequest()) for _ in range(streams.MOST_OF_CONNECTION)]
+        watches = [health(channels[0]).Watch(HealthCheckRequest()) for _ in range(streams.MOST_OF_CONNECTION)]
         for watch in watches:
             next(watch)
         with pytest.raises(grpc.RpcError) as caught:
-            next(HealthStub(channels[0]).Watch(HealthCheckRequest()))
+            next(health(channels[0]).Watch(HealthCheckRequest()))
         assert (explain(caught.value).code, explain(caught.value).reason) == (
             grpc.StatusCode.RESOURCE_EXHAUSTED,
             "TOO_MANY_STREAMS",
         )
-        asked = iter([ServerReflectionRequest(list_services="")])
-        more = [HealthStub(channels[1]).Watch(HealthCheckRequest()) for _ in range(MOST_STREAMS - len(watches))]
+        more = [health(channels[1]).Watch(HealthCheckRequest()) for _ in range(MOST_STREAMS - len(watches))]
         for watch in more:
             next(watch)
         with pytest.raises(grpc.RpcError) as caught:
-            next(ServerReflectionStub(channels[1]).ServerReflectionInfo(asked))
+            next(reflection(channels[1])(asked()))
         assert explain(caught.value).reason == "TOO_MANY_STREAMS"
         assert answers(channels[0])  # calls are no streams
         # Health checks that are no streams are answered whatever is open.
-        assert HealthStub(channels[0]).Check(HealthCheckRequest()).status
+        assert health(channels[0]).Check(HealthCheckRequest()).status
         for watch in (*watches, *more):
             watch.cancel()
-        asked = ServerReflectionRequest(list_services="")
-        assert soon(lambda: next(ServerReflectionStub(channels[1]).ServerReflectionInfo(iter([asked]))))
+        assert soon(lambda: next(reflection(channels[1])(asked())))
 
 
 def test_a_name_of_a_service_that_is_none_is_not_kept_for_as_long_as_it_is_watched(limited: Running) -> None:
     long = HealthCheckRequest(service="x" * 5000)
     with pytest.raises(grpc.RpcError) as caught:
-        next(HealthStub(limited.channel).Watch(long))
+        next(health(limited.channel).Watch(long))
     assert explain(caught.value).reason == "MESSAGE_TOO_LARGE"
-    assert failure(HealthStub(limited.channel).Check, long).reason == "MESSAGE_TOO_LARGE"
+    assert failure(health(limited.channel).Check, long).reason == "MESSAGE_TOO_LARGE"
 
 
 def test_a_stream_that_says_nothing_ends(limited: Running, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -101,7 +111,7 @@ def test_a_stream_that_says_nothing_ends(limited: Running, monkeypatch: pytest.M
         gone.wait(60)
 
     with pytest.raises(grpc.RpcError) as caught:
-        list(ServerReflectionStub(limited.channel).ServerReflectionInfo(silent()))
+        list(reflection(limited.channel)(silent()))
     gone.set()
     assert explain(caught.value).reason == "SILENT_STREAM"
 
