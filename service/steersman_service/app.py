@@ -27,6 +27,7 @@ from steersman_service.api.sessions import SessionService
 from steersman_service.bundle.bundle import Bundle
 from steersman_service.errors import StartupError, StoreUnavailable
 from steersman_service.identity.authenticator import LOOK_SECONDS, Authenticator
+from steersman_service.rpc.admission import ENGINE_SERVICES, Admission
 from steersman_service.rpc.doors import Doors
 from steersman_service.rpc.interceptor import CallInterceptor
 from steersman_service.rpc.reflection import add_reflection
@@ -50,20 +51,21 @@ SERVICES = (
     "ItemService",
     "ModelService",
 )
-ENGINE_SERVICES = (f"{PACKAGE}.RecommendationService", f"{PACKAGE}.ExplanationService")
 STORE_SERVICES = (f"{PACKAGE}.SessionService", f"{PACKAGE}.ScenarioService")
 SERVING, NOT_SERVING = HealthCheckResponse.SERVING, HealthCheckResponse.NOT_SERVING
 CHECK_SECONDS = 1.0
 # What a finished call may take to send its answer.
 LAST_ANSWERS_SECONDS = 0.5
-# Calls in flight beside those that the queue takes: most of them wait for the session store.
-MOST_OTHER_CALLS = 4096
+# A connection that says nothing, or not what HTTP/2 begins with.
+HANDSHAKE_MS = 10_000
+# Pings of a client without a call: no closer than this, or it is sent away after the third. Left to itself, gRPC takes one each two hours:
+# proxies that look each second whether a server is there would lose their connections.
+LEAST_PING_MS, MOST_PING_STRIKES = 500, 2
+# A caller that vanished while its calls run is found by a ping: so long after its last word, and so long without an answer.
+KEEPALIVE_MS, KEEPALIVE_TIMEOUT_MS = 60_000, 20_000
 # Calls that gRPC's core holds until the event loop takes them, and how long. Beyond, it cancels calls before they are counted: left to
 # itself from 1,000 on, or after 30 s. A deadline ends them sooner.
 MOST_PENDING, LONGEST_PENDING_SECONDS = 100_000, 3600
-# An idle connection that is pinged more often is closed. Left to itself, gRPC takes a ping each two hours: proxies that look each second
-# whether a server is there would lose their connections.
-LEAST_PING_MS = 500
 LARGEST_INT32 = 2**31 - 1
 
 
@@ -97,7 +99,7 @@ async def running(
         calls = CallInterceptor(
             metrics,
             slow_seconds=settings.slow_call_ms / 1e3,
-            most_calls=settings.queue_size + MOST_OTHER_CALLS,
+            admission=Admission(settings.max_calls, _most_engine_calls(settings), settings.max_streams),
             max_message_bytes=settings.max_message_bytes,
             deadline_seconds=settings.default_deadline_ms / 1e3,
             doors=Doors(authenticator, settings.reflection),
@@ -138,6 +140,11 @@ async def running(
         yield port
 
 
+def _most_engine_calls(settings: Settings) -> int:
+    """What the queues of all engines hold, and two batches of each: one that is computed, one on its way."""
+    return max(1, settings.engine_count) * (settings.queue_size + 2 * settings.max_batch)
+
+
 def _options(settings: Settings, *, shared: bool) -> list[tuple[str, int]]:
     options = [
         # Where it is on, a second server shares the port in silence.
@@ -150,6 +157,14 @@ def _options(settings: Settings, *, shared: bool) -> list[tuple[str, int]]:
         ("grpc.server_max_unrequested_time_in_server", LONGEST_PENDING_SECONDS),
         ("grpc.http2.min_ping_interval_without_data_ms", LEAST_PING_MS),
         ("grpc.keepalive_permit_without_calls", 1),
+        ("grpc.max_allowed_incoming_connections", settings.max_connections),
+        # More than are taken: a client that is just below what the core allows gets resets, which say nothing.
+        ("grpc.max_concurrent_streams", min(2 * settings.max_calls + settings.max_streams, LARGEST_INT32)),
+        ("grpc.max_connection_idle_ms", min(int(1e3 * settings.max_connection_idle_seconds), LARGEST_INT32)),
+        ("grpc.server_handshake_timeout_ms", HANDSHAKE_MS),
+        ("grpc.keepalive_time_ms", KEEPALIVE_MS),
+        ("grpc.keepalive_timeout_ms", KEEPALIVE_TIMEOUT_MS),
+        ("grpc.http2.max_ping_strikes", MOST_PING_STRIKES),
     ]
     if settings.max_connection_age_seconds is not None:
         options.append(("grpc.max_connection_age_ms", int(1e3 * settings.max_connection_age_seconds)))

@@ -171,6 +171,17 @@ class Settings(BaseSettings):
         32, ge=0, description="Memory for sessions that were read and may come again, in MiB; 0 keeps none"
     )
 
+    max_calls: int = Field(
+        4096, ge=1, description="Calls in flight of a front end; more are refused at once, but for health checks"
+    )
+    max_streams: int = Field(1024, ge=1, description="Open streams of a front end: watches of health, reflection")
+    max_connections: int = Field(
+        1024, ge=1, description="Open connections of a front end, and of the gateway; more are closed at once"
+    )
+    max_connection_idle_seconds: float = Field(
+        300.0, gt=0, description="A connection without a call is closed after, in seconds; clients connect again"
+    )
+
     max_history_items: int = Field(10_000, ge=1, description="Most items of an explicit history")
     max_controls: int = Field(32, ge=1, description="Most controls of a request or of a session")
     max_strength: float = Field(
