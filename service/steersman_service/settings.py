@@ -54,6 +54,13 @@ class Settings(BaseSettings):
 
     data: Path = Field(Path("data"), description="Data folder: bundles, and the embedded session store")
     bundle: Path | None = Field(None, description="Bundle folder, or a link to one (default: DATA/bundles/current)")
+    bundle_watch_seconds: float = Field(
+        2.0,
+        ge=0,
+        allow_inf_nan=False,
+        description="How often the server looks whether that link names another bundle, which it then loads and serves, in seconds; 0:"
+        " never",
+    )
     redis_url: str | None = Field(None, description="Session store; without it an embedded Valkey keeps DATA/valkey")
     redis_timeout_seconds: float = Field(1.0, gt=0, description="Longest wait for the session store, in seconds")
 

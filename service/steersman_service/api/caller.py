@@ -13,6 +13,8 @@ class Caller(NamedTuple):
     """Whose share of the queue the call takes; calls without one share one."""
     request_id: str = ""
     """The caller's, or one made for the call."""
+    bundle_version: str = ""
+    """The release that shall answer; empty: any."""
 
     @property
     def seconds_left(self) -> float:

@@ -28,7 +28,7 @@ from steersman_service.http.json_messages import from_json, to_json
 from steersman_service.http.refusal import connect_code, new_status, readable, retry_after
 
 # Headers that become metadata of the call. No other does.
-FORWARDED = ("steersman-tenant",)
+FORWARDED = ("steersman-tenant", "steersman-bundle-version")
 # The fastest: most answers are small, and a server nearby is reached faster than they are compressed.
 GZIP_LEVEL = 1
 

@@ -33,7 +33,17 @@ CONTENT_TYPES = {
 PRINTABLE, CODING = (r"[ -~]*", "printable ASCII"), ("identity|gzip|", "identity or gzip")
 # Of the request: no other goes further. What each has to be, as a pattern and in words.
 HEADERS = {
-    **dict.fromkeys(("host", "content-type", "accept-encoding", "grpc-accept-encoding", "steersman-tenant"), PRINTABLE),
+    **dict.fromkeys(
+        (
+            "host",
+            "content-type",
+            "accept-encoding",
+            "grpc-accept-encoding",
+            "steersman-tenant",
+            "steersman-bundle-version",
+        ),
+        PRINTABLE,
+    ),
     **dict.fromkeys(("content-encoding", "grpc-encoding"), CODING),
     "connect-protocol-version": ("1", "1"),
     "connect-timeout-ms": (r"[0-9]{1,10}", "milliseconds, of ten digits at most"),

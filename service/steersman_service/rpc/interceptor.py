@@ -34,6 +34,7 @@ Behaviour = Callable[[Any, Any], Awaitable[Any]]
 
 # Key of the call's metadata, so that a proxy can set it for callers that it knows.
 TENANT = "steersman-tenant"
+BUNDLE_VERSION = "steersman-bundle-version"
 # gRPC may report a passed deadline this much before the server's clock reaches it.
 DEADLINE_SLACK_SECONDS = 0.01
 # Fields of requests that bound the size of the answer.
@@ -187,7 +188,9 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         seconds = self._deadline_seconds if given is None else given
         argument: Any = context
         if method.takes_caller:
-            argument = Caller(time.monotonic() + seconds, _tenant(context), request_id)
+            argument = Caller(
+                time.monotonic() + seconds, _tenant(context), request_id, _metadata(context, BUNDLE_VERSION)
+            )
         limit = asyncio.timeout(seconds if given is None and seconds < float("inf") else None)
         try:
             async with limit:
@@ -269,11 +272,14 @@ async def _unknown_method(requests: Any, context: Context) -> None:
     raise UnknownMethod
 
 
+def _metadata(context: Context, wanted: str) -> str:
+    """Empty if the call brings none."""
+    return next((str(value) for key, value in context.invocation_metadata() or () if key == wanted), "")
+
+
 def _tenant(context: Context) -> str:
     """Raises InvalidRequest if its name is too long."""
-    metadata = context.invocation_metadata() or ()
-    tenant = next((str(value) for key, value in metadata if key == TENANT), "")
-    if tenant:
+    if tenant := _metadata(context, TENANT):
         raise_if_any(list(check_bytes(f"metadata {TENANT}", tenant, 0, MAX_TENANT_BYTES)))
     return tenant
 

@@ -29,7 +29,7 @@ from steersman.v1.session_service_pb2 import (
     SetControlsRequest,
 )
 from steersman_service import app as server_module
-from steersman_service.app import SERVICES
+from steersman_service.api.handlers import SERVICES
 from steersman_service.bundle.items import Items
 from steersman_service.checks import check_events
 from steersman_service.sessions.store import SessionStore
