@@ -12,6 +12,7 @@ import pytest
 import uvloop
 from google.rpc import error_details_pb2
 from grpc_status import rpc_status
+from pydantic import SecretStr
 
 from steersman.v1.feature_service_pb2_grpc import FeatureServiceStub
 from steersman.v1.item_service_pb2_grpc import ItemServiceStub
@@ -26,7 +27,7 @@ from steersman_service.app import running, shared_by_releases
 from steersman_service.bundle.files import read_manifest
 from steersman_service.processes.front_end import opened_backend
 from steersman_service.processes.store import embedded_store
-from steersman_service.settings import Settings
+from steersman_service.settings import Settings, secret
 from steersman_service.telemetry.logs import configure_logs
 from steersman_service.telemetry.metrics import Metrics
 
@@ -89,7 +90,7 @@ async def in_process(settings: Settings) -> AsyncIterator[Ports]:
     async with AsyncExitStack() as stack:
         if settings.redis_url is None:
             url = await stack.enter_async_context(embedded_store(settings.data / "valkey"))
-            settings = settings.model_copy(update={"redis_url": url})
+            settings = settings.model_copy(update={"redis_url": SecretStr(url)})
         folder = settings.bundle_folder.resolve()
         control = OneRelease(read_manifest(folder).version, folder.name)
         shared = await stack.enter_async_context(shared_by_releases(settings, metrics, control))
@@ -101,7 +102,9 @@ async def in_process(settings: Settings) -> AsyncIterator[Ports]:
 
         await holding.load(1, opened, block=settings.scenario_replay == "block")
         holding.route(1)
-        metrics_port = stack.enter_context(metrics.exposed(settings.metrics_host, settings.metrics_port))
+        metrics_port = stack.enter_context(
+            metrics.exposed(settings.metrics_host, settings.metrics_port, secret(settings.metrics_token))
+        )
         port = await stack.enter_async_context(running(shared, holding))
         yield Ports(port, metrics_port, lost)
 

@@ -15,13 +15,16 @@ from steersman_service.api.handlers import SERVICES, Shared
 from steersman_service.api.holding import Holding
 from steersman_service.api.releases import ReleaseControl
 from steersman_service.errors import StartupError
+from steersman_service.identity.authenticator import LOOK_SECONDS, Authenticator
+from steersman_service.rpc.doors import Doors
 from steersman_service.rpc.interceptor import CallInterceptor
 from steersman_service.rpc.reflection import add_reflection
 from steersman_service.rpc.services import PACKAGE, add_services
 from steersman_service.rpc.threads import patient
 from steersman_service.scheduling.events import first_of
+from steersman_service.sessions.pipeline import Durability
 from steersman_service.sessions.store import SessionStore
-from steersman_service.settings import Settings
+from steersman_service.settings import Settings, secret
 from steersman_service.telemetry.metrics import Metrics
 
 ENGINE_SERVICES = (f"{PACKAGE}.RecommendationService", f"{PACKAGE}.ExplanationService")
@@ -44,12 +47,13 @@ async def shared_by_releases(settings: Settings, metrics: Metrics, control: Rele
     assert settings.redis_url
     try:
         store = SessionStore(
-            settings.redis_url,
+            secret(settings.redis_url),
             max_events=settings.max_session_events,
             ttl_seconds=settings.session_ttl_seconds,
             timeout_seconds=settings.redis_timeout_seconds,
             metrics=metrics,
             max_exposures=settings.exposure_stream_events,
+            durability=Durability(settings.redis_wait_replicas, settings.redis_wait_ms),
         )
     except ValueError as error:
         raise StartupError(f"settings: redis_url: {error}") from error
@@ -61,26 +65,34 @@ async def shared_by_releases(settings: Settings, metrics: Metrics, control: Rele
 
 @asynccontextmanager
 async def running(
-    shared: Shared, holding: Holding, may_listen: Callable[[], Awaitable[None]] | None = None
+    shared: Shared,
+    holding: Holding,
+    may_listen: Callable[[], Awaitable[None]] | None = None,
+    leave: asyncio.Event | None = None,
 ) -> AsyncIterator[int]:
     """A front end that is ready; gives its port. What is started first is stopped last: calls drain while all they need is up.
 
-    `holding` has a stable release. With `may_listen` the port is shared, and calls are taken when that returns. Raises StartupError.
+    `holding` has a stable release. With `may_listen` the port is shared, and calls are taken when that returns. From `leave` on, health
+    says NOT_SERVING, and calls are taken as before. Raises StartupError.
     """
     settings, metrics = shared.settings, shared.metrics
     async with AsyncExitStack() as stack:
+        authenticator = Authenticator(settings.identity_options)
+        await authenticator.refresh()
         calls = CallInterceptor(
             metrics,
             slow_seconds=settings.slow_call_ms / 1e3,
             most_calls=settings.queue_size + MOST_OTHER_CALLS,
             max_message_bytes=settings.max_message_bytes,
             deadline_seconds=settings.default_deadline_ms / 1e3,
+            doors=Doors(authenticator, settings.reflection),
         )
         with patient():
             server = grpc.aio.server(interceptors=[calls], options=_options(settings, shared=may_listen is not None))
         stack.push_async_callback(server.stop, None)
         add_services(server, SERVICES, holding.channels.behaviour, metrics)
-        health = await _add_health(server)
+        health = await _add_health(server, reflection=settings.reflection != "off")
+        await stack.enter_async_context(_in_background(_watch_keys(authenticator)))
         await stack.enter_async_context(_watched(shared.store, holding, health, metrics))
         if may_listen is not None:
             await may_listen()
@@ -91,6 +103,8 @@ async def running(
         stack.push_async_callback(health.enter_graceful_shutdown)
         stack.callback(metrics.ready, False)
         stack.push_async_callback(holding.calm)
+        if leave is not None:
+            await stack.enter_async_context(_in_background(_left(leave, health, metrics)))
         yield port
 
 
@@ -119,14 +133,21 @@ def _listen(server: grpc.aio.Server, settings: Settings) -> int:
         raise StartupError(f"cannot listen on {address}; is another server running there?") from error
 
 
-async def _add_health(server: grpc.aio.Server) -> health_aio.HealthServicer:
+async def _watch_keys(authenticator: Authenticator) -> None:
+    while True:
+        await asyncio.sleep(LOOK_SECONDS)
+        await authenticator.refresh()
+
+
+async def _add_health(server: grpc.aio.Server, *, reflection: bool) -> health_aio.HealthServicer:
     """Health per service. The server as a whole ("") is alive without Redis and without an engine."""
     health = health_aio.HealthServicer()
     names = [f"{PACKAGE}.{service}" for service in SERVICES]
     for name in names:
         await health.set(name, SERVING)
     health_pb2_grpc.add_HealthServicer_to_server(health, server)
-    add_reflection((*names, HEALTH), server)
+    if reflection:
+        add_reflection((*names, HEALTH), server)
     return health
 
 
@@ -168,6 +189,12 @@ async def _in_background(*work: Coroutine[Any, Any, None]) -> AsyncIterator[None
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def _left(leave: asyncio.Event, health: health_aio.HealthServicer, metrics: Metrics) -> None:
+    await leave.wait()
+    metrics.ready(False)
+    await health.enter_graceful_shutdown()
 
 
 async def _drain(server: grpc.aio.Server, calls: CallInterceptor, seconds: float) -> None:

@@ -51,7 +51,7 @@ async def serve(start: Start, settings: Settings, link: Link, metrics: Metrics) 
             while not link.plans.empty():
                 await follower.follow(link.plans.get_nowait())
 
-        await stack.enter_async_context(running(shared, holding, may_listen))
+        await stack.enter_async_context(running(shared, holding, may_listen, link.leave))
         settle_memory()
         link.tell(Ready())
         stack.enter_context(_following(follower))
@@ -113,7 +113,7 @@ class Follower:
             task.add_done_callback(self._leaving.discard)
 
     async def _load(self, release: PlannedRelease) -> None:
-        settings = self._settings.model_copy(update={"bundle": Path(release.folder)})
+        settings = self._settings.model_copy(update={"bundle": release.folder})
 
         async def opened(stack: AsyncExitStack) -> EngineHandle:
             return await opened_backend(settings, release.sockets, self._metrics, self._lost, stack)
@@ -147,7 +147,7 @@ async def opened_backend(
 
         engine, batcher = await stack.enter_async_context(open_engine(settings, metrics, lost, inline=True))
         return EngineHandle(engine.bundle, batcher, engine.backend.name, engine.backend.device)
-    bundle = await asyncio.to_thread(load_bundle, settings.bundle_folder, settings.backend)
+    bundle = await asyncio.to_thread(load_bundle, settings.bundle_folder, settings.backend, settings.bundle_keys)
     pool = EnginePool([Path(socket) for socket in sockets])
     stack.callback(pool.close)
     hello = await pool.connect(bundle.version)
@@ -155,4 +155,4 @@ async def opened_backend(
 
 
 if __name__ == "__main__":
-    run_child(serve)
+    run_child(serve, "front_end")

@@ -1,9 +1,9 @@
-"""What a server serves, and how that changes while it runs: by calls of ReleaseService, and by the link that names a bundle."""
+"""What a server serves, and how that changes while it runs: by calls of ReleaseService, and by what names the bundle to serve."""
 
 import asyncio
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import NamedTuple
@@ -12,6 +12,7 @@ import structlog
 
 from steersman.v1 import release_service_pb2 as pb
 from steersman_service.errors import (
+    BundleError,
     ChildDied,
     NoCanary,
     NoReleaseBefore,
@@ -20,7 +21,7 @@ from steersman_service.errors import (
     ReleaseRefused,
     StartupError,
 )
-from steersman_service.processes.bundle_link import BundleLink, State, state_of
+from steersman_service.processes.bundle_source import BundleSource, State, state_of
 from steersman_service.processes.generation import Generation, HostedRelease
 from steersman_service.processes.slot import unforeseen
 from steersman_service.telemetry.metrics import Metrics
@@ -48,7 +49,7 @@ class Releases:
         self,
         generation: Generation,
         hosted: Callable[[Path], HostedRelease],
-        link: BundleLink,
+        source: BundleSource,
         metrics: Metrics,
         *,
         drain_seconds: float,
@@ -57,7 +58,7 @@ class Releases:
         """`hosted` makes a release, not started yet. `on_trial`: its engine hosts end before front ends load it themselves."""
         self.generation = generation
         self._hosted = hosted
-        self._link = link
+        self._source = source
         self._metrics = metrics
         self._drain_seconds = drain_seconds
         self._on_trial = on_trial
@@ -68,7 +69,9 @@ class Releases:
         self._refused: deque[_Refused] = deque(maxlen=MOST_REFUSED)
         self._tasks: set[asyncio.Task[None]] = set()
         self._unserved: tuple[Path, State, int] | None = None
-        """What the link named that was refused, and how often."""
+        """What the source named that was refused, and how often."""
+        self._unread = ""
+        """Why the source itself cannot be read."""
 
     async def answer(self, request: object) -> list[pb.Release]:
         """Does what a request of ReleaseService asks. Raises a RequestError."""
@@ -92,11 +95,18 @@ class Releases:
             raise ReleaseRefused(f"{self._refused[0].why}; what was served before still is") from error
         return [*self._listed()]
 
-    async def follow_link(self) -> None:
-        """Serves what the link names, if that is something else. What was refused is tried again once it has changed."""
-        folder = await asyncio.to_thread(self._link.target)
-        if folder is None or folder == self.generation.stable.folder:
-            self._link_refused(None)
+    async def follow_source(self) -> None:
+        """Serves what the source names, if that is something else. What was refused is tried again once it has changed."""
+        if not self._source.there:
+            return
+        try:
+            folder = await asyncio.to_thread(self._source.target)
+        except StartupError as error:
+            self._unreadable(error)
+            return
+        self._unread = ""
+        if folder == self.generation.stable.folder:
+            self._source_refused(None)
             return
         state = await asyncio.to_thread(state_of, folder)
         tried = self._unserved[2] if self._unserved and self._unserved[:2] == (folder, state) else 0
@@ -112,13 +122,13 @@ class Releases:
             try:
                 await self._bring(folder, STABLE)
             except StartupError as error:
-                self._link_refused((folder, state, tried + 1 if isinstance(error, ChildDied) else ATTEMPTS))
+                self._source_refused((folder, state, tried + 1 if isinstance(error, ChildDied) else ATTEMPTS))
 
-    async def renew(self, made: Callable[[], Generation]) -> None:
-        """All processes anew, with what the link names; then the old ones drain, a canary too. If they cannot start, the old ones stay."""
+    async def renew(self, made: Callable[[], Awaitable[Generation]]) -> None:
+        """All processes anew, with what the source names; then the old ones drain, a canary too. If they cannot start, those stay."""
         async with self._changing:
             try:
-                generation = made()
+                generation = await made()
                 await generation.load()
                 await generation.listen()
             except Exception as error:
@@ -140,7 +150,7 @@ class Releases:
         await asyncio.gather(*(release.kill() for release in self._draining))
 
     async def _load_asked(self, request: pb.LoadReleaseRequest) -> None:
-        folder = await asyncio.to_thread(self._link.find, request.bundle)
+        folder = await asyncio.to_thread(self._source.find, request.bundle)
         if folder is None:
             raise NotFound(
                 "bundle: none beside the one that is served has this version or folder; ListBundles names them"
@@ -155,9 +165,9 @@ class Releases:
                 else:
                     await self._bring(folder, CANARY, request.canary_share)
                 return
-            self._link.check_turnable()
+            self._source.check_turnable()
             if folder == stable.folder:
-                self._link.turn(folder)
+                self._source.turn(folder)
             elif canary and canary.folder == folder:
                 await self._promote(canary, turn=True)
             else:
@@ -175,7 +185,7 @@ class Releases:
                 await release.end_trial()
             await generation.try_out(release)
             if turn:
-                self._link.turn(folder)
+                self._source.turn(folder)
         except Exception as error:
             self._refuse(release, channel, error)
             await generation.route(generation.stable, generation.canary, generation.share)
@@ -202,8 +212,8 @@ class Releases:
 
     async def _promote(self, canary: HostedRelease, *, turn: bool) -> None:
         if turn:
-            self._link.check_turnable()
-            self._link.turn(canary.folder)
+            self._source.check_turnable()
+            self._source.turn(canary.folder)
         stable = self.generation.stable
         self._remember(stable)
         canary.since = time.time()
@@ -225,7 +235,7 @@ class Releases:
             return
         if not self._before:
             raise NoReleaseBefore("no other release was stable since the server was started: load one")
-        self._link.check_turnable()
+        self._source.check_turnable()
         await self._bring(self._before[-1][0], STABLE, turn=True, back=True)
         self._before.pop()
 
@@ -268,9 +278,19 @@ class Releases:
             exc_info=unforeseen(error),
         )
 
-    def _link_refused(self, unserved: tuple[Path, State, int] | None) -> None:
+    def _unreadable(self, error: StartupError) -> None:
+        """Of a source: logged once in a row. Storage that is away is no refusal of a bundle."""
+        if str(error) != self._unread:
+            log.error("the source of bundles cannot be read", error=str(error))
+            if isinstance(error, BundleError):
+                self._metrics.swapped(ok=False)
+        self._unread = str(error)
+        if isinstance(error, BundleError):
+            self._metrics.bundle_refused(True)
+
+    def _source_refused(self, unserved: tuple[Path, State, int] | None) -> None:
         self._unserved = unserved
-        self._metrics.link_refused(unserved is not None)
+        self._metrics.bundle_refused(unserved is not None)
 
     @asynccontextmanager
     async def _change(self) -> AsyncIterator[None]:

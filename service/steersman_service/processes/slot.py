@@ -46,6 +46,11 @@ class Slot:
         await self.child.listen()
         self._keeping = asyncio.create_task(self._keep(self.child))
 
+    async def leave(self) -> None:
+        await self._end_keeping()
+        if self.child:
+            self.child.leave()
+
     async def stop(self, drain_seconds: float) -> None:
         await self._end_keeping()
         if self.child:

@@ -15,11 +15,13 @@ import structlog
 from google.protobuf.message_factory import GetMessageClass
 from prometheus_client import CollectorRegistry, Metric
 from prometheus_client.registry import Collector
+from pydantic import SecretStr
 
 from steersman.v1 import release_service_pb2
+from steersman_service.bundle.signatures import PublicKeys
 from steersman_service.errors import InternalError, RequestError, StartupError
 from steersman_service.http.options import installed
-from steersman_service.processes.bundle_link import BundleLink
+from steersman_service.processes.bundle_source import BundleSource
 from steersman_service.processes.child import ChildProcess
 from steersman_service.processes.generation import Generation, HostedRelease
 from steersman_service.processes.link import Answer, Ask, Plan, Refusal
@@ -27,7 +29,7 @@ from steersman_service.processes.port import ReservedPort
 from steersman_service.processes.releases import Releases
 from steersman_service.processes.slot import Slot
 from steersman_service.processes.store import embedded_store
-from steersman_service.settings import Settings
+from steersman_service.settings import Settings, secret
 from steersman_service.telemetry import families as metric_families
 from steersman_service.telemetry.families import Family
 from steersman_service.telemetry.metrics import Metrics
@@ -57,16 +59,12 @@ class Supervisor:
         self._settings = settings
         self._metrics = metrics
         self._sockets = sockets
-        self._link = BundleLink(settings.bundle_folder)
+        keys = PublicKeys.read(settings.bundle_keys) if settings.bundle_keys else None
+        self._source = BundleSource(settings.bundle_source, settings.bundles, keys)
+        self._engines = settings.engine_count
         self._numbers = count(1)
-        self._releases = Releases(
-            self._generation(),
-            self._hosted_beside,
-            self._link,
-            metrics,
-            drain_seconds=settings.drain_seconds,
-            on_trial=not settings.engine_count,
-        )
+        self._releases: Releases | None = None
+        """Once it is started."""
         self._gateway: Slot | None = None
         self._alive: set[ChildProcess] = set()
         self._counted: list[Family] = []
@@ -78,7 +76,15 @@ class Supervisor:
         """Returns when every process takes calls, the gateway included if there is a port for it. Raises StartupError.
 
         `metrics_port` is the one that `families` are served on."""
-        generation = self._releases.generation
+        generation = await self._generation()
+        self._releases = Releases(
+            generation,
+            self._hosted_beside,
+            self._source,
+            self._metrics,
+            drain_seconds=self._settings.drain_seconds,
+            on_trial=not self._engines,
+        )
         await generation.load()
         port.probe()
         await generation.listen()
@@ -89,11 +95,17 @@ class Supervisor:
             http_port.probe()
             await self._gateway.listen()
         if self._settings.bundle_watch_seconds:
-            _run(self._follow_link(self._settings.bundle_watch_seconds), self._changing)
+            _run(self._follow_source(self._releases, self._settings.bundle_watch_seconds), self._changing)
 
     async def replace(self) -> None:
         """SIGHUP: all processes but the gateway anew."""
-        await self._releases.renew(self._generation)
+        if self._releases:
+            await self._releases.renew(self._generation)
+
+    async def leave(self) -> None:
+        """Health says NOT_SERVING from now on, that of the gateway, which asks the front ends, included; calls are taken as before."""
+        if self._releases:
+            await asyncio.gather(*(slot.leave() for slot in self._releases.generation.front_ends))
 
     async def stop(self) -> None:
         """Drains, the gateway first: its calls in flight need the front ends."""
@@ -104,8 +116,9 @@ class Supervisor:
         if self._gateway:
             await self._gateway.stop(self._settings.drain_seconds)
         left = max(0.0, self._settings.drain_seconds - (time.monotonic() - start))
-        await self._releases.generation.stop(left)
-        await self._releases.close()
+        if self._releases:
+            await self._releases.generation.stop(left)
+            await self._releases.close()
         for task in self._watching:
             task.cancel()
 
@@ -114,23 +127,23 @@ class Supervisor:
         if asking := [asyncio.create_task(child.refresh()) for child in self._alive]:
             await asyncio.wait(asking, timeout=METRICS_SECONDS)
         gateway = self._gateway is None or self._gateway.ready
-        self._metrics.all_ready(self._releases.generation.ready and gateway)
+        self._metrics.all_ready(self._releases is not None and self._releases.generation.ready and gateway)
         # Read in one go: a child that ends meanwhile is counted among the living or among the ended, never in both.
         own = metric_families.families(self._metrics.registry)
         return metric_families.merged([own, self._counted, *(child.families for child in self._alive)])
 
-    async def _follow_link(self, seconds: float) -> None:
+    async def _follow_source(self, releases: Releases, seconds: float) -> None:
         """Again and again."""
         while True:
             await asyncio.sleep(seconds)
             try:
-                await self._releases.follow_link()
+                await releases.follow_source()
             except Exception:
-                log.exception("the link to the bundle was not followed")
+                log.exception("the source of bundles was not followed")
 
-    def _generation(self) -> Generation:
-        """With the bundle that the link names now; not started yet."""
-        stable = self._hosted(self._link.target() or self._settings.bundle_folder, self._settings.engine_count)
+    async def _generation(self) -> Generation:
+        """With the bundle that the source names now; not started yet. Raises StartupError."""
+        stable = self._hosted(await asyncio.to_thread(self._source.target), self._engines)
 
         def front_end(plan: Callable[[], Plan], place: int) -> Slot:
             # One replays the scenarios for all.
@@ -150,10 +163,10 @@ class Supervisor:
 
     def _hosted_beside(self, folder: Path) -> HostedRelease:
         """Where front ends compute, one engine host tries the bundle first."""
-        return self._hosted(folder, self._settings.engine_count, trial=not self._settings.engine_count)
+        return self._hosted(folder, self._engines, trial=not self._engines)
 
     def _hosted(self, folder: Path, engines: int, *, trial: bool = False) -> HostedRelease:
-        settings, number = self._settings.model_copy(update={"bundle": folder}), next(self._numbers)
+        settings, number = self._settings.model_copy(update={"bundle": str(folder)}), next(self._numbers)
 
         def engine(socket: str) -> Slot:
             return self._slot(lambda: ChildProcess.start("engine_host", settings, socket))
@@ -177,6 +190,7 @@ class Supervisor:
         answer: Answer | Refusal
         try:
             request = release_service_pb2.DESCRIPTOR.message_types_by_name[ask.method]
+            assert self._releases
             releases = await self._releases.answer(GetMessageClass(request).FromString(ask.data))
             data = release_service_pb2.ListReleasesResponse(releases=releases).SerializeToString()
             answer = Answer(ask.number, data)
@@ -211,9 +225,10 @@ class _Merged(Collector):
 
 
 async def supervise(settings: Settings, on_ready: Callable[[Addresses], None]) -> None:
-    """Serves until SIGTERM or SIGINT, then drains. SIGHUP replaces every process, but for the gateway, which holds nothing of a bundle.
+    """Serves until SIGTERM or SIGINT, then drains, after `drain_delay_seconds` or a second signal.
 
-    Calls `on_ready` once. Raises StartupError if it cannot start.
+    SIGHUP replaces every process, but for the gateway, which holds nothing of a bundle. Calls `on_ready` once. Raises StartupError if it
+    cannot start.
     """
     stop, renew = asyncio.Event(), asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -223,9 +238,13 @@ async def supervise(settings: Settings, on_ready: Callable[[Addresses], None]) -
     async with _supervised(settings, on_ready) as supervisor:
         renewing = asyncio.create_task(_renewed(supervisor, renew))
         await stop.wait()
-        log.info("draining", at_most_seconds=settings.drain_seconds)
+        stop.clear()
+        log.info("draining", after_seconds=settings.drain_delay_seconds, at_most_seconds=settings.drain_seconds)
         renewing.cancel()
         await asyncio.gather(renewing, return_exceptions=True)
+        await supervisor.leave()
+        with suppress(TimeoutError):
+            await asyncio.wait_for(stop.wait(), settings.drain_delay_seconds)
     log.info("stopped")
 
 
@@ -267,7 +286,9 @@ async def _supervised(settings: Settings, on_ready: Callable[[Addresses], None])
         http_port = reserved_for_http(settings)
         if http_port:
             stack.callback(http_port.close)
-        url = settings.redis_url or await stack.enter_async_context(embedded_store(settings.data / "valkey"))
+        url = settings.redis_url
+        if url is None:
+            url = SecretStr(await stack.enter_async_context(embedded_store(settings.data / "valkey")))
         sockets = Path(stack.enter_context(private_folder()))
         numbers = {"port": port.number, "http_port": http_port.number if http_port else 0}
         changed = settings.model_copy(update={**numbers, "redis_url": url})
@@ -276,7 +297,9 @@ async def _supervised(settings: Settings, on_ready: Callable[[Addresses], None])
         if settings.metrics == "on":
             registry = CollectorRegistry()
             registry.register(_Merged(supervisor))
-            metrics_port = stack.enter_context(exposed(registry, settings.metrics_host, settings.metrics_port))
+            metrics_port = stack.enter_context(
+                exposed(registry, settings.metrics_host, settings.metrics_port, secret(settings.metrics_token))
+            )
         stack.push_async_callback(supervisor.stop)
         await supervisor.start(port, http_port, metrics_port)
         addresses = Addresses(

@@ -210,7 +210,7 @@ def test_what_is_served(server: Running, bundle: Bundle) -> None:
     labels = {
         "channel": "stable",
         "version": bundle.version,
-        "format": "1.6",
+        "format": "1.7",
         "data": "interactions",
         "backend": "onnx",
         "device": "cpu",
