@@ -30,6 +30,10 @@ class BundleError(StartupError):
         self.file = file
 
 
+class ChildDied(StartupError):
+    """A process of the server ended before it was ready, without a word why: it may have been killed."""
+
+
 class SourceError(StartupError):
     """A bundle cannot be had from where it is said to be, or not be brought there: no fault of the bundle."""
 
@@ -153,6 +157,37 @@ class KeysUnavailable(RequestError, code="UNAVAILABLE", reason="KEYS_UNAVAILABLE
 
 class StaleFeature(RequestError, code="FAILED_PRECONDITION", reason="FEATURE_OF_ANOTHER_BUNDLE"):
     """A feature reference of another bundle. The metadata carries the likely replacement where one is known."""
+
+
+class BundleNotServed(RequestError, code="FAILED_PRECONDITION", reason="BUNDLE_NOT_SERVED"):
+    """The call names a bundle version that no release here has."""
+
+    def __init__(self, served: Sequence[str]) -> None:
+        """Versions."""
+        super().__init__(
+            f"metadata steersman-bundle-version: names a bundle that is not served; it is {' or '.join(served)}, or leave it out",
+            metadata={"served": " ".join(served)},
+        )
+
+
+class ReleaseRefused(RequestError, code="FAILED_PRECONDITION", reason="RELEASE_REFUSED"):
+    """A bundle was not served. The message says why. What was served before still is."""
+
+
+class ReleaseChanging(RequestError, code="ABORTED", reason="RELEASE_CHANGING"):
+    """Another change of releases is under way."""
+
+
+class NoCanary(RequestError, code="FAILED_PRECONDITION", reason="NO_CANARY"):
+    """There is no canary, or another one than the call names."""
+
+
+class NoReleaseBefore(RequestError, code="FAILED_PRECONDITION", reason="NO_RELEASE_BEFORE"):
+    """Nothing to roll back to."""
+
+
+class ReleasesFixed(RequestError, code="FAILED_PRECONDITION", reason="RELEASES_FIXED"):
+    """What is served cannot be changed by a call here."""
 
 
 class NotExplainable(RequestError, code="FAILED_PRECONDITION", reason="NOT_EXPLAINABLE"):

@@ -106,6 +106,13 @@ class Settings(BaseSettings):
         description="Bundle folder, or a link to one (default: DATA/bundles/current); or s3://BUCKET/PREFIX or hf://OWNER/REPO@REVISION,"
         " from which it is pulled to DATA/bundles",
     )
+    bundle_watch_seconds: float = Field(
+        2.0,
+        ge=0,
+        allow_inf_nan=False,
+        description="How often the server looks whether that link, or source, names another bundle, which it then loads and serves, in"
+        " seconds; 0: never",
+    )
     bundle_keys: Path | None = Field(
         None,
         description="Public keys, a file or a folder of *.pub: only bundles signed by one of them are served (default: any)",

@@ -36,6 +36,7 @@ Context = grpc.aio.ServicerContext[Any, Any]
 Behaviour = Callable[[Any, Any], Awaitable[Any]]
 """Takes the request, or an iterator of requests, and gRPC's context or a Caller."""
 
+BUNDLE_VERSION = "steersman-bundle-version"
 # gRPC may report a passed deadline this much before the server's clock reaches it.
 DEADLINE_SLACK_SECONDS = 0.01
 # Fields of requests that bound the size of the answer.
@@ -199,7 +200,8 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
             request_id = (getattr(request, "request_id", "") or request_id)[:128]
             if method.kind == "server_stream":
                 return await method.behaviour(request, context)
-            caller = Caller(tenant=tenant, request_id=request_id, identity=identity)
+            version = _metadata(context, BUNDLE_VERSION)
+            caller = Caller(tenant=tenant, request_id=request_id, identity=identity, bundle_version=version)
             answer = await self._in_time(method, request, context, caller)
             return self._checked(method.serialize(answer), request)
         except asyncio.CancelledError:

@@ -59,7 +59,7 @@ async def test_a_certificate_says_who_calls_and_a_gateways_does_not() -> None:
 
         ListBundles = ListHistories = GetModelInfo
 
-    add_services(server, {"ModelService": Model()}, Metrics(collected=False))
+    add_services(server, ["ModelService"], lambda service, method: getattr(Model(), method), Metrics(collected=False))
     credentials = grpc.ssl_server_credentials([(key, chain)], root, require_client_auth=True)
     port = server.add_secure_port("localhost:0", credentials)
     await server.start()

@@ -28,7 +28,7 @@ from steersman.v1.session_service_pb2 import (
     GetSessionRequest,
     SetControlsRequest,
 )
-from steersman_service.app import SERVICES
+from steersman_service.api.handlers import SERVICES
 from steersman_service.bundle.items import Items
 from steersman_service.checks import check_events
 from steersman_service.sessions.store import SessionStore
