@@ -37,11 +37,6 @@ ROLES: Mapping[str, Role] = {
     "ScenarioService/DeleteScenario": Role.ADMIN,
     "ScenarioService/ListScenarioChanges": Role.ADMIN,
     "ScenarioService/ReplayScenarios": Role.ADMIN,
-    "ReleaseService/ListReleases": Role.ADMIN,
-    "ReleaseService/LoadRelease": Role.ADMIN,
-    "ReleaseService/SetCanaryShare": Role.ADMIN,
-    "ReleaseService/PromoteCanary": Role.ADMIN,
-    "ReleaseService/RollBack": Role.ADMIN,
 }
 
 
