@@ -9,11 +9,15 @@ from loky import cpu_count
 from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from steersman_service.certificates import TlsFiles
 from steersman_service.engine.options import EngineOptions
 from steersman_service.errors import StartupError
 from steersman_service.sessions.redis_url import check_redis_url
 
 PREFIX = "STEERSMAN_"
+# Of clients, which may run in the same environment.
+CLIENT_VARIABLES = {"STEERSMAN_TOKEN"}
+DOORS = ("grpc", "http", "metrics")
 LOOPBACK_HOSTS = "localhost,127.0.0.1,[::1]"
 GPU_FILES = "/dev/nvidia[0-9]*"
 CORES_PER_ENGINE = 8
@@ -51,6 +55,24 @@ class Settings(BaseSettings):
     )
     http_console: Literal["on", "off"] = Field("on", description="Whether HTTP serves the console, at /console/")
     http_max_body_bytes: int = Field(4 << 20, ge=1024, description="Largest body that HTTP takes, in bytes")
+
+    tls_cert: Path | None = Field(
+        None,
+        description="The server's certificate in PEM, then those between it and its authority: with it gRPC, HTTP and metrics speak"
+        " TLS. These files are read again when they change",
+    )
+    tls_key: Path | None = Field(None, description="The certificate's private key in PEM, without a passphrase")
+    tls_ca: Path | None = Field(
+        None, description="Authorities in PEM that sign clients' certificates: with it clients have to show one"
+    )
+    tls_client_certs: str = Field(
+        ",".join(DOORS), description="Where they have to, if tls_ca is set: grpc, http, metrics, with commas between"
+    )
+    insecure: Literal["off", "metrics", "on"] = Field(
+        "off",
+        description="on lets it listen beyond this machine without TLS, or without knowing its callers; metrics lets the Prometheus"
+        " endpoint alone, which then speaks plain HTTP",
+    )
 
     data: Path = Field(Path("data"), description="Data folder: bundles, and the embedded session store")
     bundle: Path | None = Field(None, description="Bundle folder, or a link to one (default: DATA/bundles/current)")
@@ -159,11 +181,25 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _known_environment(self) -> Self:
-        known = {f"{PREFIX}{name}".upper() for name in type(self).model_fields}
+        known = {f"{PREFIX}{name}".upper() for name in type(self).model_fields} | CLIENT_VARIABLES
         unknown = sorted(name for name in os.environ if name.upper().startswith(PREFIX) and name.upper() not in known)
         if unknown:
             raise ValueError(f"unknown setting {', '.join(unknown)}; `steersman serve --help` lists them all")
         return self
+
+    @model_validator(mode="after")
+    def _tls_is_whole(self) -> Self:
+        for name, other in (("tls_cert", "tls_key"), ("tls_key", "tls_cert"), ("tls_ca", "tls_cert")):
+            if getattr(self, name) is not None and getattr(self, other) is None:
+                raise ValueError(f"{name}: needs {other}, too")
+        return self
+
+    @field_validator("tls_client_certs")
+    @classmethod
+    def _known_doors(cls, text: str) -> str:
+        if unknown := [door for door in _listed(text) if door not in DOORS]:
+            raise ValueError(f"{unknown[0]!r} is none of {', '.join(DOORS)}")
+        return text
 
     @field_validator("host", "http_host")
     @classmethod
@@ -177,6 +213,17 @@ class Settings(BaseSettings):
         if url is not None:
             check_redis_url(url)
         return url
+
+    @property
+    def tls_files(self) -> TlsFiles | None:
+        """None: no TLS."""
+        if self.tls_cert is None or self.tls_key is None:
+            return None
+        return TlsFiles(self.tls_cert, self.tls_key, self.tls_ca)
+
+    def demands_certificates(self, door: str) -> bool:
+        """Whether clients have to show one at this one of DOORS."""
+        return self.tls_ca is not None and door in _listed(self.tls_client_certs)
 
     @property
     def bundle_folder(self) -> Path:
@@ -223,6 +270,10 @@ class Settings(BaseSettings):
 def sees_gpu() -> bool:
     """Whether NVIDIA's driver shows this process a GPU."""
     return os.environ.get("CUDA_VISIBLE_DEVICES") not in ("", "-1") and bool(glob(GPU_FILES))
+
+
+def _listed(text: str) -> list[str]:
+    return [name.strip() for name in text.split(",") if name.strip()]
 
 
 def cores() -> int:
