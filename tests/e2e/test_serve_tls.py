@@ -90,8 +90,9 @@ def test_every_door_lets_in_who_shows_a_certificate_and_nobody_else(secured: Sec
         assert secured.ask(url.replace("127.0.0.1", "localhost"), secured.client)[0] == 0
     # What the gateway says of the traffic comes from the metrics of all processes.
     assert json.loads(secured.ask(f"{server.http}/metrics.json", secured.client)[1])["calls"]
-    access = {"tls_ca": secured.authority.file, "tls_cert": secured.client.cert, "tls_key": secured.client.key}
-    with Client(server.grpc, **access, timeout=60) as client:
+    with Client(
+        server.grpc, tls_ca=secured.authority.file, tls_cert=secured.client.cert, tls_key=secured.client.key, timeout=60
+    ) as client:
         assert client.recommend().item_ids
 
 
@@ -178,7 +179,7 @@ def gateway(*flags: str) -> Iterator[str]:
 @pytest.mark.parametrize(
     ("flags", "said"),
     [
-        (["--host", "0.0.0.0"], r"host: other machines reach 0\.0\.0\.0, without TLS and without a way .*: give tls_cert and tls_key, and tls_ca"),
+        (["--host", "0.0.0.0"], r"host: other machines reach 0\.0\.0\.0, without TLS .* callers: give tls_cert and tls_key, and tls_ca"),
         (["--host", "[::]", "{tls}"], r"host: other machines reach \[::\], without a way to know callers: give tls_ca"),
         (["--host", "0.0.0.0", "{tls}", "{ca}", "--tls-client-certs", "http"], "tls_ca with grpc in tls_client_certs"),
         (["--http", "on", "--http-host", "0.0.0.0", "{tls}", "{ca}", "--tls-client-certs", "grpc"], "http_host: .* http in tls_c"),

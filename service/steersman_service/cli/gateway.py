@@ -19,6 +19,7 @@ from steersman_service.cli.server import DEFAULT_ADDRESS, TlsCa, TlsCert, TlsKey
 from steersman_service.errors import StartupError
 from steersman_service.http.options import CONSOLE, DEFAULT_BODY_BYTES, LOOPBACK_HOSTS, GatewayOptions, names
 from steersman_service.telemetry.logs import configure_logs
+from steersman_service.telemetry.traces import checked_endpoint, configure_traces, traces
 
 HTTPS = "HTTPS"
 
@@ -43,6 +44,9 @@ def gateway(
         str,
         typer.Option(help="URL of the server's metrics, http://HOST:9464/metrics, for the console's page of traffic."),
     ] = "",
+    metrics_token_file: Annotated[
+        Path | None, typer.Option(help="File with the token that the metrics want: the server's metrics_token.")
+    ] = None,
     drain_seconds: Annotated[float, typer.Option(min=0, help="Longest wait for calls in flight at the end.")] = 20.0,
     tls_ca: TlsCa = None,
     tls_cert: TlsCert = None,
@@ -53,6 +57,12 @@ def gateway(
     insecure: Annotated[
         bool, typer.Option("--insecure", help="Listen beyond this machine, though without HTTPS.")
     ] = False,
+    traces_endpoint: Annotated[
+        str, typer.Option(help="OTLP receiver of traces, http://HOST:4317; needs the extra traces.")
+    ] = "",
+    traces_sample: Annotated[
+        float, typer.Option(min=0, max=1, help="Share of traces recorded, of those that begin here.")
+    ] = 0.1,
 ) -> None:
     """Answer HTTP (Connect, gRPC-Web, JSON) by calls of a gRPC server, until Ctrl-C or SIGTERM."""
     if metrics and not metrics.startswith(("http://", "https://")):
@@ -61,6 +71,10 @@ def gateway(
         address = read_address(target)
     except ValueError as error:
         fail(f"--target: {error}", 2)
+    try:
+        endpoint = checked_endpoint(traces_endpoint) if traces_endpoint else None
+    except ValueError as error:
+        fail(f"--traces-endpoint: {error}", 2)
     access = read_access(address, tls_ca, tls_cert, tls_key, None)._replace(token=None)
     options = GatewayOptions(
         names(allowed_hosts),
@@ -69,6 +83,7 @@ def gateway(
         drain_seconds,
         CONSOLE if console else None,
         metrics,
+        _secret(metrics_token_file),
         _metrics_tls(access),
     )
     files = _https_files(http_tls_cert, http_tls_key, http_tls_ca)
@@ -78,6 +93,7 @@ def gateway(
             2,
         )
     configure_logs("info", "console")
+    configure_traces(endpoint, traces_sample, "gateway")
     import uvloop
 
     try:
@@ -85,6 +101,18 @@ def gateway(
             runner.run(_run(address, access, f"[{host.strip('[]')}]" if ":" in host else host, port, options, files))
     except StartupError as error:
         fail(str(error))
+    finally:
+        traces().close()
+
+
+def _secret(file: Path | None) -> str:
+    if file is None:
+        return ""
+    try:
+        return file.read_text("utf-8").strip()
+    except (OSError, ValueError) as error:
+        why = error.strerror if isinstance(error, OSError) else "is no text in UTF-8"
+        fail(f"--metrics-token-file: {file}: {why}", 2)
 
 
 def _https_files(cert: Path | None, key: Path | None, ca: Path | None) -> TlsFiles | None:

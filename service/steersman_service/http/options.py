@@ -3,7 +3,7 @@
 import ssl
 from collections.abc import Iterable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -29,6 +29,8 @@ class GatewayOptions:
     """The folder of the console's files. None: no console."""
     metrics_url: str = ""
     """Where the server's metrics are, as Prometheus reads them: a URL, or unix:PATH. Empty: nowhere."""
+    metrics_token: str = field(default="", repr=False)
+    """That is brought there. Empty: none."""
     metrics_tls: ssl.SSLContext | None = None
     """For that URL. None: as the machine trusts."""
 

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing
 from http.client import HTTPConnection, HTTPException
 from typing import Any, NamedTuple
-from urllib.request import HTTPSHandler, ProxyHandler, build_opener
+from urllib.request import HTTPSHandler, ProxyHandler, Request, build_opener
 
 import structlog
 
@@ -106,9 +106,10 @@ def traffic(samples: Samples, now: float) -> dict[str, Any]:
 class Traffic:
     """Asks the metrics; remembers the answer, and that there was none, for FRESH_SECONDS."""
 
-    def __init__(self, url: str, context: ssl.SSLContext | None = None) -> None:
-        """`url` and `context` as those of GatewayOptions."""
+    def __init__(self, url: str, token: str = "", context: ssl.SSLContext | None = None) -> None:
+        """As those of GatewayOptions."""
         self._url = url
+        self._headers = {"authorization": f"Bearer {token}"} if token else {}
         # The way there leads through no proxy: it is this machine, or one beside it.
         self._open = build_opener(ProxyHandler({}), HTTPSHandler(context=context)).open
         self._answer: dict[str, Any] | RequestError = NoMetrics()
@@ -136,10 +137,10 @@ class Traffic:
 
     def _response(self) -> Any:
         if not self._url.startswith(UNIX):
-            return self._open(self._url, timeout=SCRAPE_SECONDS)
+            return self._open(Request(self._url, headers=self._headers), timeout=SCRAPE_SECONDS)
         connection = _UnixConnection(self._url.removeprefix(UNIX))
         # It closes the connection with the last byte of the answer.
-        connection.request("GET", "/metrics", headers={"connection": "close"})
+        connection.request("GET", "/metrics", headers={"connection": "close", **self._headers})
         return connection.getresponse()
 
 

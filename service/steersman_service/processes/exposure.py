@@ -44,11 +44,11 @@ def _of_calls(name: str, host: str, door: str, settings: Settings) -> Iterator[s
         lacks, remedies = ["without TLS"], ["tls_cert and tls_key"]
     if not identifies(settings, door):
         lacks.append("without a way to know callers")
-        remedies.append(f"tls_ca with {door} in tls_client_certs")
+        remedies.append(f"tls_ca with {door} in tls_client_certs, or api_keys or jwt_keys")
     if lacks:
         yield f"{name}: other machines reach {host}, {' and '.join(lacks)}: give {', and '.join(remedies)}"
 
 
 def identifies(settings: Settings, door: str) -> bool:
     """Whether callers at "grpc" or "http" have to say who they are."""
-    return settings.demands_certificates(door)
+    return settings.demands_certificates(door) or settings.identity_options.asks

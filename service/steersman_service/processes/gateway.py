@@ -7,7 +7,7 @@ from steersman_service.http.server import listening
 from steersman_service.processes.link import Link, Ready, Sockets, first_of, run_child, settle_memory
 from steersman_service.rpc.upstream import unix_target
 from steersman_service.scheduling.stall import watched_loop
-from steersman_service.settings import Settings
+from steersman_service.settings import Settings, secret
 from steersman_service.telemetry.metrics import Metrics
 
 
@@ -35,8 +35,9 @@ def _options(settings: Settings, sockets: Sockets) -> GatewayOptions:
         settings.drain_seconds,
         CONSOLE if settings.http_console == "on" else None,
         sockets.metrics and f"unix:{sockets.metrics}",
+        secret(settings.metrics_token),
     )
 
 
 if __name__ == "__main__":
-    run_child(serve)
+    run_child(serve, "gateway")

@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from hmac import compare_digest
 from http.server import HTTPServer
 from pathlib import Path
 from socketserver import TCPServer, ThreadingMixIn
@@ -29,10 +30,14 @@ log = structlog.get_logger()
 
 
 @contextmanager
-def exposed(registry: CollectorRegistry, host: str, port: int, context: ssl.SSLContext | None = None) -> Iterator[int]:
-    """Serves what `registry` collects over HTTP, by TLS with a `context`; gives the port. Raises StartupError if it is taken."""
+def exposed(
+    registry: CollectorRegistry, host: str, port: int, token: str = "", context: ssl.SSLContext | None = None
+) -> Iterator[int]:
+    """Serves what `registry` collects over HTTP, by TLS with a `context`, to those that bring the `token`; gives the port.
+
+    Raises StartupError if it is taken."""
     try:
-        server = _Server(registry, host, port, context)
+        server = _Server(registry, host, port, token, context)
     except OSError as error:
         raise StartupError(f"metrics cannot listen on {host}:{port}: {error.strerror}") from error
     with _serving(server):
@@ -68,6 +73,12 @@ class _Handler(MetricsHandler):
         return parsed
 
     def do_GET(self) -> None:
+        if not self._admitted():
+            self.send_response(401)
+            self.send_header("www-authenticate", 'Bearer realm="steersman metrics"')
+            self.send_header("content-length", "0")
+            self.end_headers()
+            return
         try:
             super().do_GET()
         except OSError:
@@ -76,15 +87,20 @@ class _Handler(MetricsHandler):
             log.warning("metrics not served", error=repr(error))
             self.send_error(500)
 
+    def _admitted(self) -> bool:
+        sent = self.headers.get("authorization", "").encode(errors="replace")
+        return not self.server.token or compare_digest(sent, f"Bearer {self.server.token}".encode())
+
 
 class _Server(ThreadingMixIn, HTTPServer):
     daemon_threads = True
     request_queue_size = 128
 
     def __init__(
-        self, registry: CollectorRegistry, host: str, port: int, context: ssl.SSLContext | None = None
+        self, registry: CollectorRegistry, host: str, port: int, token: str = "", context: ssl.SSLContext | None = None
     ) -> None:
         """Raises OSError."""
+        self.token = token
         self.address_family = self._family(host, port)
         self._context = context
         self._lock = threading.Lock()
