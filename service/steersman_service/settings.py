@@ -276,6 +276,14 @@ class Settings(BaseSettings):
         return self
 
     @model_validator(mode="after")
+    def _certificates_are_there_to_be_read(self) -> Self:
+        if self.certificate_identity == "on" and not self.demands_certificates("grpc"):
+            raise ValueError(
+                "certificate_identity: needs tls_ca, and grpc in tls_client_certs: no client shows one else"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _tls_is_whole(self) -> Self:
         for name, other in (("tls_cert", "tls_key"), ("tls_key", "tls_cert"), ("tls_ca", "tls_cert")):
             if getattr(self, name) is not None and getattr(self, other) is None:
