@@ -171,6 +171,9 @@ async def pipelined(connection: AbstractConnection, commands: Sequence[Command])
     """Sends all commands, then reads all replies, errors of single commands among them."""
     try:
         packed = [pack_command(tuple(command)) for command in commands]  # type: ignore[arg-type]  # its stub takes one part
+        if not connection.is_connected:
+            # Sending connects, too, but asks no Sentinel.
+            await connection.connect()  # type: ignore[no-untyped-call]
         await connection.send_packed_command(packed)
         return [await _reply(connection) for _ in commands]
     except RuntimeError as error:
