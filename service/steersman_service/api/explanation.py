@@ -70,14 +70,14 @@ class ExplanationService:
         """The request as Recommend answers it. Errors name fields from `request` on."""
         service = self.recommendation
         try:
-            prepared = await service.prepare(request)
+            prepared = await service.prepare(request, caller)
         except InvalidRequest as error:
             raise InvalidRequest([FieldViolation(f"request.{field}", why) for field, why in error.violations]) from None
         if prepared.plan is not None and changes:
             why = "is not looked for in a composed list: leave the composition out, or the scenario that brings it"
             raise InvalidRequest([FieldViolation("change", why)])
         request_id = request.request_id or caller.request_id
-        session = request.session_id or request_id
+        session = caller.session_key(request.session_id) or request_id
         # The account needs the edits.
         parts, own = AnswerParts.of(request)._replace(edits=True), caller._replace(request_id=request_id)
         prepared, answer = await service.answered(prepared, request, own, session, parts)

@@ -84,22 +84,24 @@ class RecommendationService:
     placements: Placements
 
     async def Recommend(self, request: pb.RecommendRequest, caller: Caller) -> pb.RecommendResponse:
-        prepared, parts = await self.prepare(request), AnswerParts.of(request)
-        _, answer = await self.answered(prepared, request, caller, request.session_id, parts)
+        prepared, parts = await self.prepare(request, caller), AnswerParts.of(request)
+        _, answer = await self.answered(prepared, request, caller, caller.session_key(request.session_id), parts)
         return answer
 
     async def BatchRecommend(self, request: pb.BatchRecommendRequest, caller: Caller) -> pb.BatchRecommendResponse:
         visits = BatchVisits(self.sessions)
 
         async def answer(one: pb.RecommendRequest, caller: Caller) -> pb.RecommendResponse:
-            prepared = await self.prepare(one, visits)
-            key = one.session_id or history_session(prepared.interpretation.request)
+            prepared = await self.prepare(one, caller, visits)
+            key = caller.session_key(one.session_id) or history_session(prepared.interpretation.request)
             _, answer = await self.answered(prepared, one, caller, key, AnswerParts.of(one))
             return answer
 
         return await answer_each(request, caller, self.settings.max_batch_requests, answer)
 
-    async def prepare(self, request: pb.RecommendRequest, sessions: SessionVisits | None = None) -> Prepared:
+    async def prepare(
+        self, request: pb.RecommendRequest, caller: Caller, sessions: SessionVisits | None = None
+    ) -> Prepared:
         """Checks a request, appends its new events, and makes of it what the engine takes. Raises a RequestError.
 
         `sessions` are read in place of the service's own.
@@ -108,7 +110,7 @@ class RecommendationService:
         requested = controls.parse("controls", CONTROL_SOURCE_REQUEST, request.controls)
         raise_if_any([*self._check(request), *violations(requested)])
         placement = await self.placements.of(request) if request.scenario else None
-        loaded = await self._load(request, sessions or self.sessions)
+        loaded = await self._load(request, caller, sessions or self.sessions)
         steering = controls.steer(*self._steering_parts(request, loaded, placement), requested)
         return self.interpreted(request, loaded, steering, placement)
 
@@ -253,14 +255,14 @@ class RecommendationService:
         if history.events_before > MAX_EVENTS_BEFORE:
             yield FieldViolation(f"{field}.events_before", f"at most {MAX_EVENTS_BEFORE}")
 
-    async def _load(self, request: pb.RecommendRequest, sessions: SessionVisits) -> LoadedHistory:
+    async def _load(self, request: pb.RecommendRequest, caller: Caller, sessions: SessionVisits) -> LoadedHistory:
         """Appends new events to a session that is named. Raises StoreUnavailable or SessionBehind where there is no fallback."""
         if not request.session_id:
             return LoadedHistory(self._given(request.history))
         events = [(event.event_id, event.item_id) for event in request.new_events]
         kinds = kinds_of(request.new_events)
         try:
-            session = await sessions.visit(request.session_id, events, kinds)
+            session = await sessions.visit(caller.session_key(request.session_id), events, kinds)
             version = session.version if session else 0
             if version < request.min_session_version:
                 raise SessionBehind(version, request.min_session_version)

@@ -23,7 +23,7 @@ class SessionService:
         wrong_events = check_events("events", request.events, self.max_events_per_append)
         raise_if_any([*check_session_id(request.session_id), *wrong_events])
         events = [(event.event_id, event.item_id) for event in request.events]
-        outcome = await self.store.append(request.session_id, events, kinds_of(request.events))
+        outcome = await self.store.append(caller.session_key(request.session_id), events, kinds_of(request.events))
         return pb.AppendEventsResponse(
             appended=outcome.appended,
             duplicates=outcome.duplicates,
@@ -33,7 +33,7 @@ class SessionService:
 
     async def GetSession(self, request: pb.GetSessionRequest, caller: Caller) -> pb.GetSessionResponse:
         raise_if_any(list(check_session_id(request.session_id)))
-        state = await self.store.get(request.session_id)
+        state = await self.store.get(caller.session_key(request.session_id))
         if state is None:
             raise NotFound(f"session_id: there is no session {request.session_id!r}")
         session = pb.Session(
@@ -53,8 +53,10 @@ class SessionService:
         raise_if_any([*check_session_id(request.session_id), *violations(parsed)])
         self.release.controls.check_fresh(parsed)
         kept = [control.applied.control.SerializeToString() for control in parsed.controls]
-        return pb.SetControlsResponse(session_version=await self.store.set_controls(request.session_id, kept))
+        version = await self.store.set_controls(caller.session_key(request.session_id), kept)
+        return pb.SetControlsResponse(session_version=version)
 
     async def DeleteSession(self, request: pb.DeleteSessionRequest, caller: Caller) -> pb.DeleteSessionResponse:
         raise_if_any(list(check_session_id(request.session_id)))
-        return pb.DeleteSessionResponse(existed=await self.store.delete(request.session_id))
+        existed = await self.store.delete(caller.session_key(request.session_id))
+        return pb.DeleteSessionResponse(existed=existed)

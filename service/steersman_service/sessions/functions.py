@@ -1,124 +1,139 @@
-"""Pipelines concurrent calls of the functions that the Lua files beside it define on the server."""
+"""Calls the functions that the Lua files beside it define, on the server that has the keys."""
 
 import asyncio
-import hashlib
-from collections import deque
+import time
 from collections.abc import Sequence
-from importlib.resources import files
-from typing import Any, NamedTuple
+from typing import Any
 
-from hiredis import pack_command
-from redis.asyncio import ConnectionPool
-from redis.asyncio.connection import AbstractConnection
-from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import ResponseError
+from redis.exceptions import RedisError
 
-Part = str | int | bytes
-Command = Sequence[Part]
+from steersman_service.sessions.patience import DEADLINE
+from steersman_service.sessions.pipeline import NOT_WAITED, Command, Durability, Library, Part, Pipeline
+from steersman_service.sessions.redis_url import StoreUrl
+from steersman_service.sessions.servers import Again, Servers, open_servers
 
-# One library.
-SOURCES = ("sessions.lua", "scenarios.lua", "labels.lua")
-# Each with one pipeline on its way at a time. With one, a call that comes just after it has left would wait for two round trips.
-CONNECTIONS = 2
-# Calls in a pipeline: its replies are held until the last one has come.
-MAX_CALLS = 128
+# Between attempts, where one server is being replaced by another.
+FIRST_PAUSE_SECONDS = 0.01
+LONGEST_PAUSE_SECONDS = 0.1
+# That are followed without a pause.
+MOST_REDIRECTIONS = 3
 
 
-class _Call(NamedTuple):
-    command: Command
-    reply: asyncio.Future[Any]
-    until: float
+class DeadlineTooNear(RedisError):
+    """The caller's deadline came before the answer, and before the time that a call may take."""
 
 
 class StoreFunctions:
-    """An idle connection is written to at once; calls that come while both are busy travel together in the next pipeline.
+    """Calls end within `timeout_seconds`, and by the DEADLINE of the request that they belong to."""
 
-    A server that does not know the library is sent it, and the calls are repeated. A call may run twice after a lost connection, and
-    runs on after its caller was cancelled. redis-py's own pipelines take 1.5 to 2.5 times the CPU time (bench/sessions.py).
-    """
-
-    def __init__(self, pool: ConnectionPool, timeout_seconds: float) -> None:
-        """`pool` makes the connections and keeps none of them."""
-        source = "\n".join(files(__package__).joinpath(name).read_text("utf-8") for name in SOURCES)
-        self._library = f"steersman_{hashlib.sha256(source.encode()).hexdigest()[:12]}"
-        self._load = ("FUNCTION", "LOAD", "REPLACE", source.replace("LIBRARY", self._library))
+    def __init__(
+        self,
+        url: StoreUrl,
+        timeout_seconds: float,
+        durability: Durability = NOT_WAITED,
+        pipeline: type[Pipeline] = Pipeline,
+    ) -> None:
+        self._library = library = Library()
         self._timeout_seconds = timeout_seconds
-        self._waiting: deque[_Call] = deque()
-        made = (pool.make_connection() for _ in range(CONNECTIONS))  # type: ignore[no-untyped-call]
-        self._connections: list[AbstractConnection] = list(made)
-        self._idle = list(self._connections)
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._servers: Servers = open_servers(
+            url, timeout_seconds, lambda connect: pipeline(connect, library, timeout_seconds, durability)
+        )
 
-    async def call(self, function: str, keys: Sequence[str], arguments: Sequence[Part]) -> Any:
-        """Raises TimeoutError after `timeout_seconds`, and what redis raises: RedisError or OSError."""
-        loop = asyncio.get_running_loop()
-        command = ("FCALL", f"{self._library}_{function}", len(keys), *keys, *arguments)
-        call = _Call(command, loop.create_future(), loop.time() + self._timeout_seconds)
-        self._waiting.append(call)
-        if self._idle:
-            task = loop.create_task(self._send(self._idle.pop()))
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
-        return await call.reply
+    async def call(
+        self,
+        function: str,
+        keys: Sequence[str],
+        arguments: Sequence[Part],
+        *,
+        writes: bool = False,
+        probing: bool = False,
+    ) -> Any:
+        """Raises TimeoutError, and what redis raises: RedisError or OSError.
+
+        `writes`: replicas must have what it changes. `probing` goes through an open breaker.
+        """
+        command = ("FCALL", f"{self._library.name}_{function}", len(keys), *keys, *arguments)
+        until, deadline = time.monotonic() + self._timeout_seconds, DEADLINE.get()
+        error: Exception | None = None
+        pipeline = self._servers.of(keys[0])
+        if pipeline is not None and until < deadline:
+            # The pipeline itself keeps the time.
+            try:
+                return await pipeline.submit(command, until, writes, probing)
+            except (RedisError, OSError) as failed:
+                error = failed
+        return await self._patiently(command, keys[0], min(until, deadline), pipeline, error, writes, probing)
+
+    @property
+    def open_breakers(self) -> int:
+        """Servers that are not called."""
+        return sum(pipeline.breaker.is_open for pipeline in self._servers.pipelines())
+
+    async def probes(self) -> Sequence[str]:
+        """Ids of no session, on every primary."""
+        try:
+            async with asyncio.timeout(self._timeout_seconds):
+                return await self._servers.probes()
+        except TimeoutError:
+            return await self._servers.probes(known=True)
 
     async def close(self) -> None:
         """Waits for the calls under way."""
-        while self._tasks:
-            await asyncio.wait(self._tasks)
-        for connection in self._connections:
-            await connection.disconnect()
+        await self._servers.close()
 
-    async def _send(self, connection: AbstractConnection) -> None:
-        while self._waiting:
-            calls = [self._waiting.popleft() for _ in range(min(MAX_CALLS, len(self._waiting)))]
-            try:
-                # The time of the first call: what delays it does not delay those in the next pipeline.
-                async with asyncio.timeout_at(min(call.until for call in calls)):
-                    replies = await self._execute(connection, [call.command for call in calls])
-            except Exception as error:
-                replies = [error] * len(calls)
-            for call, reply in zip(calls, replies, strict=True):
-                if call.reply.done():
-                    continue
-                if isinstance(reply, Exception):
-                    call.reply.set_exception(reply)
-                else:
-                    call.reply.set_result(reply)
-        self._idle.append(connection)
-
-    async def _execute(self, connection: AbstractConnection, commands: Sequence[Command]) -> list[Any]:
+    async def _patiently(
+        self,
+        command: Command,
+        key: str,
+        until: float,
+        pipeline: Pipeline | None,
+        error: Exception | None,
+        writes: bool,
+        probing: bool,
+    ) -> Any:
+        """As `call`, after `error` from `pipeline`: follows redirections and waits for a server that takes over, until `until` (seconds of
+        `time.monotonic()`)."""
+        limit = asyncio.timeout(max(0.0, until - time.monotonic()))
+        pauses = Pauses()
         try:
-            replies = await pipelined(connection, commands)
-        except RedisConnectionError:
-            # It may have gone stale since its last use: one more attempt, at once, on a new one.
-            await connection.disconnect()
-            replies = await pipelined(connection, commands)
-        unknown = [place for place, reply in enumerate(replies) if _lacks_function(reply)]
-        if unknown:
-            loaded, *again = await pipelined(connection, [self._load, *(commands[place] for place in unknown)])
-            for place, reply in zip(unknown, again, strict=True):
-                replies[place] = loaded if isinstance(loaded, ResponseError) else reply
-        return replies
+            async with limit:
+                again = Again()
+                while True:
+                    if error is not None:
+                        found = await self._servers.recover(error, pipeline)
+                        if found is None:
+                            raise error
+                        again = found
+                        await pauses.before(again)
+                    elif until <= time.monotonic():
+                        raise DeadlineTooNear
+                    try:
+                        pipeline = again.pipeline or await self._servers.locate(key)
+                        asking = again.pipeline is not None
+                        # Others travel with it: they must not lose their connection when its time is over.
+                        late = time.monotonic() + self._timeout_seconds
+                        return await pipeline.submit(command, late, writes, probing, asking)
+                    except (RedisError, OSError) as failed:
+                        error = failed
+        except TimeoutError:
+            if not limit.expired():
+                raise
+            if error is not None:
+                raise error from None
+            if DEADLINE.get() <= until:
+                raise DeadlineTooNear from None
+            raise
 
 
-async def pipelined(connection: AbstractConnection, commands: Sequence[Command]) -> list[Any]:
-    """Sends all commands, then reads all replies, errors of single commands among them."""
-    try:
-        packed = [pack_command(tuple(command)) for command in commands]  # type: ignore[arg-type]  # its stub takes one part
-        await connection.send_packed_command(packed)
-        return [await _reply(connection) for _ in commands]
-    except BaseException:
-        # An unread reply must not be taken for the next one's, nor may a connection be used that failed to select its database.
-        await connection.disconnect(nowait=True)
-        raise
+class Pauses:
+    """Between the attempts of a call."""
 
+    def __init__(self) -> None:
+        self._attempts, self._seconds = 0, FIRST_PAUSE_SECONDS
 
-async def _reply(connection: AbstractConnection) -> Any:
-    try:
-        return await connection.read_response()
-    except ResponseError as error:
-        return error
-
-
-def _lacks_function(reply: object) -> bool:
-    return isinstance(reply, ResponseError) and "Function not found" in str(reply)
+    async def before(self, again: Again) -> None:
+        """Redirections are followed at once, unless they go round in circles."""
+        self._attempts += 1
+        if again.later or self._attempts > MOST_REDIRECTIONS:
+            await asyncio.sleep(self._seconds)
+            self._seconds = min(2 * self._seconds, LONGEST_PAUSE_SECONDS)

@@ -8,7 +8,7 @@ from google.protobuf.message import DecodeError
 
 from steersman.v1.feature_service_pb2 import Feature
 from steersman_service.errors import TooManyLabels
-from steersman_service.sessions.functions import Part
+from steersman_service.sessions.pipeline import Part
 from steersman_service.sessions.store import SessionStore
 
 MAX_LABELS = 1000

@@ -65,13 +65,13 @@ class SessionReader:
         self.held_bytes = 0
         self._sessions: OrderedDict[str, Session] = OrderedDict()
 
-    async def visit(self, session_id: str, events: Events, kinds: Kinds | None = None) -> Session | None:
-        """Appends events, if there are any, and reads. None: there is no such session. Raises StoreUnavailable."""
-        known = self._sessions.get(session_id)
+    async def visit(self, key: str, events: Events, kinds: Kinds | None = None) -> Session | None:
+        """Appends events, if there are any, and reads. `key`: see keys.py. None: there is no such session. Raises StoreUnavailable."""
+        known = self._sessions.get(key)
         version, mark = (known.version, known.mark) if known else (0, b"")
-        stored = await self._store.visit(session_id, events, version, mark, kinds)
+        stored = await self._store.visit(key, events, version, mark, kinds)
         session = self._read(stored, known, events, kinds) if stored else None
-        self._remember(session_id, session)
+        self._remember(key, session)
         if stored:
             self._observe(stored.known)
         return session
@@ -99,12 +99,12 @@ class SessionReader:
         created = stored.appended > 0 and stored.version == 1
         return Session(stored.version, stored.total_events, places, controls, stored.mark, size, created, refused)
 
-    def _remember(self, session_id: str, session: Session | None) -> None:
-        old = self._sessions.pop(session_id, None)
+    def _remember(self, key: str, session: Session | None) -> None:
+        old = self._sessions.pop(key, None)
         self.held_bytes -= old.size if old else 0
         if session is None or not session.mark or session.size > self._limit_bytes:
             return
-        self._sessions[session_id] = session._replace(created=False)
+        self._sessions[key] = session._replace(created=False)
         self.held_bytes += session.size
         while self.held_bytes > self._limit_bytes:
             _, oldest = self._sessions.popitem(last=False)

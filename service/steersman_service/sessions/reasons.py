@@ -11,6 +11,10 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import InvalidResponse, RedisError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
+from steersman_service.sessions.breaker import BreakerOpen
+from steersman_service.sessions.functions import DeadlineTooNear
+from steersman_service.sessions.pipeline import NotReplicated
+
 # What is wrong, and what to do. docs/runbook.md has them as a table.
 REASONS = {
     "WRONGPASS": "it refuses user or password of STEERSMAN_REDIS_URL (special characters are written as %XX)",
@@ -20,8 +24,14 @@ REASONS = {
     "READONLY": "it is a replica: point STEERSMAN_REDIS_URL to the primary",
     "MISCONF": "it cannot write to its disk and refuses changes: its own log says why",
     "NOREPLICAS": "it has fewer replicas than min-replicas-to-write and refuses changes",
-    "MOVED": "it is a node of a cluster: put a proxy that follows redirections before it, or use a store that is none",
-    "CLUSTERDOWN": "it is a node of a cluster that is down",
+    "MOVED": "it is a node of a cluster, or its slots move on and on: begin STEERSMAN_REDIS_URL with redis+cluster://",
+    "CLUSTERDOWN": "it is a node of a cluster that is down, or no node has the session's slot: see CLUSTER INFO",
+    "TRYAGAIN": "a slot is being moved and some of a session's keys are here, some there: end the move that was begun",
+    "NO_CLUSTER": "it is no node of a cluster: begin STEERSMAN_REDIS_URL with redis:// or redis+sentinel://",
+    "NO_PRIMARY": "no Sentinel answers, or none knows a primary of that name that is up: see SENTINEL MASTERS",
+    "NOT_REPLICATED": "fewer replicas than redis_wait_replicas had a change within redis_wait_ms: it was made, and not acknowledged",
+    "BREAKER_OPEN": "it has failed for a while: calls are refused at once, and one goes through now and then to try it",
+    "DEADLINE": "a request's deadline came before the answer, and before redis_timeout_seconds: give requests more time",
     "MASTERDOWN": "it is a replica that has lost its primary",
     "LOADING": "it still loads its data",
     "BUSY": "a script or a function of another program has run in it for too long",
@@ -48,6 +58,8 @@ _PHRASES = {
     "unknown command": "NO_SCRIPTS",
     "Connect call failed": "REFUSED",
     "ACL failure": "NOPERM",
+    "cluster support disabled": "NO_CLUSTER",
+    "No master found": "NO_PRIMARY",
 }
 # The error of a command that a function calls may stand within the function's own.
 _WORDS = re.compile(rf"\b({'|'.join(word for word in REASONS if word.isupper() and '_' not in word)})\b")
@@ -57,6 +69,9 @@ _TYPES: dict[type[BaseException], str] = {
     ssl.SSLError: "TLS",
     socket.gaierror: "DNS",
     InvalidResponse: "NO_REDIS",
+    NotReplicated: "NOT_REPLICATED",
+    BreakerOpen: "BREAKER_OPEN",
+    DeadlineTooNear: "DEADLINE",
 }
 _ERRNOS = {
     errno.ECONNREFUSED: "REFUSED",

@@ -13,8 +13,9 @@ from steersman.v1.scenario_service_pb2 import (
     ScenarioChange,
 )
 from steersman_service.errors import StoreUnavailable, TooManyScenarios, VersionConflict
-from steersman_service.sessions.functions import Part
 from steersman_service.sessions.measurements import Histories, Measured, Measurement, decoded, decoded_histories
+from steersman_service.sessions.patience import DEADLINE
+from steersman_service.sessions.pipeline import Part
 from steersman_service.sessions.store import SessionStore
 
 MAX_SCENARIOS = 1000
@@ -192,6 +193,8 @@ class ScenarioReader:
 
     async def _read(self, name: str) -> KnownScenario | StoreUnavailable:
         began = time.monotonic()
+        # It is read for all that wait, whoever came first.
+        DEADLINE.set(float("inf"))
         known: KnownScenario | StoreUnavailable
         try:
             scenario = await self._store.get(name)

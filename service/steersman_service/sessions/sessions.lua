@@ -10,6 +10,12 @@
 --   refused   sorted set: items that were disliked ('d' before the item id) or hidden ('h'), by the ordinal of their latest event
 -- The last two mean nothing while others is 0: an older server deletes a session without them.
 
+-- WAIT waits for the latest write of its connection. Where replicas are waited for, a call that repeats another one, maybe on another
+-- connection, writes something in any case: it is acknowledged only if they have what the first one has changed, too.
+
+-- Place of the first event in args of append and visit.
+local EVENTS = 10
+
 -- Keys of a session in which no event was of another kind than consumed.
 local PLAIN_KEYS = 4
 
@@ -35,7 +41,7 @@ end
 
 -- The total after consumed events of a session in which no event was of another kind.
 local function consume_all(keys, args, total)
-  for i = 9, #args, 2 do
+  for i = EVENTS, #args, 2 do
     if redis.call('ZADD', keys[3], 'NX', total + 1, args[i]) == 1 then
       total = total + 1
       redis.call('RPUSH', keys[2], args[i + 1])
@@ -80,9 +86,9 @@ end
 
 -- As consume_all, whatever the kinds: total, others, which events are new, and whether what is refused has changed.
 local function take_all(keys, args, total, others)
-  local kinds, news, refusals = args[8], {}, false
-  for i = 9, #args, 2 do
-    local place, new, refusal = (i - 7) / 2, false, false
+  local kinds, news, refusals = args[9], {}, false
+  for i = EVENTS, #args, 2 do
+    local place, new, refusal = (i - EVENTS) / 2 + 1, false, false
     local kind = kinds == '' and 'c' or string.sub(kinds, place, place)
     if kind == 'c' then
       new, refusal = consume(keys, args[i], args[i + 1], total, others)
@@ -99,7 +105,7 @@ end
 
 -- Returns what append does, and then whether what is refused has changed, and others.
 local function add(keys, args, version, total, mark, others)
-  local kinds, before, news, refusals = args[8], total + others, '', false
+  local kinds, before, news, refusals = args[9], total + others, '', false
   if kinds == '' and others == 0 then
     total = consume_all(keys, args, total)
   else
@@ -114,11 +120,13 @@ local function add(keys, args, version, total, mark, others)
     end
     trim(keys, args, others)
   end
-  return {appended, version, total, mark, renew(keys, args[1], appended > 0, others), news}, refusals, others
+  local written = appended > 0 or args[8] == '1' and #args >= EVENTS
+  return {appended, version, total, mark, renew(keys, args[1], written, others), news}, refusals, others
 end
 
--- args of append and visit: time to live (ms), mark, max_events, remembered_ids, max_refused, version and mark that the caller knows, kinds
--- (empty if all are consumed, or a letter for each event: c, d disliked, h hidden, s shown), then event id and item id by turns. Returns the
+-- args of append and visit: time to live (ms), mark, max_events, remembered_ids, max_refused, version and mark that the caller knows, whether
+-- replicas are waited for (1 or 0), kinds (empty if all are consumed, or a letter for each event: c, d disliked, h hidden, s shown), then event id
+-- and item id by turns. Returns the
 -- number of new events, version, total, mark, time to live (ms), and a text that has, with kinds, for each event 1 if it is new and 0 if not.
 local function append(keys, args)
   return (add(keys, args, read(keys)))
@@ -128,42 +136,45 @@ end
 -- they changed nothing of what is refused. nil: there is no session and no event to begin one.
 local function visit(keys, args)
   local version, total, mark, others = read(keys)
-  if version == 0 and #args < 9 then
+  if version == 0 and #args < EVENTS then
     return nil
   end
   local known = mark ~= '' and version == tonumber(args[6]) and mark == args[7]
   local found, refusals
   found, refusals, others = add(keys, args, version, total, mark, others)
-  if not (known and found[1] == (#args - 8) / 2) or refusals then
+  if not (known and found[1] == (#args - EVENTS + 1) / 2) or refusals then
     found[7], found[8] = redis.call('LRANGE', keys[2], 0, -1), redis.call('LRANGE', keys[4], 0, -1)
     found[9] = others > 0 and redis.call('ZRANGE', keys[6], 0, -1) or {}
   end
   return found
 end
 
--- args: time to live (ms), mark, then the controls. Returns version, and 1 if this created the session.
+-- args: time to live (ms), mark, whether replicas are waited for (1 or 0), then the controls. Returns version, and 1 if this created the session.
 local function set_controls(keys, args)
   local version, _, _, others = read(keys)
   local controls = redis.call('LRANGE', keys[4], 0, -1)
   local created = version == 0
-  local changed = created or #controls ~= #args - 2
+  local changed = created or #controls ~= #args - 3
   for i, control in ipairs(controls) do
-    changed = changed or control ~= args[i + 2]
+    changed = changed or control ~= args[i + 3]
   end
   if changed then
     version = version + 1
     redis.call('DEL', keys[4])
-    for i = 3, #args do
+    for i = 4, #args do
       redis.call('RPUSH', keys[4], args[i])
     end
     redis.call('HSET', keys[1], 'version', version, 'mark', args[2])
   end
-  renew(keys, args[1], changed, others)
+  renew(keys, args[1], changed or args[3] == '1', others)
   return {version, created and 1 or 0}
 end
 
--- Whether there was a session: of an older server's deletion, keys may be left that mean nothing.
-local function delete(keys)
+-- args: whether replicas are waited for (1). Whether there was a session: of an older server's deletion, keys may be left that mean nothing.
+local function delete(keys, args)
+  if args[1] == '1' then
+    redis.call('SET', keys[4], '')
+  end
   local existed = redis.call('EXISTS', keys[1])
   redis.call('DEL', unpack(keys))
   return existed
@@ -172,7 +183,7 @@ end
 -- A visit that calls, the first time, each command that the others call; later ones change nothing, so there is nothing to sync.
 local function probe(keys, args)
   if read(keys) == 0 then
-    delete(keys)
+    delete(keys, {})
   end
   return visit(keys, args)
 end

@@ -8,16 +8,16 @@ from collections.abc import Awaitable, Sequence
 from contextlib import suppress
 from typing import Any, NamedTuple
 
-from redis.asyncio import ConnectionPool
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
 from steersman_service.errors import StoreUnavailable
 from steersman_service.sessions.events import SHOWN, Events, Kinds
-from steersman_service.sessions.functions import Part, StoreFunctions
+from steersman_service.sessions.functions import StoreFunctions
+from steersman_service.sessions.pipeline import NOT_WAITED, Durability, Part
 from steersman_service.sessions.reasons import REASONS, StoreLog, reason_of
+from steersman_service.sessions.redis_url import parse_redis_url
 from steersman_service.telemetry.metrics import SessionMetrics
+from steersman_service.telemetry.traces import traces
 
 SCENARIO_OPERATIONS = (
     "put_scenario",
@@ -49,8 +49,8 @@ OPERATIONS = (
 )
 EXPOSURES = "steersman:exposure"
 """Key of the stream of exposures."""
-# No session has such an id. Several, so that they do not all lie in the slots that one node of a cluster has.
-PROBED_IDS = tuple(f"/probe/{number}" for number in range(8))
+# Of these, replicas must have what they change, where the setting says so.
+WRITES = frozenset(("append", "visit", "set_controls", "delete", "put_scenario", "delete_scenario", "set_label"))
 
 # Each kind calls a command that others do not, the first time.
 PROBE = ([("probe", "probe"), ("probe 2", "probe"), ("probe 3", "probe")], Kinds("cdc", (0, 0, 0)))
@@ -103,8 +103,8 @@ class SessionStore:
     evict (`maxmemory-policy noeviction`): it would take a session apart. A change renews the time to live; any other
     operation does so when a tenth of it is gone, so a read rarely writes.
 
-    Every operation raises `StoreUnavailable` within `timeout_seconds` if the store does not answer. It may have been
-    applied all the same, so each of them can be repeated: a repeated append counts nothing twice.
+    Every operation raises `StoreUnavailable` within `timeout_seconds`, and by the deadline of its request, if the store does not
+    answer. It may have been applied all the same, so each of them can be repeated: a repeated append counts nothing twice.
     """
 
     def __init__(
@@ -116,18 +116,17 @@ class SessionStore:
         timeout_seconds: float,
         metrics: SessionMetrics,
         max_exposures: int = 0,
+        durability: Durability = NOT_WAITED,
     ) -> None:
-        """`url` is `redis://`, `rediss://` or `unix://`; ValueError for another. Connects at the first operation.
+        """`url` is as redis_url.py describes it; ValueError for another. Connects at the first operation.
 
         About `max_exposures` of the latest shown events are kept, of all sessions together.
         """
-        # Calls are bounded as a whole: a limit for every reply would cost as much as the reply.
-        pool = ConnectionPool.from_url(
-            url, socket_timeout=None, socket_connect_timeout=timeout_seconds, retry=Retry(NoBackoff(), 0)
-        )
-        self._functions = StoreFunctions(pool, timeout_seconds)
+        self._functions = StoreFunctions(parse_redis_url(url), timeout_seconds, durability)
+        self._waits = int(durability.replicas > 0)
         self._metrics = metrics
         metrics.declare_store(OPERATIONS, REASONS)
+        metrics.watch_breakers(lambda: self._functions.open_breakers)
         self._log = StoreLog()
         self._max_events = max_events
         self._max_exposures = max_exposures
@@ -173,24 +172,31 @@ class SessionStore:
 
     async def set_controls(self, session_id: str, controls: Sequence[bytes]) -> int:
         """Replaces the sticky controls; returns the session's version. Creates the session."""
-        version, created = await self._run("set_controls", session_id, self._ttl_ms, self._mark(), *controls)
+        arguments: list[Part] = [self._ttl_ms, self._mark(), self._waits, *controls]
+        version, created = await self._run("set_controls", session_id, *arguments)
         if created:
             self._metrics.session_created()
         return int(version)
 
     async def delete(self, session_id: str) -> bool:
         """Forgets the session; whether there was one."""
-        existed = bool(await self._run("delete", session_id))
+        existed = bool(await self._run("delete", session_id, self._waits))
         if existed:
             self._metrics.session_deleted()
         return existed
 
     async def usable(self) -> bool:
         """Whether sessions can be read and changed now. The log has why not."""
-        arguments = self._visited(PROBE[0], kinds=PROBE[1])
-        probes = (self._functions.call("probe", _keys(session_id), arguments) for session_id in PROBED_IDS)
+        arguments = self._visited(PROBE[0], kinds=PROBE[1], waits=0)
+
+        async def probe() -> None:
+            ids = await self._functions.probes()
+            await asyncio.gather(
+                *(self._functions.call("probe", _keys(session_id), arguments, probing=True) for session_id in ids)
+            )
+
         try:
-            await self._timed("probe", asyncio.gather(*probes))
+            await self._timed("probe", probe())
         except StoreUnavailable as error:
             self._log.probed(reason_of(error.__cause__ or error))
             return False
@@ -203,17 +209,24 @@ class SessionStore:
 
     async def call(self, operation: str, keys: Sequence[str], arguments: Sequence[Part]) -> Any:
         """A function of the library, on other keys than a session's. Raises StoreUnavailable."""
-        return await self._timed(operation, self._functions.call(operation, keys, arguments))
+        call = self._functions.call(operation, keys, arguments, writes=operation in WRITES)
+        return await self._timed(operation, call)
 
     def _visited(
-        self, events: Events, known_version: int = 0, known_mark: bytes = b"", kinds: Kinds | None = None
+        self,
+        events: Events,
+        known_version: int = 0,
+        known_mark: bytes = b"",
+        kinds: Kinds | None = None,
+        waits: int | None = None,
     ) -> list[Part]:
         """Arguments of append and visit."""
+        waits = self._waits if waits is None else waits
         # An append larger than the memory is remembered whole until the next one: repeating it at once stays harmless.
         remembered = max(REMEMBERED_IDS_PER_EVENT * self._max_events, len(events))
         limits = (self._ttl_ms, self._mark(), self._max_events, remembered, MAX_REFUSED)
         letters = kinds.letters if kinds else ""
-        return [*limits, known_version, known_mark, letters, *itertools.chain.from_iterable(events)]
+        return [*limits, known_version, known_mark, waits, letters, *itertools.chain.from_iterable(events)]
 
     def _mark(self) -> bytes:
         return self._process + next(self._changes).to_bytes(7)
@@ -237,12 +250,15 @@ class SessionStore:
             await self.call("expose", [EXPOSURES], [self._max_exposures, *exposures])
 
     async def _run(self, operation: str, session_id: str, *arguments: Part, function: str = "") -> Any:
-        return await self._timed(operation, self._functions.call(function or operation, _keys(session_id), arguments))
+        function = function or operation
+        call = self._functions.call(function, _keys(session_id), arguments, writes=function in WRITES)
+        return await self._timed(operation, call)
 
     async def _timed(self, operation: str, call: Awaitable[Any]) -> Any:
         start = time.perf_counter()
         try:
-            return await call
+            with traces().asking("redis", operation):
+                return await call
         except (RedisError, OSError) as error:  # TimeoutError is an OSError
             reason = reason_of(error)
             self._metrics.redis_failed(operation, reason)

@@ -68,6 +68,9 @@ HELP = {
     "steersman_redis_seconds": "Time of an operation on the session store, failed ones included.",
     "steersman_redis_errors_total": "Operations that the session store did not answer in time, or with an error.",
     "steersman_redis_failures_total": "Operations that the session store did not do, by the reason; a probe that fails is one.",
+    "steersman_redis_breakers_open": (
+        "Servers of the session store that failed for a while: calls to them are refused at once, one now and then excepted."
+    ),
     "steersman_redis_up": (
         "1 if sessions could be read and changed when that was last tried (once a second), 0 if not; NaN before the first time."
     ),
@@ -89,6 +92,7 @@ HELP = {
     "steersman_bundle_info": "1; the labels say what is served.",
     "steersman_ready": "1 if every process takes calls; 0 while one loads, and while the server drains.",
     "steersman_workers": "Front ends that take calls (the setting workers says how many there should be).",
+    "steersman_event_loop_tasks": "Tasks of event loops: calls in flight, and a few that every process keeps.",
     "steersman_worker_deaths_total": "Front ends, engine hosts and gateways that ended without being told to, and are started again.",
 }
 HTTP_KINDS = ("connect_json", "connect_proto", "grpc_web", "other")
@@ -266,6 +270,7 @@ class SessionMetrics:
         self.redis_up: Callable[[float], None] = gauge("steersman_redis_up").set
         # Not 0: a bundle that takes long to load must not look like a store that is down.
         self.redis_up(float("nan"))
+        self.watch_breakers = gauge("steersman_redis_breakers_open").set_function
         self._session_hits = counter("steersman_session_cache_hits_total")
         self._session_misses = counter("steersman_session_cache_misses_total")
         self.watch_session_cache = gauge("steersman_session_cache_bytes").set_function
@@ -339,6 +344,7 @@ class ServerMetrics:
         }
         self._ready = registry.gauge("steersman_ready")
         self._workers = registry.gauge("steersman_workers")
+        self.watch_tasks = registry.gauge("steersman_event_loop_tasks").set_function
         self.worker_died: Callable[[], None] = registry.counter("steersman_worker_deaths_total").inc
 
     def bundle(self, *, version: str, bundle_format: str, data: str, backend: str, device: str) -> None:
@@ -372,12 +378,12 @@ class Metrics(CallMetrics, EngineMetrics, SteeringMetrics, SessionMetrics, HttpM
         ServerMetrics.__init__(self, self.registry)
 
     @contextmanager
-    def exposed(self, host: str, port: int) -> Iterator[int]:
+    def exposed(self, host: str, port: int, token: str = "") -> Iterator[int]:
         """Serves the metrics over HTTP; gives the port, 0 if nothing is collected. Raises StartupError if it is taken."""
         if not self.registry.collected:
             yield 0
             return
-        with exposed(self.registry, host, port) as taken:
+        with exposed(self.registry, host, port, token) as taken:
             yield taken
 
 

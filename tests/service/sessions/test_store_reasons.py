@@ -120,8 +120,8 @@ async def test_a_node_of_a_cluster_that_has_other_sessions_too(
 async def test_who_is_not_there(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with socket.create_server(("127.0.0.1", 0)) as bound:
         port = bound.getsockname()[1]
-        assert await reasons(f"redis://127.0.0.1:{port}", capsys, 0.2) == ["TIMEOUT"]
-        assert await reasons(f"rediss://127.0.0.1:{port}", capsys, 0.2) == ["TIMEOUT"]
+        assert await reasons(f"redis://127.0.0.1:{port}", capsys, 0.2) == ["TIMEOUT", "BREAKER_OPEN"]
+        assert await reasons(f"rediss://127.0.0.1:{port}", capsys, 0.2) == ["TIMEOUT", "BREAKER_OPEN"]
     assert await reasons(f"redis://127.0.0.1:{port}", capsys) == ["REFUSED"]
     assert await reasons("redis://nobody.invalid", capsys) == ["DNS"]
     assert await reasons(f"unix://{tmp_path}/v.sock", capsys) == ["NO_SOCKET"]
