@@ -32,7 +32,7 @@ assert traces().on
 # A command of each kind -> the extra that it says it needs.
 COMMANDS = {
     **dict.fromkeys(("recommend", "explain", "features", "items", "scenarios", "label", "compare"), "client"),
-    **dict.fromkeys(("serve", "key", "bundle verify", "bundle pull"), "service"),
+    **dict.fromkeys(("serve", "key", "bundle verify x", "bundle pull s3://bucket/x"), "service"),
     **dict.fromkeys(("train", "evaluate", "sweep", "bundle sign"), "training"),
     "gateway": "http",
     "loadtest": "loadtest",
