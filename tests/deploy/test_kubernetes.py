@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from steersman_service.app import SERVICES
+from steersman_service.api.handlers import SERVICES
 from steersman_service.rpc.services import PACKAGE
 from steersman_service.settings import Settings, load_settings, secret
 from tests.deploy.files import DEPLOY, SPARE_SECONDS, read_yaml

@@ -3,7 +3,8 @@
 from steersman_service.gateway import gateway
 from steersman_service.http.options import CONSOLE, GatewayOptions, names
 from steersman_service.http.server import listening
-from steersman_service.processes.link import Link, Ready, first_of, run_child, settle_memory
+from steersman_service.processes.link import Link, Ready, Start, run_child, settle_memory
+from steersman_service.scheduling.events import first_of
 from steersman_service.scheduling.stall import watched_loop
 from steersman_service.settings import Settings, secret
 from steersman_service.telemetry.metrics import Metrics
@@ -14,7 +15,7 @@ LOOPBACK = {"0.0.0.0": "127.0.0.1", "[::]": "[::1]"}
 NO_PROXY = (("grpc.enable_http_proxy", 0),)
 
 
-async def serve(settings: Settings, sockets: list[str], link: Link, metrics: Metrics) -> None:
+async def serve(start: Start, settings: Settings, link: Link, metrics: Metrics) -> None:
     """Until the supervisor says `drain`. Raises StartupError."""
     await link.may_listen()
     on = listening(settings.http_host, settings.http_port, shared=True)
