@@ -96,8 +96,8 @@ async def in_process(settings: Settings) -> AsyncIterator[Ports]:
 
 
 @contextmanager
-def serving(settings: Settings) -> Iterator[Running]:
-    """The server, on a thread and an event loop of its own, drained at the end."""
+def serving(settings: Settings, opened: Callable[[str], grpc.Channel] = grpc.insecure_channel) -> Iterator[Running]:
+    """The server, on a thread and an event loop of its own, drained at the end. `opened` is how its address is called."""
     configure_logs("critical", "json")
     ready = threading.Event()
     box: dict[str, Any] = {}
@@ -125,7 +125,7 @@ def serving(settings: Settings) -> Iterator[Running]:
     if "error" in box:
         thread.join()
         raise box["error"]
-    with grpc.insecure_channel(f"127.0.0.1:{box['ports'].grpc}") as channel:
+    with opened(f"127.0.0.1:{box['ports'].grpc}") as channel:
         try:
             yield Running(
                 box["ports"],

@@ -1,8 +1,9 @@
 """Assembles a front end, and takes it down in the order that loses nothing."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+import os
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from typing import Any, NamedTuple
 
 import grpc
@@ -25,13 +26,16 @@ from steersman_service.api.replaying import ScenarioReplays
 from steersman_service.api.scenarios import ScenarioService
 from steersman_service.api.sessions import SessionService
 from steersman_service.bundle.bundle import Bundle
+from steersman_service.certificates import Certificates, watched
 from steersman_service.errors import StartupError, StoreUnavailable
 from steersman_service.identity.authenticator import LOOK_SECONDS, Authenticator
+from steersman_service.rpc.credentials import server_credentials
 from steersman_service.rpc.doors import Doors
 from steersman_service.rpc.interceptor import CallInterceptor
 from steersman_service.rpc.reflection import add_reflection
 from steersman_service.rpc.services import PACKAGE, add_services
 from steersman_service.rpc.threads import patient
+from steersman_service.rpc.upstream import unix_target
 from steersman_service.scheduling.client import Engines
 from steersman_service.sessions.labels import LabelStore
 from steersman_service.sessions.pipeline import Durability
@@ -82,11 +86,13 @@ async def running(
     backend: EngineHandle,
     may_listen: Callable[[], Awaitable[None]] | None = None,
     leave: asyncio.Event | None = None,
+    inside: str = "",
 ) -> AsyncIterator[int]:
     """A front end that is ready; gives its port. What is started first is stopped last: calls drain while all they need is up.
 
     With `may_listen` it shares its port, and takes calls when that returns. From `leave` on, health says NOT_SERVING, and calls are taken
-    as before. Sessions are in the store of `redis_url`. Raises StartupError.
+    as before. `inside` is a Unix socket on which it takes calls, too, without TLS, and whose place it takes if there is one. Sessions are
+    in the store of `redis_url`. Raises StartupError.
     """
     async with AsyncExitStack() as stack:
         authenticator = Authenticator(settings.identity_options)
@@ -102,6 +108,7 @@ async def running(
         with patient():
             server = grpc.aio.server(interceptors=[calls], options=_options(settings, shared=may_listen is not None))
         stack.push_async_callback(server.stop, None)
+        certificates = await stack.enter_async_context(watched(settings.tls_files, metrics))
         _tell_bundle(backend, metrics)
         store = await _open_store(settings, backend.bundle, metrics, stack)
         list_change = ListChange(backend.engines, settings.list_change_sample, metrics.list_change)
@@ -121,8 +128,9 @@ async def running(
             await watch.block()
         if may_listen is not None:
             await may_listen()
-        port = _listen(server, settings)
-        await server.start()
+        port = _listen(server, settings, certificates)
+        with _inside(server, inside):
+            await server.start()
         metrics.ready(True)
         stack.push_async_callback(_drain, server, calls, settings.drain_seconds)
         stack.push_async_callback(list_change.close)
@@ -152,12 +160,29 @@ def _options(settings: Settings, *, shared: bool) -> list[tuple[str, int]]:
     return options
 
 
-def _listen(server: grpc.aio.Server, settings: Settings) -> int:
+def _listen(server: grpc.aio.Server, settings: Settings, certificates: Certificates | None) -> int:
     address = f"{settings.host}:{settings.port}"
     try:
-        return server.add_insecure_port(address)
+        if certificates is None:
+            return server.add_insecure_port(address)
+        credentials = server_credentials(certificates, demanding=settings.demands_certificates("grpc"))
+        return server.add_secure_port(address, credentials)
     except RuntimeError as error:
         raise StartupError(f"cannot listen on {address}; is another server running there?") from error
+
+
+@contextmanager
+def _inside(server: grpc.aio.Server, path: str) -> Iterator[None]:
+    """Listens on a Unix socket, too, which has its name when this ends: that of a process before, if there was one.
+
+    gRPC removes a name that it made when the server ends, and by then this one may be that of the next process."""
+    if not path:
+        yield
+        return
+    own = f"{path}.{os.getpid()}"
+    server.add_insecure_port(unix_target([own]))
+    yield
+    os.rename(own, path)
 
 
 def _tell_bundle(backend: EngineHandle, metrics: Metrics) -> None:

@@ -1,5 +1,6 @@
-"""Checks of ids, texts and names that several packages share."""
+"""Checks of ids, texts, names and hosts that several packages share."""
 
+import ipaddress
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from difflib import get_close_matches
@@ -85,3 +86,14 @@ def did_you_mean(name: str, known: Iterable[str], otherwise: str) -> str:
         names.setdefault(candidate.casefold(), candidate)
     close = get_close_matches(name[:MAX_COMPARED_CHARACTERS].casefold(), names)
     return f"did you mean {' or '.join(names[match] for match in close)}?" if close else otherwise
+
+
+def on_this_machine(host: str) -> bool:
+    """Whether only this machine reaches what listens on `host`."""
+    name = host.strip("[]").lower()
+    if name == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(name).is_loopback
+    except ValueError:
+        return False

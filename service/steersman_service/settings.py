@@ -15,6 +15,7 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
+from steersman_service.certificates import TlsFiles
 from steersman_service.engine.options import EngineOptions
 from steersman_service.errors import StartupError
 from steersman_service.identity.identity import Role
@@ -23,7 +24,10 @@ from steersman_service.sessions.redis_url import check_redis_url
 from steersman_service.telemetry.traces import checked_endpoint
 
 PREFIX = "STEERSMAN_"
+# Of clients, which may run in the same environment.
+CLIENT_VARIABLES = {"STEERSMAN_TOKEN"}
 SECRETS_DIR = f"{PREFIX}SECRETS_DIR"
+DOORS = ("grpc", "http", "metrics")
 LOOPBACK_HOSTS = "localhost,127.0.0.1,[::1]"
 GPU_FILES = "/dev/nvidia[0-9]*"
 CORES_PER_ENGINE = 8
@@ -63,6 +67,23 @@ class Settings(BaseSettings):
     http_console: Literal["on", "off"] = Field("on", description="Whether HTTP serves the console, at /console/")
     http_max_body_bytes: int = Field(4 << 20, ge=1024, description="Largest body that HTTP takes, in bytes")
 
+    tls_cert: Path | None = Field(
+        None,
+        description="The server's certificate in PEM, then those between it and its authority: with it gRPC, HTTP and metrics speak"
+        " TLS. These files are read again when they change",
+    )
+    tls_key: Path | None = Field(None, description="The certificate's private key in PEM, without a passphrase")
+    tls_ca: Path | None = Field(
+        None, description="Authorities in PEM that sign clients' certificates: with it clients have to show one"
+    )
+    tls_client_certs: str = Field(
+        ",".join(DOORS), description="Where they have to, if tls_ca is set: grpc, http, metrics, with commas between"
+    )
+    insecure: Literal["off", "metrics", "on"] = Field(
+        "off",
+        description="on lets it listen beyond this machine without TLS, or without knowing its callers; metrics lets the Prometheus"
+        " endpoint alone, which then speaks plain HTTP",
+    )
     api_keys: Path | None = Field(
         None,
         description="File of API keys, by hash: a line of JSON for each, as `steersman key new` prints it. Read again when it changes",
@@ -248,11 +269,25 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _known_environment(self) -> Self:
-        known = {f"{PREFIX}{name}".upper() for name in type(self).model_fields}
+        known = {f"{PREFIX}{name}".upper() for name in type(self).model_fields} | CLIENT_VARIABLES
         unknown = sorted(name for name in os.environ if name.upper().startswith(PREFIX) and name.upper() not in known)
         if unknown:
             raise ValueError(f"unknown setting {', '.join(unknown)}; `steersman serve --help` lists them all")
         return self
+
+    @model_validator(mode="after")
+    def _tls_is_whole(self) -> Self:
+        for name, other in (("tls_cert", "tls_key"), ("tls_key", "tls_cert"), ("tls_ca", "tls_cert")):
+            if getattr(self, name) is not None and getattr(self, other) is None:
+                raise ValueError(f"{name}: needs {other}, too")
+        return self
+
+    @field_validator("tls_client_certs")
+    @classmethod
+    def _known_doors(cls, text: str) -> str:
+        if unknown := [door for door in _listed(text) if door not in DOORS]:
+            raise ValueError(f"{unknown[0]!r} is none of {', '.join(DOORS)}")
+        return text
 
     @field_validator("host", "http_host")
     @classmethod
@@ -331,6 +366,17 @@ class Settings(BaseSettings):
         return IdentityOptions(jwt, self.api_keys, self.certificate_identity == "on", role)
 
     @property
+    def tls_files(self) -> TlsFiles | None:
+        """None: no TLS."""
+        if self.tls_cert is None or self.tls_key is None:
+            return None
+        return TlsFiles(self.tls_cert, self.tls_key, self.tls_ca)
+
+    def demands_certificates(self, door: str) -> bool:
+        """Whether clients have to show one at this one of DOORS."""
+        return self.tls_ca is not None and door in _listed(self.tls_client_certs)
+
+    @property
     def bundle_folder(self) -> Path:
         """Where the bundle lies, unless `bundle` is a source that it has to be pulled from."""
         return Path(self.bundle_source)
@@ -402,6 +448,10 @@ def _check_secrets(folder: Path, settings: type[BaseSettings]) -> None:
 def sees_gpu() -> bool:
     """Whether NVIDIA's driver shows this process a GPU."""
     return os.environ.get("CUDA_VISIBLE_DEVICES") not in ("", "-1") and bool(glob(GPU_FILES))
+
+
+def _listed(text: str) -> list[str]:
+    return [name.strip() for name in text.split(",") if name.strip()]
 
 
 def cores() -> int:

@@ -56,7 +56,7 @@ def gateway_app(upstream: Upstream, options: GatewayOptions, count: Callable[[st
         "/": _root(console is not None and console.built),
         OPENAPI_PATH: _fixed(document(listed)),
         OPEN_PATH: _health(upstream),
-        METRICS_PATH: _traffic(Traffic(options.metrics_url, options.metrics_token), upstream),
+        METRICS_PATH: _traffic(Traffic(options.metrics_url, options.metrics_token, options.metrics_tls), upstream),
     }
     if console:
         own |= {CONSOLE_PATH.rstrip("/"): to_console, f"{CONSOLE_PATH}{{path:path}}": console.give}

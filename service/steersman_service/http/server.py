@@ -2,6 +2,7 @@
 
 import asyncio
 import socket
+import ssl
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 
@@ -50,8 +51,10 @@ class _Server(uvicorn.Server):
 
 
 @asynccontextmanager
-async def served(app: ASGIApp, on: socket.socket, drain_seconds: float) -> AsyncIterator[None]:
-    """Takes requests while inside; at the end lets those in flight finish, for `drain_seconds` at most."""
+async def served(
+    app: ASGIApp, on: socket.socket, drain_seconds: float, context: ssl.SSLContext | None = None
+) -> AsyncIterator[None]:
+    """Takes requests while inside, by TLS with a `context`; at the end lets those in flight finish, for `drain_seconds` at most."""
     config = uvicorn.Config(
         app,
         timeout_keep_alive=KEEP_ALIVE_SECONDS,
@@ -65,6 +68,7 @@ async def served(app: ASGIApp, on: socket.socket, drain_seconds: float) -> Async
         server_header=False,
         # Nobody is believed about where a call comes from.
         proxy_headers=False,
+        ssl_context_factory=None if context is None else lambda config, default: context,
     )
     server = _Server(config)
     serving = asyncio.create_task(server.serve(sockets=[on]))

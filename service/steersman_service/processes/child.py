@@ -1,6 +1,7 @@
 """A child process as its supervisor sees it: a front end or an engine host. Its other side: link.py."""
 
 import asyncio
+import os
 import socket
 import sys
 import time
@@ -22,6 +23,7 @@ from steersman_service.processes.link import (
     Loaded,
     Ready,
     Report,
+    Sockets,
     Start,
     ToChild,
     from_child,
@@ -69,8 +71,8 @@ class ChildProcess:
         """Gives the exit code, once everything that the child told was read."""
 
     @classmethod
-    async def start(cls, role: str, settings: Settings, sockets: Sequence[str]) -> "ChildProcess":
-        """A new process, not a fork: gRPC does not survive one. `role` is "front_end" or "engine_host".
+    async def start(cls, role: str, settings: Settings, sockets: Sockets) -> "ChildProcess":
+        """A new process, not a fork: gRPC does not survive one. `role` is "front_end", "engine_host" or "gateway".
 
         Raises StartupError if no process can be started.
         """
@@ -82,6 +84,8 @@ class ChildProcess:
             process = await asyncio.create_subprocess_exec(
                 *(sys.executable, "-m", f"steersman_service.processes.{role}", str(theirs.fileno())),
                 pass_fds=[theirs.fileno()],
+                # gRPC's own lines are no events of the log, and each handshake that fails would write one.
+                env={"GRPC_VERBOSITY": "ERROR", **os.environ},
                 start_new_session=True,  # Ctrl-C goes to all of a terminal's group: the supervisor alone says when to stop
             )
         except OSError as error:
@@ -90,7 +94,7 @@ class ChildProcess:
         finally:
             theirs.close()
         child = cls(role, process, await opened(ours), settings.stall_seconds)
-        child._tell(Start(settings.for_child(), [*sockets]))
+        child._tell(Start(settings.for_child(), sockets))
         return child
 
     async def loaded(self) -> None:

@@ -10,7 +10,7 @@ import structlog
 from steersman_service.engine.engine import Engine
 from steersman_service.engine.loading import load_engine
 from steersman_service.errors import EngineFailed
-from steersman_service.processes.link import Link, Ready, first_of, run_child, settle_memory
+from steersman_service.processes.link import Link, Ready, Sockets, first_of, run_child, settle_memory
 from steersman_service.scheduling.batcher import Batcher
 from steersman_service.scheduling.host import EngineHost
 from steersman_service.scheduling.stall import TICK_SECONDS, StallClock, cpu_of_thread, watched_loop
@@ -24,13 +24,13 @@ END_SECONDS = 5.0
 log = structlog.get_logger()
 
 
-async def serve(settings: Settings, sockets: list[str], link: Link, metrics: Metrics) -> None:
+async def serve(settings: Settings, sockets: Sockets, link: Link, metrics: Metrics) -> None:
     """Until the supervisor says `drain`. Raises StartupError, or EngineFailed if the engine is lost."""
     lost = asyncio.Event()
     async with open_engine(settings, metrics, lost) as (engine, batcher):
         settle_memory()
         host = EngineHost(batcher, Hello(engine.bundle.version, engine.backend.name, engine.backend.device))
-        await host.listen(Path(sockets[0]))
+        await host.listen(Path(sockets.own))
         await link.may_listen()
         link.tell(Ready())
         with watched_loop(settings.stall_seconds):

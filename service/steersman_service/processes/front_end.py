@@ -7,19 +7,19 @@ from pathlib import Path
 from steersman_service.app import EngineHandle, running
 from steersman_service.bundle.bundle import load_bundle
 from steersman_service.errors import EngineFailed
-from steersman_service.processes.link import Link, Ready, first_of, run_child, settle_memory
+from steersman_service.processes.link import Link, Ready, Sockets, first_of, run_child, settle_memory
 from steersman_service.scheduling.client import EnginePool
 from steersman_service.scheduling.stall import watched_loop
 from steersman_service.settings import Settings
 from steersman_service.telemetry.metrics import Metrics
 
 
-async def serve(settings: Settings, sockets: list[str], link: Link, metrics: Metrics) -> None:
+async def serve(settings: Settings, sockets: Sockets, link: Link, metrics: Metrics) -> None:
     """Until the supervisor says `drain`. Raises StartupError, or EngineFailed if an engine in this process is lost."""
     lost = asyncio.Event()
     async with AsyncExitStack() as stack:
-        backend = await opened_backend(settings, sockets, metrics, lost, stack)
-        await stack.enter_async_context(running(settings, metrics, backend, link.may_listen, link.leave))
+        backend = await opened_backend(settings, sockets.called, metrics, lost, stack)
+        await stack.enter_async_context(running(settings, metrics, backend, link.may_listen, link.leave, sockets.own))
         settle_memory()
         link.tell(Ready())
         with watched_loop(settings.stall_seconds):

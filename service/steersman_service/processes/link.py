@@ -28,12 +28,22 @@ from steersman_service.telemetry.traces import configure_traces, traces
 SWITCH_SECONDS = 0.0005
 
 
+class Sockets(msgspec.Struct, frozen=True):
+    """Paths in the supervisor's private folder."""
+
+    own: str = ""
+    """That the child listens on. Empty: on none."""
+    called: list[str] = []
+    """Those that it calls: a front end engine hosts, the gateway front ends."""
+    metrics: str = ""
+    """Where the gateway reads the metrics of all processes. Empty: nowhere."""
+
+
 class Start(msgspec.Struct, tag=True):
     """What a child is started with."""
 
     settings: dict[str, Any]
-    sockets: list[str]
-    """Of the engine hosts that a front end calls, or the one that an engine host listens on."""
+    sockets: Sockets
 
 
 class Listen(msgspec.Struct, tag=True):
@@ -170,7 +180,7 @@ class Link:
             await self._writer.wait_closed()
 
 
-Serve = Callable[[Settings, list[str], Link, Metrics], Coroutine[Any, Any, None]]
+Serve = Callable[[Settings, Sockets, Link, Metrics], Coroutine[Any, Any, None]]
 
 
 def run_child(serve: Serve, role: str) -> None:

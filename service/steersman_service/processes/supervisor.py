@@ -17,21 +17,26 @@ from pydantic import SecretStr
 
 from steersman_service.bundle.signatures import PublicKeys
 from steersman_service.bundle.sources import obtain
+from steersman_service.certificates import watched
 from steersman_service.errors import StartupError
 from steersman_service.http.options import installed
 from steersman_service.processes.child import ChildProcess
+from steersman_service.processes.exposure import check_exposed
+from steersman_service.processes.link import Sockets
 from steersman_service.processes.port import ReservedPort
 from steersman_service.processes.store import embedded_store
 from steersman_service.settings import Settings, secret
 from steersman_service.telemetry import families as metric_families
 from steersman_service.telemetry.families import Family
 from steersman_service.telemetry.metrics import Metrics
-from steersman_service.telemetry.port import exposed
+from steersman_service.telemetry.port import exposed, exposed_inside
 
 # Pause before a child that died is started again. It doubles each time, unless the child had lived for STEADY_SECONDS.
 FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS, STEADY_SECONDS = 0.1, 30.0, 60.0
 # A child that does not report in time is counted as of its last report.
 METRICS_SECONDS = 2.0
+# With the number of its place, the name of a front end's private socket. deploy/healthcheck.py knows it.
+FRONT_END = "front-end-"
 
 log = structlog.get_logger()
 
@@ -186,18 +191,18 @@ class Supervisor:
         """What processes counted that have ended."""
         self._watching: set[asyncio.Task[None]] = set()
 
-    async def start(self, port: ReservedPort, http_port: ReservedPort | None, metrics_port: int) -> None:
+    async def start(self, port: ReservedPort, http_port: ReservedPort | None, metrics: str) -> None:
         """Returns when every process takes calls, the gateway included if there is a port for it. Raises StartupError.
 
-        `metrics_port` is the one that `families` are served on."""
+        `metrics` is the socket that `families` are served on, empty if there is none."""
         generation = await self._next()
         await generation.load()
         port.probe()
         await generation.listen()
         self._current = generation
         if http_port is not None:
-            settings = self._settings.model_copy(update={"metrics_port": metrics_port})
-            self._gateway = self._slot("gateway", settings, [])
+            front_ends = [self._front_end_socket(place) for place in range(self._settings.workers)]
+            self._gateway = self._slot("gateway", self._settings, Sockets(called=front_ends, metrics=metrics))
             await self._gateway.load()
             http_port.probe()
             await self._gateway.listen()
@@ -244,13 +249,22 @@ class Supervisor:
         settings = self._settings.model_copy(update={"bundle": str(folder)})
         number, self._generations = self._generations, self._generations + 1
         sockets = [str(self._sockets / f"engine-{number}-{place}") for place in range(settings.engine_count)]
-        engines = [self._slot("engine_host", settings, [own]) for own in sockets]
+        engines = [self._slot("engine_host", settings, Sockets(own)) for own in sockets]
         # One replays the scenarios for all.
         others = settings.model_copy(update={"scenario_replay": "off"})
-        own = [settings if place == 0 else others for place in range(settings.workers)]
-        return Generation(engines, [self._slot("front_end", each, sockets) for each in own])
+        front_ends = [
+            self._slot(
+                "front_end", others if place else settings, Sockets(self._front_end_socket(place), called=sockets)
+            )
+            for place in range(settings.workers)
+        ]
+        return Generation(engines, front_ends)
 
-    def _slot(self, role: str, settings: Settings, sockets: list[str]) -> Slot:
+    def _front_end_socket(self, place: int) -> str:
+        """The same in every generation: the gateway calls who took it last."""
+        return str(self._sockets / f"{FRONT_END}{place}")
+
+    def _slot(self, role: str, settings: Settings, sockets: Sockets) -> Slot:
         async def start() -> ChildProcess:
             nonlocal settings
             child = await ChildProcess.start(role, settings, sockets)
@@ -326,11 +340,11 @@ async def _renewed(supervisor: Supervisor, renew: asyncio.Event) -> None:
 
 
 def private_folder() -> "tempfile.TemporaryDirectory[str]":
-    """For the sockets of engine hosts: in TMPDIR or /tmp, or in shared memory where a container's root is read-only."""
+    """For sockets between the processes: in TMPDIR or /tmp, or in shared memory where a container's root is read-only."""
     for place in (None, "/dev/shm"):
         with suppress(OSError):
             return tempfile.TemporaryDirectory(prefix="steersman-", dir=place)
-    raise StartupError("no folder for the engines' sockets: set TMPDIR to one that can be written to")
+    raise StartupError("no folder for the processes' sockets: set TMPDIR to one that can be written to")
 
 
 def reserved_for_http(settings: Settings) -> ReservedPort | None:
@@ -351,11 +365,15 @@ async def _supervised(settings: Settings, on_ready: Callable[[Addresses], None])
         raise StartupError("settings: workers: several share a port on Linux alone; run one, or one on each port")
     metrics = Metrics(collected=settings.metrics == "on")
     async with AsyncExitStack() as stack:
+        certificates = await stack.enter_async_context(watched(settings.tls_files, metrics))
+        if certificates:
+            certificates.warn()
         port = ReservedPort(settings.host, settings.port)
         stack.callback(port.close)
         http_port = reserved_for_http(settings)
         if http_port:
             stack.callback(http_port.close)
+        check_exposed(settings, http=http_port is not None)
         url = settings.redis_url
         if url is None:
             url = SecretStr(await stack.enter_async_context(embedded_store(settings.data / "valkey")))
@@ -363,17 +381,21 @@ async def _supervised(settings: Settings, on_ready: Callable[[Addresses], None])
         numbers = {"port": port.number, "http_port": http_port.number if http_port else 0}
         changed = settings.model_copy(update={**numbers, "redis_url": url})
         supervisor = Supervisor(changed, metrics, sockets)
-        metrics_port = 0
+        metrics_port, metrics_socket = 0, sockets / "metrics"
         if settings.metrics == "on":
             registry = CollectorRegistry()
             registry.register(_Merged(supervisor))
-            metrics_port = stack.enter_context(
-                exposed(registry, settings.metrics_host, settings.metrics_port, secret(settings.metrics_token))
-            )
+            context, token = None, secret(settings.metrics_token)
+            if certificates and settings.insecure != "metrics":
+                context = certificates.context(demanding=settings.demands_certificates("metrics"))
+            where = settings.metrics_host, settings.metrics_port
+            metrics_port = stack.enter_context(exposed(registry, *where, token, context))
+            stack.enter_context(exposed_inside(registry, metrics_socket))
         stack.push_async_callback(supervisor.stop)
-        await supervisor.start(port, http_port, metrics_port)
+        await supervisor.start(port, http_port, str(metrics_socket) if metrics_port else "")
+        scheme = "https" if certificates else "http"
         addresses = Addresses(
-            f"http://{settings.http_host}:{http_port.number}" if http_port else "",
+            f"{scheme}://{settings.http_host}:{http_port.number}" if http_port else "",
             f"{settings.host}:{port.number}",
             f"{settings.metrics_host}:{metrics_port}" if metrics_port else "off",
         )
