@@ -37,12 +37,13 @@ from steersman_service.rpc.services import PACKAGE, add_services
 from steersman_service.rpc.threads import patient
 from steersman_service.rpc.upstream import unix_target
 from steersman_service.scheduling.client import Engines
+from steersman_service.secret_settings import secret
 from steersman_service.sessions.labels import LabelStore
 from steersman_service.sessions.pipeline import Durability
 from steersman_service.sessions.reader import SessionReader
 from steersman_service.sessions.scenarios import ScenarioReader, ScenarioStore
 from steersman_service.sessions.store import SessionStore
-from steersman_service.settings import Settings, secret
+from steersman_service.settings import Settings
 from steersman_service.telemetry.metrics import Metrics
 
 SERVICES = (

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from steersman_service.settings import PREFIX, Settings, load_settings, secret
+from steersman_service.secret_settings import secret
+from steersman_service.settings import PREFIX, Settings, load_settings
 from tests.deploy.files import DEPLOY, ROOT, SPARE_SECONDS, read_yaml, seconds
 
 DOCKERFILE = (DEPLOY / "Dockerfile").read_text()

@@ -8,7 +8,8 @@ import pytest
 
 from steersman_service.app import SERVICES
 from steersman_service.rpc.services import PACKAGE
-from steersman_service.settings import Settings, load_settings, secret
+from steersman_service.secret_settings import secret
+from steersman_service.settings import Settings, load_settings
 from tests.deploy.files import DEPLOY, SPARE_SECONDS, read_yaml
 
 BASE = read_yaml("kubernetes/kustomization.yaml")
