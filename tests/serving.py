@@ -27,7 +27,8 @@ from steersman_service.app import running, shared_by_releases
 from steersman_service.bundle.files import read_manifest
 from steersman_service.processes.front_end import opened_backend
 from steersman_service.processes.store import embedded_store
-from steersman_service.settings import Settings, secret
+from steersman_service.secret_settings import secret
+from steersman_service.settings import Settings
 from steersman_service.telemetry.logs import configure_logs
 from steersman_service.telemetry.metrics import Metrics
 

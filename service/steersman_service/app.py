@@ -27,9 +27,10 @@ from steersman_service.rpc.services import PACKAGE, add_services
 from steersman_service.rpc.threads import patient
 from steersman_service.rpc.upstream import unix_target
 from steersman_service.scheduling.events import first_of
+from steersman_service.secret_settings import secret
 from steersman_service.sessions.pipeline import Durability
 from steersman_service.sessions.store import SessionStore
-from steersman_service.settings import Settings, secret
+from steersman_service.settings import Settings
 from steersman_service.telemetry.metrics import Metrics
 
 STORE_SERVICES = (f"{PACKAGE}.SessionService", f"{PACKAGE}.ScenarioService")

@@ -7,19 +7,14 @@ from typing import Any, Literal, Self
 
 from loky import cpu_count
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
-from pydantic_settings import (
-    BaseSettings,
-    InitSettingsSource,
-    PydanticBaseSettingsSource,
-    SecretsSettingsSource,
-    SettingsConfigDict,
-)
+from pydantic_settings import SettingsConfigDict
 
 from steersman_service.certificates import TlsFiles
 from steersman_service.engine.options import EngineOptions
 from steersman_service.errors import StartupError
 from steersman_service.identity.identity import Role
 from steersman_service.identity.options import IdentityOptions, JwtOptions, check_keys_url
+from steersman_service.secret_settings import SecretSettings
 from steersman_service.sessions.redis_url import check_redis_url
 from steersman_service.telemetry.traces import checked_endpoint
 
@@ -33,7 +28,7 @@ GPU_FILES = "/dev/nvidia[0-9]*"
 CORES_PER_ENGINE = 8
 
 
-class Settings(BaseSettings):
+class Settings(SecretSettings):
     """Checked once, frozen after. Limits are what callers may send; they are published by GetModelInfo."""
 
     model_config = SettingsConfigDict(
@@ -348,7 +343,9 @@ class Settings(BaseSettings):
         return os.fspath(bundle) if isinstance(bundle, os.PathLike) else bundle
 
     @model_validator(mode="after")
-    def _tokens_are_checked_whole(self) -> Self:
+    def _callers_can_be_known(self) -> Self:
+        if self.certificate_identity == "on" and not self.demands_certificates("grpc"):
+            raise ValueError("certificate_identity: needs tls_ca, with grpc in tls_client_certs")
         if self.jwt_keys is None:
             return self
         if not (self.jwt_issuer and self.jwt_audience):
@@ -358,29 +355,6 @@ class Settings(BaseSettings):
         if "://" in self.jwt_keys and (wrong := check_keys_url(self.jwt_keys)):
             raise ValueError(f"jwt_keys: {wrong}")
         return self
-
-    @classmethod
-    def settings_customise_sources(
-        cls,
-        settings_cls: type[BaseSettings],
-        init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,
-        dotenv_settings: PydanticBaseSettingsSource,
-        file_secret_settings: PydanticBaseSettingsSource,
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        assert isinstance(init_settings, InitSettingsSource)
-        folder = init_settings.init_kwargs.get("secrets_dir") or os.environ.get(SECRETS_DIR)
-        if not folder:
-            return init_settings, env_settings
-        _check_secrets(Path(folder), cls)
-        return init_settings, env_settings, SecretsSettingsSource(settings_cls, folder, env_prefix="")
-
-    def for_child(self) -> dict[str, Any]:
-        """All of it as JSON, secrets included: for a process that was started by this one, over a socket of their own."""
-        dumped = self.model_dump(mode="json")
-        secrets = {name: each for name in dumped if isinstance(each := getattr(self, name), SecretStr)}
-        # They are in it already.
-        return {**dumped, **{name: each.get_secret_value() for name, each in secrets.items()}, "secrets_dir": None}
 
     @property
     def identity_options(self) -> IdentityOptions:
@@ -454,21 +428,6 @@ class Settings(BaseSettings):
     def _on_gpu(self) -> bool:
         """As far as can be told without torch or ONNX Runtime, whose import would cost a supervisor seconds."""
         return self.device == "cuda" or (self.device == "auto" and self.backend == "torch" and sees_gpu())
-
-
-def secret(value: SecretStr | None) -> str:
-    """Empty if there is none."""
-    return value.get_secret_value() if value else ""
-
-
-def _check_secrets(folder: Path, settings: type[BaseSettings]) -> None:
-    """Raises StartupError: a file that is spelled wrong would be a secret that is not used."""
-    try:
-        files = [each.name for each in folder.iterdir() if not each.name.startswith(".")]
-    except OSError as error:
-        raise StartupError(f"settings: secrets_dir: {folder}: {error.strerror}") from None
-    if unknown := sorted(set(files) - set(settings.model_fields)):
-        raise StartupError(f"settings: secrets_dir: {unknown[0][:100]!r} is no setting: files are named like redis_url")
 
 
 def sees_gpu() -> bool:

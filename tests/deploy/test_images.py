@@ -8,7 +8,8 @@ import pytest
 
 from steersman_service.errors import StartupError
 from steersman_service.processes.exposure import check_exposed
-from steersman_service.settings import PREFIX, Settings, load_settings, secret
+from steersman_service.secret_settings import secret
+from steersman_service.settings import PREFIX, Settings, load_settings
 from tests.deploy.files import DEPLOY, ROOT, SPARE_SECONDS, read_yaml, seconds
 
 DOCKERFILE = (DEPLOY / "Dockerfile").read_text()

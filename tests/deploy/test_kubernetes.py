@@ -11,7 +11,8 @@ from steersman_service.http.app import READY_SERVICE
 from steersman_service.http.guard import LIVE_PATH, READY_PATH
 from steersman_service.processes.exposure import check_exposed
 from steersman_service.rpc.services import PACKAGE
-from steersman_service.settings import Settings, load_settings, secret
+from steersman_service.secret_settings import secret
+from steersman_service.settings import Settings, load_settings
 from tests.deploy.files import DEPLOY, SPARE_SECONDS, read_yaml
 
 BASE = read_yaml("kubernetes/kustomization.yaml")

@@ -204,6 +204,8 @@ def _explain(error: grpc.RpcError, address: Address, access: Access) -> NoReturn
     described = "; ".join(f"{wrong.field}: {wrong.description}" for wrong in bad.field_violations)
     lists = [command for end, command in LISTS.items() if any(w.field.endswith(end) for w in bad.field_violations)]
     hint = f". Names: {lists[0]}" if lists else ""
+    if error.code() is grpc.StatusCode.UNAUTHENTICATED:
+        hint = ". A token is read from --token-file FILE, or from the environment (STEERSMAN_TOKEN)"
     fail(f"{error.code().name}: {described or error.details()}{hint}")
 
 

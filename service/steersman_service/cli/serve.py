@@ -50,6 +50,8 @@ def serve(**flags: Any) -> None:
     """Serve a bundle over gRPC and HTTP until Ctrl-C or SIGTERM.
 
     Without --redis-url, sessions are kept by an embedded Valkey in the data folder.
+
+    Secrets are no flags: STEERSMAN_METRICS_TOKEN is read from the environment, or from a file of --secrets-dir.
     """
     import uvloop
 

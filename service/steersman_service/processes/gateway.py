@@ -8,7 +8,8 @@ from steersman_service.processes.link import Link, Ready, Sockets, Start, run_ch
 from steersman_service.rpc.upstream import unix_target
 from steersman_service.scheduling.events import first_of
 from steersman_service.scheduling.stall import watched_loop
-from steersman_service.settings import Settings, secret
+from steersman_service.secret_settings import secret
+from steersman_service.settings import Settings
 from steersman_service.telemetry.metrics import Metrics
 
 

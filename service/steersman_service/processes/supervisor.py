@@ -31,7 +31,8 @@ from steersman_service.processes.port import ReservedPort
 from steersman_service.processes.releases import Releases
 from steersman_service.processes.slot import Slot
 from steersman_service.processes.store import embedded_store
-from steersman_service.settings import Settings, secret
+from steersman_service.secret_settings import secret
+from steersman_service.settings import Settings
 from steersman_service.telemetry import families as metric_families
 from steersman_service.telemetry.families import Family
 from steersman_service.telemetry.metrics import Metrics
