@@ -57,7 +57,10 @@ class Servers(Protocol):
         """After `error` from `pipeline`. None: the call has failed."""
 
     async def probes(self, known: bool = False) -> Sequence[str]:
-        """Ids of no session, one at least on every server that takes writes; `known`: as far as they are known without a call."""
+        """Ids of no session, one at least on every server that takes writes.
+
+        To be called now and then: it asks who that is. With `known` it makes no call.
+        """
 
     def pipelines(self) -> Iterable[Pipeline]: ...
 
@@ -83,7 +86,11 @@ class OneServer:
         else:
             self._pool = ConnectionPool.from_url(url.nodes[0], **options)
         # The pool makes the connections and keeps none of them.
-        self._pipeline = pipeline(self._pool.make_connection)
+        self._new_pipeline = lambda: pipeline(self._pool.make_connection)
+        self._pipeline = self._new_pipeline()
+        self._primary: tuple[str, int] | None = None
+        """As it was named last."""
+        self._closing: set[asyncio.Task[None]] = set()
 
     def of(self, key: str) -> Pipeline | None:
         return self._pipeline
@@ -96,13 +103,24 @@ class OneServer:
         return Again(later=True) if self._sentinel and _is_away(error) else None
 
     async def probes(self, known: bool = False) -> Sequence[str]:
+        if isinstance(self._pool, SentinelConnectionPool) and not known:
+            self._follow(await self._pool.get_master_address())  # type: ignore[no-untyped-call]
         return PROBES
+
+    def _follow(self, primary: tuple[str, int]) -> None:
+        """A primary that was replaced takes writes until it is told, maybe for seconds, and loses them: its connections are closed."""
+        if self._primary not in (None, primary):
+            task = asyncio.create_task(self._pipeline.close())
+            self._closing.add(task)
+            task.add_done_callback(self._closing.discard)
+            self._pipeline = self._new_pipeline()
+        self._primary = primary
 
     def pipelines(self) -> Iterable[Pipeline]:
         return (self._pipeline,)
 
     async def close(self) -> None:
-        await self._pipeline.close()
+        await asyncio.gather(self._pipeline.close(), *self._closing)
         if self._sentinel:
             await self._sentinel.aclose()
 
