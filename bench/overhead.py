@@ -1,11 +1,12 @@
-"""What metrics and logs cost: throughput of a server with them against one without, by turns in the same run.
+"""What metrics, logs and traces cost: throughput of a server with them against one without, by turns in the same run.
 
 make bench-engine
 
 Both servers are processes of their own; this one is the client. Two processes of the same program may differ by a few per
 cent for as long as they live, so every round starts both anew. `--log-level none` compares two servers without, which tells
 how much of a ratio is noise. While the one with metrics has its turn it is scraped once, which is more often than
-Prometheus would.
+Prometheus would. `--traces 1` compares a server that records the trace of every call, and sends it to a receiver that drops it,
+with one that records none; neither has metrics.
 """
 
 import argparse
@@ -20,13 +21,14 @@ import tempfile
 import time
 import urllib.request
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import grpc
 import numpy as np
 
+from bench.otlp_receiver import receiver
 from steersman.v1.control_pb2 import OPERATION_ADD, Control
 from steersman.v1.recommendation_service_pb2 import History, RecommendRequest
 from steersman_service.bundle.bundle import Bundle, load_bundle
@@ -52,7 +54,7 @@ class Server(NamedTuple):
 class Turn(NamedTuple):
     calls_per_second: float
     cpu_ms_per_call: float
-    """Time that the server's process spent, in user and system mode."""
+    """Time that the server's processes spent, in user and system mode."""
 
 
 def main() -> None:
@@ -67,14 +69,20 @@ def main() -> None:
     parser.add_argument(
         "--log-level", default="info", help="of the server with metrics; debug logs every call; none: no metrics either"
     )
+    parser.add_argument(
+        "--traces", type=float, metavar="SHARE", help="compare traces of this share of the calls, 0 to 1"
+    )
     arguments = parser.parse_args()
     requests = _requests(load_bundle(arguments.bundle, "onnx"))
     level = arguments.log_level
-    with_both = WITHOUT if level == "none" else ("--metrics", "on", "--log-level", level)
+    with_both: tuple[str, ...] = WITHOUT if level == "none" else ("--metrics", "on", "--log-level", level)
     pairs = []
-    for number in range(arguments.rounds):
-        with _both(arguments.bundle, with_both, swapped=bool(number % 2)) as servers:
-            pairs += asyncio.run(_pairs(*servers, requests, arguments.pairs, arguments.seconds))
+    with receiver() if arguments.traces is not None else nullcontext("") as endpoint:
+        if endpoint:
+            with_both = (*WITHOUT, "--traces-endpoint", endpoint, "--traces-sample", str(arguments.traces))
+        for number in range(arguments.rounds):
+            with _both(arguments.bundle, with_both, swapped=bool(number % 2)) as servers:
+                pairs += asyncio.run(_pairs(*servers, requests, arguments.pairs, arguments.seconds))
     _print(pairs)
 
 
@@ -185,8 +193,9 @@ def _scrape(address: str) -> None:
 
 
 def _cpu_seconds(pid: int) -> float:
+    children = map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split())
     user, system = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[11:13]
-    return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
+    return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK") + sum(map(_cpu_seconds, children))
 
 
 def _print(pairs: Sequence[tuple[Turn, Turn]]) -> None:

@@ -1,4 +1,4 @@
-"""Writes the tables between `<!-- table: NAME -->` and `<!-- end -->` in settings.md and runbook.md, each from its source.
+"""Writes the tables between `<!-- table: NAME -->` and `<!-- end -->` in settings.md, runbook.md and runbook/, each from its source.
 
 `make docs` writes them, `make docs-check` fails if they are not what it would write.
 """
@@ -19,7 +19,8 @@ from steersman_service.telemetry.metrics import Metrics
 
 DOCS = Path(__file__).parent
 RUNBOOK = DOCS / "runbook.md"
-ALERTS = Path(__file__).parent.parent / "deploy" / "prometheus" / "alerts.yml"
+PAGES = DOCS / "runbook"
+RULES = [DOCS.parent / "deploy" / "prometheus" / name for name in ("alerts.yml", "slo.yml")]
 # Metrics of the client library: not every system has all of them.
 LIBRARY = ("process_", "python_")
 BOUNDS = {"minimum": "at least", "exclusiveMinimum": "above", "maximum": "at most", "exclusiveMaximum": "below"}
@@ -31,7 +32,8 @@ def main() -> None:
     check = parser.parse_args().check
     tables = {
         DOCS / "settings.md": {"settings": _settings(), "metrics": _metrics()},
-        RUNBOOK: {"alerts": _alerts(), "store": _store()},
+        RUNBOOK: {"alerts": _alerts()},
+        PAGES / "SteersmanRedisDown.md": {"store": _store()},
     }
     stale = []
     for page, own in tables.items():
@@ -99,15 +101,14 @@ def _store() -> Iterator[str]:
 
 
 def _alerts() -> Iterator[str]:
-    """Every alert has a section of its own in the runbook: its `runbook_url` leads there."""
-    runbook = RUNBOOK.read_text("utf-8")
+    """Each leads to a page of its own."""
     yield from _head("alert", "severity", "after", "meaning")
-    for group in yaml.safe_load(ALERTS.read_text("utf-8"))["groups"]:
-        for rule in group["rules"]:
-            name, meaning = rule["alert"], rule["annotations"]["description"]
-            if f"\n### {name}\n" not in runbook:
-                sys.exit(f"{RUNBOOK} has no section ### {name} that says what to do about that alert")
-            yield _row(f"[{name}](#{name.lower()})", rule["labels"]["severity"], rule["for"], meaning.strip())
+    groups = [group for path in RULES for group in yaml.safe_load(path.read_text("utf-8"))["groups"]]
+    for rule in (rule for group in groups for rule in group["rules"] if "alert" in rule):
+        name, meaning = rule["alert"], rule["annotations"]["description"]
+        if not (PAGES / f"{name}.md").is_file():
+            sys.exit(f"{PAGES} has no page {name}.md that says what to do about that alert")
+        yield _row(f"[{name}](runbook/{name}.md)", rule["labels"]["severity"], rule["for"], meaning.strip())
 
 
 def _head(*columns: str) -> Iterator[str]:

@@ -1,8 +1,9 @@
 """A tiny bundle, trained once a run."""
 
+import fcntl
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,7 @@ os.environ.update(no_proxy="localhost,127.0.0.1,::1", no_grpc_proxy="localhost,1
 
 if TYPE_CHECKING:
     from steersman_training.autoencoder.sae import Kind
+    from steersman_training.bundle.bundle import Publication
 
 # One port of HTTP would be taken by the first of the servers that run side by side. Tests of HTTP say where theirs listens.
 os.environ.setdefault("STEERSMAN_HTTP", "off")
@@ -53,17 +55,59 @@ def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def bundle_dir(data_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A bundle of 60 items, 16 hidden, 64 features, a window of 20 in strides of 5, and a concept for each of four genres,
-    solved over the best 40."""
-    return make_bundle(data_dir, tmp_path_factory.mktemp("bundles"))
+    solved over the best 40. It is signed by the key `signer` beside it, of passphrase "of the tests"."""
+
+    def make(out: Path) -> Path:
+        from steersman_training.bundle.bundle import Publication
+        from steersman_training.bundle.signing import make_key
+
+        out.mkdir()
+        publication = Publication("CC-BY, *made up* | for tests", make_key(out / "signer", b"of the tests"))
+        return make_bundle(data_dir, out, publication=publication)
+
+    return made_once("bundle", tmp_path_factory, make)
+
+
+@pytest.fixture(scope="session")
+def other_seed(data_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A bundle of the same data, trained from another seed."""
+    return made_once("other_seed", tmp_path_factory, lambda out: make_bundle(data_dir, out, seed=1))
+
+
+@pytest.fixture(scope="session")
+def below_the_last_block(data_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A bundle whose hook lies after the first of two blocks. It carries an index."""
+    return made_once("below", tmp_path_factory, lambda out: make_bundle(data_dir, out, hook=1, index_from=60))
+
+
+def made_once(name: str, tmp_path_factory: pytest.TempPathFactory, make: Callable[[Path], Path]) -> Path:
+    """What `make` gives for a new folder. Processes that run tests side by side wait for the first one, and share it."""
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / f"once_{name}"
+    folder.mkdir(exist_ok=True)
+    made = folder / "made"
+    with (folder / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not made.exists():
+            made.write_text(str(make(folder / "of")))
+        return Path(made.read_text())
 
 
 def make_bundle(
-    data_dir: Path, out: Path, *, seed: int = 0, hook: int | None = None, kind: "Kind" = "topk", index_from: int = 1000
+    data_dir: Path,
+    out: Path,
+    *,
+    seed: int = 0,
+    hook: int | None = None,
+    kind: "Kind" = "topk",
+    index_from: int = 1000,
+    publication: "Publication | None" = None,
 ) -> Path:
     """Trains a tiny recommender and writes its bundle; a few seconds. It has an index if `index_from` is at most 60."""
     import torch
 
     from steersman_training.autoencoder.sae import SaeConfig
+    from steersman_training.bundle.bundle import Publication
     from steersman_training.catalogue.concepts import ConceptConfig
     from steersman_training.data import load
     from steersman_training.pipeline import TrainConfig, train
@@ -81,7 +125,7 @@ def make_bundle(
         index_from=index_from,
     )
     data = load(str(data_dir), cache=out / "cache")
-    return train(data, config, out, torch.device("cpu"), Silent()).folder
+    return train(data, config, out, torch.device("cpu"), Silent(), None, publication or Publication()).folder
 
 
 @pytest.fixture(autouse=True)

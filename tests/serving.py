@@ -12,6 +12,7 @@ import pytest
 import uvloop
 from google.rpc import error_details_pb2
 from grpc_status import rpc_status
+from pydantic import SecretStr
 
 from steersman.v1.feature_service_pb2_grpc import FeatureServiceStub
 from steersman.v1.item_service_pb2_grpc import ItemServiceStub
@@ -22,7 +23,7 @@ from steersman.v1.session_service_pb2_grpc import SessionServiceStub
 from steersman_service.app import running
 from steersman_service.processes.front_end import opened_backend
 from steersman_service.processes.store import embedded_store
-from steersman_service.settings import Settings
+from steersman_service.settings import Settings, secret
 from steersman_service.telemetry.logs import configure_logs
 from steersman_service.telemetry.metrics import Metrics
 
@@ -86,8 +87,10 @@ async def in_process(settings: Settings) -> AsyncIterator[Ports]:
         backend = await opened_backend(settings, [], metrics, lost, stack)
         if settings.redis_url is None:
             url = await stack.enter_async_context(embedded_store(settings.data / "valkey"))
-            settings = settings.model_copy(update={"redis_url": url})
-        metrics_port = stack.enter_context(metrics.exposed(settings.metrics_host, settings.metrics_port))
+            settings = settings.model_copy(update={"redis_url": SecretStr(url)})
+        metrics_port = stack.enter_context(
+            metrics.exposed(settings.metrics_host, settings.metrics_port, secret(settings.metrics_token))
+        )
         port = await stack.enter_async_context(running(settings, metrics, backend))
         yield Ports(port, metrics_port, lost)
 

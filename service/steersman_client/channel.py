@@ -1,10 +1,10 @@
 """Channels: the address, TLS, the token, retries, and what goes with every call."""
 
 import ipaddress
-import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -13,36 +13,9 @@ import grpc
 DEFAULT_PORT = 50051
 HOST_AND_PORT = re.compile(r"(?P<host>\[[^\]]+\]|[^:/\s]+)(:(?P<port>\d+))?")
 PACKAGE = "steersman.v1"
-SERVICES = (
-    "RecommendationService",
-    "ExplanationService",
-    "SessionService",
-    "FeatureService",
-    "ItemService",
-    "ModelService",
-)
-# Nothing counts twice where these are sent again: events have ids. To put or delete a scenario again, after an answer that got lost,
-# would be a conflict of versions, so those calls are not repeated.
-RETRIED = [
-    *({"service": f"{PACKAGE}.{service}"} for service in SERVICES),
-    *(
-        {"service": f"{PACKAGE}.ScenarioService", "method": method}
-        for method in ("ListScenarios", "GetScenario", "ListScenarioChanges", "ReplayScenarios")
-    ),
-]
-# gRPC waits for a random part of the backoff, or as long as the server says in grpc-retry-pushback-ms.
-RETRY_POLICY = {
-    "maxAttempts": 4,
-    "initialBackoff": "0.05s",
-    "maxBackoff": "1s",
-    "backoffMultiplier": 3,
-    "retryableStatusCodes": ["UNAVAILABLE", "RESOURCE_EXHAUSTED"],
-}
-# Where many calls fail, none is repeated for a while: a retry must not add to an overload.
-THROTTLING = {"maxTokens": 10, "tokenRatio": 0.1}
-SERVICE_CONFIG = json.dumps(
-    {"methodConfig": [{"name": RETRIED, "retryPolicy": RETRY_POLICY}], "retryThrottling": THROTTLING}
-)
+# The published one: which calls are repeated, and when. Nothing counts twice where they are: events have ids. To put or delete a scenario
+# again, after an answer that got lost, would be a conflict of versions, so those calls are not repeated.
+SERVICE_CONFIG = files("steersman.v1").joinpath("service_config.json").read_text("utf-8")
 
 
 @dataclass(frozen=True)

@@ -26,6 +26,8 @@ from steersman_service.api.scenarios import ScenarioService
 from steersman_service.api.sessions import SessionService
 from steersman_service.bundle.bundle import Bundle
 from steersman_service.errors import StartupError, StoreUnavailable
+from steersman_service.identity.authenticator import LOOK_SECONDS, Authenticator
+from steersman_service.rpc.doors import Doors
 from steersman_service.rpc.interceptor import CallInterceptor
 from steersman_service.rpc.reflection import add_reflection
 from steersman_service.rpc.services import PACKAGE, add_services
@@ -36,7 +38,7 @@ from steersman_service.sessions.pipeline import Durability
 from steersman_service.sessions.reader import SessionReader
 from steersman_service.sessions.scenarios import ScenarioReader, ScenarioStore
 from steersman_service.sessions.store import SessionStore
-from steersman_service.settings import Settings
+from steersman_service.settings import Settings, secret
 from steersman_service.telemetry.metrics import Metrics
 
 SERVICES = (
@@ -79,18 +81,23 @@ async def running(
     metrics: Metrics,
     backend: EngineHandle,
     may_listen: Callable[[], Awaitable[None]] | None = None,
+    leave: asyncio.Event | None = None,
 ) -> AsyncIterator[int]:
     """A front end that is ready; gives its port. What is started first is stopped last: calls drain while all they need is up.
 
-    With `may_listen` it shares its port, and takes calls when that returns. Sessions are in the store of `redis_url`. Raises StartupError.
+    With `may_listen` it shares its port, and takes calls when that returns. From `leave` on, health says NOT_SERVING, and calls are taken
+    as before. Sessions are in the store of `redis_url`. Raises StartupError.
     """
     async with AsyncExitStack() as stack:
+        authenticator = Authenticator(settings.identity_options)
+        await authenticator.refresh()
         calls = CallInterceptor(
             metrics,
             slow_seconds=settings.slow_call_ms / 1e3,
             most_calls=settings.queue_size + MOST_OTHER_CALLS,
             max_message_bytes=settings.max_message_bytes,
             deadline_seconds=settings.default_deadline_ms / 1e3,
+            doors=Doors(authenticator, settings.reflection),
         )
         with patient():
             server = grpc.aio.server(interceptors=[calls], options=_options(settings, shared=may_listen is not None))
@@ -104,7 +111,8 @@ async def running(
             await labels.refresh()
         services = handlers(release, labels, backend, store, settings, metrics, list_change)
         add_services(server, services, metrics)
-        health = await _add_health(server)
+        health = await _add_health(server, reflection=settings.reflection != "off")
+        await stack.enter_async_context(_in_background(_watch_keys(authenticator)))
         await stack.enter_async_context(_watched(store, labels, backend.engines, health, metrics))
         scenarios = services["ScenarioService"]
         assert isinstance(scenarios, ScenarioService)
@@ -120,6 +128,8 @@ async def running(
         stack.push_async_callback(list_change.close)
         stack.push_async_callback(health.enter_graceful_shutdown)
         stack.callback(metrics.ready, False)
+        if leave is not None:
+            await stack.enter_async_context(_in_background(_left(leave, health, metrics)))
         if settings.scenario_replay != "off":
             await stack.enter_async_context(_in_background(watch.run()))
         yield port
@@ -170,7 +180,7 @@ async def _open_store(settings: Settings, bundle: Bundle, metrics: Metrics, stac
     assert settings.redis_url
     try:
         store = SessionStore(
-            settings.redis_url,
+            secret(settings.redis_url),
             max_events=settings.max_session_events,
             ttl_seconds=settings.session_ttl_seconds,
             timeout_seconds=settings.redis_timeout_seconds,
@@ -220,14 +230,21 @@ def handlers(
     }
 
 
-async def _add_health(server: grpc.aio.Server) -> health_aio.HealthServicer:
+async def _watch_keys(authenticator: Authenticator) -> None:
+    while True:
+        await asyncio.sleep(LOOK_SECONDS)
+        await authenticator.refresh()
+
+
+async def _add_health(server: grpc.aio.Server, *, reflection: bool) -> health_aio.HealthServicer:
     """Health per service. The server as a whole ("") is alive without Redis and without an engine."""
     health = health_aio.HealthServicer()
     names = [f"{PACKAGE}.{service}" for service in SERVICES]
     for name in names:
         await health.set(name, SERVING)
     health_pb2_grpc.add_HealthServicer_to_server(health, server)
-    add_reflection((*names, HEALTH), server)
+    if reflection:
+        add_reflection((*names, HEALTH), server)
     return health
 
 
@@ -272,6 +289,12 @@ async def _in_background(*work: Coroutine[Any, Any, None]) -> AsyncIterator[None
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def _left(leave: asyncio.Event, health: health_aio.HealthServicer, metrics: Metrics) -> None:
+    await leave.wait()
+    metrics.ready(False)
+    await health.enter_graceful_shutdown()
 
 
 async def _drain(server: grpc.aio.Server, calls: CallInterceptor, seconds: float) -> None:

@@ -16,6 +16,8 @@ MAX_REQUEST_ID_BYTES = 128
 TENANT = SESSION_ID
 # Of a tenant that is not verified: it chooses a place in the queue alone.
 MAX_TENANT_BYTES = 128
+# gRPC takes 8 KiB of metadata, all together.
+MAX_AUTHORIZATION_BYTES = 7 << 10
 MAX_EVENT_ID_BYTES = 128
 MAX_ITEM_ID_BYTES = 256
 MAX_SEARCH_BYTES = 256

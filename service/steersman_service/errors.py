@@ -30,6 +30,14 @@ class BundleError(StartupError):
         self.file = file
 
 
+class SourceError(StartupError):
+    """A bundle cannot be had from where it is said to be, or not be brought there: no fault of the bundle."""
+
+    def __init__(self, source: str, why: str) -> None:
+        super().__init__(f"{source}: {why}")
+        self.source = source
+
+
 class RequestError(SteersmanError):
     """A call that is answered with an error. The message goes to the caller as it is."""
 
@@ -101,6 +109,46 @@ class UnknownMethod(RequestError, code="UNIMPLEMENTED", reason="UNKNOWN_METHOD")
 
     def __init__(self) -> None:
         super().__init__("this server has no such method; its reflection lists the services that it has")
+
+
+class TokenMissing(RequestError, code="UNAUTHENTICATED", reason="TOKEN_MISSING"):
+    """The server wants to know who calls."""
+
+    def __init__(self) -> None:
+        super().__init__("this server asks for credentials: send the header authorization: Bearer TOKEN")
+
+
+class TokenRefused(RequestError, code="UNAUTHENTICATED", reason="TOKEN_REFUSED"):
+    """Credentials that do not hold."""
+
+    def __init__(self, why: str) -> None:
+        """`why` says nothing of what was sent."""
+        super().__init__(f"the credentials are refused: {why}")
+
+
+class RoleMissing(RequestError, code="PERMISSION_DENIED", reason="ROLE_MISSING"):
+    """The caller is known, and may not do this."""
+
+    def __init__(self, what: str, needed: str, given: str) -> None:
+        """`what` needs the role `needed`."""
+        super().__init__(
+            f"{what} needs the role {needed}, and this caller has {given}: the server's operator gives roles",
+            metadata={"role": needed, "given_role": given},
+        )
+
+
+class TenantRefused(RequestError, code="PERMISSION_DENIED", reason="TENANT_REFUSED"):
+    """The call names another tenant than its credentials."""
+
+    def __init__(self) -> None:
+        super().__init__("metadata steersman-tenant: the tenant is that of the credentials: leave it out")
+
+
+class KeysUnavailable(RequestError, code="UNAVAILABLE", reason="KEYS_UNAVAILABLE"):
+    """The keys that tokens are verified with were not reached yet: the token may be good."""
+
+    def __init__(self) -> None:
+        super().__init__("the keys of tokens cannot be reached", retry_seconds=5.0)
 
 
 class StaleFeature(RequestError, code="FAILED_PRECONDITION", reason="FEATURE_OF_ANOTHER_BUNDLE"):

@@ -6,14 +6,24 @@ from pathlib import Path
 from typing import Any, Literal, Self
 
 from loky import cpu_count
-from pydantic import Field, ValidationError, field_validator, model_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic_settings import (
+    BaseSettings,
+    InitSettingsSource,
+    PydanticBaseSettingsSource,
+    SecretsSettingsSource,
+    SettingsConfigDict,
+)
 
 from steersman_service.engine.options import EngineOptions
 from steersman_service.errors import StartupError
+from steersman_service.identity.identity import Role
+from steersman_service.identity.options import IdentityOptions, JwtOptions, check_keys_url
 from steersman_service.sessions.redis_url import check_redis_url
+from steersman_service.telemetry.traces import checked_endpoint
 
 PREFIX = "STEERSMAN_"
+SECRETS_DIR = f"{PREFIX}SECRETS_DIR"
 LOOPBACK_HOSTS = "localhost,127.0.0.1,[::1]"
 GPU_FILES = "/dev/nvidia[0-9]*"
 CORES_PER_ENGINE = 8
@@ -28,6 +38,7 @@ class Settings(BaseSettings):
         extra="forbid",
         env_ignore_empty=True,
         str_strip_whitespace=True,
+        hide_input_in_errors=True,
         ser_json_inf_nan="constants",  # a worker is told them as JSON, and "inf" turns a limit off
     )
 
@@ -52,9 +63,54 @@ class Settings(BaseSettings):
     http_console: Literal["on", "off"] = Field("on", description="Whether HTTP serves the console, at /console/")
     http_max_body_bytes: int = Field(4 << 20, ge=1024, description="Largest body that HTTP takes, in bytes")
 
+    api_keys: Path | None = Field(
+        None,
+        description="File of API keys, by hash: a line of JSON for each, as `steersman key new` prints it. Read again when it changes",
+    )
+    jwt_keys: str | None = Field(
+        None,
+        description="Public keys of the issuer of JWTs: a file (PEM or JWKS), read again when it changes, or the https URL of a JWKS",
+    )
+    jwt_issuer: str | None = Field(None, description="What the claim iss of a JWT has to be; needed with jwt_keys")
+    jwt_audience: str | None = Field(None, description="What the claim aud of a JWT has to hold; needed with jwt_keys")
+    jwt_tenant_claim: str = Field("tenant", description="Claim of a JWT that has its tenant; a path may have dots")
+    jwt_roles_claim: str = Field(
+        "roles",
+        description="Claim of a JWT that has its roles, as a list or a text; a path may have dots: realm_access.roles",
+    )
+    certificate_identity: Literal["on", "off"] = Field(
+        "off",
+        description="Whether a client's certificate says who calls, by its name steersman://TENANT/NAME?role=ROLE",
+    )
+    anonymous_role: Literal["auto", "none", "recommend", "steer", "admin"] = Field(
+        "auto",
+        description="Role of a call without credentials; auto: admin where api_keys, jwt_keys and certificate_identity are all off, none"
+        " where one is on",
+    )
+    reflection: Literal["on", "off", "admin"] = Field(
+        "on",
+        description="Whether gRPC describes its services to every caller, to none, or to those with the role admin",
+    )
+    metrics_token: SecretStr | None = Field(
+        None, description="Token that a scrape of the Prometheus endpoint has to bring (Bearer); default: none"
+    )
+    secrets_dir: Path | None = Field(
+        None,
+        description="Folder of files that are named like settings and hold their values: redis_url, metrics_token. What the environment"
+        " says goes before",
+    )
+
     data: Path = Field(Path("data"), description="Data folder: bundles, and the embedded session store")
-    bundle: Path | None = Field(None, description="Bundle folder, or a link to one (default: DATA/bundles/current)")
-    redis_url: str | None = Field(
+    bundle: str | None = Field(
+        None,
+        description="Bundle folder, or a link to one (default: DATA/bundles/current); or s3://BUCKET/PREFIX or hf://OWNER/REPO@REVISION,"
+        " from which it is pulled to DATA/bundles",
+    )
+    bundle_keys: Path | None = Field(
+        None,
+        description="Public keys, a file or a folder of *.pub: only bundles signed by one of them are served (default: any)",
+    )
+    redis_url: SecretStr | None = Field(
         None,
         description="Session store: redis://, rediss:// (TLS), unix://, redis+sentinel://HOST,HOST/NAME or redis+cluster://HOST,HOST;"
         " without it an embedded Valkey keeps DATA/valkey",
@@ -146,6 +202,12 @@ class Settings(BaseSettings):
         " something else now; block refuses to serve with one, too; off replays none",
     )
 
+    drain_delay_seconds: float = Field(
+        0.0,
+        ge=0,
+        allow_inf_nan=False,
+        description="Time for load balancers at shutdown: health says NOT_SERVING this long before calls are turned away, in seconds",
+    )
     drain_seconds: float = Field(20.0, ge=0, description="Longest wait for calls in flight at shutdown, in seconds")
     max_message_bytes: int = Field(4 << 20, ge=1024, description="Largest message taken or given, in bytes")
     max_connection_age_seconds: float | None = Field(
@@ -155,6 +217,18 @@ class Settings(BaseSettings):
         "info", description="Least severity logged: debug logs every call, info failed ones, warning slow ones"
     )
     log_format: Literal["json", "console"] = Field("console", description="A JSON object or a readable line an event")
+
+    traces_endpoint: str | None = Field(
+        None,
+        description="OTLP receiver (gRPC) that traces are sent to, http://HOST:4317 or https://HOST:4317; needs the extra traces"
+        " (default: no traces)",
+    )
+    traces_sample: float = Field(
+        0.1,
+        ge=0,
+        le=1,
+        description="Share of calls whose trace is recorded, among those that bring no traceparent; one that does decides itself",
+    )
 
     stall_seconds: float = Field(
         10.0,
@@ -197,14 +271,79 @@ class Settings(BaseSettings):
 
     @field_validator("redis_url")
     @classmethod
-    def _understood(cls, url: str | None) -> str | None:
+    def _understood(cls, url: SecretStr | None) -> SecretStr | None:
         if url is not None:
-            check_redis_url(url)
+            check_redis_url(url.get_secret_value())
         return url
+
+    @field_validator("traces_endpoint")
+    @classmethod
+    def _sendable(cls, endpoint: str | None) -> str | None:
+        return None if endpoint is None else checked_endpoint(endpoint)
+
+    @field_validator("bundle", mode="before")
+    @classmethod
+    def _as_text(cls, bundle: Any) -> Any:
+        return os.fspath(bundle) if isinstance(bundle, os.PathLike) else bundle
+
+    @model_validator(mode="after")
+    def _tokens_are_checked_whole(self) -> Self:
+        if self.jwt_keys is None:
+            return self
+        if not (self.jwt_issuer and self.jwt_audience):
+            raise ValueError(
+                "jwt_keys: needs jwt_issuer and jwt_audience: a token of another issuer or for another service is none"
+            )
+        if "://" in self.jwt_keys and (wrong := check_keys_url(self.jwt_keys)):
+            raise ValueError(f"jwt_keys: {wrong}")
+        return self
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        assert isinstance(init_settings, InitSettingsSource)
+        folder = init_settings.init_kwargs.get("secrets_dir") or os.environ.get(SECRETS_DIR)
+        if not folder:
+            return init_settings, env_settings
+        _check_secrets(Path(folder), cls)
+        return init_settings, env_settings, SecretsSettingsSource(settings_cls, folder, env_prefix="")
+
+    def for_child(self) -> dict[str, Any]:
+        """All of it as JSON, secrets included: for a process that was started by this one, over a socket of their own."""
+        dumped = self.model_dump(mode="json")
+        secrets = {name: each for name in dumped if isinstance(each := getattr(self, name), SecretStr)}
+        # They are in it already.
+        return {**dumped, **{name: each.get_secret_value() for name, each in secrets.items()}, "secrets_dir": None}
+
+    @property
+    def identity_options(self) -> IdentityOptions:
+        jwt = None
+        if self.jwt_keys and self.jwt_issuer and self.jwt_audience:
+            claims = self.jwt_tenant_claim, self.jwt_roles_claim
+            jwt = JwtOptions(self.jwt_keys, self.jwt_audience, self.jwt_issuer, *claims)
+        role = None if self.anonymous_role == "auto" else Role[self.anonymous_role.upper()]
+        return IdentityOptions(jwt, self.api_keys, self.certificate_identity == "on", role)
 
     @property
     def bundle_folder(self) -> Path:
-        return self.bundle if self.bundle is not None else self.data / "bundles" / "current"
+        """Where the bundle lies, unless `bundle` is a source that it has to be pulled from."""
+        return Path(self.bundle_source)
+
+    @property
+    def bundle_source(self) -> str:
+        """What `bundle` comes to."""
+        return self.bundle or str(self.bundles / "current")
+
+    @property
+    def bundles(self) -> Path:
+        """The folder that bundles are pulled to."""
+        return self.data / "bundles"
 
     @property
     def engine_count(self) -> int:
@@ -236,12 +375,28 @@ class Settings(BaseSettings):
             self.max_batch,
             self.state_cache_mb,
             self.kv_cache_mb,
+            self.bundle_keys,
         )
 
     @property
     def _on_gpu(self) -> bool:
         """As far as can be told without torch or ONNX Runtime, whose import would cost a supervisor seconds."""
         return self.device == "cuda" or (self.device == "auto" and self.backend == "torch" and sees_gpu())
+
+
+def secret(value: SecretStr | None) -> str:
+    """Empty if there is none."""
+    return value.get_secret_value() if value else ""
+
+
+def _check_secrets(folder: Path, settings: type[BaseSettings]) -> None:
+    """Raises StartupError: a file that is spelled wrong would be a secret that is not used."""
+    try:
+        files = [each.name for each in folder.iterdir() if not each.name.startswith(".")]
+    except OSError as error:
+        raise StartupError(f"settings: secrets_dir: {folder}: {error.strerror}") from None
+    if unknown := sorted(set(files) - set(settings.model_fields)):
+        raise StartupError(f"settings: secrets_dir: {unknown[0][:100]!r} is no setting: files are named like redis_url")
 
 
 def sees_gpu() -> bool:

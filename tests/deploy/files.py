@@ -3,7 +3,7 @@
 import json
 import re
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import yaml
 
@@ -35,17 +35,26 @@ def dashboard() -> dict[str, Any]:
     return document
 
 
-def alerts() -> list[dict[str, Any]]:
-    return [rule for group in read_yaml("prometheus/alerts.yml")["groups"] for rule in group["rules"]]
+def rules(kind: Literal["alert", "record"]) -> list[dict[str, Any]]:
+    """Of every file that Prometheus reads."""
+    files = [read_yaml(f"prometheus/{name}") for name in read_yaml("prometheus/prometheus.yml")["rule_files"]]
+    return [rule for file in files for group in file["groups"] for rule in group["rules"] if kind in rule]
 
 
 def queries() -> list[Query]:
-    """Of every panel and of every alert. A variable that is not known fails."""
-    asked = [Query(alert["alert"], alert["expr"]) for alert in alerts()]
+    """Of every panel, every alert, every recorded series and the autoscaler. A variable that is not known fails."""
+    asked = [Query(rule[kind], rule["expr"]) for kind in ("alert", "record") for rule in rules(kind)]
     for panel in dashboard()["panels"]:
         for target in panel.get("targets", []):
             filled = re.sub(r"\$\w+", lambda found: VARIABLES[found[0]], target["expr"])
             asked.append(Query(f"{panel['title']} {target['refId']}", filled, target["legendFormat"]))
+    for rule in read_yaml("prometheus/adapter.yml")["rules"]:
+        filled = (
+            rule["metricsQuery"]
+            .replace("<<.GroupBy>>", "job, instance")
+            .replace("<<.LabelMatchers>>", 'job="steersman"')
+        )
+        asked.append(Query(rule["name"]["as"], filled))
     return asked
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from steersman_service.settings import PREFIX, Settings, load_settings
+from steersman_service.settings import PREFIX, Settings, load_settings, secret
 from tests.deploy.files import DEPLOY, ROOT, SPARE_SECONDS, read_yaml, seconds
 
 DOCKERFILE = (DEPLOY / "Dockerfile").read_text()
@@ -23,7 +23,7 @@ def test_settings_are_those_of_the_server(monkeypatch: pytest.MonkeyPatch) -> No
     settings = load_settings()
     assert {settings.host, settings.http_host, settings.metrics_host} == {"0.0.0.0"}
     assert settings.http == "on"
-    assert settings.redis_url == "redis://valkey:6379/0"
+    assert secret(settings.redis_url) == "redis://valkey:6379/0"
 
 
 def test_the_image_is_no_root_and_gets_the_signals() -> None:
@@ -36,7 +36,10 @@ def test_the_image_is_no_root_and_gets_the_signals() -> None:
 def test_the_image_has_no_more_than_it_needs() -> None:
     """No torch, which the extra `training` would bring."""
     installed = re.findall(r"pip install \"(.+)\"", DOCKERFILE)
-    assert installed == ["$(echo /wheels/steersman-*.whl)[service,http]", "onnxruntime-gpu[cuda,cudnn]>=1.31,<1.32"]
+    assert installed == [
+        "$(echo /wheels/steersman-*.whl)[service,http,traces]",
+        "onnxruntime-gpu[cuda,cudnn]>=1.31,<1.32",
+    ]
 
 
 def test_what_is_copied_exists_and_is_not_ignored() -> None:
@@ -91,5 +94,18 @@ def test_ports_are_the_defaults() -> None:
 def test_the_version_is_that_of_the_package() -> None:
     (version,) = re.findall(r'^version = "(.+)"', (ROOT / "pyproject.toml").read_text(), re.MULTILINE)
     assert SERVER["image"] == f"steersman:{version}"
-    (image,) = [each for each in read_yaml("kubernetes/kustomization.yaml")["images"] if each["name"] == "steersman"]
-    assert image["newTag"] == version
+    assert f'org.opencontainers.image.version="{version}"' in DOCKERFILE
+    for folder in ("kubernetes", "overlays/canary/canary"):
+        (image,) = [each for each in read_yaml(f"{folder}/kustomization.yaml")["images"] if each["name"] == "steersman"]
+        assert image["newTag"] == version
+
+
+@pytest.mark.parametrize("name", ["Dockerfile", "Dockerfile.bundle"])
+def test_base_images_are_fixed_and_can_be_pinned(name: str) -> None:
+    """Each is an argument, so that a digest can be given, and by default a tag with a whole version."""
+    text = (DEPLOY / name).read_text()
+    arguments = dict(re.findall(r"^ARG (\w+)=(\S+)$", text, re.MULTILINE))
+    bases = re.findall(r"^FROM (\S+)", text, re.MULTILINE)
+    stages = re.findall(r" AS (\w[\w-]*)$", text, re.MULTILINE)
+    for base in (base for base in bases if base not in stages):
+        assert re.fullmatch(r"[a-z/]+:\d+\.\d+\.\d+[\w-]*", arguments[base.strip("${}")]), base

@@ -13,7 +13,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from promql_parser import AggregateExpr, Expr, Matcher, MatchOp, VectorSelector
 
 from steersman_service.telemetry.metrics import HELP
-from tests.deploy.files import Query, queries
+from tests.deploy.files import Query, queries, rules
 from tests.serving import serving, settings_for
 
 Series = dict[str, list[dict[str, str]]]
@@ -21,8 +21,8 @@ Series = dict[str, list[dict[str, str]]]
 
 Part = TypeVar("Part", bound=Expr)
 
-# Prometheus makes these two series itself, and adds these two labels to all.
-OF_PROMETHEUS = {"up", "ALERTS"}
+# Prometheus makes these series itself, and adds these two labels to all.
+OF_PROMETHEUS = {"up", "ALERTS", *(rule["record"] for rule in rules("record"))}
 OF_TARGETS = {"job", "instance"}
 # steersman_ready says whether all of them take calls.
 WITHOUT_A_PANEL = {"steersman_workers"}

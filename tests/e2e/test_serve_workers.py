@@ -23,11 +23,11 @@ from steersman.v1.recommendation_service_pb2 import History, RecommendRequest
 from steersman.v1.recommendation_service_pb2_grpc import RecommendationServiceStub
 from steersman.v1.session_service_pb2 import AppendEventsRequest, Event, GetSessionRequest
 from steersman.v1.session_service_pb2_grpc import SessionServiceStub
+from steersman_client.channel import SERVICE_CONFIG
 from tests.e2e.processes import until_gone, workers_of
 
 COMMAND = [sys.executable, "-m", "steersman_service", "serve", "--port", "0", "--metrics-port", "0"]
 WORKERS = ["--workers", "2"]
-RUNBOOK = Path(__file__).parents[2] / "docs" / "runbook.md"
 CLIENTS = 6
 DEATHS = re.compile(r"^steersman_worker_deaths_total (\S+)$", re.MULTILINE)
 ANSWERED = re.compile(r'^grpc_server_handled_total\{grpc_code="OK",grpc_method="Recommend",.*\} (\S+)$', re.MULTILINE)
@@ -81,9 +81,8 @@ class Served:
         return round(sum(map(float, ANSWERED.findall(self.scrape()))))
 
     def channel(self) -> grpc.Channel:
-        """With a connection of its own, and the retries that docs/runbook.md asks for."""
-        config = RUNBOOK.read_text("utf-8").partition("```json\n")[2].partition("```")[0]
-        options = [("grpc.use_local_subchannel_pool", 1), ("grpc.service_config", json.dumps(json.loads(config)))]
+        """With a connection of its own, and the published retries."""
+        options = [("grpc.use_local_subchannel_pool", 1), ("grpc.service_config", SERVICE_CONFIG)]
         return grpc.insecure_channel(self.address, options)
 
     def end(self) -> None:

@@ -45,19 +45,19 @@ def test_a_healthy_server(watched: Watched, show: Show) -> None:
     ready = "sum_over_time(steersman_ready[5m]) >= " + str(HEALTHY_SECONDS)
     until("Prometheus has scraped for a while", lambda: watched.over_the_run(ready))
     # A slow machine may be slow.
-    assert watched.prometheus.firing() <= {"SteersmanSlow"}
+    assert watched.prometheus.firing() <= {"SteersmanLatencyBudget"}
     show(f"alerts: {HEALTHY_SECONDS} s of load on a healthy server: none")
 
 
 def test_a_store_that_stands_still(watched: Watched, show: Show) -> None:
-    names = ("SteersmanRedisDown", "SteersmanDegraded", "SteersmanErrors")
+    names = ("SteersmanRedisDown", "SteersmanDegraded", "SteersmanErrorBudget")
     with standing_still(watched.store.pid):
-        show(fires(watched, "Redis stands still", *names, "SteersmanSlow"))
+        show(fires(watched, "Redis stands still", *names, "SteersmanLatencyBudget"))
     end(watched, *names)
 
 
 def test_a_store_that_is_gone(watched: Watched, show: Show) -> None:
-    names = ("SteersmanRedisDown", "SteersmanDegraded", "SteersmanErrors")
+    names = ("SteersmanRedisDown", "SteersmanDegraded", "SteersmanErrorBudget")
     os.kill(watched.store.pid, signal.SIGKILL)
     show(fires(watched, "Redis killed", *names))
     watched.store.revive()

@@ -68,10 +68,10 @@ def test_wrong_answers_fail_the_test(proxy: Proxy) -> None:
 
 def test_a_search_that_finds_nothing(address: str, data_dir: Path) -> None:
     """No server answers in a tenth of a millisecond."""
-    short = ("--rate", "1", "--p99-ms", "0.1", "--probe-seconds", "2", "--hold-seconds", "3", "--then", "0.7")
+    short = ("--rate", "1", "--p99-ms", "0.1", "--probe-seconds", "1", "--hold-seconds", "1", "--then", "0.7")
     ran = loadtest("--address", address, "--histories", str(data_dir), "--search", *short, "--canary", "0")
     assert ran.exit_code == 1
-    assert "No rate was held for 3 s, no error, p99 below 0.1 ms" in ran.stdout
+    assert "No rate was held for 1 s, no error, p99 below 0.1 ms" in ran.stdout
 
 
 def test_a_search_and_a_run_after_it(address: str, data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -100,11 +100,6 @@ def test_a_client_that_cannot_keep_up_gets_another_beside_it(address: str, monke
     assert "1 client process(es) could not keep up: one more" in ran.stderr
     assert "Clients: 2 process(es)" in ran.stdout
     assert "the client was the limit" in ran.stdout
-
-
-def test_without_a_file_histories_are_made_up_and_said_to_be(address: str) -> None:
-    ran = loadtest("--address", address, "--rate", "20", "--seconds", "1")
-    assert ran.exit_code == 0, ran.output
     assert "These are no real histories" in ran.stdout
 
 

@@ -10,7 +10,6 @@ import pytest
 from steersman_service.bundle.bundle import Bundle, load_bundle
 from steersman_service.bundle.items import Items
 from steersman_service.engine.engine import Engine
-from tests.conftest import make_bundle
 from tests.serving import Running, serving, settings_for
 
 
@@ -24,12 +23,6 @@ def server(bundle_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterat
 @pytest.fixture(scope="session")
 def bundle(bundle_dir: Path) -> Bundle:
     return load_bundle(bundle_dir, "onnx")
-
-
-@pytest.fixture(scope="session")
-def below_the_last_block(data_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A bundle whose hook lies after the first of two blocks. It carries an index."""
-    return make_bundle(data_dir, tmp_path_factory.mktemp("below"), hook=1, index_from=60)
 
 
 @pytest.fixture(scope="session")

@@ -19,6 +19,7 @@ from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
 from grpc_health.v1.health_pb2_grpc import HealthStub
 from grpc_reflection.v1alpha.reflection_pb2 import ServerReflectionRequest, ServerReflectionResponse
 from grpc_reflection.v1alpha.reflection_pb2_grpc import ServerReflectionStub
+from pydantic import SecretStr
 
 from steersman.v1.model_service_pb2 import GetModelInfoRequest
 from steersman.v1.model_service_pb2_grpc import ModelServiceStub
@@ -89,7 +90,7 @@ def test_reflection_answers_under_both_of_its_names(server: Running, version: st
 
 def test_model_info(server: Running, bundle: Bundle) -> None:
     info = server.model.GetModelInfo(GetModelInfoRequest())
-    assert (info.bundle_version, info.bundle_format) == (bundle.version, "1.6")
+    assert (info.bundle_version, info.bundle_format) == (bundle.version, "1.7")
     assert (info.backend, info.device) == ("onnx", "cpu")
     assert (info.shapes.items, info.shapes.window_length, info.shapes.window_stride) == (60, 20, 5)
     assert (info.limits.k, info.limits.session_events, info.limits.strength) == (1000, 24, 10.0)
@@ -153,7 +154,7 @@ def test_a_second_server_is_refused(server: Running, bundle_dir: Path, tmp_path:
     ("changes", "why"),
     [
         ({"max_session_events": 19}, "max_session_events"),
-        ({"redis_url": "http://localhost"}, "redis_url"),
+        ({"redis_url": SecretStr("http://localhost")}, "redis_url"),
         ({"device": "cuda"}, "CUDA"),
         ({"device": "cuda", "engine": "process"}, "CUDA"),
         ({"device": "cuda", "backend": "torch"}, "GPU"),

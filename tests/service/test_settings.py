@@ -92,6 +92,7 @@ def test_a_gpu_has_one_engine(
         ("STEERSMAN_MAX_STRENGTH", "inf", "max_strength: "),
         ("STEERSMAN_BACKEND", "jax", "backend: "),
         ("STEERSMAN_DRAIN_SECONDS", "-1", "drain_seconds: "),
+        ("STEERSMAN_DRAIN_DELAY_SECONDS", "inf", "drain_delay_seconds: "),
     ],
 )
 def test_what_is_wrong_is_named(monkeypatch: pytest.MonkeyPatch, name: str, value: str, why: str) -> None:
@@ -114,4 +115,4 @@ def test_unknown_flags_are_refused() -> None:
 
 def test_a_worker_is_told_what_has_no_limit() -> None:
     settings = load_settings(slow_call_ms="inf", batch_ms="inf")
-    assert Settings(**json.loads(settings.model_dump_json())) == settings
+    assert Settings(**json.loads(json.dumps(settings.for_child()))) == settings

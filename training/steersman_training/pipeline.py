@@ -19,7 +19,7 @@ from steersman_training.autoencoder.edit import Edit, natural_scale
 from steersman_training.autoencoder.moments import collect_moments
 from steersman_training.autoencoder.sae import SaeConfig, SparseAutoencoder, measure_sae, train_sae
 from steersman_training.autoencoder.states import collect_states, some_users
-from steersman_training.bundle.bundle import write_bundle
+from steersman_training.bundle.bundle import Publication, write_bundle
 from steersman_training.bundle.export import ExportedGraphs
 from steersman_training.bundle.golden import golden_rows, sample_queries
 from steersman_training.bundle.histories import sample_histories
@@ -149,6 +149,7 @@ def train(
     device: torch.device,
     display: Display,
     checkpoint: Path | None = None,
+    publication: Publication = Publication(),  # noqa: B008  # immutable
 ) -> Trained:
     """Trains on `data` and writes a bundle into the folder `out`. Resumes the recommender from `checkpoint`.
 
@@ -172,7 +173,7 @@ def train(
         raise
     fit.workers.part()
     try:
-        return _explain(data, config, out, split, known, fitted, display)
+        return _explain(data, config, out, split, known, fitted, display, publication)
     except BaseException as error:
         error.add_note(_kept(fit, checkpoint, out))
         raise
@@ -207,6 +208,7 @@ def _explain(
     known: Knowledge,
     fitted: FittedRecommender,
     display: Display,
+    publication: Publication,
 ) -> Trained:
     """Everything after the recommender: its features, their meaning and effects, and the bundle."""
     model, seed = fitted.model.requires_grad_(False), config.fit.seed
@@ -245,7 +247,7 @@ def _explain(
     tables["attributes"] = described(known.aims, items)
     tables["histories"] = sample_histories(split, config.recommender.window_length, config.histories, seed)
     arrays = {"attributes": fitted.attributes_VD.cpu().numpy(), "decoder": edit.sae.decoder_FD.detach().cpu().numpy()}
-    folder = write_bundle(out, manifest, graphs, golden, tables, arrays, queries, display.step)
+    folder = write_bundle(out, manifest, graphs, golden, tables, arrays, queries, display.step, publication)
     return Trained(folder, figures, model, edit, split, items, values, features, labels, aims, graph, concepts)
 
 

@@ -59,7 +59,7 @@ class BundleList:
         others, skipped = list[Manifest](), 0
         for name, _ in listing:
             try:
-                others.append(_manifest(self._folder / name))
+                others.append(self._manifest(self._folder / name))
             except UNREADABLE:
                 skipped += 1
         served = self._served()
@@ -75,6 +75,12 @@ class BundleList:
         if skipped:
             log.warning("bundles beside the served one cannot be read", bundles=skipped)
         return sorted(summaries, key=lambda summary: _time(summary.created), reverse=True)
+
+    def _manifest(self, folder: Path) -> Manifest:
+        manifest = self._release.bundle.manifest_of(folder)
+        if manifest.version != folder.name:
+            raise BundleError(files.MANIFEST, "is of another version than its folder's name")
+        return manifest
 
     def _served(self) -> BundleSummary:
         steerable = sum(feature.steerable for feature in self._release.catalogue.features)
@@ -100,13 +106,6 @@ def _written(folder: Path) -> int:
         return (folder / files.MANIFEST).stat().st_mtime_ns
     except OSError:
         return 0
-
-
-def _manifest(folder: Path) -> Manifest:
-    manifest = files.read_manifest(folder)
-    if manifest.version != folder.name:
-        raise BundleError(files.MANIFEST, "is of another version than its folder's name")
-    return manifest
 
 
 def _summary(manifest: Manifest) -> BundleSummary:

@@ -84,7 +84,7 @@ class FeatureService:
         raise_if_any(wrong)
         self.release.controls.check_version("bundle_version", request.bundle_version, request.id)
         feature = self._feature(request.id)
-        await self.labels.correct(request.id, request.label, request.author)
+        await self.labels.correct(request.id, request.label, caller.author(request.author))
         return pb.SetLabelResponse(feature=feature)
 
     def _feature(self, feature: int) -> pb.Feature:

@@ -54,7 +54,7 @@ class ScenarioService:
         scenario.DiscardUnknownFields()
         raise_if_any([*self._check(scenario), *check_bytes("author", request.author, 0, MAX_AUTHOR_BYTES)])
         measured = await self.replays.measured(scenario, caller)
-        kept = await self.store.put(scenario, request.author, measured)
+        kept = await self.store.put(scenario, caller.author(request.author), measured)
         self.reader.forget(kept.name)
         histories = len(measured.histories) if measured else 0
         return pb.PutScenarioResponse(scenario=kept, measured_histories=histories)
@@ -62,7 +62,7 @@ class ScenarioService:
     async def DeleteScenario(self, request: pb.DeleteScenarioRequest, caller: Caller) -> pb.DeleteScenarioResponse:
         wrong_author = check_bytes("author", request.author, 0, MAX_AUTHOR_BYTES)
         raise_if_any([*check_name("name", request.name), *wrong_author])
-        existed = await self.store.delete(request.name, request.version, request.author)
+        existed = await self.store.delete(request.name, request.version, caller.author(request.author))
         self.reader.forget(request.name)
         return pb.DeleteScenarioResponse(existed=existed)
 

@@ -8,6 +8,7 @@ from google.rpc.status_pb2 import Status
 from steersman_service.errors import InvalidRequest, RequestError
 
 DOMAIN = "steersman"
+WWW_AUTHENTICATE = "www-authenticate"
 
 
 def status_of(error: RequestError, request_id: str) -> Status:
@@ -25,3 +26,11 @@ def status_of(error: RequestError, request_id: str) -> Status:
     for detail in details:
         status.details.add().Pack(detail)
     return status
+
+
+def challenge(code: str, reason: str) -> dict[str, str]:
+    """The header, or gRPC's trailer, that says which credentials are wanted (RFC 6750); none for other errors."""
+    if code != "UNAUTHENTICATED":
+        return {}
+    wrong = "" if reason == "TOKEN_MISSING" else ', error="invalid_token"'
+    return {WWW_AUTHENTICATE: f'Bearer realm="steersman"{wrong}'}

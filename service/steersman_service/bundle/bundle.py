@@ -1,4 +1,4 @@
-"""A bundle, read and verified: format 1.6 of proto/README.md."""
+"""A bundle, read and verified: format 1.7 of proto/README.md."""
 
 import io
 from collections import defaultdict
@@ -16,6 +16,8 @@ import pyarrow.parquet as pq
 from steersman.v1.bundle_pb2 import Graph, Manifest
 from steersman_service.bundle import files
 from steersman_service.bundle.files import AGAIN, MANIFEST
+from steersman_service.bundle.origins import check_may_run
+from steersman_service.bundle.signatures import PublicKeys, check_signature
 from steersman_service.errors import BundleError
 
 GRAPHS = ("lower", "concept", "edit", "upper", "search")
@@ -40,7 +42,7 @@ Array = npt.NDArray[Any]
 
 @dataclass(frozen=True)
 class Bundle:
-    """All that a server needs. Arrays are mapped, not read: several servers on a machine share their pages."""
+    """All that a server needs. Large arrays are mapped, not read: several servers on a machine share their pages."""
 
     folder: Path
     """Resolved, so that a link that is turned elsewhere later does not matter."""
@@ -58,6 +60,8 @@ class Bundle:
     """Directions of the features, float32. None: the bundle is older than format 1.5."""
     histories: pa.Table | None = None
     """Of users, without names: their last item rows, and the number of events before. None: the bundle is older than format 1.6."""
+    keys: PublicKeys | None = None
+    """By one of which this bundle is signed, and others have to be."""
 
     @property
     def version(self) -> str:
@@ -72,14 +76,22 @@ class Bundle:
         """A file of the bundle, hashed again. Raises BundleError if it was changed since the bundle was loaded."""
         return files.read_file(self.folder, name, self.manifest)
 
+    def manifest_of(self, folder: Path) -> Manifest:
+        """That of another bundle, which has to be signed if this one has to. Raises BundleError."""
+        return _manifest(folder, self.keys)
 
-def load_bundle(folder: Path, backend: str) -> Bundle:
+
+def load_bundle(folder: Path, backend: str, keys: Path | None = None) -> Bundle:
     """Reads the bundle in `folder` for `backend` ("onnx" or "torch"); its graphs are not loaded yet.
 
-    Raises BundleError, with the file and the reason, for whatever proto/README.md says is to be refused.
+    `keys` are public ones, a file or a folder of *.pub, by one of which it has to be signed. Raises BundleError, with the file and the
+    reason, for whatever proto/README.md says is to be refused, StartupError for `keys` that cannot be read.
     """
     folder = folder.resolve()
-    manifest = files.read_manifest(folder)
+    known = PublicKeys.read(keys) if keys is not None else None
+    manifest = _manifest(folder, known)
+    if backend == "torch" and known is None:
+        check_may_run(folder, manifest)
     optional = [graph.name for graph in manifest.graphs if graph.name in OPTIONAL_GRAPHS]
     needed = [*ARRAYS, GOLDEN, *TABLES, *(f"{name}{SUFFIXES[backend]}" for name in (*GRAPHS, *optional))]
     needed += (SCAN, SCAN_DATA, LISTS) if manifest.HasField("index") else ()
@@ -94,11 +106,20 @@ def load_bundle(folder: Path, backend: str) -> Bundle:
     items, features, concepts = (_read(folder, name, manifest, pq.read_table) for name in TABLES)
     histories = _read(folder, HISTORIES, manifest, pq.read_table) if HISTORIES in manifest.files else None
     golden = _read(folder, GOLDEN, manifest, _read_golden)
-    bundle = Bundle(folder, manifest, items_ND, biases_N, items, features, concepts, golden, decoder_FD, histories)
+    bundle = Bundle(
+        folder, manifest, items_ND, biases_N, items, features, concepts, golden, decoder_FD, histories, known
+    )
     _check_shapes(bundle)
     if histories is not None:
         _check_histories(histories, manifest)
     return bundle
+
+
+def _manifest(folder: Path, keys: PublicKeys | None) -> Manifest:
+    manifest = files.read_manifest(folder)
+    if keys is not None:
+        check_signature(folder, manifest, keys)
+    return manifest
 
 
 def _read(folder: Path, name: str, manifest: Manifest, reader: Any) -> Any:

@@ -22,12 +22,17 @@ from steersman_service.errors import BundleError
 
 FORMAT_MAJOR = 1
 MANIFEST = "manifest.json"
+# Beside the files of the manifest, a bundle may hold this one: a signature over the manifest cannot be in it.
+SIGNATURE = "manifest.sig"
 # A thousand times what one has: nothing vouches for it before it was read.
 MOST_MANIFEST_BYTES = 16 << 20
+MOST_SIGNATURE_BYTES = 64 << 10
 # No path, nothing hidden, nothing that a file system or a terminal may understand in its own way.
 PLAIN_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,199}")
 # Files of a folder in a message, beside the first one.
 NAMED = 8
+# Larger arrays are mapped.
+MOST_COPIED_BYTES = 32 << 20
 AGAIN = "copy the bundle again, or train it again"
 
 
@@ -36,9 +41,13 @@ def read_manifest(folder: Path) -> Manifest:
     if not os.path.lexists(folder / MANIFEST):
         raise BundleError(MANIFEST, f"there is none in {folder}; `steersman train` writes a bundle")
     with _opened(folder, MANIFEST) as file:
-        if (size := os.fstat(file.fileno()).st_size) > MOST_MANIFEST_BYTES:
-            raise BundleError(MANIFEST, f"has {size} bytes, more than {MOST_MANIFEST_BYTES}: is it a manifest? {AGAIN}")
-        content = file.readall()
+        return parse_manifest(file.read(MOST_MANIFEST_BYTES + 1))
+
+
+def parse_manifest(content: bytes) -> Manifest:
+    """The same of the bytes of one, of which no more than MOST_MANIFEST_BYTES are read. Nothing but its version is checked."""
+    if len(content) > MOST_MANIFEST_BYTES:
+        raise BundleError(MANIFEST, f"has more than {MOST_MANIFEST_BYTES} bytes: is it a manifest? {AGAIN}")
     try:
         document = json.loads(content)
         # The version comes first: another major version may not even parse as ours.
@@ -60,12 +69,27 @@ def read_manifest(folder: Path) -> Manifest:
         raise BundleError(MANIFEST, f"is no manifest: {error}") from error
 
 
+def read_signature(folder: Path) -> bytes | None:
+    """The content of the signature, of at most MOST_SIGNATURE_BYTES. None: there is none. Raises BundleError."""
+    if not os.path.lexists(folder / SIGNATURE):
+        return None
+    with _opened(folder, SIGNATURE) as file:
+        return bounded_signature(file.read(MOST_SIGNATURE_BYTES + 1))
+
+
+def bounded_signature(content: bytes) -> bytes:
+    """The same of its first bytes. Raises BundleError if it is too long."""
+    if len(content) > MOST_SIGNATURE_BYTES:
+        raise BundleError(SIGNATURE, f"has more than {MOST_SIGNATURE_BYTES} bytes: is it a signature? Remove it")
+    return content
+
+
 def check_listing(folder: Path, manifest: Manifest) -> None:
-    """Raises BundleError unless the folder holds plain files alone, and those that the manifest names."""
-    _check_names(manifest)
+    """Raises BundleError unless the folder holds plain files alone: those that the manifest names, and perhaps a signature."""
+    check_names(manifest)
     with os.scandir(folder) as listing:
         entries = sorted(listing, key=lambda entry: entry.name)
-    known = {MANIFEST, *manifest.files}
+    known = {MANIFEST, SIGNATURE, *manifest.files}
     if extra := [entry for entry in entries if entry.name not in known]:
         kind = "folder" if extra[0].is_dir(follow_symlinks=False) else "file"
         others = _some([entry.name for entry in extra[1:]])
@@ -97,17 +121,25 @@ def verify_file(folder: Path, name: str, manifest: Manifest) -> None:
 
 
 def map_array(folder: Path, name: str, manifest: Manifest) -> npt.NDArray[Any]:
-    """An array of a .npy file, read-only, in the very pages that were hashed: servers on a machine share them."""
+    """An array of a .npy file, read-only, and the very bytes that were hashed.
+
+    A small one is copied: whatever happens to the file does not reach it. The pages of a large one are the file's, which servers on a
+    machine share: what writes into the file changes what is served."""
     with _opened(folder, name) as file:
         size = os.fstat(file.fileno()).st_size
-        # An empty file cannot be mapped.
-        content: Any = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) if size else b""
+        content: Any = b""  # an empty file cannot be mapped
+        if 0 < size <= MOST_COPIED_BYTES:
+            content = mmap.mmap(-1, size)  # pages of its own: aligned, as mapped files are
+            content.write(file.read(size))
+        elif size:
+            content = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
     _verify(name, size, lambda: hashlib.sha256(content), manifest)
     try:
         head = io.BytesIO(content[:4096])
         read = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
         shape, by_column, dtype = read[np.lib.format.read_magic(head)](head)
         array: npt.NDArray[Any] = np.frombuffer(content, dtype, offset=head.tell())
+        array.flags.writeable = False
         return array.reshape(shape, order="F" if by_column else "C")
     except Exception as error:  # numpy's reader of headers raises more than it says
         raise BundleError(name, f"cannot be read: {error}") from error
@@ -123,13 +155,14 @@ def _some(names: Sequence[str]) -> str:
     return f"{named} and {len(names) - NAMED} more" if len(names) > NAMED else named
 
 
-def _check_names(manifest: Manifest) -> None:
+def check_names(manifest: Manifest) -> None:
+    """Raises BundleError unless the files of a manifest lie in the bundle's folder, under names of their own."""
     seen: dict[str, str] = {}
     for name in manifest.files:
         if not PLAIN_NAME.fullmatch(name):
             raise BundleError(MANIFEST, f"names a file outside the bundle, or none: {name!a}; {AGAIN}")
-        if name.lower() == MANIFEST:
-            raise BundleError(MANIFEST, f"names itself among its files: {name}")
+        if name.lower() in (MANIFEST, SIGNATURE):
+            raise BundleError(MANIFEST, f"names itself, or its signature, among its files: {name}")
         if (other := seen.setdefault(name.lower(), name)) != name:
             raise BundleError(MANIFEST, f"names {other} and {name}, which are one file where case does not count")
 

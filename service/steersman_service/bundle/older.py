@@ -49,7 +49,7 @@ class OlderBundles:
     """Reads the bundles beside this one. `counted_M` are the rows of this one's items that count."""
 
     def __init__(self, bundle: Bundle, items: Items, counted_M: Rows) -> None:
-        self._folder, self._items = bundle.folder.parent, items
+        self._bundle, self._folder, self._items = bundle, bundle.folder.parent, items
         self._counts_N = np.zeros(len(items), np.bool_)
         self._counts_N[counted_M] = True
         self._known = lru_cache(maxsize=4)(self._read)
@@ -75,7 +75,7 @@ class OlderBundles:
 
     def _read(self, version: str) -> OlderBundle:
         folder = self._folder / version
-        manifest = files.read_manifest(folder)
+        manifest = self._bundle.manifest_of(folder)
         if manifest.version != version or DECODER not in manifest.files or manifest.hook.block < manifest.hook.blocks:
             raise BundleError(DECODER, "does not say what its features add to scores")
         decoder_FD, vectors_ND = (files.map_array(folder, name, manifest) for name in (DECODER, "items.npy"))

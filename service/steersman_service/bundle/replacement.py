@@ -23,7 +23,7 @@ class Replacements:
     """The likely replacement of a feature is the one whose top items overlap most with its own (Jaccard index)."""
 
     def __init__(self, bundle: Bundle, catalogue: Catalogue) -> None:
-        self._folder = bundle.folder.parent
+        self._bundle, self._folder = bundle, bundle.folder.parent
         self._top_items = [set(feature.top_item_ids) if feature.scale else set() for feature in catalogue.features]
         self._older = lru_cache(maxsize=8)(self._read)
 
@@ -49,7 +49,7 @@ class Replacements:
 
     def _read(self, version: str) -> TopItems:
         folder = self._folder / version
-        manifest = files.read_manifest(folder)
+        manifest = self._bundle.manifest_of(folder)
         if manifest.version != version:
             raise BundleError(files.MANIFEST, f"is of version {manifest.version}, in the folder of {version}")
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import signal
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -12,6 +13,7 @@ from steersman_service.cli.printing import fail, say
 from steersman_service.errors import StartupError
 from steersman_service.http.options import CONSOLE, DEFAULT_BODY_BYTES, LOOPBACK_HOSTS, GatewayOptions, names
 from steersman_service.telemetry.logs import configure_logs
+from steersman_service.telemetry.traces import checked_endpoint, configure_traces, traces
 
 # Replicas behind one name are called by turns.
 ROUND_ROBIN = ("grpc.service_config", '{"loadBalancingConfig": [{"round_robin": {}}]}')
@@ -33,11 +35,26 @@ def gateway(
         str,
         typer.Option(help="URL of the server's metrics, http://HOST:9464/metrics, for the console's page of traffic."),
     ] = "",
+    metrics_token_file: Annotated[
+        Path | None, typer.Option(help="File with the token that the metrics want: the server's metrics_token.")
+    ] = None,
     drain_seconds: Annotated[float, typer.Option(min=0, help="Longest wait for calls in flight at the end.")] = 20.0,
+    traces_endpoint: Annotated[
+        str, typer.Option(help="OTLP receiver of traces, http://HOST:4317; needs the extra traces.")
+    ] = "",
+    traces_sample: Annotated[
+        float, typer.Option(min=0, max=1, help="Share of traces recorded, of those that begin here.")
+    ] = 0.1,
 ) -> None:
     """Answer HTTP (Connect, gRPC-Web, JSON) by calls of a gRPC server, until Ctrl-C or SIGTERM."""
     options = GatewayOptions(
-        names(allowed_hosts), names(cors_origins), max_body_bytes, drain_seconds, CONSOLE if console else None, metrics
+        names(allowed_hosts),
+        names(cors_origins),
+        max_body_bytes,
+        drain_seconds,
+        CONSOLE if console else None,
+        metrics,
+        _secret(metrics_token_file),
     )
     if metrics and not metrics.startswith(("http://", "https://")):
         fail(f"--metrics: {metrics!r} is no URL: write http://HOST:9464/metrics", 2)
@@ -45,7 +62,12 @@ def gateway(
         address = read_address(target)
     except ValueError as error:
         fail(f"--target: {error}", 2)
+    try:
+        endpoint = checked_endpoint(traces_endpoint) if traces_endpoint else None
+    except ValueError as error:
+        fail(f"--traces-endpoint: {error}", 2)
     configure_logs("info", "console")
+    configure_traces(endpoint, traces_sample, "gateway")
     import uvloop
 
     try:
@@ -53,6 +75,18 @@ def gateway(
             runner.run(_run(address, f"[{host.strip('[]')}]" if ":" in host else host, port, options))
     except StartupError as error:
         fail(str(error))
+    finally:
+        traces().close()
+
+
+def _secret(file: Path | None) -> str:
+    if file is None:
+        return ""
+    try:
+        return file.read_text("utf-8").strip()
+    except (OSError, ValueError) as error:
+        why = error.strerror if isinstance(error, OSError) else "is no text in UTF-8"
+        fail(f"--metrics-token-file: {file}: {why}", 2)
 
 
 async def _run(address: Address, host: str, port: int, options: GatewayOptions) -> None:

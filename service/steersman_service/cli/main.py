@@ -18,17 +18,26 @@ OWN = (
     EntryPoint("explain", "steersman_service.cli.explain:explain", GROUP),
     EntryPoint("scenarios", "steersman_service.cli.scenarios:scenarios", GROUP),
     EntryPoint("label", "steersman_service.cli.label:label", GROUP),
+    EntryPoint("key", "steersman_service.cli.key:key", GROUP),
     EntryPoint("compare", "steersman_service.cli.compare:compare", GROUP),
     EntryPoint("gateway", "steersman_service.cli.gateway:gateway", GROUP),
     EntryPoint("loadtest", "steersman_loadtest.command:loadtest", GROUP),
 )
+# The commands of `steersman bundle`.
+BUNDLE = (
+    *(EntryPoint(name, f"steersman_service.cli.bundle:{name}", GROUP) for name in ("verify", "pull", "push")),
+    EntryPoint("list", "steersman_service.cli.bundle:list_", GROUP),
+    *(EntryPoint(name, f"steersman_training.commands:{name}", GROUP) for name in ("keygen", "sign")),
+)
 # The extra that each module of commands needs: see pyproject.toml.
 EXTRAS = {
+    "steersman_service.cli.bundle": "service",
     "steersman_service.cli.serve": "service",
     "steersman_service.cli.commands": "client",
     "steersman_service.cli.explain": "client",
     "steersman_service.cli.scenarios": "client",
     "steersman_service.cli.label": "client",
+    "steersman_service.cli.key": "service",
     "steersman_service.cli.compare": "client",
     "steersman_service.cli.gateway": "http",
     "steersman_loadtest.command": "loadtest",
@@ -46,11 +55,20 @@ def make_app() -> typer.Typer:
     )
     app.callback()(_options)
     for entry in (*OWN, *entry_points(group=GROUP)):
-        try:
-            app.command(entry.name)(_guarded(entry, entry.load()))
-        except ImportError as error:
-            _add_unavailable(app, entry, _need(entry, error))
+        _add(app, entry, entry.name)
+    bundle = typer.Typer(help="Check, sign and share bundles.", no_args_is_help=True)
+    for entry in BUNDLE:
+        _add(bundle, entry, f"bundle {entry.name}")
+    app.add_typer(bundle, name="bundle")
     return app
+
+
+def _add(app: typer.Typer, entry: EntryPoint, name: str) -> None:
+    """A command; `name` is what it is called by, after `steersman`."""
+    try:
+        app.command(entry.name)(_guarded(entry, name, entry.load()))
+    except ImportError as error:
+        _add_unavailable(app, entry, name, _need(entry, error))
 
 
 def main() -> None:
@@ -81,7 +99,7 @@ def _options(
     """Options of `steersman` itself."""
 
 
-def _guarded(entry: EntryPoint, command: Callable[..., None]) -> Callable[..., None]:
+def _guarded(entry: EntryPoint, name: str, command: Callable[..., None]) -> Callable[..., None]:
     """`command`, with a message in place of an ImportError: some commands import what they need when they run."""
 
     @functools.wraps(command)
@@ -89,22 +107,22 @@ def _guarded(entry: EntryPoint, command: Callable[..., None]) -> Callable[..., N
         try:
             command(*arguments, **options)
         except ImportError as error:
-            _end(entry, _need(entry, error))
+            _end(name, _need(entry, error))
 
     return guarded
 
 
-def _add_unavailable(app: typer.Typer, entry: EntryPoint, need: str) -> None:
+def _add_unavailable(app: typer.Typer, entry: EntryPoint, name: str, need: str) -> None:
     def unavailable() -> NoReturn:
-        _end(entry, need)
+        _end(name, need)
 
     options = {"ignore_unknown_options": True, "allow_extra_args": True}
     help_text = (need[0].upper() + need[1:]).replace("[", "\\[")
     app.command(entry.name, help=help_text, context_settings=options)(unavailable)
 
 
-def _end(entry: EntryPoint, need: str) -> NoReturn:
-    typer.echo(f"steersman {entry.name}: {need}", err=True)
+def _end(name: str, need: str) -> NoReturn:
+    typer.echo(f"steersman {name}: {need}", err=True)
     raise typer.Exit(1)
 
 

@@ -4,29 +4,41 @@ import asyncio
 import inspect
 import re
 from collections.abc import Callable, Iterator
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 
 import typer
+from pydantic import SecretStr
 
 from steersman_service.cli.address import DEFAULT_PORT
 from steersman_service.cli.printing import fail, say
 from steersman_service.errors import StartupError
 from steersman_service.http.options import CONSOLE, HostNames, names
+from steersman_service.sessions.redis_url import has_password
 from steersman_service.settings import PREFIX, Settings, load_settings
 from steersman_service.telemetry.logs import configure_logs
 
+# A flag can be read by every process of the machine. These hold a secret only where they have a password.
+FLAGS_OF_SECRETS = ("redis_url",)
+NO_PASSWORD = (
+    f"--redis-url: holds a password, which every process of this machine can read there: set {PREFIX}REDIS_URL, or write it into a file"
+    f" redis_url in the folder {PREFIX}SECRETS_DIR"
+)
 RECOMMEND = "steersman.v1.RecommendationService/Recommend"
 
 
 def _flags_of_settings(command: Callable[..., None]) -> Callable[..., None]:
-    """Gives `command` a flag for each setting, so that none is described twice."""
+    """Gives `command` a flag for each setting that is no secret, so that none is described twice."""
     parameters = []
     for name, field in Settings.model_fields.items():
+        secret = SecretStr in get_args(field.annotation)
+        if secret and name not in FLAGS_OF_SECRETS:
+            continue
         default = "" if field.default is None else f"; default: {field.default}"
         text = f"{field.description} ({PREFIX}{name.upper()}{default})."
         panel = "Limits" if name.startswith("max_") else "Settings"
         option = typer.Option(f"--{name.replace('_', '-')}", help=text, show_default=False, rich_help_panel=panel)
-        annotation = Annotated[field.annotation | None, option]  # type: ignore[name-defined]
+        kind: Any = str if secret else field.annotation
+        annotation = Annotated[kind | None, option]
         parameters.append(inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation))
     command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     command.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
@@ -50,6 +62,8 @@ def serve(**flags: Any) -> None:
                 say(line)
 
     try:
+        if has_password(flags["redis_url"] or ""):
+            fail(NO_PASSWORD, 2)
         settings = load_settings(**flags)
         configure_logs(settings.log_level, settings.log_format)
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:

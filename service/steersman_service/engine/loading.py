@@ -8,6 +8,7 @@ import structlog
 
 from steersman_service.bundle.bundle import load_bundle
 from steersman_service.engine.backends.protocol import load_backend
+from steersman_service.engine.concepts import check_concepts
 from steersman_service.engine.directions import check_directions
 from steersman_service.engine.engine import Engine
 from steersman_service.engine.golden import replay_golden, replay_search
@@ -38,12 +39,13 @@ def load_engine(folder: Path, options: EngineOptions | None = None, observer: Ob
     options = options or EngineOptions()
     if options.precision != "float32" and options.backend != "torch":
         raise StartupError(f"precision {options.precision}: the {options.backend} backend has float32 alone; use torch")
-    bundle = load_bundle(folder, options.backend)
+    bundle = load_bundle(folder, options.backend, options.bundle_keys)
     backend = load_backend(bundle, options.backend, options.device, options.threads)
     graphs = Graphs(bundle, backend)
     index = _load_index(graphs, options)
     replay_golden(graphs)
     check_directions(graphs)
+    check_concepts(graphs)
     if index is not None and backend.name == "torch" and backend.device == "cuda" and options.cuda_graphs == "auto":
         # Imported here: without a GPU it is not needed.
         from steersman_service.engine.backends.recordings import record_or_go_on

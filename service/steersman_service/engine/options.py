@@ -1,6 +1,7 @@
 """What an engine is loaded with. Nothing heavy is imported here: a supervisor reads settings without numpy, torch or ONNX Runtime."""
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 Precision = Literal["float32", "bfloat16", "float16"]
@@ -27,3 +28,5 @@ class EngineOptions:
     """Memory for hidden states, in MiB; 0 keeps none."""
     kv_cache_mb: int = 256
     """Memory for keys and values of histories that grow, in MiB; 0 keeps none."""
+    bundle_keys: Path | None = None
+    """Public keys, a file or a folder of *.pub: the bundle has to be signed by one of them."""

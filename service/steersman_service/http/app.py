@@ -1,8 +1,11 @@
 """The gateway as an ASGI application: the calls, and what it says of itself."""
 
+import re
 from collections.abc import Awaitable, Callable
 from typing import Protocol
 
+from google.rpc.code_pb2 import Code
+from google.rpc.status_pb2 import Status
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
@@ -10,22 +13,26 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
+from starlette.types import ASGIApp
 
-from steersman_service.errors import InternalError, NoSuchPath, OnlyGet, RequestError
-from steersman_service.http.connect import ConnectCalls, Server
+from steersman_service.errors import InternalError, NoSuchPath, OnlyGet, RequestError, TokenRefused
+from steersman_service.http.connect import AUTHORIZATION, ConnectCalls, Server
 from steersman_service.http.console import CONSOLE_PATH, Console, to_console, wants_page
 from steersman_service.http.contract import methods
-from steersman_service.http.guard import HEADERS, OPEN_PATH, CallGuard, Counted, HostGuard
+from steersman_service.http.guard import HEADERS, OPEN_PATH, CallGuard, Counted, HostGuard, Traced
 from steersman_service.http.openapi import OPENAPI_PATH, document
 from steersman_service.http.options import GatewayOptions
-from steersman_service.http.refusal import refused
+from steersman_service.http.refusal import refused, said
 from steersman_service.http.traffic import METRICS_PATH, Traffic
+from steersman_service.telemetry.traces import traces
 
 # Of answers, that a page of another site may read if it may call.
-EXPOSED = ("grpc-status", "grpc-message", "grpc-status-details-bin", "retry-after")
+EXPOSED = ("grpc-status", "grpc-message", "grpc-status-details-bin", "retry-after", "www-authenticate")
 # Of browsers' clients, beside those that a call is made by.
 ASKED = ("x-grpc-web", "x-user-agent")
 PREFLIGHT_SECONDS = 7200
+# What a caller may ask that may see the traffic.
+MODEL_INFO, MODEL_INFO_SECONDS = "/steersman.v1.ModelService/GetModelInfo", 3.0
 
 Handler = Callable[[Request], Awaitable[Response]]
 
@@ -41,13 +48,15 @@ def gateway_app(upstream: Upstream, options: GatewayOptions, count: Callable[[st
 
     It has no lifespan of its own: `upstream` is open while it is used, and a parent that it is mounted in runs the parent's."""
     listed = methods()
-    calls = CallGuard(ConnectCalls(upstream, listed, options.max_body_bytes), options.max_body_bytes)
+    calls: ASGIApp = CallGuard(ConnectCalls(upstream, listed, options.max_body_bytes), options.max_body_bytes)
+    if traces().on:
+        calls = Traced(calls, traces())
     console = Console(options.console) if options.console else None
     own = {
         "/": _root(console is not None and console.built),
         OPENAPI_PATH: _fixed(document(listed)),
         OPEN_PATH: _health(upstream),
-        METRICS_PATH: _traffic(Traffic(options.metrics_url)),
+        METRICS_PATH: _traffic(Traffic(options.metrics_url, options.metrics_token), upstream),
     }
     if console:
         own |= {CONSOLE_PATH.rstrip("/"): to_console, f"{CONSOLE_PATH}{{path:path}}": console.give}
@@ -100,8 +109,16 @@ def _fixed(content: dict[str, object]) -> Handler:
     return give
 
 
-def _traffic(traffic: Traffic) -> Handler:
+def _traffic(traffic: Traffic, upstream: Upstream) -> Handler:
+    """For those whom the server tells about itself. One that does not answer forbids nothing."""
+
     async def give(request: Request) -> Response:
+        sent = [(AUTHORIZATION, value) for value in request.headers.getlist(AUTHORIZATION)]
+        if any(not re.fullmatch(HEADERS[AUTHORIZATION][0], value) for _, value in sent):
+            return refused(TokenRefused(f"the header authorization has to be {HEADERS[AUTHORIZATION][1]}"))
+        told = await upstream.call(MODEL_INFO, b"", MODEL_INFO_SECONDS, sent)
+        if isinstance(told, Status) and told.code in (Code.UNAUTHENTICATED, Code.PERMISSION_DENIED):
+            return said(told)
         try:
             return JSONResponse(await traffic.read(), headers={"cache-control": "no-store"})
         except RequestError as error:

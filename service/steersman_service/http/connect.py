@@ -21,14 +21,16 @@ from google.rpc.status_pb2 import Status
 from protobuf.wkt import Any as AnyMessage
 from protobuf.wkt import Struct
 
-from steersman_service.checks import MAX_TENANT_BYTES, check_bytes
+from steersman_service.checks import MAX_AUTHORIZATION_BYTES, MAX_TENANT_BYTES, check_bytes
 from steersman_service.errors import InternalError, RequestError, raise_if_any
 from steersman_service.http.contract import Method
 from steersman_service.http.json_messages import from_json, to_json
-from steersman_service.http.refusal import connect_code, new_status, readable, retry_after
+from steersman_service.http.refusal import connect_code, headers_of, new_status, readable
 
-# Headers that become metadata of the call. No other does.
-FORWARDED = ("steersman-tenant",)
+# Headers that become metadata of the call. No other does: no cookie makes a page of another site somebody.
+AUTHORIZATION = "authorization"
+FORWARDED = {"steersman-tenant": MAX_TENANT_BYTES, AUTHORIZATION: MAX_AUTHORIZATION_BYTES}
+"""With the most bytes of each."""
 # The fastest: most answers are small, and a server nearby is reached faster than they are compressed.
 GZIP_LEVEL = 1
 
@@ -134,7 +136,7 @@ def _function(server: Server, method: Method) -> Callable[[Any, RequestContext[A
             answer = new_status(InternalError())
         if isinstance(answer, bytes):
             return Answer(answer, method.response)
-        context.response_headers.update(retry_after(answer))
+        context.response_headers.update(headers_of(answer))
         raise _error(answer)
 
     return call
@@ -143,7 +145,7 @@ def _function(server: Server, method: Method) -> Callable[[Any, RequestContext[A
 def _metadata(context: RequestContext[Any, Any]) -> list[tuple[str, str]]:
     """Raises InvalidRequest for a value that is too long."""
     found = [(name, value) for name in FORWARDED if (value := context.request_headers.get(name, ""))]
-    raise_if_any([each for name, value in found for each in check_bytes(f"header {name}", value, 0, MAX_TENANT_BYTES)])
+    raise_if_any([each for name, value in found for each in check_bytes(f"header {name}", value, 0, FORWARDED[name])])
     return found
 
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from steersman_service.checks import MAX_AUTHORIZATION_BYTES
 from steersman_service.errors import (
     ContentTypeRefused,
     FieldViolation,
@@ -15,11 +16,14 @@ from steersman_service.errors import (
     OnlyPost,
     RequestError,
     SlowRequest,
+    TokenRefused,
     TooManyCalls,
     raise_if_any,
 )
 from steersman_service.http.options import HostNames
 from steersman_service.http.refusal import refused, refused_in_grpc_web
+from steersman_service.telemetry.traces import HEADER as TRACE
+from steersman_service.telemetry.traces import Traces
 
 # Without any of these a browser asks before it sends to another site: a page of another site can send none of them by itself.
 CONTENT_TYPES = {
@@ -34,6 +38,11 @@ PRINTABLE, CODING = (r"[ -~]*", "printable ASCII"), ("identity|gzip|", "identity
 # Of the request: no other goes further. What each has to be, as a pattern and in words.
 HEADERS = {
     **dict.fromkeys(("host", "content-type", "accept-encoding", "grpc-accept-encoding", "steersman-tenant"), PRINTABLE),
+    TRACE: PRINTABLE,
+    "authorization": (
+        rf"[!-~ ]{{0,{MAX_AUTHORIZATION_BYTES}}}",
+        f"at most {MAX_AUTHORIZATION_BYTES} bytes of printable ASCII",
+    ),
     **dict.fromkeys(("content-encoding", "grpc-encoding"), CODING),
     "connect-protocol-version": ("1", "1"),
     "connect-timeout-ms": (r"[0-9]{1,10}", "milliseconds, of ten digits at most"),
@@ -93,6 +102,25 @@ def without_port(host: str) -> str:
     """`name:port` or `[::1]:port` without the port."""
     before, colon, port = host.rpartition(":")
     return before if colon and port.isdigit() and (before.endswith("]") or ":" not in before) else host
+
+
+class Traced:
+    """Makes a span of every call, which begins when its headers are there."""
+
+    def __init__(self, app: ASGIApp, traces: Traces) -> None:
+        self._app = app
+        self._traces = traces
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def told(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                self._traces.served(status, str(status) if status >= 400 else "")
+            await send(message)
+
+        # The path is that of a method: others do not get here.
+        with self._traces.serving("http", scope["path"].removeprefix("/"), Headers(scope=scope).get(TRACE, "")):
+            await self._app(scope, receive, told)
 
 
 class CallGuard:
@@ -173,7 +201,9 @@ def _content_type(headers: Headers) -> str:
 
 
 def _kept(headers: Headers, content_type: str) -> list[tuple[bytes, bytes]]:
-    """Those that go further. Raises InvalidRequest for what HTTP allows and the call does not."""
+    """Those that go further. Raises InvalidRequest or TokenRefused for what HTTP allows and the call does not."""
+    if len(headers.getlist("authorization")) > 1:
+        raise TokenRefused("the header authorization is given more than once")
     kept = [(name, value) for name, value in headers.items() if name in HEADERS]
     raise_if_any(
         [

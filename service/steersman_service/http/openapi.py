@@ -85,9 +85,12 @@ def document(methods: Iterable[Method]) -> Schema:
             "description": "The services of steersman.v1 as JSON over HTTP. What each call and field does is written in the .proto files.",
         },
         "paths": paths,
+        # A server that asks for credentials takes a token; one that does not needs none.
+        "security": [{"bearer": []}, {}],
         "components": {
             "schemas": {"connect.Error": ERROR, **schemas.made},
             "parameters": {"timeout": TIMEOUT, "tenant": TENANT},
+            "securitySchemes": {"bearer": {"type": "http", "scheme": "bearer"}},
             "responses": {"error": {"description": "An error.", **_content({"$ref": _schema("connect.Error")})}},
         },
     }

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -28,6 +28,8 @@ class GatewayOptions:
     """The folder of the console's files. None: no console."""
     metrics_url: str = ""
     """Where the server's metrics are, as Prometheus reads them. Empty: nowhere."""
+    metrics_token: str = field(default="", repr=False)
+    """That is brought there. Empty: none."""
 
 
 class HostNames:

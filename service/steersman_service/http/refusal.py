@@ -15,7 +15,7 @@ from google.rpc.code_pb2 import Code
 from google.rpc.status_pb2 import Status
 from starlette.responses import Response
 
-from steersman_service.api.status import status_of
+from steersman_service.api.status import challenge, status_of
 from steersman_service.errors import (
     ContentTypeRefused,
     MessageTooLarge,
@@ -62,10 +62,14 @@ def new_status(error: RequestError) -> Status:
 
 def refused(error: RequestError, headers: dict[str, str] | None = None) -> Response:
     """The answer that says so."""
-    status = new_status(error)
-    http_status = OWN_STATUS.get(type(error)) or HTTP_STATUS.get(error.code, OTHER_STATUS)
+    return said(new_status(error), headers, OWN_STATUS.get(type(error)))
+
+
+def said(status: Status, headers: dict[str, str] | None = None, http_status: int | None = None) -> Response:
+    """A status of a server, or of the gateway, as an answer."""
+    http_status = http_status or HTTP_STATUS.get(_code(status), OTHER_STATUS)
     body = json.dumps(as_json(status), ensure_ascii=False)
-    return Response(body, http_status, {**retry_after(status), **(headers or {})}, "application/json")
+    return Response(body, http_status, {**headers_of(status), **(headers or {})}, "application/json")
 
 
 def refused_in_grpc_web(error: RequestError, headers: dict[str, str]) -> Response:
@@ -94,7 +98,7 @@ def as_json(status: Status) -> dict[str, Any]:
 
 def connect_code(status: Status) -> str:
     """ "invalid_argument" """
-    name = Code.Name(status.code) if status.code in Code.values() else "UNKNOWN"
+    name = _code(status)
     return "canceled" if name == "CANCELLED" else name.lower()
 
 
@@ -105,9 +109,15 @@ def readable(detail: any_pb2.Any) -> dict[str, Any]:
     return {}
 
 
-def retry_after(status: Status) -> dict[str, str]:
-    """The header that says when to come back, in whole seconds, where RetryInfo does."""
-    retry = error_details_pb2.RetryInfo()
+def headers_of(status: Status) -> dict[str, str]:
+    """When to come back, in whole seconds, where RetryInfo says so; which credentials are wanted, where they are missing."""
+    retry, info = error_details_pb2.RetryInfo(), error_details_pb2.ErrorInfo()
+    any(detail.Unpack(info) for detail in status.details)
+    headers = challenge(_code(status), info.reason)
     if any(detail.Unpack(retry) for detail in status.details):
-        return {RETRY_AFTER: str(max(1, math.ceil(retry.retry_delay.ToNanoseconds() / 1e9)))}
-    return {}
+        headers[RETRY_AFTER] = str(max(1, math.ceil(retry.retry_delay.ToNanoseconds() / 1e9)))
+    return headers
+
+
+def _code(status: Status) -> str:
+    return Code.Name(status.code) if status.code in Code.values() else "UNKNOWN"

@@ -8,7 +8,7 @@ import re
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
-from urllib.request import ProxyHandler, build_opener
+from urllib.request import ProxyHandler, Request, build_opener
 
 import structlog
 
@@ -101,9 +101,10 @@ def traffic(samples: Samples, now: float) -> dict[str, Any]:
 class Traffic:
     """Asks the metrics at a URL; remembers the answer, and that there was none, for FRESH_SECONDS."""
 
-    def __init__(self, url: str) -> None:
-        """Empty: there are none."""
+    def __init__(self, url: str, token: str = "") -> None:
+        """`url` and `token` as those of GatewayOptions."""
         self._url = url
+        self._headers = {"authorization": f"Bearer {token}"} if token else {}
         # The way there leads through no proxy: it is this machine, or one beside it.
         self._open = build_opener(ProxyHandler({})).open
         self._answer: dict[str, Any] | RequestError = NoMetrics()
@@ -122,7 +123,7 @@ class Traffic:
 
     def _ask(self) -> dict[str, Any] | RequestError:
         try:
-            with self._open(self._url, timeout=SCRAPE_SECONDS) as response:
+            with self._open(Request(self._url, headers=self._headers), timeout=SCRAPE_SECONDS) as response:
                 text = response.read(MOST_BYTES).decode()
             return traffic(Samples(text.splitlines()), time.time())
         except (OSError, ValueError, LookupError) as error:

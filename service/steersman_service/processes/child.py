@@ -17,6 +17,7 @@ from steersman_service.processes.link import (
     Drain,
     Failed,
     FromChild,
+    Leave,
     Listen,
     Loaded,
     Ready,
@@ -89,7 +90,7 @@ class ChildProcess:
         finally:
             theirs.close()
         child = cls(role, process, await opened(ours), settings.stall_seconds)
-        child._tell(Start(settings.model_dump(mode="json"), [*sockets]))
+        child._tell(Start(settings.for_child(), [*sockets]))
         return child
 
     async def loaded(self) -> None:
@@ -126,6 +127,11 @@ class ChildProcess:
                     self._kill(f"stood still for {self._stall_seconds:g} s")
             elif loading.stalled((self._beats, cpu_of_process(self.pid))):
                 self._kill(f"stood still for {LOADING_FACTOR * self._stall_seconds:g} s while it loaded")
+
+    def leave(self) -> None:
+        """Its health says NOT_SERVING from now on; it takes calls until it is stopped."""
+        self.ready = False
+        self._tell(Leave())
 
     async def stop(self, drain_seconds: float) -> None:
         """Drains it; kills it if it does not end by itself."""

@@ -79,4 +79,4 @@ async def _watch(batcher: Batcher, clock: StallClock, lost: asyncio.Event) -> No
 
 
 if __name__ == "__main__":
-    run_child(serve)
+    run_child(serve, "engine_host")

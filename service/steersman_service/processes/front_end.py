@@ -19,7 +19,7 @@ async def serve(settings: Settings, sockets: list[str], link: Link, metrics: Met
     lost = asyncio.Event()
     async with AsyncExitStack() as stack:
         backend = await opened_backend(settings, sockets, metrics, lost, stack)
-        await stack.enter_async_context(running(settings, metrics, backend, link.may_listen))
+        await stack.enter_async_context(running(settings, metrics, backend, link.may_listen, link.leave))
         settle_memory()
         link.tell(Ready())
         with watched_loop(settings.stall_seconds):
@@ -38,7 +38,7 @@ async def opened_backend(
 
         engine, batcher = await stack.enter_async_context(open_engine(settings, metrics, lost, inline=True))
         return EngineHandle(engine.bundle, batcher, engine.backend.name, engine.backend.device)
-    bundle = load_bundle(settings.bundle_folder, settings.backend)
+    bundle = load_bundle(settings.bundle_folder, settings.backend, settings.bundle_keys)
     pool = EnginePool([Path(socket) for socket in sockets])
     stack.callback(pool.close)
     hello = await pool.connect(bundle.version)
@@ -46,4 +46,4 @@ async def opened_backend(
 
 
 if __name__ == "__main__":
-    run_child(serve)
+    run_child(serve, "front_end")

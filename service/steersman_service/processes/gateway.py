@@ -5,7 +5,7 @@ from steersman_service.http.options import CONSOLE, GatewayOptions, names
 from steersman_service.http.server import listening
 from steersman_service.processes.link import Link, Ready, first_of, run_child, settle_memory
 from steersman_service.scheduling.stall import watched_loop
-from steersman_service.settings import Settings
+from steersman_service.settings import Settings, secret
 from steersman_service.telemetry.metrics import Metrics
 
 # What a front end listens on if it listens on every address -> where it is reached from here.
@@ -50,8 +50,9 @@ def _options(settings: Settings) -> GatewayOptions:
         settings.drain_seconds,
         CONSOLE if settings.http_console == "on" else None,
         metrics if settings.metrics == "on" else "",
+        secret(settings.metrics_token),
     )
 
 
 if __name__ == "__main__":
-    run_child(serve)
+    run_child(serve, "gateway")

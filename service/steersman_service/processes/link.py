@@ -22,6 +22,7 @@ from steersman_service.settings import Settings
 from steersman_service.telemetry.families import Family, families
 from steersman_service.telemetry.logs import configure_logs
 from steersman_service.telemetry.metrics import Metrics
+from steersman_service.telemetry.traces import configure_traces, traces
 
 # How long a thread may keep the interpreter from another one. Python's own 5 ms would delay the engine's thread after each graph.
 SWITCH_SECONDS = 0.0005
@@ -45,6 +46,10 @@ class AskMetrics(msgspec.Struct, tag=True):
 
 class Beat(msgspec.Struct, tag=True):
     """Asks for Alive."""
+
+
+class Leave(msgspec.Struct, tag=True):
+    """Health says NOT_SERVING from now on, and calls are taken as before: the Drain follows."""
 
 
 class Drain(msgspec.Struct, tag=True):
@@ -75,7 +80,7 @@ class Failed(msgspec.Struct, tag=True):
     why: str
 
 
-ToChild = Start | Listen | AskMetrics | Beat | Drain
+ToChild = Start | Listen | AskMetrics | Beat | Leave | Drain
 FromChild = Loaded | Ready | Alive | Report | Failed
 to_child = msgspec.msgpack.Decoder(list[ToChild])
 from_child = msgspec.msgpack.Decoder(list[FromChild])
@@ -91,6 +96,8 @@ class Link:
         self._metrics = Metrics(collected=False)
         self._listen = asyncio.Event()
         self._starting: asyncio.Task[None] | None = None
+        self.leave = asyncio.Event()
+        """Set when health shall say NOT_SERVING."""
         self.drain = asyncio.Event()
         """Set when the child shall finish its calls and end."""
 
@@ -142,6 +149,8 @@ class Link:
                 self.tell(Alive())
             case AskMetrics():
                 self.report()
+            case Leave():
+                self.leave.set()
             case Drain():
                 self._end()
 
@@ -164,12 +173,12 @@ class Link:
 Serve = Callable[[Settings, list[str], Link, Metrics], Coroutine[Any, Any, None]]
 
 
-def run_child(serve: Serve) -> None:
-    """Main function of a child process: the socket's file number is its argument."""
-    uvloop.run(_run(serve, socket.socket(fileno=int(sys.argv[1]))))
+def run_child(serve: Serve, role: str) -> None:
+    """Main function of a child process: the socket's file number is its argument. Traces name its `role`."""
+    uvloop.run(_run(serve, role, socket.socket(fileno=int(sys.argv[1]))))
 
 
-async def _run(serve: Serve, connection: socket.socket) -> None:
+async def _run(serve: Serve, role: str, connection: socket.socket) -> None:
     sys.setswitchinterval(SWITCH_SECONDS)
     reader, writer = await asyncio.open_connection(sock=connection)
     link = Link(reader, writer)
@@ -177,12 +186,14 @@ async def _run(serve: Serve, connection: socket.socket) -> None:
     settings = Settings(**start.settings)
     configure_logs(settings.log_level, settings.log_format)
     metrics = Metrics(collected=settings.metrics == "on")
+    metrics.watch_tasks(lambda: len(asyncio.all_tasks()))
     # The supervisor says when to stop, in the right order, even if a signal is sent to every process.
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     obeying = asyncio.create_task(link.obey(metrics))
     code = 0
     try:
+        configure_traces(settings.traces_endpoint, settings.traces_sample, role)
         await link.serve(serve(settings, start.sockets, link, metrics))
     except asyncio.CancelledError:
         link.tell(Failed("the server was stopped before it was ready"))
@@ -190,6 +201,7 @@ async def _run(serve: Serve, connection: socket.socket) -> None:
         link.tell(Failed(str(error)))
     except EngineFailed:
         code = 1
+    await asyncio.to_thread(traces().close)
     link.report()
     obeying.cancel()
     await link.close()

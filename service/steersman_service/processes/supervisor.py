@@ -13,13 +13,16 @@ from typing import NamedTuple
 import structlog
 from prometheus_client import CollectorRegistry, Metric
 from prometheus_client.registry import Collector
+from pydantic import SecretStr
 
+from steersman_service.bundle.signatures import PublicKeys
+from steersman_service.bundle.sources import obtain
 from steersman_service.errors import StartupError
 from steersman_service.http.options import installed
 from steersman_service.processes.child import ChildProcess
 from steersman_service.processes.port import ReservedPort
 from steersman_service.processes.store import embedded_store
-from steersman_service.settings import Settings
+from steersman_service.settings import Settings, secret
 from steersman_service.telemetry import families as metric_families
 from steersman_service.telemetry.families import Family
 from steersman_service.telemetry.metrics import Metrics
@@ -72,6 +75,11 @@ class Slot:
         assert self.child
         await self.child.listen()
         self._keeping = asyncio.create_task(self._keep(self.child))
+
+    async def leave(self) -> None:
+        await self._end_keeping()
+        if self.child:
+            self.child.leave()
 
     async def stop(self, drain_seconds: float) -> None:
         await self._end_keeping()
@@ -182,7 +190,7 @@ class Supervisor:
         """Returns when every process takes calls, the gateway included if there is a port for it. Raises StartupError.
 
         `metrics_port` is the one that `families` are served on."""
-        generation = self._next()
+        generation = await self._next()
         await generation.load()
         port.probe()
         await generation.listen()
@@ -198,7 +206,7 @@ class Supervisor:
         """The next generation, with the bundle that the link names now, takes calls before the old one drains. If it cannot start, the
         old one stays."""
         try:
-            generation = self._next()
+            generation = await self._next()
             await generation.load()
             await generation.listen()
         except Exception as error:
@@ -207,6 +215,10 @@ class Supervisor:
         old, self._current = self._current, generation
         log.info("replaced", pids=[slot.child.pid for slot in generation.front_ends if slot.child])
         await old.stop(self._settings.drain_seconds)
+
+    async def leave(self) -> None:
+        """Health says NOT_SERVING from now on, that of the gateway, which asks the front ends, included; calls are taken as before."""
+        await asyncio.gather(*(slot.leave() for slot in self._current.front_ends))
 
     async def stop(self) -> None:
         """Drains, the gateway first: its calls in flight need the front ends."""
@@ -227,8 +239,9 @@ class Supervisor:
         own = metric_families.families(self._metrics.registry)
         return metric_families.merged([own, self._counted, *(child.families for child in self._alive)])
 
-    def _next(self) -> Generation:
-        settings = self._settings.model_copy(update={"bundle": self._settings.bundle_folder.resolve()})
+    async def _next(self) -> Generation:
+        folder = await asyncio.to_thread(bundle_of, self._settings)
+        settings = self._settings.model_copy(update={"bundle": str(folder)})
         number, self._generations = self._generations, self._generations + 1
         sockets = [str(self._sockets / f"engine-{number}-{place}") for place in range(settings.engine_count)]
         engines = [self._slot("engine_host", settings, [own]) for own in sockets]
@@ -258,6 +271,12 @@ class Supervisor:
         self._counted = metric_families.merged([self._counted, metric_families.lasting(child.families)])
 
 
+def bundle_of(settings: Settings) -> Path:
+    """The folder of the bundle that the settings name now, pulled if need be. Raises StartupError."""
+    keys = PublicKeys.read(settings.bundle_keys) if settings.bundle_keys else None
+    return obtain(settings.bundle_source, settings.bundles, keys)
+
+
 def _unforeseen(error: Exception) -> bool:
     """Whether its text alone may not say what happened."""
     return not isinstance(error, StartupError)
@@ -276,9 +295,10 @@ class _Merged(Collector):
 
 
 async def supervise(settings: Settings, on_ready: Callable[[Addresses], None]) -> None:
-    """Serves until SIGTERM or SIGINT, then drains. SIGHUP replaces every process, but for the gateway, which holds nothing of a bundle.
+    """Serves until SIGTERM or SIGINT, then drains, after `drain_delay_seconds` or a second signal.
 
-    Calls `on_ready` once. Raises StartupError if it cannot start.
+    SIGHUP replaces every process, but for the gateway, which holds nothing of a bundle. Calls `on_ready` once. Raises StartupError if it
+    cannot start.
     """
     stop, renew = asyncio.Event(), asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -288,9 +308,13 @@ async def supervise(settings: Settings, on_ready: Callable[[Addresses], None]) -
     async with _supervised(settings, on_ready) as supervisor:
         renewing = asyncio.create_task(_renewed(supervisor, renew))
         await stop.wait()
-        log.info("draining", at_most_seconds=settings.drain_seconds)
+        stop.clear()
+        log.info("draining", after_seconds=settings.drain_delay_seconds, at_most_seconds=settings.drain_seconds)
         renewing.cancel()
         await asyncio.gather(renewing, return_exceptions=True)
+        await supervisor.leave()
+        with suppress(TimeoutError):
+            await asyncio.wait_for(stop.wait(), settings.drain_delay_seconds)
     log.info("stopped")
 
 
@@ -332,7 +356,9 @@ async def _supervised(settings: Settings, on_ready: Callable[[Addresses], None])
         http_port = reserved_for_http(settings)
         if http_port:
             stack.callback(http_port.close)
-        url = settings.redis_url or await stack.enter_async_context(embedded_store(settings.data / "valkey"))
+        url = settings.redis_url
+        if url is None:
+            url = SecretStr(await stack.enter_async_context(embedded_store(settings.data / "valkey")))
         sockets = Path(stack.enter_context(private_folder()))
         numbers = {"port": port.number, "http_port": http_port.number if http_port else 0}
         changed = settings.model_copy(update={**numbers, "redis_url": url})
@@ -341,7 +367,9 @@ async def _supervised(settings: Settings, on_ready: Callable[[Addresses], None])
         if settings.metrics == "on":
             registry = CollectorRegistry()
             registry.register(_Merged(supervisor))
-            metrics_port = stack.enter_context(exposed(registry, settings.metrics_host, settings.metrics_port))
+            metrics_port = stack.enter_context(
+                exposed(registry, settings.metrics_host, settings.metrics_port, secret(settings.metrics_token))
+            )
         stack.push_async_callback(supervisor.stop)
         await supervisor.start(port, http_port, metrics_port)
         addresses = Addresses(

@@ -12,7 +12,6 @@ import structlog
 from google.protobuf.message import DecodeError
 
 from steersman_service.api.caller import Caller
-from steersman_service.checks import MAX_TENANT_BYTES, check_bytes
 from steersman_service.errors import (
     AnswerTooLarge,
     DeadlinePassed,
@@ -22,19 +21,18 @@ from steersman_service.errors import (
     RequestError,
     TooManyCalls,
     UnknownMethod,
-    raise_if_any,
 )
+from steersman_service.rpc.doors import Doors
 from steersman_service.rpc.services import PACKAGE
 from steersman_service.rpc.status import grpc_status
 from steersman_service.sessions.patience import DEADLINE
 from steersman_service.telemetry.metrics import CallMetrics, CallType, MethodMetrics
+from steersman_service.telemetry.traces import HEADER, traces
 
 Context = grpc.aio.ServicerContext[Any, Any]
 Behaviour = Callable[[Any, Any], Awaitable[Any]]
 """Takes the request, or an iterator of requests, and gRPC's context or a Caller."""
 
-# Key of the call's metadata, so that a proxy can set it for callers that it knows.
-TENANT = "steersman-tenant"
 # gRPC may report a passed deadline this much before the server's clock reaches it.
 DEADLINE_SLACK_SECONDS = 0.01
 # Fields of requests that bound the size of the answer.
@@ -72,6 +70,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         most_calls: int,
         max_message_bytes: int,
         deadline_seconds: float = float("inf"),
+        doors: Doors | None = None,
     ) -> None:
         """Refuses calls while `most_calls` are in flight, health checks apart, and messages of more than `max_message_bytes`, either way.
 
@@ -82,6 +81,8 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         self._slow_seconds = slow_seconds
         self._deadline_seconds = deadline_seconds
         self._max_message_bytes = max_message_bytes
+        self._traces = traces()
+        self._doors = doors or Doors()
         self._handlers: dict[str, Any] = {}
         # Bound once, so that a line below the level costs next to nothing.
         self._log = structlog.get_logger().bind()
@@ -127,7 +128,13 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         async def call(sent: Any, context: Context) -> Any:
             return await self._call(method, sent, context)
 
-        return make(call, None, None)  # gRPC passes bytes both ways
+        async def traced(sent: Any, context: Context) -> Any:
+            with self._traces.serving("grpc", name.removeprefix("/"), _metadata(context, HEADER)):
+                return await self._call(method, sent, context)
+
+        # Of health checks and the like there would be many, and streams that watch health do not end.
+        recorded = self._traces.on and method.takes_caller
+        return make(traced if recorded else call, None, None)  # gRPC passes bytes both ways
 
     def _shape(self, handler: Any) -> tuple[CallType, Callable[..., Any], Behaviour]:
         """The kind of call, what makes a handler of it, and its behaviour as one coroutine."""
@@ -157,13 +164,15 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         try:
             if self._running > self._most_calls and not method.name.startswith(HEALTH_PREFIX):
                 raise TooManyCalls()
+            identity, tenant = await self._doors.admit(method.name, context)
             if method.kind == "bidi_stream":
                 return await method.behaviour(self._each_parsed(method, sent), context)
             request = self._parsed(method, sent)
             request_id = (getattr(request, "request_id", "") or request_id)[:128]
             if method.kind == "server_stream":
                 return await method.behaviour(request, context)
-            answer = await self._in_time(method, request, context, request_id)
+            caller = Caller(tenant=tenant, request_id=request_id, identity=identity)
+            answer = await self._in_time(method, request, context, caller)
             return self._checked(method.serialize(answer), request)
         except asyncio.CancelledError:
             code = _cancellation(context)
@@ -182,13 +191,14 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         del request, sent
         return await context.abort_with_status(grpc_status(refusal, request_id))
 
-    async def _in_time(self, method: _Method, request: Any, context: Context, request_id: str) -> Any:
-        """The answer. Raises DeadlinePassed at the server's own deadline; at the caller's, gRPC cancels."""
+    async def _in_time(self, method: _Method, request: Any, context: Context, caller: Caller) -> Any:
+        """The answer; `caller` has no deadline yet. Raises DeadlinePassed at the server's own deadline; at the caller's, gRPC cancels."""
         given = context.time_remaining()
         seconds = self._deadline_seconds if given is None else given
         argument: Any = context
         if method.takes_caller:
-            argument = Caller(time.monotonic() + seconds, _tenant(context), request_id)
+            self._doors.permit(method.name, request, caller.identity)
+            argument = caller._replace(deadline=time.monotonic() + seconds)
             DEADLINE.set(argument.deadline)
         limit = asyncio.timeout(seconds if given is None and seconds < float("inf") else None)
         try:
@@ -234,6 +244,9 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
             code = grpc.StatusCode[refusal.code]
             self._metrics.refused(refusal)
         method.metrics.handled(code.name, seconds)
+        if method.takes_caller:
+            error = "" if code is grpc.StatusCode.OK else code.name
+            self._traces.served(code.name, refusal.reason if refusal else error)
         log = self._log.info if refusal else self._log.debug
         if method.kind == "unary":
             self._running -= 1
@@ -271,13 +284,9 @@ async def _unknown_method(requests: Any, context: Context) -> None:
     raise UnknownMethod
 
 
-def _tenant(context: Context) -> str:
-    """Raises InvalidRequest if its name is too long."""
-    metadata = context.invocation_metadata() or ()
-    tenant = next((str(value) for key, value in metadata if key == TENANT), "")
-    if tenant:
-        raise_if_any(list(check_bytes(f"metadata {TENANT}", tenant, 0, MAX_TENANT_BYTES)))
-    return tenant
+def _metadata(context: Context, key: str) -> str:
+    """The first value; empty if there is none."""
+    return next((str(value) for name, value in context.invocation_metadata() or () if name == key), "")
 
 
 def _cancellation(context: Context) -> grpc.StatusCode:

@@ -12,12 +12,15 @@ from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
 
 from steersman_service.api.status import status_of
 from steersman_service.errors import DeadlinePassed, InternalError, RequestError, ServerUnavailable
+from steersman_service.telemetry.traces import traces
 
 Metadata = Sequence[tuple[str, str]]
 
 # A server that returns is found again within about this time, whatever it was away for.
 MOST_BACKOFF_MS, LEAST_BACKOFF_MS = 1000, 100
 UNBOUNDED = -1
+# Says that a call is not the gateway's own, so that its certificate does not count as the caller's.
+VIA = ("steersman-via", "http")
 DETAILS = "grpc-status-details-bin"
 HEALTH = "/grpc.health.v1.Health/Check"
 READY_SERVICE = "steersman.v1.RecommendationService"
@@ -55,7 +58,9 @@ class Upstream:
         """
         timeout = None if seconds is None else min(seconds, LONGEST_SECONDS)
         try:
-            answer: bytes = await self._method(path)(request, timeout=timeout, metadata=metadata)
+            answer: bytes = await self._method(path)(
+                request, timeout=timeout, metadata=(*metadata, VIA, *traces().header())
+            )
         except grpc.aio.AioRpcError as error:
             return _status(error)
         return answer

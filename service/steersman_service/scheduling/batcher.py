@@ -12,6 +12,7 @@ from steersman_service.engine.request import EngineRequest, EngineResult
 from steersman_service.errors import DeadlinePassed, DeadlineTooNear, Draining, EngineLost, QueueFull
 from steersman_service.scheduling.fair_queue import FairQueue
 from steersman_service.scheduling.latency import NOTHING, Load, QueueModel
+from steersman_service.telemetry.traces import Context, Work, traces
 
 # What the event loop may compute by itself. The way to the engine's thread and back takes a tenth of that.
 INLINE_SECONDS = 0.002
@@ -37,6 +38,7 @@ class _Job(NamedTuple):
     done: "asyncio.Future[EngineResult]"
     submitted: float
     deadline: float
+    trace: Context = b""
     spare: bool = False
 
 
@@ -110,10 +112,10 @@ class Batcher:
         self, request: EngineRequest, deadline: float = float("inf"), tenant: str = "", session: str = ""
     ) -> EngineResult:
         """The result. A cancelled caller leaves the queue at once. Errors: those of `put`."""
-        return await self.put(request, deadline, tenant)
+        return await self.put(request, deadline, tenant, traces().context())
 
     def put(
-        self, request: EngineRequest, deadline: float = float("inf"), tenant: str = ""
+        self, request: EngineRequest, deadline: float = float("inf"), tenant: str = "", trace: Context = b""
     ) -> "asyncio.Future[EngineResult]":
         """Queues a request; cancelling the future removes it. `deadline` is in seconds of time.monotonic().
 
@@ -126,7 +128,7 @@ class Batcher:
         if self._closing:
             raise Draining("the server is shutting down", retry_seconds=1.0)
         now = time.monotonic()
-        job = _Job(tenant, Load(*self._engine.cost(request)), request, self._loop.create_future(), now, deadline)
+        job = _Job(tenant, Load(*self._engine.cost(request)), request, self._loop.create_future(), now, deadline, trace)
         with self._changed:
             self._admit(job, now)
             if len(self._waiting) >= self._queue_size:
@@ -225,6 +227,7 @@ class Batcher:
                 self._waiting.drop(job)
                 passed = DeadlinePassed("the deadline passed in the queue: not computed")
                 self._loop.call_soon_threadsafe(_set, [(job, passed)])
+                _record(job, now, now, 0, passed)
             elif batch and self._model.overfull(load.plus(job.load)):
                 break
             else:
@@ -304,10 +307,17 @@ def _told(
     job: _Job, outcome: EngineResult | Exception, start: float, end: float, size: int
 ) -> tuple[_Job, EngineResult | Exception]:
     """A job with its error, or with its result and how that was made."""
+    _record(job, start, end, size, outcome)
     if isinstance(outcome, Exception):
         return job, outcome
     timed = outcome._replace(queue_seconds=start - job.submitted, inference_seconds=end - start, batch_size=size)
     return job, timed
+
+
+def _record(job: _Job, began: float, ended: float, size: int, outcome: EngineResult | Exception) -> None:
+    if job.trace:
+        error = getattr(outcome, "reason", type(outcome).__name__) if isinstance(outcome, Exception) else ""
+        traces().worked(Work(job.trace, job.submitted, began, ended, size, error))
 
 
 def _load(batch: Sequence[_Job]) -> Load:

@@ -13,6 +13,7 @@ from steersman_service.engine.request import EngineRequest, EngineResult
 from steersman_service.errors import EngineLost, StartupError
 from steersman_service.scheduling.frames import FrameReader, frame
 from steersman_service.scheduling.wire import Busy, Cancel, Failure, FromEngine, Hello, Submit, ToEngine, from_engine
+from steersman_service.telemetry.traces import traces
 
 # Between attempts to connect.
 RETRY_SECONDS = 0.05
@@ -117,15 +118,16 @@ class EngineClient:
         if self._connection is None:
             raise EngineLost
         self._number = number = self._number + 1
-        message = Submit.of(number, request, deadline, tenant, spare)
         done: asyncio.Future[EngineResult | None] = asyncio.get_running_loop().create_future()
-        self._under_way[number] = done
-        self._send(message)
-        try:
-            return await done
-        finally:
-            if done.cancelled() and self._under_way.pop(number, None) is not None:
-                self._send(Cancel(number))
+        with traces().asking("engine", "spare" if spare else "submit"):
+            message = Submit.of(number, request, deadline, tenant, spare, traces().context())
+            self._under_way[number] = done
+            self._send(message)
+            try:
+                return await done
+            finally:
+                if done.cancelled() and self._under_way.pop(number, None) is not None:
+                    self._send(Cancel(number))
 
     def _send(self, message: ToEngine) -> None:
         """At the end of this turn of the event loop, in one frame with all others."""

@@ -111,7 +111,7 @@ class _FrontEndConnection(asyncio.Protocol):
             task.add_done_callback(self._spare.discard)
         else:
             try:
-                done = self._host.batcher.put(message.request(), message.deadline, message.tenant)
+                done = self._host.batcher.put(message.request(), message.deadline, message.tenant, message.trace)
             except RequestError as error:
                 self._send(Failure.of(message.number, error))
             else:

@@ -140,9 +140,13 @@ class Submit(msgspec.Struct, array_like=True, tag=0, gc=False):
     account: WireAccountQuery | None
     divergence: bool
     variants: list[WireVariant]
+    trace: bytes = b""
+    """Context of the call's trace, if it is recorded."""
 
     @classmethod
-    def of(cls, number: int, request: EngineRequest, deadline: float, tenant: str, spare: bool) -> "Submit":
+    def of(
+        cls, number: int, request: EngineRequest, deadline: float, tenant: str, spare: bool, trace: bytes = b""
+    ) -> "Submit":
         return cls(
             number,
             deadline,
@@ -160,6 +164,7 @@ class Submit(msgspec.Struct, array_like=True, tag=0, gc=False):
             None if request.account is None else WireAccountQuery.of(request.account),
             request.divergence,
             [WireVariant.of(variant) for variant in request.variants] if request.variants else [],
+            trace,
         )
 
     def request(self) -> EngineRequest:

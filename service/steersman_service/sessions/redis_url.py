@@ -128,6 +128,15 @@ def _check_one(url: str) -> None:
             raise ValueError("db is given twice: as the path and as an option")
 
 
+def has_password(url: str) -> bool:
+    """As far as it can be read."""
+    try:
+        parts = urlsplit(url)
+        return bool(parts.password) or any(name.endswith("password") for name, _ in parse_qsl(parts.query))
+    except ValueError:
+        return "@" in url
+
+
 def _check_options(parts: SplitResult) -> set[str]:
     """The names of the options."""
     given = {name for name in ("username", "password") if getattr(parts, name)}

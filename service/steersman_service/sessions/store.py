@@ -17,6 +17,7 @@ from steersman_service.sessions.pipeline import NOT_WAITED, Durability, Part
 from steersman_service.sessions.reasons import REASONS, StoreLog, reason_of
 from steersman_service.sessions.redis_url import parse_redis_url
 from steersman_service.telemetry.metrics import SessionMetrics
+from steersman_service.telemetry.traces import traces
 
 SCENARIO_OPERATIONS = (
     "put_scenario",
@@ -256,7 +257,8 @@ class SessionStore:
     async def _timed(self, operation: str, call: Awaitable[Any]) -> Any:
         start = time.perf_counter()
         try:
-            return await call
+            with traces().asking("redis", operation):
+                return await call
         except (RedisError, OSError) as error:  # TimeoutError is an OSError
             reason = reason_of(error)
             self._metrics.redis_failed(operation, reason)

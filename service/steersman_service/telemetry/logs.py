@@ -7,11 +7,14 @@ import structlog
 from structlog.processors import ExceptionRenderer
 from structlog.tracebacks import ExceptionDictTransformer
 
+from steersman_service.telemetry.traces import with_trace
+
 
 def configure_logs(level: str, log_format: str) -> None:
     """`level` is a name of `logging`, `log_format` "json" or "console"."""
     shared: list[structlog.typing.Processor] = [
         structlog.processors.add_log_level,
+        with_trace,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
     rendered = _rendered(log_format)

@@ -92,6 +92,7 @@ HELP = {
     "steersman_bundle_info": "1; the labels say what is served.",
     "steersman_ready": "1 if every process takes calls; 0 while one loads, and while the server drains.",
     "steersman_workers": "Front ends that take calls (the setting workers says how many there should be).",
+    "steersman_event_loop_tasks": "Tasks of event loops: calls in flight, and a few that every process keeps.",
     "steersman_worker_deaths_total": "Front ends, engine hosts and gateways that ended without being told to, and are started again.",
 }
 HTTP_KINDS = ("connect_json", "connect_proto", "grpc_web", "other")
@@ -343,6 +344,7 @@ class ServerMetrics:
         }
         self._ready = registry.gauge("steersman_ready")
         self._workers = registry.gauge("steersman_workers")
+        self.watch_tasks = registry.gauge("steersman_event_loop_tasks").set_function
         self.worker_died: Callable[[], None] = registry.counter("steersman_worker_deaths_total").inc
 
     def bundle(self, *, version: str, bundle_format: str, data: str, backend: str, device: str) -> None:
@@ -376,12 +378,12 @@ class Metrics(CallMetrics, EngineMetrics, SteeringMetrics, SessionMetrics, HttpM
         ServerMetrics.__init__(self, self.registry)
 
     @contextmanager
-    def exposed(self, host: str, port: int) -> Iterator[int]:
+    def exposed(self, host: str, port: int, token: str = "") -> Iterator[int]:
         """Serves the metrics over HTTP; gives the port, 0 if nothing is collected. Raises StartupError if it is taken."""
         if not self.registry.collected:
             yield 0
             return
-        with exposed(self.registry, host, port) as taken:
+        with exposed(self.registry, host, port, token) as taken:
             yield taken
 
 

@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from hmac import compare_digest
 from http.server import HTTPServer
 from socketserver import ThreadingMixIn
 from typing import Any
@@ -27,10 +28,10 @@ log = structlog.get_logger()
 
 
 @contextmanager
-def exposed(registry: CollectorRegistry, host: str, port: int) -> Iterator[int]:
-    """Serves what `registry` collects over HTTP; gives the port. Raises StartupError if it is taken."""
+def exposed(registry: CollectorRegistry, host: str, port: int, token: str = "") -> Iterator[int]:
+    """Serves what `registry` collects over HTTP, to those that bring the `token`; gives the port. Raises StartupError if it is taken."""
     try:
-        server = _Server(registry, host, port)
+        server = _Server(registry, host, port, token)
     except OSError as error:
         raise StartupError(f"metrics cannot listen on {host}:{port}: {error.strerror}") from error
     thread = threading.Thread(target=server.serve_forever, args=(CHECK_SECONDS,), daemon=True)
@@ -53,6 +54,12 @@ class _Handler(MetricsHandler):
         return parsed
 
     def do_GET(self) -> None:
+        if not self._admitted():
+            self.send_response(401)
+            self.send_header("www-authenticate", 'Bearer realm="steersman metrics"')
+            self.send_header("content-length", "0")
+            self.end_headers()
+            return
         try:
             super().do_GET()
         except OSError:
@@ -61,13 +68,18 @@ class _Handler(MetricsHandler):
             log.warning("metrics not served", error=repr(error))
             self.send_error(500)
 
+    def _admitted(self) -> bool:
+        sent = self.headers.get("authorization", "").encode(errors="replace")
+        return not self.server.token or compare_digest(sent, f"Bearer {self.server.token}".encode())
+
 
 class _Server(ThreadingMixIn, HTTPServer):
     daemon_threads = True
     request_queue_size = 128
 
-    def __init__(self, registry: CollectorRegistry, host: str, port: int) -> None:
+    def __init__(self, registry: CollectorRegistry, host: str, port: int, token: str = "") -> None:
         """Raises OSError."""
+        self.token = token
         self.address_family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0][0]
         self._lock = threading.Lock()
         self._slots = threading.BoundedSemaphore(MAX_CONNECTIONS)

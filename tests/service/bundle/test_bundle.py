@@ -112,7 +112,7 @@ def test_what_a_later_minor_version_may_add(copy: Path) -> None:
     added = ("attributes.npy", "attributes.parquet", "novelty.bin")
 
     def later(manifest: dict[str, Any]) -> None:
-        manifest.update(format_minor=7, novelty={"a": 1})
+        manifest.update(format_minor=8, novelty={"a": 1})
         manifest["graphs"].append({"name": "sharpen", "inputs": [], "outputs": []})
         manifest["files"] |= {name: {"sha256": hashlib.sha256(b"x").hexdigest(), "size": "1"} for name in added}
 

@@ -438,4 +438,4 @@ def test_every_item_is_in_golden_rows(copy: Path) -> None:
     resign(copy)
     bundle = load_bundle(copy, "onnx")
     replay_golden(Graphs(bundle, load_backend(bundle, "onnx", "cpu", 1)))
-    assert json.loads((copy / "manifest.json").read_text())["format_minor"] == 6
+    assert json.loads((copy / "manifest.json").read_text())["format_minor"] == 7

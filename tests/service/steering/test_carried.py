@@ -28,7 +28,6 @@ from steersman_service.settings import load_settings
 from steersman_service.steering import targets
 from steersman_service.steering.control import ParsedControl
 from steersman_service.steering.shares import subject_of
-from tests.conftest import make_bundle
 from tests.service.bundle.test_bundle import resign
 from tests.serving import Running, failure, serving, settings_for
 
@@ -128,9 +127,8 @@ def test_an_anchored_feature_is_found_under_its_new_id(release: Release, swapped
         assert parsed.applied.carried_confidence > 0.95
 
 
-def test_features_of_another_seed_are_carried_or_refused(data_dir: Path, folder: Path, release: Release) -> None:
-    other = make_bundle(data_dir, folder.parent, seed=1)
-    (folder.parent / "current").unlink()
+def test_features_of_another_seed_are_carried_or_refused(other_seed: Path, folder: Path, release: Release) -> None:
+    other = Path(shutil.copytree(other_seed, folder.parent / other_seed.name))
     steerable = np.flatnonzero(pq.read_table(other / "features.parquet")["steerable"].to_numpy(zero_copy_only=False))
     parsed = [parse(release, ask(int(feature), other.name)) for feature in steerable]
     assert sum(not one.stale for one in parsed) >= len(parsed) / 2

@@ -10,7 +10,6 @@ from steersman_service.api.release import Release
 from steersman_service.bundle.bundle import load_bundle
 from steersman_service.settings import load_settings
 from steersman_service.steering.counterparts import LEAST_LIKENESS
-from tests.conftest import make_bundle
 from tests.service.steering.test_carried import swapped_beside
 
 
@@ -48,9 +47,9 @@ def test_a_bundle_is_found_once_it_is_there(folder: Path, tmp_path: Path) -> Non
     assert release.counterparts.of(swapped.name)
 
 
-def test_no_two_features_have_one_counterpart(data_dir: Path, folder: Path) -> None:
+def test_no_two_features_have_one_counterpart(other_seed: Path, folder: Path) -> None:
     """Of a bundle that was trained from another seed."""
-    other = make_bundle(data_dir, folder.parent, seed=1)
+    other = Path(shutil.copytree(other_seed, folder.parent / other_seed.name))
     found = release_of(folder).counterparts.of(other.name)
     heres = [here for here, _ in found.values()]
     assert len(set(heres)) == len(heres)

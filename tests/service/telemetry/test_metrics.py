@@ -203,7 +203,7 @@ def test_every_series_that_can_be_known_stands_at_zero_from_the_start(bundle_dir
 
 
 def test_what_is_served(server: Running, bundle: Bundle) -> None:
-    labels = {"version": bundle.version, "format": "1.6", "data": "interactions", "backend": "onnx", "device": "cpu"}
+    labels = {"version": bundle.version, "format": "1.7", "data": "interactions", "backend": "onnx", "device": "cpu"}
     labels["data"] = bundle.manifest.provenance.data
     samples = scrape(server)
     assert samples[_series("steersman_bundle_info", **labels)] == 1.0

@@ -16,7 +16,6 @@ from steersman_training.catalogue.anchors import LEAST_COSINE, _apart, _towards,
 from steersman_training.catalogue.concepts import ConceptConfig, fit_concepts
 from steersman_training.catalogue.steering import Audience
 from steersman_training.recommender.model import Recommender, RecommenderConfig
-from tests.conftest import make_bundle
 
 ITEMS, HIDDEN = 80, 16
 
@@ -184,8 +183,8 @@ def test_each_concept_is_its_anchored_feature_as_strong_as_reaches_its_goal(mode
     assert whole["ndcg_kept"].to_list() == [1.0]
 
 
-def test_below_the_last_block_concepts_are_anchored_features_of_fixed_strength(data_dir: Path, tmp_path: Path) -> None:
-    folder = make_bundle(data_dir, tmp_path, hook=1)
+def test_below_the_last_block_concepts_are_anchored_features_of_fixed_strength(below_the_last_block: Path) -> None:
+    folder = below_the_last_block
     features, concepts = (pl.read_parquet(folder / f"{name}.parquet") for name in ("features", "concepts"))
     anchored = features.filter(pl.col("kind") == "anchored")
     assert [row for (row,) in concepts["features"].to_list()] == anchored["feature"].to_list()

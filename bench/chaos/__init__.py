@@ -1,0 +1,1 @@
+"""Faults under load: what callers see, and what is lost."""

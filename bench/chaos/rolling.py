@@ -1,0 +1,93 @@
+"""Replicas behind Envoy: killed, restarted and upgraded one by one, while clients see nothing of it."""
+
+import asyncio
+import io
+import os
+import signal
+import subprocess
+import tarfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from bench.chaos.bundles import marked
+from bench.chaos.parts import ROOT, Envoy, Replica
+from bench.chaos.rows import row
+from bench.chaos.stage import DRAIN_DELAY_SECONDS, Stage, until_healthy
+
+AFTER_SECONDS = 6.0
+FLEET = "3 replicas behind Envoy, a Valkey"
+
+
+@row(
+    "replica-killed", parts=FLEET, fault="SIGKILL of a replica and all of its processes; started again", no_errors=True
+)
+async def replica_killed(stage: Stage) -> None:
+    store = await stage.valkey()
+    replicas, envoy = await stage.fleet(store.url)
+    async with stage.load(envoy.address) as (_, fault):
+        dying = replicas[0]
+        for pid in dying.children():
+            os.kill(pid, signal.SIGKILL)
+        await dying.kill()
+        fault.ends()
+        await dying.start()
+        await until_healthy(envoy, replicas)
+        await asyncio.sleep(AFTER_SECONDS)
+
+
+@row(
+    "rolling-restart",
+    parts=FLEET,
+    fault=f"each replica in turn: SIGTERM, drain (STEERSMAN_DRAIN_DELAY_SECONDS={DRAIN_DELAY_SECONDS:g}), start",
+    no_errors=True,
+)
+async def rolling_restart(stage: Stage) -> None:
+    store = await stage.valkey()
+    replicas, envoy = await stage.fleet(store.url)
+    async with stage.load(envoy.address) as (_, fault):
+        await one_by_one(stage, envoy, replicas)
+        fault.ends()
+        await asyncio.sleep(AFTER_SECONDS)
+
+
+@row(
+    "rolling-upgrade",
+    parts=FLEET,
+    fault="each replica in turn: SIGTERM, drain, start with the code of this checkout and another bundle",
+    no_errors=True,
+)
+async def rolling_upgrade(stage: Stage) -> None:
+    store = await stage.valkey()
+    bundles = {mark: marked(stage.bundle, stage.folder, mark) for mark in (" (old)", " (new)")}
+    old, new = bundles.values()
+    stage.bundle = old
+    before = checked_out(stage.options.before, stage.folder / "before") if stage.options.before else None
+    stage.note(f"from {stage.options.before}" if before else "both of the same code: --before REF takes another")
+    replicas, envoy = await stage.fleet(store.url, code=before)
+    async with stage.load(envoy.address) as (load, fault):
+        load.traffic.marks.update({folder.name: mark for mark, folder in bundles.items()})
+        for replica in replicas:
+            replica.bundle = new
+            replica.run_code(None)
+        await one_by_one(stage, envoy, replicas)
+        fault.ends()
+        await asyncio.sleep(AFTER_SECONDS)
+        stage.expect(load.traffic.bundles >= {old.name, new.name}, "not both bundles have answered")
+
+
+async def one_by_one(stage: Stage, envoy: Envoy, replicas: Sequence[Replica]) -> None:
+    """Each is stopped, and started again as it is set up now, once the one before is healthy."""
+    for replica in replicas:
+        replica.send(signal.SIGTERM)
+        await replica.gone()
+        stage.expect(bool(replica.events("stopped")), f"{replica.folder.name} did not end by itself")
+        await replica.start()
+        await until_healthy(envoy, replicas)
+
+
+def checked_out(ref: str, folder: Path) -> Path:
+    """The files of a commit."""
+    archive = subprocess.run(["git", "archive", ref, "service", "proto"], cwd=ROOT, capture_output=True, check=True)
+    with tarfile.open(fileobj=io.BytesIO(archive.stdout)) as files:
+        files.extractall(folder, filter="data")
+    return folder

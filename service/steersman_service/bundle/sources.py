@@ -1,0 +1,90 @@
+"""Where bundles come from: a folder, S3-compatible storage (`s3://bucket/prefix`) or the Hugging Face hub (`hf://owner/repo@revision`).
+
+version = resolve(source)                    # cheap: may be asked again and again
+folder = fetch(source, version, data_folder) # pulled, checked, and under its version; or there already
+"""
+
+import re
+from pathlib import Path
+
+from steersman_service.bundle import files
+from steersman_service.bundle.pulling import pull
+from steersman_service.bundle.signatures import PublicKeys
+from steersman_service.bundle.storage import Storage
+from steersman_service.errors import SourceError
+
+REMOTE = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://(.*)", re.DOTALL)
+S3 = re.compile(r"(?P<bucket>[a-z0-9][a-z0-9._-]{1,62})(?P<prefix>(/[A-Za-z0-9][A-Za-z0-9._=-]*)*)/?")
+HUB = re.compile(
+    r"(?P<repo>[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95})(@(?P<revision>[A-Za-z0-9][\w./-]{0,199}))?", re.ASCII
+)
+VERSION = re.compile(r"[0-9a-f]{64}")
+
+
+def is_remote(source: str) -> bool:
+    """Whether it is no folder: `scheme://...`."""
+    return REMOTE.fullmatch(source) is not None
+
+
+def resolve(source: str) -> str:
+    """The version that the source names now. Raises SourceError, or BundleError for a manifest that is none.
+
+    Of a folder it is that of its manifest; of S3 what the object `current` says, or the version at the end of the source; of the hub
+    that of the manifest at the revision.
+    """
+    if not is_remote(source):
+        return files.read_manifest(Path(source).resolve()).version
+    return storage_of(source).current()
+
+
+def fetch(source: str, version: str, folder: Path, keys: PublicKeys | None = None) -> Path:
+    """The bundle's folder: `folder / version`, where it is pulled to unless it is there; of a source that is a folder, that folder itself.
+
+    Raises SourceError if it cannot be had, BundleError if it is not what its manifest says, or not signed by one of `keys`. Nothing half
+    done is ever under that name. What was pulled whole before a failure is kept for the next attempt.
+    """
+    if not VERSION.fullmatch(version):
+        raise SourceError(source, f"{version[:80]!r} is no version, which is 64 hex digits")
+    if not is_remote(source):
+        return _local(Path(source), version)
+    return pull(storage_of(source), source, version, folder.resolve(), keys)
+
+
+def obtain(source: str, folder: Path, keys: PublicKeys | None = None) -> Path:
+    """Both: the folder of the bundle that the source names now."""
+    if not is_remote(source):
+        return Path(source).resolve()
+    return fetch(source, resolve(source), folder, keys)
+
+
+def storage_of(source: str) -> Storage:
+    """Of a remote source. Raises SourceError for one that cannot be understood, or whose extra is not installed."""
+    found = REMOTE.fullmatch(source)
+    scheme, rest = (found[1].lower(), found[2]) if found else ("", source)
+    # Imported here: neither library is needed for a folder.
+    if scheme == "s3" and (place := S3.fullmatch(rest)):
+        from steersman_service.bundle.s3 import S3Storage
+
+        prefix, _, last = place["prefix"].strip("/").rpartition("/")
+        pinned = VERSION.fullmatch(last) is not None
+        root = "/".join(part for part in (place["bucket"], prefix, "" if pinned else last) if part)
+        return S3Storage(source, root, last if pinned else None)
+    if scheme == "hf" and (place := HUB.fullmatch(rest)):
+        from steersman_service.bundle.hub import HubStorage
+
+        return HubStorage(source, place["repo"], place["revision"])
+    raise SourceError(
+        # What was given may hold a secret that does not belong there.
+        f"{scheme}://" if scheme else source,
+        "is no source of bundles that is known: write s3://BUCKET/PREFIX, hf://OWNER/REPO or hf://OWNER/REPO@REVISION, or a folder;"
+        " credentials and endpoints do not belong in it (AWS_*, HF_TOKEN, HF_ENDPOINT)",
+    )
+
+
+def _local(source: Path, version: str) -> Path:
+    """The folder, or, where a link was turned meanwhile, the one of that version beside it."""
+    folder = source.resolve()
+    for place in (folder, folder.parent / version):
+        if (place / files.MANIFEST).exists() and files.read_manifest(place).version == version:
+            return place
+    raise SourceError(str(source), f"holds no bundle of version {version} any more")

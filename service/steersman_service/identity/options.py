@@ -1,0 +1,45 @@
+"""By which ways callers are known. See the settings."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from steersman_service.identity.identity import Role
+
+LOOPBACK = ("localhost", "127.0.0.1", "::1")
+
+
+@dataclass(frozen=True)
+class JwtOptions:
+    """What a token has to say, and the keys that it is verified with."""
+
+    keys: str
+    """A file, or the URL of a JWKS."""
+    audience: str
+    issuer: str
+    tenant_claim: str = "tenant"
+    roles_claim: str = "roles"
+
+
+@dataclass(frozen=True)
+class IdentityOptions:
+    jwt: JwtOptions | None = None
+    api_keys: Path | None = None
+    certificates: bool = False
+    anonymous: Role | None = None
+    """Of a call without credentials. None: ADMIN if none are asked for, else NONE."""
+
+    @property
+    def asks(self) -> bool:
+        """Whether there is a way to be known."""
+        return self.jwt is not None or self.api_keys is not None or self.certificates
+
+
+def check_keys_url(url: str) -> str:
+    """What is wrong with it; empty if nothing is."""
+    parts = urlsplit(url)
+    if parts.scheme == "https" and parts.hostname:
+        return ""
+    if parts.scheme == "http" and parts.hostname in LOOPBACK:
+        return ""
+    return "a URL has to begin with https://: keys that come over plain HTTP could be anyone's"
