@@ -35,6 +35,7 @@ from steersman_service.rpc.threads import patient
 from steersman_service.scheduling.client import Engines
 from steersman_service.sessions.labels import LabelStore
 from steersman_service.sessions.pipeline import Durability
+from steersman_service.sessions.quotas import Limits
 from steersman_service.sessions.reader import SessionReader
 from steersman_service.sessions.scenarios import ScenarioReader, ScenarioStore
 from steersman_service.sessions.store import SessionStore
@@ -187,6 +188,7 @@ async def _open_store(settings: Settings, bundle: Bundle, metrics: Metrics, stac
             metrics=metrics,
             max_exposures=settings.exposure_stream_events,
             durability=Durability(settings.redis_wait_replicas, settings.redis_wait_ms),
+            limits=Limits(settings.max_tenant_sessions, settings.max_tenant_session_bytes),
         )
     except ValueError as error:
         raise StartupError(f"settings: redis_url: {error}") from error
