@@ -27,7 +27,7 @@ async def gateway(
     """
     upstream = Upstream(target, channel_options, connections)
     try:
-        async with served(gateway_app(upstream, options, count), on, options.drain_seconds):
+        async with served(gateway_app(upstream, options, count), on, options):
             yield
     finally:
         await upstream.close()
