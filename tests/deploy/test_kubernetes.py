@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from steersman_service.app import SERVICES
+from steersman_service.api.handlers import SERVICES
 from steersman_service.http.app import READY_SERVICE
 from steersman_service.http.guard import LIVE_PATH, READY_PATH
 from steersman_service.processes.exposure import check_exposed

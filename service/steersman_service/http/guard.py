@@ -37,7 +37,8 @@ CONTENT_TYPES = {
 PRINTABLE, CODING = (r"[ -~]*", "printable ASCII"), ("identity|gzip|", "identity or gzip")
 # Of the request: no other goes further. What each has to be, as a pattern and in words.
 HEADERS = {
-    **dict.fromkeys(("host", "content-type", "accept-encoding", "grpc-accept-encoding", "steersman-tenant"), PRINTABLE),
+    **dict.fromkeys(("host", "content-type", "accept-encoding", "grpc-accept-encoding"), PRINTABLE),
+    **dict.fromkeys(("steersman-tenant", "steersman-bundle-version"), PRINTABLE),
     TRACE: PRINTABLE,
     "authorization": (
         rf"[!-~ ]{{0,{MAX_AUTHORIZATION_BYTES}}}",
