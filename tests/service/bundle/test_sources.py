@@ -20,7 +20,7 @@ from steersman_service.bundle.origins import MARKS
 from steersman_service.bundle.s3 import CLIENT, S3Storage
 from steersman_service.bundle.signatures import PublicKeys
 from steersman_service.errors import BundleError, SourceError
-from steersman_service.processes.supervisor import bundle_of
+from steersman_service.processes.bundle_source import BundleSource
 from steersman_service.settings import load_settings
 from steersman_training.bundle.signing import make_key
 from tests.service.bundle.fake_hub import COMMITS, TOKEN, FakeHub, fake_hub
@@ -416,5 +416,5 @@ def test_a_server_starts_from_s3(
     make_key(tmp_path / "other", None)
     settings = load_settings(bundle=source, bundle_keys=tmp_path / "other.pub", data=tmp_path / "elsewhere")
     with pytest.raises(BundleError, match=r"manifest.sig"):
-        bundle_of(settings)
+        BundleSource(settings.bundle_source, settings.bundles, PublicKeys.read(tmp_path / "other.pub")).target()
     assert not list((tmp_path / "elsewhere" / "bundles").glob("[0-9a-f]*"))
