@@ -1,8 +1,9 @@
 """Assembles a front end, and takes it down in the order that loses nothing."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
-from contextlib import AsyncExitStack, asynccontextmanager
+import os
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from typing import Any
 
 import grpc
@@ -14,18 +15,23 @@ from grpc_health.v1.health_pb2 import HealthCheckResponse
 from steersman_service.api.handlers import SERVICES, Shared
 from steersman_service.api.holding import Holding
 from steersman_service.api.releases import ReleaseControl
+from steersman_service.certificates import Certificates, watched
 from steersman_service.errors import StartupError
 from steersman_service.identity.authenticator import LOOK_SECONDS, Authenticator
 from steersman_service.rpc.admission import ENGINE_SERVICES, Admission
+from steersman_service.rpc.credentials import server_credentials
 from steersman_service.rpc.doors import Doors
 from steersman_service.rpc.interceptor import CallInterceptor
 from steersman_service.rpc.reflection import add_reflection
 from steersman_service.rpc.services import PACKAGE, add_services
 from steersman_service.rpc.threads import patient
+from steersman_service.rpc.upstream import unix_target
 from steersman_service.scheduling.events import first_of
+from steersman_service.secret_settings import secret
 from steersman_service.sessions.pipeline import Durability
+from steersman_service.sessions.quotas import Limits
 from steersman_service.sessions.store import SessionStore
-from steersman_service.settings import Settings, secret
+from steersman_service.settings import Settings
 from steersman_service.telemetry.metrics import Metrics
 
 STORE_SERVICES = (f"{PACKAGE}.SessionService", f"{PACKAGE}.ScenarioService")
@@ -59,6 +65,7 @@ async def shared_by_releases(settings: Settings, metrics: Metrics, control: Rele
             metrics=metrics,
             max_exposures=settings.exposure_stream_events,
             durability=Durability(settings.redis_wait_replicas, settings.redis_wait_ms),
+            limits=Limits(settings.max_tenant_sessions, settings.max_tenant_session_bytes),
         )
     except ValueError as error:
         raise StartupError(f"settings: redis_url: {error}") from error
@@ -74,11 +81,13 @@ async def running(
     holding: Holding,
     may_listen: Callable[[], Awaitable[None]] | None = None,
     leave: asyncio.Event | None = None,
+    inside: str = "",
 ) -> AsyncIterator[int]:
     """A front end that is ready; gives its port. What is started first is stopped last: calls drain while all they need is up.
 
     `holding` has a stable release. With `may_listen` the port is shared, and calls are taken when that returns. From `leave` on, health
-    says NOT_SERVING, and calls are taken as before. Raises StartupError.
+    says NOT_SERVING, and calls are taken as before. `inside` is a Unix socket on which calls are taken, too, without TLS, and whose
+    place it takes if there is one. Raises StartupError.
     """
     settings, metrics = shared.settings, shared.metrics
     async with AsyncExitStack() as stack:
@@ -95,14 +104,16 @@ async def running(
         with patient():
             server = grpc.aio.server(interceptors=[calls], options=_options(settings, shared=may_listen is not None))
         stack.push_async_callback(server.stop, None)
+        certificates = await stack.enter_async_context(watched(settings.tls_files, metrics))
         add_services(server, SERVICES, holding.channels.behaviour, metrics)
         health = await _add_health(server, reflection=settings.reflection != "off")
         await stack.enter_async_context(_in_background(_watch_keys(authenticator)))
         await stack.enter_async_context(_watched(shared.store, holding, health, metrics))
         if may_listen is not None:
             await may_listen()
-        port = _listen(server, settings)
-        await server.start()
+        port = _listen(server, settings, certificates)
+        with _inside(server, inside):
+            await server.start()
         metrics.ready(True)
         stack.push_async_callback(_drain, server, calls, settings.drain_seconds)
         stack.push_async_callback(health.enter_graceful_shutdown)
@@ -145,12 +156,29 @@ def _options(settings: Settings, *, shared: bool) -> list[tuple[str, int]]:
     return options
 
 
-def _listen(server: grpc.aio.Server, settings: Settings) -> int:
+def _listen(server: grpc.aio.Server, settings: Settings, certificates: Certificates | None) -> int:
     address = f"{settings.host}:{settings.port}"
     try:
-        return server.add_insecure_port(address)
+        if certificates is None:
+            return server.add_insecure_port(address)
+        credentials = server_credentials(certificates, demanding=settings.demands_certificates("grpc"))
+        return server.add_secure_port(address, credentials)
     except RuntimeError as error:
         raise StartupError(f"cannot listen on {address}; is another server running there?") from error
+
+
+@contextmanager
+def _inside(server: grpc.aio.Server, path: str) -> Iterator[None]:
+    """Listens on a Unix socket, too, which has its name when this ends: that of a process before, if there was one.
+
+    gRPC removes a name that it made when the server ends, and by then this one may be that of the next process."""
+    if not path:
+        yield
+        return
+    own = f"{path}.{os.getpid()}"
+    server.add_insecure_port(unix_target([own]))
+    yield
+    os.rename(own, path)
 
 
 async def _watch_keys(authenticator: Authenticator) -> None:

@@ -6,7 +6,10 @@ from typing import Any
 
 import pytest
 
-from steersman_service.settings import PREFIX, Settings, load_settings, secret
+from steersman_service.errors import StartupError
+from steersman_service.processes.exposure import check_exposed
+from steersman_service.secret_settings import secret
+from steersman_service.settings import PREFIX, Settings, load_settings
 from tests.deploy.files import DEPLOY, ROOT, SPARE_SECONDS, read_yaml, seconds
 
 DOCKERFILE = (DEPLOY / "Dockerfile").read_text()
@@ -23,6 +26,10 @@ def test_settings_are_those_of_the_server(monkeypatch: pytest.MonkeyPatch) -> No
     settings = load_settings()
     assert {settings.host, settings.http_host, settings.metrics_host} == {"0.0.0.0"}
     assert settings.http == "on"
+    # The image by itself is not open to the world; compose says that it is not one.
+    assert settings.insecure == "on"
+    with pytest.raises(StartupError, match=r"host: .* metrics_host: "):
+        check_exposed(settings.model_copy(update={"insecure": "off"}), http=True)
     assert secret(settings.redis_url) == "redis://valkey:6379/0"
 
 

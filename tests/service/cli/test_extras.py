@@ -156,7 +156,7 @@ def test_with_its_extra_alone_a_command_gets_as_far_as_its_input(command: str, e
 
 
 def test_a_gateway_listens_with_its_extra_alone() -> None:
-    ran, imported = steersman("http", "gateway", "--host", "nowhere.invalid")
+    ran, imported = steersman("http", "gateway", "--insecure", "--host", "nowhere.invalid")
     assert ran.returncode == 1
     assert "HTTP cannot listen on nowhere.invalid:8080" in ran.stderr
     assert "connectrpc" in imported
