@@ -49,9 +49,11 @@ class BoundedProtocol(H11Protocol):
         self._late_head = self._late_head or self.loop.call_later(HEAD_SECONDS, self.transport.abort)
 
 
-def _cancelled(timer: asyncio.TimerHandle | None) -> None:
+def _cancelled(timer: asyncio.TimerHandle | None) -> asyncio.TimerHandle | None:
+    """What is left of it."""
     if timer:
         timer.cancel()
+    return None
 
 
 def bounded(most_connections: int) -> type[BoundedProtocol]:

@@ -12,7 +12,7 @@ from google.protobuf.message_factory import GetMessageClass
 
 from steersman.v1.control_pb2 import OPERATION_ADD, AttributeRef, Control
 from steersman.v1.recommendation_service_pb2 import AttributeFilter
-from steersman_service.app import SERVICES
+from steersman_service.api.handlers import SERVICES
 from tests.serving import Running, explain
 
 LONG, MANY = "x" * 100_000, 50_000
