@@ -42,7 +42,6 @@ from steersman_service.telemetry.families import Family
 
 # From the end of its drain to the end of the process.
 END_SECONDS = 10.0
-NO_SOCKETS = Sockets()
 
 log = structlog.get_logger()
 
