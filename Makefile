@@ -10,7 +10,7 @@ DEV := $(VENV)/.ready-dev
 BUNDLE := $(DATA)/bundles/current
 
 .DEFAULT_GOAL := help
-.PHONY: help setup proto proto-check lint types test docs docs-check deploy-check console console-check interop train serve loadtest bench bench-engine bench-gpu bench-million bench-curves bench-train chaos soak clean
+.PHONY: help setup proto proto-check lint types test docs docs-check deploy-check console console-check interop train serve loadtest bench bench-engine bench-gpu bench-million bench-curves bench-train chaos soak fuzz clean
 
 help: ## This list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 22
@@ -175,6 +175,10 @@ chaos: $(BUNDLE) $(DEV) ## Faults under load, by hand: what clients see, what is
 SOAK_SECONDS ?= 3600
 soak: $(BUNDLE) $(DEV) ## Hours of load, by hand: whether memory, descriptors, threads, tasks and keys stay where they are (SOAK_SECONDS=3600)
 	OMP_NUM_THREADS=1 $(BIN)/python -m bench.chaos.soak --bundle $(BUNDLE) --seconds $(SOAK_SECONDS) $(SOAK)
+
+FUZZ_SECONDS ?= 60
+fuzz: $(BUNDLE) $(DEV) ## Fuzz requests, bundles and HTTP under atheris, by hand: FUZZ_SECONDS of each; crashes are kept in data/fuzz
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.fuzz --bundle $(BUNDLE) --seconds $(FUZZ_SECONDS) --work $(DATA)/fuzz
 
 clean: ## Remove the virtual environment and caches; data/ (bundles, sessions) stays
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache dist build
