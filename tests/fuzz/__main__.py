@@ -52,7 +52,7 @@ def _fuzzed(name: str, arguments: argparse.Namespace) -> bool:
 
 def fuzz(name: str, bundle: Path, flags: list[str]) -> None:
     """Never returns."""
-    import atheris
+    import atheris  # type: ignore[import-untyped]
 
     with atheris.instrument_imports(include=INSTRUMENTED):
         from tests.fuzz.targets import TARGETS

@@ -29,7 +29,7 @@ from steersman.v1.recommendation_service_pb2 import (
     RecommendRequest,
 )
 from steersman.v1.scenario_service_pb2 import Policy, PolicyRule, PutScenarioRequest, Scenario
-from steersman.v1.session_service_pb2 import AppendEventsRequest, Event, SetControlsRequest
+from steersman.v1.session_service_pb2 import AppendEventsRequest, Event, EventKind, SetControlsRequest
 from steersman_service.bundle.bundle import load_bundle
 from steersman_service.bundle.catalogue import Catalogue
 from steersman_service.bundle.items import Items
@@ -74,7 +74,7 @@ def requests(bundle: Path) -> Iterator[Target]:
 
 def _sound_requests(bundle: Path, paths: Sequence[str]) -> Iterator[bytes]:
     loaded = load_bundle(bundle, "onnx")
-    ids = loaded.items["item_id"].to_pylist()[:4]
+    ids = [str(item_id) for item_id in loaded.items["item_id"].to_pylist()[:4]]
     controls = [
         Control(concept="genres:Horror", operation=OPERATION_ADD, strength=0.5),
         Control(feature=FeatureRef(id=1, bundle_version=loaded.version), operation=OPERATION_ADD, strength=-1),
@@ -93,7 +93,7 @@ def _sound_requests(bundle: Path, paths: Sequence[str]) -> Iterator[bytes]:
     )
     history = History(item_ids=ids, events_before=7)
     plain = RecommendRequest(history=history, controls=controls[:2], filters=filters, k=3, receipt=True)
-    events = [Event(event_id=f"e{kind}", item_id=ids[0], kind=kind) for kind in range(5)]
+    events = [Event(event_id=f"e{kind}", item_id=ids[0], kind=EventKind.Name(kind)) for kind in EventKind.values()]
     scenario = Scenario(
         name="s",
         controls=controls[:1],

@@ -7,6 +7,8 @@ import pytest
 
 from tests.fuzz.targets import TARGETS, mutated
 
+# What fuzzing has found.
+FOUND = {"bundles": [b"\x09\x00\x00\x63\xff\x00"]}
 RUNS = {"requests": 400, "bundles": 60, "http": 400}
 
 
@@ -15,7 +17,7 @@ RUNS = {"requests": 400, "bundles": 60, "http": 400}
 def test_it_takes_anything(name: str, bundle_dir: Path) -> None:
     chance = random.Random(11)
     with TARGETS[name](bundle_dir) as target:
-        for data in target.seeds:
+        for data in [*target.seeds, *FOUND.get(name, ())]:
             target.run(data)
         for _ in range(RUNS[name]):
             target.run(mutated(chance.choice(target.seeds), chance))
