@@ -88,7 +88,7 @@ def _metrics() -> Iterator[str]:
     # These two have no series before there is a method and a bundle.
     metrics.calls("unary", "", "")
     metrics.declare_store(OPERATIONS, REASONS)
-    metrics.bundle(version="", bundle_format="", data="", backend="", device="")
+    metrics.bundles([("", "", "", "", "", "")])
     yield from _head("metric", "type", "labels", "meaning")
     for family in metrics.registry.collect():
         if not family.name.startswith(LIBRARY):

@@ -13,16 +13,18 @@ from bench.chaos.bundles import marked
 from bench.chaos.parts import ROOT, Envoy, Replica
 from bench.chaos.rows import row
 from bench.chaos.stage import DRAIN_DELAY_SECONDS, Stage, until_healthy
+from tests.stores.cluster import cluster
 
 AFTER_SECONDS = 6.0
-FLEET = "3 replicas behind Envoy, a Valkey"
+HUNG_SECONDS = 8.0
+FLEET = "3 replicas behind Envoy, a Valkey cluster of 6 nodes"
 
 
 @row(
     "replica-killed", parts=FLEET, fault="SIGKILL of a replica and all of its processes; started again", no_errors=True
 )
 async def replica_killed(stage: Stage) -> None:
-    store = await stage.valkey()
+    store = await stage.entered(cluster(stage.folder / "cluster"))
     replicas, envoy = await stage.fleet(store.url)
     async with stage.load(envoy.address) as (_, fault):
         dying = replicas[0]
@@ -36,13 +38,34 @@ async def replica_killed(stage: Stage) -> None:
 
 
 @row(
+    "replica-hung",
+    parts=FLEET,
+    fault=f"SIGSTOP of a replica and all of its processes for {HUNG_SECONDS:g} s, as of a machine that stands still",
+    no_errors=True,
+)
+async def replica_hung(stage: Stage) -> None:
+    store = await stage.entered(cluster(stage.folder / "cluster"))
+    replicas, envoy = await stage.fleet(store.url)
+    async with stage.load(envoy.address) as (_, fault):
+        pids = [replicas[0].pid, *replicas[0].children()]
+        for pid in pids:
+            os.kill(pid, signal.SIGSTOP)
+        await asyncio.sleep(HUNG_SECONDS)
+        for pid in reversed(pids):
+            os.kill(pid, signal.SIGCONT)
+        fault.ends()
+        await until_healthy(envoy, replicas)
+        await asyncio.sleep(AFTER_SECONDS)
+
+
+@row(
     "rolling-restart",
     parts=FLEET,
     fault=f"each replica in turn: SIGTERM, drain (STEERSMAN_DRAIN_DELAY_SECONDS={DRAIN_DELAY_SECONDS:g}), start",
     no_errors=True,
 )
 async def rolling_restart(stage: Stage) -> None:
-    store = await stage.valkey()
+    store = await stage.entered(cluster(stage.folder / "cluster"))
     replicas, envoy = await stage.fleet(store.url)
     async with stage.load(envoy.address) as (_, fault):
         await one_by_one(stage, envoy, replicas)
@@ -57,12 +80,12 @@ async def rolling_restart(stage: Stage) -> None:
     no_errors=True,
 )
 async def rolling_upgrade(stage: Stage) -> None:
-    store = await stage.valkey()
     bundles = {mark: marked(stage.bundle, stage.folder, mark) for mark in (" (old)", " (new)")}
     old, new = bundles.values()
     stage.bundle = old
     before = checked_out(stage.options.before, stage.folder / "before") if stage.options.before else None
     stage.note(f"from {stage.options.before}" if before else "both of the same code: --before REF takes another")
+    store = await stage.entered(cluster(stage.folder / "cluster"))
     replicas, envoy = await stage.fleet(store.url, code=before)
     async with stage.load(envoy.address) as (load, fault):
         load.traffic.marks.update({folder.name: mark for mark, folder in bundles.items()})

@@ -122,6 +122,13 @@ class Settings(SecretSettings):
         description="Bundle folder, or a link to one (default: DATA/bundles/current); or s3://BUCKET/PREFIX or hf://OWNER/REPO@REVISION,"
         " from which it is pulled to DATA/bundles",
     )
+    bundle_watch_seconds: float = Field(
+        2.0,
+        ge=0,
+        allow_inf_nan=False,
+        description="How often the server looks whether that link, or source, names another bundle, which it then loads and serves, in"
+        " seconds; 0: never",
+    )
     bundle_keys: Path | None = Field(
         None,
         description="Public keys, a file or a folder of *.pub: only bundles signed by one of them are served (default: any)",
@@ -185,6 +192,17 @@ class Settings(SecretSettings):
     )
     session_cache_mb: int = Field(
         32, ge=0, description="Memory for sessions that were read and may come again, in MiB; 0 keeps none"
+    )
+
+    max_calls: int = Field(
+        4096, ge=1, description="Calls in flight of a front end; more are refused at once, but for health checks"
+    )
+    max_streams: int = Field(1024, ge=1, description="Open streams of a front end: watches of health, reflection")
+    max_connections: int = Field(
+        1024, ge=1, description="Open connections of a front end, and of the gateway; more are closed at once"
+    )
+    max_connection_idle_seconds: float = Field(
+        300.0, gt=0, description="A connection without a call is closed after, in seconds; clients connect again"
     )
 
     max_history_items: int = Field(10_000, ge=1, description="Most items of an explicit history")
@@ -268,6 +286,14 @@ class Settings(SecretSettings):
         unknown = sorted(name for name in os.environ if name.upper().startswith(PREFIX) and name.upper() not in known)
         if unknown:
             raise ValueError(f"unknown setting {', '.join(unknown)}; `steersman serve --help` lists them all")
+        return self
+
+    @model_validator(mode="after")
+    def _certificates_are_there_to_be_read(self) -> Self:
+        if self.certificate_identity == "on" and not self.demands_certificates("grpc"):
+            raise ValueError(
+                "certificate_identity: needs tls_ca, and grpc in tls_client_certs: no client shows one else"
+            )
         return self
 
     @model_validator(mode="after")

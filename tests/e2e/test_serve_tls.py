@@ -18,8 +18,9 @@ from typing import NamedTuple
 import pytest
 from typer.testing import CliRunner
 
-from steersman_client import Client
+from steersman_client import CallError, Client, Scenario
 from steersman_service.cli.main import make_app
+from steersman_service.identity.api_keys import new_key
 from tests.certificates import Authority, Issued
 from tests.deploy.files import DEPLOY
 from tests.e2e.processes import workers_of
@@ -37,20 +38,24 @@ class Secured(NamedTuple):
     client: Issued
     temporary: Path
     """Its TMPDIR."""
+    key: str
+    """An API key."""
 
     def ask(self, url: str, client: Issued | None, ca: Path | None = None) -> tuple[int, bytes]:
         """Status and body; 0 and what is wrong if there is no answer."""
-        body = b'{"k": 3}' if RECOMMEND in url else None
-        return ask(url, ca or self.authority.file, client, body)
+        return ask(url, ca or self.authority.file, client, self.key)
 
 
-def ask(url: str, ca: Path, client: Issued | None, body: bytes | None = None) -> tuple[int, bytes]:
+def ask(url: str, ca: Path, client: Issued | None, key: str = "") -> tuple[int, bytes]:
     context = ssl.create_default_context(cafile=str(ca))
     if client:
         context.load_cert_chain(*client)
     opener = urllib.request.build_opener(NO_PROXY, urllib.request.HTTPSHandler(context=context))
     try:
-        with opener.open(urllib.request.Request(url, body, {"content-type": "application/json"}), timeout=60) as got:
+        body, headers = (b'{"k": 3}' if RECOMMEND in url else None), {"content-type": "application/json"}
+        if key:
+            headers["authorization"] = f"Bearer {key}"
+        with opener.open(urllib.request.Request(url, body, headers), timeout=60) as got:
             return got.status, got.read()
     except urllib.error.HTTPError as error:
         return error.code, error.read()
@@ -63,8 +68,11 @@ def secured(current: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator
     """Two front ends, an engine host, a gateway, in a folder whose name has to be escaped."""
     folder, temporary = tmp_path_factory.mktemp("tls"), tmp_path_factory.mktemp("a b%20c")
     authority = Authority(folder)
-    own, client = authority.issue("server"), authority.issue("client", ("client.test",))
+    own, client = authority.issue("server"), authority.issue("client", ("steersman:///shop?role=recommend",))
     files = ["--tls-cert", str(own.cert), "--tls-key", str(own.key), "--tls-ca", str(authority.file)]
+    key, line = new_key("admin")
+    (folder / "keys").write_text(line)
+    files += ["--api-keys", str(folder / "keys"), "--certificate-identity", "on"]
     data = ["--bundle", str(current), "--data", str(tmp_path_factory.mktemp("data")), "--log-format", "json"]
     command = [*COMMAND, "--http", "on", *data, *files, "--workers", "2", "--engines", "1"]
     # The socket of the embedded store has a name of 107 bytes at most, and that is in TMPDIR, too.
@@ -72,7 +80,7 @@ def secured(current: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment) as process:
         server = Served(process)
         try:
-            yield Secured(server, authority, own, client, temporary)
+            yield Secured(server, authority, own, client, temporary, key)
         finally:
             server.end()
     assert "Traceback" not in "".join(server.rest)
@@ -90,10 +98,14 @@ def test_every_door_lets_in_who_shows_a_certificate_and_nobody_else(secured: Sec
         assert secured.ask(url.replace("127.0.0.1", "localhost"), secured.client)[0] == 0
     # What the gateway says of the traffic comes from the metrics of all processes.
     assert json.loads(secured.ask(f"{server.http}/metrics.json", secured.client)[1])["calls"]
+    # Over HTTP a certificate opens the door, and a token says who calls: the gateway's way to the front ends makes nobody known.
+    assert ask(f"{server.http}{RECOMMEND}", secured.authority.file, secured.client)[0] == 401
     with Client(
         server.grpc, tls_ca=secured.authority.file, tls_cert=secured.client.cert, tls_key=secured.client.key, timeout=60
     ) as client:
         assert client.recommend().item_ids
+        with pytest.raises(CallError, match="PERMISSION_DENIED"):
+            client.put_scenario(Scenario("home"))
 
 
 def test_the_gateway_finds_front_ends_that_were_replaced_or_died(secured: Secured) -> None:
@@ -102,6 +114,7 @@ def test_the_gateway_finds_front_ends_that_were_replaced_or_died(secured: Secure
     server.process.send_signal(signal.SIGHUP)
     _until(lambda: not {*old} & {*workers_of(server.process.pid)})
     assert [secured.ask(url, secured.client)[0] for _ in range(4)] == [200] * 4
+    assert secured.ask(f"{secured.server.http}/livez", secured.client) == (200, b'{"status":"SERVING"}')
     os.kill(workers_of(server.process.pid)[0], signal.SIGKILL)
     _until(lambda: [secured.ask(url, secured.client)[0] for _ in range(2)] == [200] * 2)
 
@@ -129,10 +142,12 @@ def test_a_gateway_elsewhere_goes_both_ways_by_tls(secured: Secured) -> None:
     metrics = ["--metrics", f"https://{secured.server.metrics}/metrics"]
     with gateway("--target", secured.server.grpc, *metrics, *map(str, [*files, *https])) as url:
         assert url.startswith("https://")
-        assert ask(f"{url}{RECOMMEND}", secured.authority.file, None, b"{}")[0] == 200
-        assert ask(f"{url}/metrics.json", secured.authority.file, None)[0] == 200
+        assert ask(f"{url}{RECOMMEND}", secured.authority.file, None, secured.key)[0] == 200
+        assert ask(f"{url}/metrics.json", secured.authority.file, None, secured.key)[0] == 200
+        # Its own certificate is not its callers'.
+        assert ask(f"{url}{RECOMMEND}", secured.authority.file, None)[0] == 401
     with gateway("--target", secured.server.grpc) as url:
-        status, told = ask(f"{url}{RECOMMEND}", secured.authority.file, None, b"{}")
+        status, told = ask(f"{url}{RECOMMEND}", secured.authority.file, None)
         assert (status, json.loads(told)["code"]) == (503, "unavailable")
 
 
@@ -183,6 +198,7 @@ def gateway(*flags: str) -> Iterator[str]:
         (["--host", "[::]", "{tls}"], r"host: other machines reach \[::\], without a way to know callers: give tls_ca"),
         (["--host", "0.0.0.0", "{tls}", "{ca}", "--tls-client-certs", "http"], "tls_ca with grpc in tls_client_certs"),
         (["--http", "on", "--http-host", "0.0.0.0", "{tls}", "{ca}", "--tls-client-certs", "grpc"], "http_host: .* http in tls_c"),
+        (["--certificate-identity", "on", "{tls}"], "certificate_identity: needs tls_ca"),
         (["--metrics-host", "0.0.0.0"], r"metrics_host: .* without TLS: .*STEERSMAN_INSECURE=metrics"),
         (["--tls-cert", "x"], "tls_cert: needs tls_key, too"),
         (["--tls-ca", "x"], "tls_ca: needs tls_cert, too"),
@@ -193,6 +209,7 @@ def gateway(*flags: str) -> Iterator[str]:
         (["--metrics-host", "0.0.0.0", "{tls}"], "bundle refused"),
         (["--host", "0.0.0.0", "--insecure", "on"], r"(?s)insecure .*without TLS.*bundle refused"),
         (["--host", "0.0.0.0", "{tls}", "{ca}"], "bundle refused"),
+        (["--host", "0.0.0.0", "{tls}", "--api-keys", "/dev/null"], "bundle refused"),
         (["--host", "127.0.0.2"], "bundle refused"),
     ],
 )  # fmt: skip

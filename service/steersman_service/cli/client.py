@@ -2,7 +2,7 @@
 
 import shlex
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from typing import Any, NoReturn, TypeVar
@@ -13,6 +13,7 @@ from grpc_status import rpc_status
 
 from steersman.v1 import feature_service_pb2 as features_pb
 from steersman.v1 import item_service_pb2 as items_pb
+from steersman.v1 import release_service_pb2 as releases_pb
 from steersman.v1 import scenario_service_pb2 as scenarios_pb
 from steersman.v1.explanation_service_pb2 import ExplainRequest, ExplainResponse
 from steersman.v1.explanation_service_pb2_grpc import ExplanationServiceStub
@@ -27,6 +28,7 @@ from steersman.v1.recommendation_service_pb2 import (
     RecommendResponse,
 )
 from steersman.v1.recommendation_service_pb2_grpc import RecommendationServiceStub
+from steersman.v1.release_service_pb2_grpc import ReleaseServiceStub
 from steersman.v1.scenario_service_pb2_grpc import ScenarioServiceStub
 from steersman_client.credentials import Access
 from steersman_service.cli.address import Address
@@ -163,6 +165,11 @@ class Client:
 
     def delete_scenario(self, request: scenarios_pb.DeleteScenarioRequest) -> bool:
         return self._scenarios.DeleteScenario(request, timeout=self._timeout).existed
+
+    def releases(self, method: str, request: Any) -> Sequence[releases_pb.Release]:
+        """What there is after a call of ReleaseService."""
+        call = getattr(ReleaseServiceStub(self._channel), method)
+        return call(request, timeout=self._timeout).releases  # type: ignore[no-any-return]
 
     def _listed(self, method: Callable[..., Listed], request: Any, field: str, limit: int = sys.maxsize) -> Listed:
         """The first `limit` of `field`: the first page, extended by those after it."""

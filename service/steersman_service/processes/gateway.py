@@ -4,15 +4,16 @@ from steersman_service.certificates import watched
 from steersman_service.gateway import gateway
 from steersman_service.http.options import CONSOLE, GatewayOptions, names
 from steersman_service.http.server import listening
-from steersman_service.processes.link import Link, Ready, Sockets, first_of, run_child, settle_memory
+from steersman_service.processes.link import Link, Ready, Sockets, Start, run_child, settle_memory
 from steersman_service.rpc.upstream import unix_target
+from steersman_service.scheduling.events import first_of
 from steersman_service.scheduling.stall import watched_loop
 from steersman_service.secret_settings import secret
 from steersman_service.settings import Settings
 from steersman_service.telemetry.metrics import Metrics
 
 
-async def serve(settings: Settings, sockets: Sockets, link: Link, metrics: Metrics) -> None:
+async def serve(start: Start, settings: Settings, link: Link, metrics: Metrics) -> None:
     """Until the supervisor says `drain`. Raises StartupError."""
     await link.may_listen()
     on = listening(settings.http_host, settings.http_port, shared=True)
@@ -20,7 +21,11 @@ async def serve(settings: Settings, sockets: Sockets, link: Link, metrics: Metri
         demanding = settings.demands_certificates("http")
         context = certificates.context(demanding=demanding) if certificates else None
         async with gateway(
-            on, unix_target(sockets.called), _options(settings, sockets), context=context, count=metrics.http_request
+            on,
+            unix_target(start.sockets.called),
+            _options(settings, start.sockets),
+            context=context,
+            count=metrics.http_request,
         ):
             settle_memory()
             link.tell(Ready())

@@ -25,7 +25,6 @@ ROUND_ROBIN = ("grpc.service_config", '{"loadBalancingConfig": [{"round_robin": 
 VIA = ("steersman-via", "http")
 DETAILS = "grpc-status-details-bin"
 HEALTH = "/grpc.health.v1.Health/Check"
-READY_SERVICE = "steersman.v1.RecommendationService"
 HEALTH_SECONDS = 3.0
 # gRPC takes a deadline far beyond for one that has passed.
 LONGEST_SECONDS = 1e8
@@ -76,9 +75,9 @@ class Upstream:
             return _status(error)
         return answer
 
-    async def ready(self) -> bool:
-        """Whether a call for items would be answered."""
-        request = HealthCheckRequest(service=READY_SERVICE).SerializeToString()
+    async def serves(self, service: str) -> bool:
+        """What its health says of a service; empty: of the server as a whole."""
+        request = HealthCheckRequest(service=service).SerializeToString()
         answer = await self.call(HEALTH, request, HEALTH_SECONDS, ())
         serving = HealthCheckResponse.SERVING
         return isinstance(answer, bytes) and HealthCheckResponse.FromString(answer).status == serving

@@ -171,8 +171,15 @@ async def pipelined(connection: AbstractConnection, commands: Sequence[Command])
     """Sends all commands, then reads all replies, errors of single commands among them."""
     try:
         packed = [pack_command(tuple(command)) for command in commands]  # type: ignore[arg-type]  # its stub takes one part
+        if not connection.is_connected:
+            # Sending connects, too, but asks no Sentinel.
+            await connection.connect()  # type: ignore[no-untyped-call]
         await connection.send_packed_command(packed)
         return [await _reply(connection) for _ in commands]
+    except RuntimeError as error:
+        # uvloop's word for a connection that was reset between two calls.
+        await connection.disconnect(nowait=True)
+        raise RedisConnectionError("the connection was reset") from error
     except BaseException:
         # An unread reply must not be taken for the next one's, nor may a connection be used that failed to select its database.
         await connection.disconnect(nowait=True)

@@ -21,7 +21,7 @@ from steersman.v1.recommendation_service_pb2 import BatchRecommendRequest, Recom
 from steersman.v1.scenario_service_pb2 import ListScenarioChangesRequest, PutScenarioRequest, Scenario
 from steersman.v1.session_service_pb2 import AppendEventsRequest, Event, GetSessionRequest
 from steersman_service.api.access import ROLES, permit
-from steersman_service.app import SERVICES
+from steersman_service.api.handlers import SERVICES
 from steersman_service.errors import RoleMissing
 from steersman_service.http.contract import methods
 from steersman_service.identity.identity import Identity, Role
