@@ -13,7 +13,7 @@ import subprocess
 import sys
 import tempfile
 import tomllib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -32,7 +32,7 @@ assert traces().on
 # A command of each kind -> the extra that it says it needs.
 COMMANDS = {
     **dict.fromkeys(("recommend", "explain", "features", "items", "scenarios", "label", "compare"), "client"),
-    **dict.fromkeys(("serve", "key", "bundle verify", "bundle pull"), "service"),
+    **dict.fromkeys(("serve", "key", "bundle verify x", "bundle pull s3://bucket/x"), "service"),
     **dict.fromkeys(("train", "evaluate", "sweep", "bundle sign"), "training"),
     "gateway": "http",
     "loadtest": "loadtest",
@@ -52,12 +52,16 @@ class Environment(NamedTuple):
     def python(self, code: str) -> str:
         return self.run("python", "-c", code)
 
-    def run(self, *command: str, code: int = 0) -> str:
+    def pip(self, *arguments: str) -> str:
+        """Installs, with what this machine has configured for pip."""
+        return self.run("python", "-m", "pip", "install", "--quiet", "--no-compile", *arguments, environment=os.environ)
+
+    def run(self, *command: str, code: int = 0, environment: Mapping[str, str] | None = None) -> str:
         """All that it printed. It must end with `code`, and without a traceback."""
         done = subprocess.run(
             [self.folder / "bin" / command[0], *command[1:]],
             cwd=self.folder,
-            env=self._environment(),
+            env=self._environment() if environment is None else environment,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -215,7 +219,7 @@ def tried(python: str, wheel: Path, extras: str, bundle: Path | None, torch: str
                 return "SKIPPED, pip finds no torch for the CPU"
             target = f"{wheel}[{extras}]" if extras else str(wheel)
             if extras == "training":
-                env.run("python", "-m", "pip", "install", "--quiet", "--no-compile", target)
+                env.pip(target)
             else:
                 uv("pip", "install", "--no-config", "--python", str(env.folder), target)
             CHECKS[extras](env)
@@ -226,14 +230,14 @@ def tried(python: str, wheel: Path, extras: str, bundle: Path | None, torch: str
 
 def cpu_torch(env: Environment, torch: str) -> bool:
     """Installs it as `make setup` does, if pip finds such a build: its version ends in +cpu."""
-    pip = ("python", "-m", "pip", "install", "--quiet", "--no-compile", "--no-deps", "--only-binary", ":all:")
+    wanted = ("--no-deps", "--only-binary", ":all:", *torch.split())
     try:
-        told = env.run(*pip, "--dry-run", "--report", "-", "--quiet", *torch.split())
+        told = env.pip("--dry-run", "--report", "-", *wanted)
     except Failed:
         return False
     if not re.search(r'"version": "[\d.]+\+cpu"', told):
         return False
-    env.run(*pip, *torch.split())
+    env.pip(*wanted)
     return True
 
 

@@ -149,10 +149,8 @@ class Replica(Part):
     def run_code(self, code: Path | None) -> None:
         """From the next start on: of a checkout, or of this one. What an older one does not know is left out of its settings."""
         self._settings = (code or ROOT) / "service" / "steersman_service" / "settings.py"
-        if code is None:
-            self._environment.pop("PYTHONPATH", None)
-        else:
-            self._environment["PYTHONPATH"] = f"{code / 'service'}:{code / 'proto' / 'gen'}"
+        own = os.environ.get("PYTHONPATH", "")
+        self._environment["PYTHONPATH"] = f"{code / 'service'}:{code / 'proto' / 'gen'}" if code else own
 
     @property
     def address(self) -> str:

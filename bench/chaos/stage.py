@@ -123,12 +123,10 @@ class Stage:
             own += ["--redis-url", store]
         return Replica(self.folder / name, self.bundle, own, http=http)
 
-    async def fleet(self, store: str, *, count: int = 3, code: Path | None = None) -> tuple[list[Replica], Envoy]:
-        """Replicas behind Envoy, all ready. `code` is a checkout that they run, in place of this one."""
-        replicas = [
-            self.replica(f"replica-{number}", "--workers", "1", "--engines", "0", store=store)
-            for number in range(count)
-        ]
+    async def replicas(self, store: str, *, count: int = 3, code: Path | None = None) -> list[Replica]:
+        """All ready. `code` is a checkout that they run, in place of this one."""
+        flags = ("--workers", "1", "--engines", "0")
+        replicas = [self.replica(f"replica-{number}", *flags, store=store) for number in range(count)]
         for replica in replicas:
             replica.run_code(code)
             replica.drain_delay_seconds = DRAIN_DELAY_SECONDS
@@ -136,8 +134,12 @@ class Stage:
             replica.begin()
         for replica in replicas:
             await replica.ready()
-        envoy: Envoy = await self.started(Envoy(self.folder / "envoy", replicas, self.health_seconds))
-        return replicas, envoy
+        return replicas
+
+    async def envoy(self, replicas: Sequence[Replica]) -> Envoy:
+        """Before them, with all of them healthy in its eyes."""
+        made: Envoy = await self.started(Envoy(self.folder / "envoy", replicas, self.health_seconds))
+        return made
 
     def traffic(self, name: str = "s") -> Traffic:
         """`name` begins the ids of sessions."""

@@ -7,6 +7,7 @@ import { FeatureService } from "./gen/steersman/v1/feature_service_pb"
 import { ItemService } from "./gen/steersman/v1/item_service_pb"
 import { ModelService } from "./gen/steersman/v1/model_service_pb"
 import { RecommendationService } from "./gen/steersman/v1/recommendation_service_pb"
+import { ReleaseService } from "./gen/steersman/v1/release_service_pb"
 import { ScenarioService } from "./gen/steersman/v1/scenario_service_pb"
 import { SessionService } from "./gen/steersman/v1/session_service_pb"
 import { root } from "./root"
@@ -36,6 +37,7 @@ export const features = createClient(FeatureService, transport)
 export const items = createClient(ItemService, transport)
 export const model = createClient(ModelService, transport)
 export const recommendations = createClient(RecommendationService, transport)
+export const releases = createClient(ReleaseService, transport)
 export const scenarios = createClient(ScenarioService, transport)
 export const sessions = createClient(SessionService, transport)
 
@@ -68,6 +70,11 @@ const TITLES: Partial<Record<Code, string>> = {
 /** Where the reason says more than the code. */
 const REASON_TITLES: Record<string, string> = {
   SESSION_STORE_UNAVAILABLE: "What the server keeps cannot be reached",
+  RELEASE_REFUSED: "The bundle was refused",
+  RELEASE_CHANGING: "Another bundle is being loaded",
+  RELEASES_FIXED: "What is served cannot be changed here",
+  NO_CANARY: "There is no such canary any more",
+  NO_RELEASE_BEFORE: "There is nothing to go back to",
   NOT_EXPLAINABLE: "This bundle is too old to be explained",
 }
 

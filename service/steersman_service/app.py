@@ -29,6 +29,7 @@ from steersman_service.rpc.upstream import unix_target
 from steersman_service.scheduling.events import first_of
 from steersman_service.secret_settings import secret
 from steersman_service.sessions.pipeline import Durability
+from steersman_service.sessions.quotas import Limits
 from steersman_service.sessions.store import SessionStore
 from steersman_service.settings import Settings
 from steersman_service.telemetry.metrics import Metrics
@@ -64,6 +65,7 @@ async def shared_by_releases(settings: Settings, metrics: Metrics, control: Rele
             metrics=metrics,
             max_exposures=settings.exposure_stream_events,
             durability=Durability(settings.redis_wait_replicas, settings.redis_wait_ms),
+            limits=Limits(settings.max_tenant_sessions, settings.max_tenant_session_bytes),
         )
     except ValueError as error:
         raise StartupError(f"settings: redis_url: {error}") from error

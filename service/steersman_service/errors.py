@@ -220,6 +220,26 @@ class TooManyScenarios(RequestError, code="RESOURCE_EXHAUSTED", reason="TOO_MANY
         super().__init__(f"there are {most} scenarios, and no more are kept: delete one that is not needed")
 
 
+class TooManySessions(RequestError, code="RESOURCE_EXHAUSTED", reason="TENANT_SESSIONS"):
+    """The tenant keeps as many sessions as it may."""
+
+    def __init__(self, most: int) -> None:
+        super().__init__(
+            f"the tenant has {most} sessions, and no more are kept: delete one that is not needed, or wait until one expires;"
+            " a history in the request needs no session"
+        )
+
+
+class TooManySessionBytes(RequestError, code="RESOURCE_EXHAUSTED", reason="TENANT_SESSION_BYTES"):
+    """The tenant's sessions take as much memory as they may."""
+
+    def __init__(self, most: int) -> None:
+        super().__init__(
+            f"the tenant's sessions take {most} bytes, and no more are kept: delete one that is not needed, or wait until one"
+            " expires; a history in the request needs no session"
+        )
+
+
 class TooManyLabels(RequestError, code="RESOURCE_EXHAUSTED", reason="TOO_MANY_LABELS"):
     """No further one is corrected until one is automatic again."""
 

@@ -30,7 +30,7 @@ async def gateway(
     """
     upstream = Upstream(target, channel_options, credentials)
     try:
-        async with served(gateway_app(upstream, options, count), on, options.drain_seconds, context):
+        async with served(gateway_app(upstream, options, count), on, options, context):
             yield
     finally:
         await upstream.close()

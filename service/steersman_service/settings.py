@@ -215,6 +215,16 @@ class Settings(SecretSettings):
     max_batch_requests: int = Field(32, ge=1, description="Most requests of one BatchRecommend")
     max_events_per_append: int = Field(1000, ge=1, description="Most events of one AppendEvents")
     max_session_events: int = Field(1000, ge=1, description="Events kept for each session, the latest ones")
+    max_tenant_sessions: int = Field(
+        0,
+        ge=0,
+        description="Sessions that a tenant may keep, about; 0 sets no limit. Callers without a tenant share one",
+    )
+    max_tenant_session_bytes: int = Field(
+        0,
+        ge=0,
+        description="Memory of the session store that a tenant's sessions may take, about, in bytes; 0 sets no limit",
+    )
     session_ttl_seconds: float = Field(
         30 * 86400.0, gt=0, description="A session lives this long after its last use, less a tenth at most, in seconds"
     )

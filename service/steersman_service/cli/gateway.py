@@ -47,6 +47,7 @@ def gateway(
     metrics_token_file: Annotated[
         Path | None, typer.Option(help="File with the token that the metrics want: the server's metrics_token.")
     ] = None,
+    max_connections: Annotated[int, typer.Option(min=1, help="Open connections; more are closed at once.")] = 1024,
     drain_seconds: Annotated[float, typer.Option(min=0, help="Longest wait for calls in flight at the end.")] = 20.0,
     tls_ca: TlsCa = None,
     tls_cert: TlsCert = None,
@@ -80,6 +81,7 @@ def gateway(
         names(allowed_hosts),
         names(cors_origins),
         max_body_bytes,
+        max_connections,
         drain_seconds,
         CONSOLE if console else None,
         metrics,

@@ -23,6 +23,8 @@ class GatewayOptions:
     cors_origins: tuple[str, ...] = ()
     """Origins of other sites whose pages may call: "https://example.org". "*" is any."""
     max_body_bytes: int = DEFAULT_BODY_BYTES
+    max_connections: int = 1024
+    """More are closed at once."""
     drain_seconds: float = 20.0
     """Longest wait for calls in flight at the end."""
     console: Path | None = CONSOLE

@@ -10,6 +10,8 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from steersman_service.errors import StartupError
+from steersman_service.http.connections import MOST_HEAD_BYTES, bounded
+from steersman_service.http.options import GatewayOptions
 
 # Longer than the 60 s after which most proxies and browsers give up a connection that idles.
 KEEP_ALIVE_SECONDS = 75
@@ -52,16 +54,17 @@ class _Server(uvicorn.Server):
 
 @asynccontextmanager
 async def served(
-    app: ASGIApp, on: socket.socket, drain_seconds: float, context: ssl.SSLContext | None = None
+    app: ASGIApp, on: socket.socket, options: GatewayOptions, context: ssl.SSLContext | None = None
 ) -> AsyncIterator[None]:
     """Takes requests while inside, by TLS with a `context`; at the end lets those in flight finish, for `drain_seconds` at most."""
     config = uvicorn.Config(
         app,
         timeout_keep_alive=KEEP_ALIVE_SECONDS,
-        timeout_graceful_shutdown=max(1, round(drain_seconds)),
+        timeout_graceful_shutdown=max(1, round(options.drain_seconds)),
         backlog=BACKLOG,
         lifespan="off",
-        http="h11",
+        http=bounded(options.max_connections),
+        h11_max_incomplete_event_size=MOST_HEAD_BYTES,
         ws="none",
         log_config=None,
         access_log=False,

@@ -38,6 +38,7 @@ def _options(settings: Settings, sockets: Sockets) -> GatewayOptions:
         names(settings.http_allowed_hosts),
         names(settings.http_cors_origins),
         settings.http_max_body_bytes,
+        settings.max_connections,
         settings.drain_seconds,
         CONSOLE if settings.http_console == "on" else None,
         sockets.metrics and f"unix:{sockets.metrics}",

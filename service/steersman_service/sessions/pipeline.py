@@ -18,7 +18,7 @@ Part = str | int | bytes
 Command = Sequence[Part]
 
 # One library.
-SOURCES = ("sessions.lua", "scenarios.lua", "labels.lua")
+SOURCES = ("sessions.lua", "quotas.lua", "scenarios.lua", "labels.lua")
 # Each with one pipeline on its way at a time. With one, a call that comes just after it has left would wait for two round trips.
 CONNECTIONS = 2
 # Calls in a pipeline: its replies are held until the last one has come.
@@ -96,6 +96,13 @@ class Pipeline:
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
         return reply
+
+    def reconnect(self) -> None:
+        """Cuts all connections, as a server that dies does. Calls under way are made again."""
+        for connection in self._connections:
+            # `disconnect` would take the parser from whoever reads a reply.
+            if (writer := connection._writer) is not None:
+                writer.transport.abort()
 
     async def close(self) -> None:
         """Waits for the calls under way."""

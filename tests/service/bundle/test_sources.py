@@ -318,6 +318,13 @@ def test_a_folder_is_a_source_too(tmp_path: Path) -> None:
         sources.fetch(link, "0" * 64, tmp_path)
     with pytest.raises(SourceError, match="no version"):
         sources.fetch(link, "../../etc", tmp_path)
+    (tmp_path / "bundles" / "current").symlink_to(one)
+    (row,) = [
+        line for line in steersman("bundle", "list", str(tmp_path / "bundles")).stdout.splitlines() if one in line
+    ]
+    assert "current" in row
+    assert "No such file" in steersman("bundle", "list", str(tmp_path / "none")).stderr
+    assert "is a folder" in steersman("bundle", "push", link, str(tmp_path)).stderr
     push_it = steersman("bundle", "push", link, "file:///x")
     assert (push_it.exit_code, "write s3://" in push_it.stderr) == (1, True)
     (tmp_path / "bundles" / "two" / "z.bin").write_bytes(b"x")

@@ -234,17 +234,3 @@ def test_concepts_are_those_of_the_graph(copy: Path, backend: str) -> None:
         check(lambda changed: changed[0].update(features=[], weights=[]))
     with pytest.raises(BundleError, match=r"items.parquet lacks"):
         check(lambda changed: changed[0].update(attribute="mood"))
-
-
-def test_concepts_below_the_last_block_have_the_strengths_of_their_rows(
-    below_the_last_block: Path, tmp_path: Path
-) -> None:
-    copy = Path(shutil.copytree(below_the_last_block, tmp_path / "below"))
-    table = pq.read_table(copy / "concepts.parquet")
-    rows = table.to_pylist()
-    rows[0]["weights"] = [weight + 0.1 for weight in rows[0]["weights"]]
-    load_engine(copy, EngineOptions(max_batch=1))
-    pq.write_table(type(table).from_pylist(rows, schema=table.schema), copy / "concepts.parquet")
-    resign(copy)
-    with pytest.raises(BundleError, match=r"edits feature \d+ by .*, its row says"):
-        load_engine(copy, EngineOptions(max_batch=1))

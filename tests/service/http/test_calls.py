@@ -306,7 +306,7 @@ async def test_it_may_be_mounted_and_the_parents_lifespan_runs(server: Running) 
     own = gateway_app(upstream, GatewayOptions(), lambda kind, status: None)
     parent = Starlette(routes=[Mount("/api", own)], lifespan=lifespan)
     on = listening("127.0.0.1", 0)
-    async with parent.router.lifespan_context(parent), served(parent, on, 1):
+    async with parent.router.lifespan_context(parent), served(parent, on, GatewayOptions()):
         front = Gateway(on.getsockname()[1])
         reply = await asyncio.to_thread(front.send, f"/api{PATH}", '{"k": 2}')
         index = await asyncio.to_thread(front.get, "/api/")

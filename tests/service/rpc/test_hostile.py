@@ -174,6 +174,9 @@ NO_TEXT_FIRST = (
     "/ListScenarios",
     "/ListHistories",
     "/ListBundles",
+    "/ListReleases",
+    "/SetCanaryShare",
+    "/RollBack",
     "/SetLabel",
 )
 
