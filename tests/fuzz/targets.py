@@ -183,7 +183,7 @@ class _Upstream:
     ) -> bytes | Status:
         return request if len(request) % 2 else Status(code=len(request) % 17, message="x")
 
-    async def ready(self) -> bool:
+    async def serves(self, service: str) -> bool:
         return True
 
 
