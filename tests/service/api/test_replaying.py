@@ -76,10 +76,10 @@ def _empty(url: str) -> Iterator[None]:
 
 
 def changed(bundle_dir: Path, out: Path, table: str, change: Any) -> Path:
-    """A bundle like this one, but for a table."""
+    """A bundle like this one, but for a table. Of an older format: in later ones concepts have to be what their graph does."""
     folder = Path(shutil.copytree(bundle_dir, out / "changed"))
     pq.write_table(change(pq.read_table(folder / table)), folder / table)
-    resign(folder)
+    resign(folder, lambda manifest: manifest.update(format_minor=3))
     return folder.rename(out / json.loads((folder / "manifest.json").read_text())["version"])
 
 

@@ -51,6 +51,9 @@ def with_odd_names(bundle: Path, folder: Path) -> Path:
     pq.write_table(items, copy / "items.parquet")
     concepts = pq.read_table(copy / "concepts.parquet")
     names = pa.array([CONCEPTS.get(str(name), str(name)) for name in concepts["name"].to_pylist()])
-    pq.write_table(concepts.set_column(concepts.column_names.index("name"), "name", names), copy / "concepts.parquet")
+    attributes = pa.array([ATTRIBUTES.get(str(name), str(name)) for name in concepts["attribute"].to_pylist()])
+    for column, values in {"name": names, "attribute": attributes}.items():
+        concepts = concepts.set_column(concepts.column_names.index(column), column, values)
+    pq.write_table(concepts, copy / "concepts.parquet")
     resign(copy)
     return copy
