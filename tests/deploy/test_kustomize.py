@@ -106,6 +106,11 @@ def test_the_pod_monitor_finds_the_servers_under_the_name_of_the_alerts(deploy: 
     assert labels[monitor["jobLabel"]] == "steersman"
     (endpoint,) = monitor["podMetricsEndpoints"]
     assert endpoint["port"] in {port["name"] for port in deployment["template"]["spec"]["containers"][0]["ports"]}
+    (job,) = read_yaml("prometheus/kubernetes.yml")["scrape_configs"]
+    assert (endpoint["scheme"], endpoint["tlsConfig"]["serverName"]) == (
+        job["scheme"],
+        job["tls_config"]["server_name"],
+    )
     assert "instance" in {relabeling["targetLabel"] for relabeling in endpoint["relabelings"]}
 
 
