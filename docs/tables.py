@@ -12,6 +12,8 @@ from typing import Any
 import yaml
 from prometheus_client import Metric
 
+from steersman_service.api.access import ROLES
+from steersman_service.identity.identity import Role
 from steersman_service.sessions.reasons import REASONS
 from steersman_service.sessions.store import OPERATIONS
 from steersman_service.settings import PREFIX, Settings
@@ -32,6 +34,7 @@ def main() -> None:
     check = parser.parse_args().check
     tables = {
         DOCS / "settings.md": {"settings": _settings(), "metrics": _metrics()},
+        DOCS / "security.md": {"roles": _roles()},
         RUNBOOK: {"alerts": _alerts()},
         PAGES / "SteersmanRedisDown.md": {"store": _store()},
     }
@@ -53,6 +56,17 @@ def _settings() -> Iterator[str]:
     properties: dict[str, dict[str, Any]] = Settings.model_json_schema()["properties"]
     for name, schema in properties.items():
         yield _row(f"`{PREFIX}{name.upper()}`", _default(schema), _allowed(schema), schema["description"])
+
+
+def _roles() -> Iterator[str]:
+    yield from _head("role", "calls")
+    for role in Role:
+        calls = [call for call, needed in ROLES.items() if needed is role]
+        by_service: dict[str, list[str]] = {}
+        for service, method in (call.split("/") for call in calls):
+            by_service.setdefault(service, []).append(method)
+        if by_service:
+            yield _row(f"`{role.word}`", "; ".join(f"{name}: {', '.join(each)}" for name, each in by_service.items()))
 
 
 def _default(schema: dict[str, Any]) -> str:

@@ -27,7 +27,8 @@ from steersman_service.app import running, shared_by_releases
 from steersman_service.bundle.files import read_manifest
 from steersman_service.processes.front_end import opened_backend
 from steersman_service.processes.store import embedded_store
-from steersman_service.settings import Settings, secret
+from steersman_service.secret_settings import secret
+from steersman_service.settings import Settings
 from steersman_service.telemetry.logs import configure_logs
 from steersman_service.telemetry.metrics import Metrics
 
@@ -110,8 +111,8 @@ async def in_process(settings: Settings) -> AsyncIterator[Ports]:
 
 
 @contextmanager
-def serving(settings: Settings) -> Iterator[Running]:
-    """The server, on a thread and an event loop of its own, drained at the end."""
+def serving(settings: Settings, opened: Callable[[str], grpc.Channel] = grpc.insecure_channel) -> Iterator[Running]:
+    """The server, on a thread and an event loop of its own, drained at the end. `opened` is how its address is called."""
     configure_logs("critical", "json")
     ready = threading.Event()
     box: dict[str, Any] = {}
@@ -139,7 +140,7 @@ def serving(settings: Settings) -> Iterator[Running]:
     if "error" in box:
         thread.join()
         raise box["error"]
-    with grpc.insecure_channel(f"127.0.0.1:{box['ports'].grpc}") as channel:
+    with opened(f"127.0.0.1:{box['ports'].grpc}") as channel:
         try:
             yield Running(
                 box["ports"],

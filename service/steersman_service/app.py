@@ -1,8 +1,9 @@
 """Assembles a front end, and takes it down in the order that loses nothing."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
-from contextlib import AsyncExitStack, asynccontextmanager
+import os
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from typing import Any
 
 import grpc
@@ -14,27 +15,37 @@ from grpc_health.v1.health_pb2 import HealthCheckResponse
 from steersman_service.api.handlers import SERVICES, Shared
 from steersman_service.api.holding import Holding
 from steersman_service.api.releases import ReleaseControl
+from steersman_service.certificates import Certificates, watched
 from steersman_service.errors import StartupError
 from steersman_service.identity.authenticator import LOOK_SECONDS, Authenticator
+from steersman_service.rpc.admission import ENGINE_SERVICES, Admission
+from steersman_service.rpc.credentials import server_credentials
 from steersman_service.rpc.doors import Doors
 from steersman_service.rpc.interceptor import CallInterceptor
 from steersman_service.rpc.reflection import add_reflection
 from steersman_service.rpc.services import PACKAGE, add_services
 from steersman_service.rpc.threads import patient
+from steersman_service.rpc.upstream import unix_target
 from steersman_service.scheduling.events import first_of
+from steersman_service.secret_settings import secret
 from steersman_service.sessions.pipeline import Durability
+from steersman_service.sessions.quotas import Limits
 from steersman_service.sessions.store import SessionStore
-from steersman_service.settings import Settings, secret
+from steersman_service.settings import Settings
 from steersman_service.telemetry.metrics import Metrics
 
-ENGINE_SERVICES = (f"{PACKAGE}.RecommendationService", f"{PACKAGE}.ExplanationService")
 STORE_SERVICES = (f"{PACKAGE}.SessionService", f"{PACKAGE}.ScenarioService")
 SERVING, NOT_SERVING = HealthCheckResponse.SERVING, HealthCheckResponse.NOT_SERVING
 CHECK_SECONDS = 1.0
 # What a finished call may take to send its answer.
 LAST_ANSWERS_SECONDS = 0.5
-# Calls in flight beside those that the queue takes: most of them wait for the session store.
-MOST_OTHER_CALLS = 4096
+# A connection that says nothing, or not what HTTP/2 begins with.
+HANDSHAKE_MS = 10_000
+# Pings of a client without a call: no closer than this, or it is sent away after the third. Left to itself, gRPC takes one each two hours:
+# proxies that look each second whether a server is there would lose their connections.
+LEAST_PING_MS, MOST_PING_STRIKES = 500, 2
+# A caller that vanished while its calls run is found by a ping: so long after its last word, and so long without an answer.
+KEEPALIVE_MS, KEEPALIVE_TIMEOUT_MS = 60_000, 20_000
 # Calls that gRPC's core holds until the event loop takes them, and how long. Beyond, it cancels calls before they are counted: left to
 # itself from 1,000 on, or after 30 s. A deadline ends them sooner.
 MOST_PENDING, LONGEST_PENDING_SECONDS = 100_000, 3600
@@ -54,6 +65,7 @@ async def shared_by_releases(settings: Settings, metrics: Metrics, control: Rele
             metrics=metrics,
             max_exposures=settings.exposure_stream_events,
             durability=Durability(settings.redis_wait_replicas, settings.redis_wait_ms),
+            limits=Limits(settings.max_tenant_sessions, settings.max_tenant_session_bytes),
         )
     except ValueError as error:
         raise StartupError(f"settings: redis_url: {error}") from error
@@ -69,11 +81,13 @@ async def running(
     holding: Holding,
     may_listen: Callable[[], Awaitable[None]] | None = None,
     leave: asyncio.Event | None = None,
+    inside: str = "",
 ) -> AsyncIterator[int]:
     """A front end that is ready; gives its port. What is started first is stopped last: calls drain while all they need is up.
 
     `holding` has a stable release. With `may_listen` the port is shared, and calls are taken when that returns. From `leave` on, health
-    says NOT_SERVING, and calls are taken as before. Raises StartupError.
+    says NOT_SERVING, and calls are taken as before. `inside` is a Unix socket on which calls are taken, too, without TLS, and whose
+    place it takes if there is one. Raises StartupError.
     """
     settings, metrics = shared.settings, shared.metrics
     async with AsyncExitStack() as stack:
@@ -82,7 +96,7 @@ async def running(
         calls = CallInterceptor(
             metrics,
             slow_seconds=settings.slow_call_ms / 1e3,
-            most_calls=settings.queue_size + MOST_OTHER_CALLS,
+            admission=Admission(settings.max_calls, _most_engine_calls(settings), settings.max_streams),
             max_message_bytes=settings.max_message_bytes,
             deadline_seconds=settings.default_deadline_ms / 1e3,
             doors=Doors(authenticator, settings.reflection),
@@ -90,14 +104,16 @@ async def running(
         with patient():
             server = grpc.aio.server(interceptors=[calls], options=_options(settings, shared=may_listen is not None))
         stack.push_async_callback(server.stop, None)
+        certificates = await stack.enter_async_context(watched(settings.tls_files, metrics))
         add_services(server, SERVICES, holding.channels.behaviour, metrics)
         health = await _add_health(server, reflection=settings.reflection != "off")
         await stack.enter_async_context(_in_background(_watch_keys(authenticator)))
         await stack.enter_async_context(_watched(shared.store, holding, health, metrics))
         if may_listen is not None:
             await may_listen()
-        port = _listen(server, settings)
-        await server.start()
+        port = _listen(server, settings, certificates)
+        with _inside(server, inside):
+            await server.start()
         metrics.ready(True)
         stack.push_async_callback(_drain, server, calls, settings.drain_seconds)
         stack.push_async_callback(health.enter_graceful_shutdown)
@@ -106,6 +122,11 @@ async def running(
         if leave is not None:
             await stack.enter_async_context(_in_background(_left(leave, health, metrics)))
         yield port
+
+
+def _most_engine_calls(settings: Settings) -> int:
+    """What the queues of all engines hold, and two batches of each: one that is computed, one on its way."""
+    return max(1, settings.engine_count) * (settings.queue_size + 2 * settings.max_batch)
 
 
 def _options(settings: Settings, *, shared: bool) -> list[tuple[str, int]]:
@@ -118,6 +139,16 @@ def _options(settings: Settings, *, shared: bool) -> list[tuple[str, int]]:
         ("grpc.server.max_pending_requests", MOST_PENDING),
         ("grpc.server.max_pending_requests_hard_limit", MOST_PENDING),
         ("grpc.server_max_unrequested_time_in_server", LONGEST_PENDING_SECONDS),
+        ("grpc.http2.min_ping_interval_without_data_ms", LEAST_PING_MS),
+        ("grpc.keepalive_permit_without_calls", 1),
+        ("grpc.max_allowed_incoming_connections", settings.max_connections),
+        # More than are taken: a client that is just below what the core allows gets resets, which say nothing.
+        ("grpc.max_concurrent_streams", min(2 * settings.max_calls + settings.max_streams, LARGEST_INT32)),
+        ("grpc.max_connection_idle_ms", min(int(1e3 * settings.max_connection_idle_seconds), LARGEST_INT32)),
+        ("grpc.server_handshake_timeout_ms", HANDSHAKE_MS),
+        ("grpc.keepalive_time_ms", KEEPALIVE_MS),
+        ("grpc.keepalive_timeout_ms", KEEPALIVE_TIMEOUT_MS),
+        ("grpc.http2.max_ping_strikes", MOST_PING_STRIKES),
     ]
     if settings.max_connection_age_seconds is not None:
         options.append(("grpc.max_connection_age_ms", int(1e3 * settings.max_connection_age_seconds)))
@@ -125,12 +156,29 @@ def _options(settings: Settings, *, shared: bool) -> list[tuple[str, int]]:
     return options
 
 
-def _listen(server: grpc.aio.Server, settings: Settings) -> int:
+def _listen(server: grpc.aio.Server, settings: Settings, certificates: Certificates | None) -> int:
     address = f"{settings.host}:{settings.port}"
     try:
-        return server.add_insecure_port(address)
+        if certificates is None:
+            return server.add_insecure_port(address)
+        credentials = server_credentials(certificates, demanding=settings.demands_certificates("grpc"))
+        return server.add_secure_port(address, credentials)
     except RuntimeError as error:
         raise StartupError(f"cannot listen on {address}; is another server running there?") from error
+
+
+@contextmanager
+def _inside(server: grpc.aio.Server, path: str) -> Iterator[None]:
+    """Listens on a Unix socket, too, which has its name when this ends: that of a process before, if there was one.
+
+    gRPC removes a name that it made when the server ends, and by then this one may be that of the next process."""
+    if not path:
+        yield
+        return
+    own = f"{path}.{os.getpid()}"
+    server.add_insecure_port(unix_target([own]))
+    yield
+    os.rename(own, path)
 
 
 async def _watch_keys(authenticator: Authenticator) -> None:

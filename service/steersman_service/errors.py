@@ -220,6 +220,26 @@ class TooManyScenarios(RequestError, code="RESOURCE_EXHAUSTED", reason="TOO_MANY
         super().__init__(f"there are {most} scenarios, and no more are kept: delete one that is not needed")
 
 
+class TooManySessions(RequestError, code="RESOURCE_EXHAUSTED", reason="TENANT_SESSIONS"):
+    """The tenant keeps as many sessions as it may."""
+
+    def __init__(self, most: int) -> None:
+        super().__init__(
+            f"the tenant has {most} sessions, and no more are kept: delete one that is not needed, or wait until one expires;"
+            " a history in the request needs no session"
+        )
+
+
+class TooManySessionBytes(RequestError, code="RESOURCE_EXHAUSTED", reason="TENANT_SESSION_BYTES"):
+    """The tenant's sessions take as much memory as they may."""
+
+    def __init__(self, most: int) -> None:
+        super().__init__(
+            f"the tenant's sessions take {most} bytes, and no more are kept: delete one that is not needed, or wait until one"
+            " expires; a history in the request needs no session"
+        )
+
+
 class TooManyLabels(RequestError, code="RESOURCE_EXHAUSTED", reason="TOO_MANY_LABELS"):
     """No further one is corrected until one is automatic again."""
 
@@ -240,8 +260,25 @@ class TooManyCalls(RequestError, code="RESOURCE_EXHAUSTED", reason="TOO_MANY_CAL
         super().__init__("too many calls are under way", retry_seconds=1.0)
 
 
+class TooManyStreams(RequestError, code="RESOURCE_EXHAUSTED", reason="TOO_MANY_STREAMS"):
+    """As many streams are open as the server takes, of all callers or of this connection."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "too many streams are open: end those that are not needed, or ask again and again instead",
+            retry_seconds=1.0,
+        )
+
+
+class SilentStream(RequestError, code="DEADLINE_EXCEEDED", reason="SILENT_STREAM"):
+    """A stream of requests of which no further one comes."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__(f"no request came for {seconds:g} s; open the stream again when there is one")
+
+
 class DeadlineTooNear(RequestError, code="RESOURCE_EXHAUSTED", reason="DEADLINE_TOO_NEAR"):
-    """Overload: the deadline would pass in the queue, so the request is refused at once and not computed."""
+    """Overload: the deadline would pass before the answer is there, so the request is refused at once and not computed."""
 
 
 class DeadlinePassed(RequestError, code="DEADLINE_EXCEEDED", reason="DEADLINE_PASSED"):

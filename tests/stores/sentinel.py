@@ -10,7 +10,7 @@ from redis.exceptions import RedisError
 from tests.stores.nodes import VALKEY, Node, closing_all, free_ports, server_options, until
 
 SERVICE = "sessions"
-DOWN_AFTER_MS = 500
+DOWN_AFTER_MS = 300
 """A primary that does not answer for so long is replaced."""
 
 
@@ -98,7 +98,10 @@ def sentinels(
                 f"sentinel failover-timeout {SERVICE} {4 * down_after_ms}\n"
                 f"sentinel parallel-syncs {SERVICE} 2\n"
             )
-            nodes.append(Node(home, port, {}, binary=binary, arguments=["sentinel.conf", "--sentinel"]))
+            started = Node(
+                home, port, {}, binary=binary, arguments=["sentinel.conf", "--sentinel"], client={"socket_timeout": 0.2}
+            )
+            nodes.append(started)
         watchers_started = nodes[len(servers) :]
         for node in watchers_started:
             node.ready()

@@ -26,17 +26,17 @@ ROLES: Mapping[str, Role] = {
     "FeatureService/ListConcepts": Role.STEER,
     "FeatureService/ListNeighbours": Role.STEER,
     "FeatureService/SetLabel": Role.ADMIN,
+    "ReleaseService/ListReleases": Role.STEER,
+    "ReleaseService/LoadRelease": Role.ADMIN,
+    "ReleaseService/SetCanaryShare": Role.ADMIN,
+    "ReleaseService/PromoteCanary": Role.ADMIN,
+    "ReleaseService/RollBack": Role.ADMIN,
     "ScenarioService/ListScenarios": Role.STEER,
     "ScenarioService/GetScenario": Role.STEER,
     "ScenarioService/PutScenario": Role.ADMIN,
     "ScenarioService/DeleteScenario": Role.ADMIN,
     "ScenarioService/ListScenarioChanges": Role.ADMIN,
     "ScenarioService/ReplayScenarios": Role.ADMIN,
-    "ReleaseService/ListReleases": Role.ADMIN,
-    "ReleaseService/LoadRelease": Role.ADMIN,
-    "ReleaseService/SetCanaryShare": Role.ADMIN,
-    "ReleaseService/PromoteCanary": Role.ADMIN,
-    "ReleaseService/RollBack": Role.ADMIN,
 }
 
 

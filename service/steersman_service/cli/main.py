@@ -75,6 +75,8 @@ def _add(app: typer.Typer, entry: EntryPoint, name: str) -> None:
 
 def main() -> None:
     bound_spinning()
+    # gRPC's own lines are no answers: a command says itself what failed.
+    os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
     for stream in (sys.stdout, sys.stderr):  # A title may have characters that the terminal's encoding lacks.
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")

@@ -7,10 +7,11 @@ from typing import Annotated, Any
 import typer
 
 from steersman.v1 import release_service_pb2 as pb
-from steersman_service.cli.client import DEFAULT_ADDRESS, connected
-from steersman_service.cli.commands import Address, Json, Timeout
+from steersman_service.cli.client import connected
+from steersman_service.cli.commands import Json
 from steersman_service.cli.display import print_message
 from steersman_service.cli.printing import fail, print_table, warn
+from steersman_service.cli.server import HERE, Server, asks_server
 
 CHANNELS = {pb.CHANNEL_STABLE: "stable", pb.CHANNEL_CANARY: "canary"}
 STATES = {
@@ -33,6 +34,7 @@ class Action(StrEnum):
     ROLLBACK = "rollback"
 
 
+@asks_server(timeout=600.0)
 def releases(
     action: Annotated[Action, typer.Argument(help="What to do.", show_default=False)],
     target: Annotated[
@@ -41,13 +43,12 @@ def releases(
     share: Annotated[
         float | None, typer.Option(help="Of canary: the share of sessions that it answers, 0 to 1.", show_default=False)
     ] = None,
-    address: Address = DEFAULT_ADDRESS,
-    timeout: Timeout = 600.0,
+    server: Server = HERE,
     as_json: Json = False,
 ) -> None:
     """Change the bundle that is served while it runs: releases canary VERSION --share 0.05; releases promote; releases rollback"""
     method, request = _asked(action, target, share)
-    with connected(address, timeout) as client:
+    with connected(server) as client:
         found = client.releases(method, request)
     if as_json:
         print_message(pb.ListReleasesResponse(releases=found))

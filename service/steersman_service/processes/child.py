@@ -1,6 +1,7 @@
 """A child process as its supervisor sees it: a front end or an engine host. Its other side: link.py."""
 
 import asyncio
+import os
 import socket
 import sys
 import time
@@ -29,6 +30,7 @@ from steersman_service.processes.link import (
     Ready,
     Refusal,
     Report,
+    Sockets,
     Start,
     ToChild,
     from_child,
@@ -80,7 +82,7 @@ class ChildProcess:
 
     @classmethod
     async def start(
-        cls, role: str, settings: Settings, socket_path: str = "", plan: Callable[[], Plan | None] = lambda: None
+        cls, role: str, settings: Settings, sockets: Sockets, plan: Callable[[], Plan | None] = lambda: None
     ) -> "ChildProcess":
         """A new process, not a fork: gRPC does not survive one. `role` is "front_end", "engine_host" or "gateway".
 
@@ -96,6 +98,8 @@ class ChildProcess:
             process = await asyncio.create_subprocess_exec(
                 *(sys.executable, "-m", f"steersman_service.processes.{role}", str(theirs.fileno())),
                 pass_fds=[theirs.fileno()],
+                # gRPC's own lines are no events of the log, and each handshake that fails would write one.
+                env={"GRPC_VERBOSITY": "ERROR", **os.environ},
                 start_new_session=True,  # Ctrl-C goes to all of a terminal's group: the supervisor alone says when to stop
             )
         except OSError as error:
@@ -104,7 +108,7 @@ class ChildProcess:
         finally:
             theirs.close()
         child = cls(role, process, await opened(ours), settings.stall_seconds)
-        child._tell(Start(settings.for_child(), socket_path, plan()))
+        child._tell(Start(settings.for_child(), sockets, plan()))
         return child
 
     async def loaded(self) -> None:

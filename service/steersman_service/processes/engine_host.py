@@ -31,7 +31,7 @@ async def serve(start: Start, settings: Settings, link: Link, metrics: Metrics) 
     async with open_engine(settings, metrics, lost) as (engine, batcher):
         settle_memory()
         host = EngineHost(batcher, Hello(engine.bundle.version, engine.backend.name, engine.backend.device))
-        await host.listen(Path(start.socket))
+        await host.listen(Path(start.sockets.own))
         await link.may_listen()
         link.tell(Ready())
         with watched_loop(settings.stall_seconds):

@@ -51,7 +51,7 @@ async def serve(start: Start, settings: Settings, link: Link, metrics: Metrics) 
             while not link.plans.empty():
                 await follower.follow(link.plans.get_nowait())
 
-        await stack.enter_async_context(running(shared, holding, may_listen, link.leave))
+        await stack.enter_async_context(running(shared, holding, may_listen, link.leave, start.sockets.own))
         settle_memory()
         link.tell(Ready())
         stack.enter_context(_following(follower))

@@ -74,12 +74,22 @@ class Plan(msgspec.Struct, tag=True, frozen=True):
     share: float = 0.0
 
 
+class Sockets(msgspec.Struct, frozen=True):
+    """Paths in the supervisor's private folder."""
+
+    own: str = ""
+    """That the child listens on. Empty: on none."""
+    called: list[str] = []
+    """Those that it calls: a front end engine hosts, the gateway front ends."""
+    metrics: str = ""
+    """Where the gateway reads the metrics of all processes. Empty: nowhere."""
+
+
 class Start(msgspec.Struct, tag=True):
     """What a child is started with."""
 
     settings: dict[str, Any]
-    socket: str = ""
-    """That an engine host listens on."""
+    sockets: Sockets = Sockets()
     plan: Plan | None = None
     """Of a front end."""
 

@@ -19,24 +19,29 @@ from pydantic import SecretStr
 
 from steersman.v1 import release_service_pb2
 from steersman_service.bundle.signatures import PublicKeys
+from steersman_service.certificates import watched
 from steersman_service.errors import InternalError, RequestError, StartupError
 from steersman_service.http.options import installed
 from steersman_service.processes.bundle_source import BundleSource
 from steersman_service.processes.child import ChildProcess
+from steersman_service.processes.exposure import check_exposed
 from steersman_service.processes.generation import Generation, HostedRelease
-from steersman_service.processes.link import Answer, Ask, Plan, Refusal
+from steersman_service.processes.link import Answer, Ask, Plan, Refusal, Sockets
 from steersman_service.processes.port import ReservedPort
 from steersman_service.processes.releases import Releases
 from steersman_service.processes.slot import Slot
 from steersman_service.processes.store import embedded_store
-from steersman_service.settings import Settings, secret
+from steersman_service.secret_settings import secret
+from steersman_service.settings import Settings
 from steersman_service.telemetry import families as metric_families
 from steersman_service.telemetry.families import Family
 from steersman_service.telemetry.metrics import Metrics
-from steersman_service.telemetry.port import exposed
+from steersman_service.telemetry.port import exposed, exposed_inside
 
 # A child that does not report in time is counted as of its last report.
 METRICS_SECONDS = 2.0
+# With the number of its place, the name of a front end's private socket. deploy/healthcheck.py knows it.
+FRONT_END = "front-end-"
 
 log = structlog.get_logger()
 
@@ -72,10 +77,10 @@ class Supervisor:
         self._watching: set[asyncio.Task[None]] = set()
         self._changing: set[asyncio.Task[None]] = set()
 
-    async def start(self, port: ReservedPort, http_port: ReservedPort | None, metrics_port: int) -> None:
+    async def start(self, port: ReservedPort, http_port: ReservedPort | None, metrics: str) -> None:
         """Returns when every process takes calls, the gateway included if there is a port for it. Raises StartupError.
 
-        `metrics_port` is the one that `families` are served on."""
+        `metrics` is the socket that `families` are served on, empty if there is none."""
         generation = await self._generation()
         self._releases = Releases(
             generation,
@@ -89,8 +94,9 @@ class Supervisor:
         port.probe()
         await generation.listen()
         if http_port is not None:
-            settings = self._settings.model_copy(update={"metrics_port": metrics_port})
-            self._gateway = self._slot(lambda: ChildProcess.start("gateway", settings))
+            front_ends = [self._front_end_socket(place) for place in range(self._settings.workers)]
+            sockets = Sockets(called=front_ends, metrics=metrics)
+            self._gateway = self._slot(lambda: ChildProcess.start("gateway", self._settings, sockets))
             await self._gateway.load()
             http_port.probe()
             await self._gateway.listen()
@@ -151,7 +157,8 @@ class Supervisor:
             settings = self._settings.model_copy(update=changed)
 
             async def start() -> ChildProcess:
-                child = await ChildProcess.start("front_end", settings, plan=plan)
+                sockets = Sockets(self._front_end_socket(place))
+                child = await ChildProcess.start("front_end", settings, sockets, plan)
                 generation.started(child)
                 child.on_ask = lambda ask: _run(self._answer(child, ask), self._changing)
                 return child
@@ -169,11 +176,15 @@ class Supervisor:
         settings, number = self._settings.model_copy(update={"bundle": str(folder)}), next(self._numbers)
 
         def engine(socket: str) -> Slot:
-            return self._slot(lambda: ChildProcess.start("engine_host", settings, socket))
+            return self._slot(lambda: ChildProcess.start("engine_host", settings, Sockets(socket)))
 
         sockets = [str(self._sockets / f"engine-{number}-{place}") for place in range(engines)]
         slots = [engine(socket) for socket in (sockets if not trial else [str(self._sockets / f"trial-{number}")])]
         return HostedRelease(number, folder, sockets, slots)
+
+    def _front_end_socket(self, place: int) -> str:
+        """The same in every generation: the gateway calls who took it last."""
+        return str(self._sockets / f"{FRONT_END}{place}")
 
     def _slot(self, start: Callable[[], Awaitable[ChildProcess]]) -> Slot:
         async def started() -> ChildProcess:
@@ -256,11 +267,11 @@ async def _renewed(supervisor: Supervisor, renew: asyncio.Event) -> None:
 
 
 def private_folder() -> "tempfile.TemporaryDirectory[str]":
-    """For the sockets of engine hosts: in TMPDIR or /tmp, or in shared memory where a container's root is read-only."""
+    """For sockets between the processes: in TMPDIR or /tmp, or in shared memory where a container's root is read-only."""
     for place in (None, "/dev/shm"):
         with suppress(OSError):
             return tempfile.TemporaryDirectory(prefix="steersman-", dir=place)
-    raise StartupError("no folder for the engines' sockets: set TMPDIR to one that can be written to")
+    raise StartupError("no folder for the processes' sockets: set TMPDIR to one that can be written to")
 
 
 def reserved_for_http(settings: Settings) -> ReservedPort | None:
@@ -281,11 +292,15 @@ async def _supervised(settings: Settings, on_ready: Callable[[Addresses], None])
         raise StartupError("settings: workers: several share a port on Linux alone; run one, or one on each port")
     metrics = Metrics(collected=settings.metrics == "on")
     async with AsyncExitStack() as stack:
+        certificates = await stack.enter_async_context(watched(settings.tls_files, metrics))
+        if certificates:
+            certificates.warn()
         port = ReservedPort(settings.host, settings.port)
         stack.callback(port.close)
         http_port = reserved_for_http(settings)
         if http_port:
             stack.callback(http_port.close)
+        check_exposed(settings, http=http_port is not None)
         url = settings.redis_url
         if url is None:
             url = SecretStr(await stack.enter_async_context(embedded_store(settings.data / "valkey")))
@@ -293,17 +308,21 @@ async def _supervised(settings: Settings, on_ready: Callable[[Addresses], None])
         numbers = {"port": port.number, "http_port": http_port.number if http_port else 0}
         changed = settings.model_copy(update={**numbers, "redis_url": url})
         supervisor = Supervisor(changed, metrics, sockets)
-        metrics_port = 0
+        metrics_port, metrics_socket = 0, sockets / "metrics"
         if settings.metrics == "on":
             registry = CollectorRegistry()
             registry.register(_Merged(supervisor))
-            metrics_port = stack.enter_context(
-                exposed(registry, settings.metrics_host, settings.metrics_port, secret(settings.metrics_token))
-            )
+            context, token = None, secret(settings.metrics_token)
+            if certificates and settings.insecure != "metrics":
+                context = certificates.context(demanding=settings.demands_certificates("metrics"))
+            where = settings.metrics_host, settings.metrics_port
+            metrics_port = stack.enter_context(exposed(registry, *where, token, context))
+            stack.enter_context(exposed_inside(registry, metrics_socket))
         stack.push_async_callback(supervisor.stop)
-        await supervisor.start(port, http_port, metrics_port)
+        await supervisor.start(port, http_port, str(metrics_socket) if metrics_port else "")
+        scheme = "https" if certificates else "http"
         addresses = Addresses(
-            f"http://{settings.http_host}:{http_port.number}" if http_port else "",
+            f"{scheme}://{settings.http_host}:{http_port.number}" if http_port else "",
             f"{settings.host}:{port.number}",
             f"{settings.metrics_host}:{metrics_port}" if metrics_port else "off",
         )

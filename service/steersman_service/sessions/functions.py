@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 from redis.exceptions import RedisError
@@ -71,11 +72,10 @@ class StoreFunctions:
 
     async def probes(self) -> Sequence[str]:
         """Ids of no session, on every primary."""
-        try:
+        with suppress(RedisError, OSError):  # a TimeoutError is one
             async with asyncio.timeout(self._timeout_seconds):
                 return await self._servers.probes()
-        except TimeoutError:
-            return await self._servers.probes(known=True)
+        return await self._servers.probes(known=True)
 
     async def close(self) -> None:
         """Waits for the calls under way."""

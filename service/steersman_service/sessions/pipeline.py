@@ -18,7 +18,7 @@ Part = str | int | bytes
 Command = Sequence[Part]
 
 # One library.
-SOURCES = ("sessions.lua", "scenarios.lua", "labels.lua")
+SOURCES = ("sessions.lua", "quotas.lua", "scenarios.lua", "labels.lua")
 # Each with one pipeline on its way at a time. With one, a call that comes just after it has left would wait for two round trips.
 CONNECTIONS = 2
 # Calls in a pipeline: its replies are held until the last one has come.
@@ -97,6 +97,13 @@ class Pipeline:
             task.add_done_callback(self._tasks.discard)
         return reply
 
+    def reconnect(self) -> None:
+        """Cuts all connections, as a server that dies does. Calls under way are made again."""
+        for connection in self._connections:
+            # `disconnect` would take the parser from whoever reads a reply.
+            if (writer := connection._writer) is not None:
+                writer.transport.abort()
+
     async def close(self) -> None:
         """Waits for the calls under way."""
         while self._tasks:
@@ -171,8 +178,15 @@ async def pipelined(connection: AbstractConnection, commands: Sequence[Command])
     """Sends all commands, then reads all replies, errors of single commands among them."""
     try:
         packed = [pack_command(tuple(command)) for command in commands]  # type: ignore[arg-type]  # its stub takes one part
+        if not connection.is_connected:
+            # Sending connects, too, but asks no Sentinel.
+            await connection.connect()  # type: ignore[no-untyped-call]
         await connection.send_packed_command(packed)
         return [await _reply(connection) for _ in commands]
+    except RuntimeError as error:
+        # uvloop's word for a connection that was reset between two calls.
+        await connection.disconnect(nowait=True)
+        raise RedisConnectionError("the connection was reset") from error
     except BaseException:
         # An unread reply must not be taken for the next one's, nor may a connection be used that failed to select its database.
         await connection.disconnect(nowait=True)

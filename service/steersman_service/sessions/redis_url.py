@@ -52,12 +52,9 @@ def parse_redis_url(url: str) -> StoreUrl:
     if scheme not in SEVERAL:
         raise ValueError(BEGINNING)
     _check_characters(url)
-    netloc, slash, behind = rest.partition("/")
-    if not slash:
-        netloc, question, query = rest.partition("?")
-        behind = question + query
+    before, _, query = rest.partition("?")
+    netloc, _, path = before.partition("/")
     user, at, hosts = netloc.rpartition("@")
-    path, _, query = behind.partition("?")
     service, database = "", path
     if kind == "sentinel":
         service, _, database = path.partition("/")
@@ -99,8 +96,8 @@ def _without_sentinel_user(query: str, kind: str) -> tuple[str, dict[str, str]]:
 def _check_characters(url: str) -> None:
     if any(ord(character) <= 32 or ord(character) == 127 for character in url):
         raise ValueError(f"holds a space or a control character; {ESCAPED}")
-    authority, _, behind = url.partition("://")[2].partition("/")
-    if "#" in url or "@" in behind or "@" in authority.partition("?")[2]:
+    before, _, query = url.partition("://")[2].partition("?")
+    if "#" in url or "@" in query or "@" in before.partition("/")[2]:
         raise ValueError(f"has an @ behind the host, or a #; {ESCAPED}")
 
 

@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from typing import Any, NamedTuple, Protocol
 
 from redis.asyncio import ConnectionPool
@@ -19,6 +20,7 @@ from redis.exceptions import (
     MovedError,
     ReadOnlyError,
     RedisClusterException,
+    RedisError,
     TryAgainError,
 )
 from redis.exceptions import ConnectionError as RedisConnectionError
@@ -35,6 +37,8 @@ PROBES = tuple(f"/probe/{number}" for number in range(8))
 MOST_PROBES = 4096
 # The map of a cluster is asked for once in so long at most.
 REFRESH_SECONDS = 0.05
+# Sentinels are asked for the primary so often, by each process.
+FOLLOW_SECONDS = 0.1
 
 
 class Again(NamedTuple):
@@ -57,7 +61,10 @@ class Servers(Protocol):
         """After `error` from `pipeline`. None: the call has failed."""
 
     async def probes(self, known: bool = False) -> Sequence[str]:
-        """Ids of no session, one at least on every server that takes writes; `known`: as far as they are known without a call."""
+        """Ids of no session, one at least on every server that takes writes.
+
+        To be called now and then: it asks who that is. With `known` it makes no call.
+        """
 
     def pipelines(self) -> Iterable[Pipeline]: ...
 
@@ -83,7 +90,8 @@ class OneServer:
         else:
             self._pool = ConnectionPool.from_url(url.nodes[0], **options)
         # The pool makes the connections and keeps none of them.
-        self._pipeline = pipeline(self._pool.make_connection)
+        self._pipeline = pipeline(lambda: self._pool.make_connection())  # type: ignore[no-untyped-call]
+        self._following: asyncio.Task[None] | None = None
 
     def of(self, key: str) -> Pipeline | None:
         return self._pipeline
@@ -96,12 +104,28 @@ class OneServer:
         return Again(later=True) if self._sentinel and _is_away(error) else None
 
     async def probes(self, known: bool = False) -> Sequence[str]:
+        if isinstance(self._pool, SentinelConnectionPool) and self._following is None:
+            self._following = asyncio.create_task(self._follow(self._pool))
         return PROBES
+
+    async def _follow(self, pool: SentinelConnectionPool) -> None:
+        """A primary that was replaced takes writes until it is told, maybe for seconds, and loses them: its connections are closed."""
+        known: tuple[str, int] | None = None
+        while True:
+            with suppress(RedisError, OSError):
+                named: tuple[str, int] = await pool.get_master_address()  # type: ignore[no-untyped-call]
+                if known not in (None, named):
+                    self._pipeline.reconnect()
+                known = named
+            await asyncio.sleep(FOLLOW_SECONDS)
 
     def pipelines(self) -> Iterable[Pipeline]:
         return (self._pipeline,)
 
     async def close(self) -> None:
+        if self._following:
+            self._following.cancel()
+            await asyncio.wait([self._following])
         await self._pipeline.close()
         if self._sentinel:
             await self._sentinel.aclose()

@@ -2,13 +2,14 @@
 -- Reads or changes a session in one atomic step. LIBRARY is the name of this library, which holds a hash of its content: servers of
 -- two versions share a store. Keys, all with the session's hash tag:
 --   meta      hash: version, total (consumed events ever appended), mark (given to the latest change; no two changes have the same one),
---             others (events of other kinds ever counted; an older server leaves it alone). Other fields are an older server's and ignored.
+--             others (events of other kinds ever counted; an older server leaves it alone), schema (of whom changed it last; none is 1)
 --   items     list: item ids of the latest consumed events, oldest first
 --   ids       sorted set: ids of consumed events already counted, by the ordinal of their event
 --   controls  list: sticky controls, serialized
 --   otherids  sorted set: the same as ids, of events of other kinds. They do not push out those of consumed ones
 --   refused   sorted set: items that were disliked ('d' before the item id) or hidden ('h'), by the ordinal of their latest event
--- The last two mean nothing while others is 0: an older server deletes a session without them.
+-- In schema 1 the last two mean nothing while others is 0 (an older server deletes a session without them), and meta may hold other fields. The
+-- first change by this server makes it schema 2: nothing of that is left. docs/decisions/0025 has the rule for later ones.
 
 -- WAIT waits for the latest write of its connection. Where replicas are waited for, a call that repeats another one, maybe on another
 -- connection, writes something in any case: it is acknowledged only if they have what the first one has changed, too.
@@ -19,10 +20,35 @@ local EVENTS = 10
 -- Keys of a session in which no event was of another kind than consumed.
 local PLAIN_KEYS = 4
 
--- version, total, mark, others: 0, 0, '', 0 if there is no session. An old session may have no mark.
+-- What is written here. A session of the next one can be read and changed; a later one is refused, and left as it is.
+local SCHEMA = 2
+local FIELDS = {version = true, total = true, mark = true, others = true, schema = true}
+
+-- version, total, mark, others, schema: 0, 0, '', 0, 1 if there is no session. An old session may have no mark.
 local function read(keys)
-  local found = redis.call('HMGET', keys[1], 'version', 'total', 'mark', 'others')
-  return tonumber(found[1] or 0), tonumber(found[2] or 0), found[3] or '', tonumber(found[4] or 0)
+  local found = redis.call('HMGET', keys[1], 'version', 'total', 'mark', 'others', 'schema')
+  local schema = tonumber(found[5] or 1)
+  if schema > SCHEMA + 1 then
+    error(redis.error_reply('NEWERSCHEMA a later version has written it'))
+  end
+  return tonumber(found[1] or 0), tonumber(found[2] or 0), found[3] or '', tonumber(found[4] or 0), schema
+end
+
+-- Before a change. A session of the next schema keeps what it has besides; the number tells its own servers that it was changed without that.
+local function migrate(keys, others, schema)
+  if schema < SCHEMA then
+    for _, field in ipairs(redis.call('HKEYS', keys[1])) do
+      if not FIELDS[field] then
+        redis.call('HDEL', keys[1], field)
+      end
+    end
+    if others == 0 then
+      redis.call('DEL', keys[5], keys[6])
+    end
+  end
+  if schema ~= SCHEMA then
+    redis.call('HSET', keys[1], 'schema', SCHEMA)
+  end
 end
 
 -- Renews the time to live after a change, or when a tenth of it is gone; returns what is left (ms). The clock stands still while a
@@ -61,9 +87,6 @@ end
 
 -- Whether the event of another kind is new, and whether it refuses its item.
 local function note(keys, id, item, kind, others)
-  if others == 0 then
-    redis.call('DEL', keys[5], keys[6])
-  end
   if redis.call('ZSCORE', keys[3], id) or redis.call('ZADD', keys[5], 'NX', others + 1, id) == 0 then
     return false, false
   end
@@ -104,8 +127,11 @@ local function take_all(keys, args, total, others)
 end
 
 -- Returns what append does, and then whether what is refused has changed, and others.
-local function add(keys, args, version, total, mark, others)
+local function add(keys, args, version, total, mark, others, schema)
   local kinds, before, news, refusals = args[9], total + others, '', false
+  if schema < SCHEMA and #args >= EVENTS then
+    migrate(keys, others, schema)
+  end
   if kinds == '' and others == 0 then
     total = consume_all(keys, args, total)
   else
@@ -113,6 +139,7 @@ local function add(keys, args, version, total, mark, others)
   end
   local appended = total + others - before
   if appended > 0 then
+    migrate(keys, others, math.max(schema, SCHEMA))
     version, mark = version + 1, args[2]
     redis.call('HSET', keys[1], 'version', version, 'total', total, 'mark', mark)
     if kinds ~= '' then
@@ -135,13 +162,13 @@ end
 -- As append, with items, controls and refused after that unless the caller knows them: it knew the session, all of its events were new, and
 -- they changed nothing of what is refused. nil: there is no session and no event to begin one.
 local function visit(keys, args)
-  local version, total, mark, others = read(keys)
+  local version, total, mark, others, schema = read(keys)
   if version == 0 and #args < EVENTS then
     return nil
   end
   local known = mark ~= '' and version == tonumber(args[6]) and mark == args[7]
   local found, refusals
-  found, refusals, others = add(keys, args, version, total, mark, others)
+  found, refusals, others = add(keys, args, version, total, mark, others, schema)
   if not (known and found[1] == (#args - EVENTS + 1) / 2) or refusals then
     found[7], found[8] = redis.call('LRANGE', keys[2], 0, -1), redis.call('LRANGE', keys[4], 0, -1)
     found[9] = others > 0 and redis.call('ZRANGE', keys[6], 0, -1) or {}
@@ -151,7 +178,7 @@ end
 
 -- args: time to live (ms), mark, whether replicas are waited for (1 or 0), then the controls. Returns version, and 1 if this created the session.
 local function set_controls(keys, args)
-  local version, _, _, others = read(keys)
+  local version, _, _, others, schema = read(keys)
   local controls = redis.call('LRANGE', keys[4], 0, -1)
   local created = version == 0
   local changed = created or #controls ~= #args - 3
@@ -159,6 +186,7 @@ local function set_controls(keys, args)
     changed = changed or control ~= args[i + 3]
   end
   if changed then
+    migrate(keys, others, schema)
     version = version + 1
     redis.call('DEL', keys[4])
     for i = 4, #args do
@@ -172,6 +200,7 @@ end
 
 -- args: whether replicas are waited for (1). Whether there was a session: of an older server's deletion, keys may be left that mean nothing.
 local function delete(keys, args)
+  read(keys)
   if args[1] == '1' then
     redis.call('SET', keys[4], '')
   end

@@ -14,6 +14,7 @@ from steersman_service.errors import StoreUnavailable
 from steersman_service.sessions.events import SHOWN, Events, Kinds
 from steersman_service.sessions.functions import StoreFunctions
 from steersman_service.sessions.pipeline import NOT_WAITED, Durability, Part
+from steersman_service.sessions.quotas import UNLIMITED, Limits, Quotas
 from steersman_service.sessions.reasons import REASONS, StoreLog, reason_of
 from steersman_service.sessions.redis_url import parse_redis_url
 from steersman_service.telemetry.metrics import SessionMetrics
@@ -31,6 +32,7 @@ SCENARIO_OPERATIONS = (
     "delete_scenario",
 )
 LABEL_OPERATIONS = ("set_label", "get_labels")
+QUOTA_OPERATIONS = ("admit_session", "count_bytes", "measure_session", "forget_session")
 # Ids are remembered for this many times the events that are kept, so that an append repeated after its events were
 # trimmed away still counts once. A client repeats within seconds; a session's memory has to be bounded all the same.
 REMEMBERED_IDS_PER_EVENT = 2
@@ -46,11 +48,14 @@ OPERATIONS = (
     "expose",
     *SCENARIO_OPERATIONS,
     *LABEL_OPERATIONS,
+    *QUOTA_OPERATIONS,
 )
 EXPOSURES = "steersman:exposure"
 """Key of the stream of exposures."""
 # Of these, replicas must have what they change, where the setting says so.
-WRITES = frozenset(("append", "visit", "set_controls", "delete", "put_scenario", "delete_scenario", "set_label"))
+WRITES = frozenset(
+    ("append", "visit", "set_controls", "delete", "put_scenario", "delete_scenario", "set_label", "forget_session")
+)
 
 # Each kind calls a command that others do not, the first time.
 PROBE = ([("probe", "probe"), ("probe 2", "probe"), ("probe 3", "probe")], Kinds("cdc", (0, 0, 0)))
@@ -117,6 +122,7 @@ class SessionStore:
         metrics: SessionMetrics,
         max_exposures: int = 0,
         durability: Durability = NOT_WAITED,
+        limits: Limits = UNLIMITED,
     ) -> None:
         """`url` is as redis_url.py describes it; ValueError for another. Connects at the first operation.
 
@@ -131,14 +137,17 @@ class SessionStore:
         self._max_events = max_events
         self._max_exposures = max_exposures
         self._ttl_ms = round(ttl_seconds * 1000)
+        self._quotas = Quotas(self.call, limits, self._ttl_ms)
         # No two changes of any session have the same mark, whichever process makes them.
         self._process = os.urandom(9)
         self._changes = itertools.count()
 
     async def append(self, session_id: str, events: Events, kinds: Kinds | None = None) -> AppendResult:
-        """Appends events, all or none. An event id counts once. Creates the session."""
+        """Appends events, all or none. An event id counts once. Creates the session. Raises TooManySessions or TooManySessionBytes."""
+        await self._quotas.admit(session_id)
         arguments = self._visited(events, kinds=kinds)
         appended, version, total, _, _, news = await self._run("append", session_id, *arguments)
+        await self._quotas.count(session_id, _keys(session_id))
         self._count(appended, len(events), version)
         if kinds:
             await self._note(events, kinds, news)
@@ -159,10 +168,15 @@ class SessionStore:
         """Appends events, if there are any, and gets the session; None: there is none. A caller that knows the session of this version
         and mark is not sent its contents again."""
         # A store that is full refuses to append, and can still be read.
-        function = "visit" if events else "get"
+        function = "get"
+        if events:
+            function = "visit"
+            await self._quotas.admit(session_id)
         found = await self._run(
             "visit", session_id, *self._visited(events, known_version, known_mark, kinds), function=function
         )
+        if events:
+            await self._quotas.count(session_id, _keys(session_id))
         session = _stored(found)
         if session:
             self._count(session.appended, len(events), session.version)
@@ -172,15 +186,18 @@ class SessionStore:
 
     async def set_controls(self, session_id: str, controls: Sequence[bytes]) -> int:
         """Replaces the sticky controls; returns the session's version. Creates the session."""
+        await self._quotas.admit(session_id)
         arguments: list[Part] = [self._ttl_ms, self._mark(), self._waits, *controls]
         version, created = await self._run("set_controls", session_id, *arguments)
+        await self._quotas.count(session_id, _keys(session_id))
         if created:
             self._metrics.session_created()
         return int(version)
 
     async def delete(self, session_id: str) -> bool:
-        """Forgets the session; whether there was one."""
+        """Erases the session from the store; whether there was one."""
         existed = bool(await self._run("delete", session_id, self._waits))
+        await self._quotas.forget(session_id)
         if existed:
             self._metrics.session_deleted()
         return existed

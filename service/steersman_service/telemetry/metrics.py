@@ -23,6 +23,7 @@ from prometheus_client import (
 from steersman.v1.control_pb2 import OPERATION_ADD, ControlSource, Operation
 from steersman.v1.recommendation_service_pb2 import DEGRADATION_UNSPECIFIED, Degradation
 from steersman.v1.scenario_service_pb2 import REPLAY_STATUS_UNSPECIFIED, ReplayStatus
+from steersman_service.certificates import RESULTS
 from steersman_service.errors import RequestError, reasons
 from steersman_service.telemetry.port import exposed
 
@@ -88,6 +89,12 @@ HELP = {
     ),
     "steersman_http_requests_total": (
         "Requests to the HTTP gateway, by what they were and how they were answered; grpc_server_* count the calls that they became."
+    ),
+    "steersman_certificate_expiry_timestamp_seconds": (
+        "Unix time at which the server's certificate, or one between it and its authority, expires; +Inf without TLS."
+    ),
+    "steersman_certificate_reads_total": (
+        "Changed files of the certificate, by whether they were taken or refused; the old ones stay, and those refused are read again."
     ),
     "steersman_bundle_info": "1; the labels say what is served, and on which channel.",
     "steersman_channel_seconds": "Time of a call for items, by the channel that answered it, and whether it was answered or failed.",
@@ -344,6 +351,21 @@ class HttpMetrics:
         self._requests.labels(kind, f"{status // 100}xx").inc()
 
 
+class CertificateMetrics:
+    """The server's certificate, in each process that speaks TLS by it."""
+
+    def __init__(self, registry: Registry) -> None:
+        expiry = registry.gauge("steersman_certificate_expiry_timestamp_seconds")
+        expiry.set(float("inf"))
+        self.watch_certificate: Callable[[Callable[[], float]], None] = expiry.set_function
+        reads = registry.counter("steersman_certificate_reads_total", ("result",))
+        self._reads = {result: reads.labels(result) for result in RESULTS}
+
+    def certificate_read(self, result: str) -> None:
+        """`result` is one of RESULTS."""
+        self._reads[result].inc()
+
+
 class ServerMetrics:
     """What is served, and the processes that serve it."""
 
@@ -399,7 +421,9 @@ class ServerMetrics:
         self._ready.set(ready)
 
 
-class Metrics(CallMetrics, EngineMetrics, SteeringMetrics, SessionMetrics, HttpMetrics, ServerMetrics):
+class Metrics(
+    CallMetrics, EngineMetrics, SteeringMetrics, SessionMetrics, HttpMetrics, CertificateMetrics, ServerMetrics
+):
     """All metrics, of a process that does everything."""
 
     def __init__(self, *, collected: bool = True) -> None:
@@ -409,6 +433,7 @@ class Metrics(CallMetrics, EngineMetrics, SteeringMetrics, SessionMetrics, HttpM
         SteeringMetrics.__init__(self, self.registry)
         SessionMetrics.__init__(self, self.registry)
         HttpMetrics.__init__(self, self.registry)
+        CertificateMetrics.__init__(self, self.registry)
         ServerMetrics.__init__(self, self.registry)
 
     @contextmanager

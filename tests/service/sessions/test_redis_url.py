@@ -3,7 +3,7 @@
 import pytest
 
 from steersman_service.errors import StartupError
-from steersman_service.sessions.redis_url import OPTIONS, check_redis_url
+from steersman_service.sessions.redis_url import OPTIONS, check_redis_url, parse_redis_url
 from steersman_service.sessions.store import SessionStore
 from steersman_service.settings import load_settings
 from steersman_service.telemetry.metrics import Metrics
@@ -42,6 +42,22 @@ WRONG = [
     ("unix://", "a socket has a whole path"),
     ("unix:///run/redis.sock?tls=1", "tls is no option"),
     (f"{HOST}/0#one", "#"),
+    ("redis://one:1,two:2", "several hosts begin with redis+sentinel"),
+    ("redis+other://one", "must begin with"),
+    ("unix+cluster://one", "must begin with"),
+    ("redis+sentinel://one,two", "the Sentinels' name of the primary follows the hosts"),
+    ("redis+sentinel://one,two/", "the Sentinels' name of the primary follows the hosts"),
+    ("redis+sentinel://one/name/x", "the path is the number of the database"),
+    ("redis+sentinel://one,/name", "a host is empty"),
+    ("redis+sentinel:///name", "a host is empty"),
+    ("redis+sentinel://one:0/name", "port"),
+    ("redis+sentinel://one/name?sentinel_password=", "sentinel_password: has no value"),
+    ("redis+cluster://", "a host is empty"),
+    ("redis+cluster://one/1", "a cluster has no databases"),
+    ("redis+cluster://one?db=1", "a cluster has no databases"),
+    ("redis+cluster://one,two?sentinel_password=x", "sentinel_password is no option"),
+    ("redis+cluster://one,two:x", "port"),
+    ("redis+cluster://one?ssl_ca_certs=/etc/hosts", "ssl_ca_certs is for TLS alone"),
 ]
 # Each holds "secret", in a place where it would be taken for something else.
 LEAKING = [
@@ -61,6 +77,12 @@ LEAKING = [
     "redis://127.0.0.1/secret",
     "redis://127.0.0.1?db=secret",
     "unix://user:secret@run/redis.sock",
+    "redis+cluster://:sec/ret@one,two",
+    "redis+cluster://:sec?ret@one,two",
+    "redis+cluster://:secret@one,two:port",
+    "redis+sentinel://:sec/ret@one,two/name",
+    "redis+sentinel://:secret@one,two",
+    "redis+sentinel://one/name?sentinel_password=sec@ret",
 ]
 RIGHT = [
     "redis://",
@@ -77,6 +99,10 @@ RIGHT = [
     "rediss://127.0.0.1?ssl_cert_reqs=none&ssl_check_hostname=false",
     "unix:///run/redis%20one.sock?db=2",
     "unix://user:pass@/run/redis.sock",
+    "redis+sentinel://user:p%40s,s@one:26379,two,[::1]:1,[::2]/name.1?sentinel_username=u&sentinel_password=p%40",
+    "rediss+sentinel://one/name/3?ssl_cert_reqs=none&protocol=3",
+    "redis+cluster://user:p%40s,s@one:6379,two,[::1]:7?health_check_interval=9&retry_on_timeout=no&max_connections=9",
+    "rediss+cluster://one?ssl_cert_reqs=none&client_name=shop",
 ]
 
 
@@ -115,3 +141,11 @@ async def test_the_client_knows_every_option(name: str) -> None:
     check_redis_url(url)
     store = SessionStore(url, max_events=1, ttl_seconds=1.0, timeout_seconds=1.0, metrics=Metrics())
     await store.close()
+
+
+def test_hosts_users_and_names_are_read() -> None:
+    found = parse_redis_url("rediss+sentinel://u:p%40@one,[::1]:7/name/2?sentinel_password=a%2Bb&protocol=3")
+    assert (found.kind, found.service, found.sentinel_user) == ("sentinel", "name", {"password": "a+b"})
+    assert found.nodes == [f"rediss://u:p%40@{host}/2?protocol=3" for host in ("one:26379", "[::1]:7")]
+    assert parse_redis_url("redis+cluster://one").nodes == ["redis://one:6379/"]
+    assert parse_redis_url(f"{HOST}/1") == ("single", [f"{HOST}/1"], "", {})

@@ -50,6 +50,7 @@ from steersman_service.sessions.store import SessionStore
 from steersman_service.sessions.valkey import EmbeddedValkey
 from steersman_service.telemetry.metrics import (
     CallMetrics,
+    CertificateMetrics,
     EngineMetrics,
     HttpMetrics,
     Metrics,
@@ -64,7 +65,15 @@ HORROR = Control(concept="genres:Horror", operation=OPERATION_ADD, strength=2.0)
 # What the server does by itself, and what follows from the counts that stand beside it.
 BACKGROUND = ("process_", "python_", "steersman_redis_up", "steersman_redis_failures_total")
 DERIVED = ("_bucket", "_sum")
-SUBSYSTEMS = (CallMetrics, EngineMetrics, SteeringMetrics, SessionMetrics, HttpMetrics, ServerMetrics)
+SUBSYSTEMS = (
+    CallMetrics,
+    EngineMetrics,
+    SteeringMetrics,
+    SessionMetrics,
+    HttpMetrics,
+    CertificateMetrics,
+    ServerMetrics,
+)
 
 
 def scrape(server: Running) -> dict[str, float]:
