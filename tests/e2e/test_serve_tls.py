@@ -151,6 +151,25 @@ def test_a_gateway_elsewhere_goes_both_ways_by_tls(secured: Secured) -> None:
         assert (status, json.loads(told)["code"]) == (503, "unavailable")
 
 
+def test_commands_and_the_load_test_show_a_certificate_and_a_token(secured: Secured, tmp_path: Path) -> None:
+    (tmp_path / "token").write_text(f"{secured.key}\n")
+    shown = ["--tls-ca", secured.authority.file, "--tls-cert", secured.client.cert, "--tls-key", secured.client.key]
+    flags = ["--address", secured.server.grpc, *map(str, shown)]
+    by_file, by_variable = ["--token-file", str(tmp_path / "token")], {"STEERSMAN_TOKEN": secured.key}
+    label = ["label", "f0", "by an administrator", *flags]
+    # The certificate alone may not.
+    refused = CliRunner().invoke(make_app(), label)
+    assert (refused.exit_code, "PERMISSION_DENIED" in refused.stderr) == (1, True)
+    for arguments, environment in ((by_file, {}), ([], by_variable)):
+        done = CliRunner().invoke(make_app(), [*label, *arguments], env=environment)
+        assert done.exit_code == 0, done.output
+    load = ["loadtest", "--rate", "10", "--seconds", "1", "--json", *flags]
+    done = CliRunner().invoke(make_app(), [*load, *by_file])
+    assert done.exit_code == 0, done.output
+    away = CliRunner().invoke(make_app(), [*load[:-4], "--timeout", "5"])
+    assert (away.exit_code, "give --tls-cert and --tls-key" in away.stderr) == (1, True), away.output
+
+
 def test_http_takes_new_files_and_forgets_the_old_authority(secured: Secured) -> None:
     """The last test of this server: nothing is as it was."""
     url = f"{secured.server.http}/healthz"

@@ -78,9 +78,9 @@ class Sockets(msgspec.Struct, frozen=True):
     """Paths in the supervisor's private folder."""
 
     own: str = ""
-    """That the child listens on. Empty: on none."""
+    """That an engine host listens on, or a front end beside its port. Empty: none."""
     called: list[str] = []
-    """Those that it calls: a front end engine hosts, the gateway front ends."""
+    """Those of front ends that the gateway calls."""
     metrics: str = ""
     """Where the gateway reads the metrics of all processes. Empty: nowhere."""
 

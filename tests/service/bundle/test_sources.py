@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -202,6 +203,47 @@ def test_an_interrupted_pull_goes_on_where_it_was(source: str, tmp_path: Path, m
     asked.append("lower.ts")
     sources.fetch(source, version, tmp_path / "data")
     assert asked[1:] == ["manifest.json", "manifest.sig", "README.md", "lower.ts", "z.bin"]
+
+
+def test_an_interrupted_push_is_no_bundle(source: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    one, two = made(tmp_path / "one"), made(tmp_path / "two", created="later")
+    push(tmp_path / "one", source)
+    storage = sources.storage_of(source)
+    assert isinstance(storage, S3Storage)
+    put = storage._s3.put_file
+
+    def cut(path: str, key: str) -> None:
+        if key.endswith("z.bin"):
+            raise ConnectionResetError("cut")
+        put(path, key)
+
+    monkeypatch.setattr(storage._s3, "put_file", cut)
+    paths = {path.name: path for path in (tmp_path / "two").iterdir()}
+    with pytest.raises(SourceError, match="cannot be written: cut"):
+        storage.push(two, paths, current=True)
+    assert sources.resolve(source) == one
+    with pytest.raises(SourceError, match="has no bundle of version"):
+        sources.fetch(source, two, tmp_path / "data")
+    push(tmp_path / "two", source)
+    assert sources.obtain(source, tmp_path / "data").name == two
+
+
+def test_two_that_pull_the_same_bundle_pull_it_once(
+    source: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    version = made(tmp_path / "one")
+    push(tmp_path / "one", source)
+    opened, asked = S3Storage.opened, list[str]()
+
+    def counted(self: S3Storage, version: str, name: str) -> Any:
+        asked.append(name)
+        return opened(self, version, name)
+
+    monkeypatch.setattr(S3Storage, "opened", counted)
+    with ThreadPoolExecutor(2) as pool:
+        folders = {*pool.map(lambda _: sources.fetch(source, version, tmp_path / "data"), range(2))}
+    assert folders == {tmp_path / "data" / version}
+    assert asked.count("lower.ts") == 1
 
 
 def test_a_disk_that_is_full(source: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
