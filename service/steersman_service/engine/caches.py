@@ -23,6 +23,11 @@ EVENT_BYTES = 4
 ENTRY_BYTES = 128
 """Of an entry of an ordered dictionary beside its key and its value; the tests measure it."""
 
+IDLE_SECONDS = 300.0
+"""What is not used for so long is dropped, within twice that, so that nothing of an erased session stays."""
+MARK = b"-"
+"""Of a place in the order of use. No history has such a key: its length is a multiple of EVENT_BYTES."""
+
 Value = TypeVar("Value")
 
 
@@ -47,10 +52,11 @@ class BoundedCache(ABC, Generic[Value]):
         self.limit_bytes = limit_bytes
         self.held_bytes = 0
         self._on_evict = on_evict
-        self._entries: OrderedDict[bytes, Value] = OrderedDict()
+        self._entries: OrderedDict[bytes, Value | None] = OrderedDict()
+        self._next_mark = 0.0
 
     def __len__(self) -> int:
-        return len(self._entries)
+        return len(self._entries) - (MARK in self._entries)
 
     def __contains__(self, key: bytes) -> bool:
         return key in self._entries
@@ -60,6 +66,15 @@ class BoundedCache(ABC, Generic[Value]):
         if value is not None:
             self._entries.move_to_end(key)
         return value
+
+    def age(self, now: float) -> None:
+        """Drops what was not used since the mark was set, and sets it anew; every IDLE_SECONDS of `now`, in seconds."""
+        if now < self._next_mark:
+            return
+        self._next_mark = now + IDLE_SECONDS
+        while MARK in self._entries:
+            self._drop_oldest()
+        self._entries[MARK] = None
 
     def clear(self) -> None:
         self._entries.clear()
@@ -80,8 +95,16 @@ class BoundedCache(ABC, Generic[Value]):
         self._entries[key] = value
         self.held_bytes += size
         while self.held_bytes > self.limit_bytes:
-            self.held_bytes -= self._size(*self._entries.popitem(last=False))
-            self._on_evict()
+            if self._drop_oldest():
+                self._on_evict()
+
+    def _drop_oldest(self) -> bool:
+        """Whether that was an entry, and not the mark."""
+        key, value = self._entries.popitem(last=False)
+        if value is None:
+            return False
+        self.held_bytes -= self._size(key, value)
+        return True
 
     @abstractmethod
     def _size(self, key: bytes, value: Value) -> int:

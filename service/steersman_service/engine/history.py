@@ -3,6 +3,7 @@
 Dimensions: B batch, T events, D hidden, L kept tensors.
 """
 
+import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 from typing import NamedTuple
@@ -80,6 +81,9 @@ class HistoryReader:
             history = self._graphs.put(padded_windows([request.ids_T for request in batch]))
             with timed(self._observer, "lower"):
                 return BatchStates(history | self._graphs.run("lower", history), [])
+        now = time.monotonic()
+        self.states.age(now)
+        self.key_values.age(now)
         keys = [history_key(request.ids_T) for request in batch]
         windows = dict(zip(keys, (request.ids_T for request in batch), strict=True))
         known = {key: state for key in windows if (state := self.states.get(key)) is not None}

@@ -1,6 +1,7 @@
 """The embedded session store, kept alive while the server runs."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
@@ -11,6 +12,8 @@ from steersman_service.errors import StartupError
 from steersman_service.sessions.valkey import EmbeddedValkey
 
 CHECK_SECONDS = 1.0
+# Until then the log still holds what was deleted.
+REWRITE_SECONDS = 86_400.0
 
 log = structlog.get_logger()
 
@@ -22,11 +25,15 @@ async def embedded_store(folder: Path) -> AsyncIterator[str]:
     closing = asyncio.Event()
 
     async def watch() -> None:
+        rewritten = time.monotonic()
         while not closing.is_set():
             try:
                 await asyncio.to_thread(valkey.revive)
             except StartupError as error:
                 log.error("the embedded session store is down", error=str(error))
+            if time.monotonic() - rewritten >= REWRITE_SECONDS:
+                await asyncio.to_thread(valkey.rewrite)
+                rewritten = time.monotonic()
             with suppress(TimeoutError):
                 await asyncio.wait_for(closing.wait(), CHECK_SECONDS)
 

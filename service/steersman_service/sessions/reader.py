@@ -1,5 +1,7 @@
 """Reads sessions through a cache: the contents of one that has only grown by the caller's own events are not sent again."""
 
+import asyncio
+import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
@@ -16,6 +18,8 @@ from steersman_service.sessions.store import SessionStore, StoredSession
 ENTRY_BYTES = 1024
 # Of a control, beside its bytes.
 CONTROL_BYTES = 256
+# What is not read for so long is dropped, within twice that, so that nothing of an erased session stays.
+IDLE_SECONDS = 300.0
 
 
 class Session(NamedTuple):
@@ -35,6 +39,8 @@ class Session(NamedTuple):
     """Whether this visit created it."""
     refused: Rows = NOWHERE
     """Rows of the known items that were disliked or hidden, newest last."""
+    used: float = 0.0
+    """When it was read last, in seconds of `time.monotonic()`."""
 
 
 class SessionReader:
@@ -64,6 +70,7 @@ class SessionReader:
         self._observe = observe
         self.held_bytes = 0
         self._sessions: OrderedDict[str, Session] = OrderedDict()
+        self._sweep: asyncio.TimerHandle | None = None
 
     async def visit(self, key: str, events: Events, kinds: Kinds | None = None) -> Session | None:
         """Appends events, if there are any, and reads. `key`: see keys.py. None: there is no such session. Raises StoreUnavailable."""
@@ -104,8 +111,20 @@ class SessionReader:
         self.held_bytes -= old.size if old else 0
         if session is None or not session.mark or session.size > self._limit_bytes:
             return
-        self._sessions[key] = session._replace(created=False)
+        self._sessions[key] = session._replace(created=False, used=time.monotonic())
         self.held_bytes += session.size
         while self.held_bytes > self._limit_bytes:
-            _, oldest = self._sessions.popitem(last=False)
-            self.held_bytes -= oldest.size
+            self._forget_oldest()
+        if self._sweep is None:
+            self._sweep = asyncio.get_running_loop().call_later(IDLE_SECONDS, self._forget_idle)
+
+    def _forget_oldest(self) -> None:
+        _, oldest = self._sessions.popitem(last=False)
+        self.held_bytes -= oldest.size
+
+    def _forget_idle(self) -> None:
+        """Whether or not there are calls."""
+        since = time.monotonic() - IDLE_SECONDS
+        while self._sessions and next(iter(self._sessions.values())).used <= since:
+            self._forget_oldest()
+        self._sweep = asyncio.get_running_loop().call_later(IDLE_SECONDS, self._forget_idle) if self._sessions else None

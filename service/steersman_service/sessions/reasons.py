@@ -45,7 +45,7 @@ REASONS = {
     "DNS": "the host in STEERSMAN_REDIS_URL has no address",
     "NO_SOCKET": "there is no socket at the path of STEERSMAN_REDIS_URL, or it is forbidden",
     "TIMEOUT": "it did not answer within redis_timeout_seconds: overload, a firewall, or one side speaks TLS and the other does not",
-    "CLOSED": "it closed the connection: it was restarted, or expects TLS (rediss://)",
+    "CLOSED": "it closed the connection: it was restarted, or expects TLS (rediss://) or another client certificate",
     "TLS": "TLS fails: no TLS on that port, or a certificate that is not trusted, expired or of another host",
     "NO_REDIS": "what answers there does not speak Redis' protocol",
     "OTHER": "none of the known reasons",

@@ -90,6 +90,14 @@ class EmbeddedValkey:
                 raise StartupError(f"the embedded Valkey in {self._folder} cannot be started: {error}") from error
             _wait_until_ready(self._process, self._socket_path, self._folder)
 
+    def rewrite(self) -> None:
+        """Begins to write its log anew, without what was deleted. One that does not answer is asked the next time."""
+        with suppress(OSError), socket.socket(socket.AF_UNIX) as client:
+            client.settimeout(1.0)
+            client.connect(str(self._socket_path))
+            client.sendall(b"BGREWRITEAOF\r\n")
+            client.recv(256)
+
     def stop(self) -> None:
         """Shuts the server down; everything it acknowledged is in the folder. May be called twice."""
         self._process.terminate()

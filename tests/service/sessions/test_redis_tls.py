@@ -81,12 +81,17 @@ async def test_all_that_is_kept_needs_no_further_right(folder: Path, port: int) 
         ("shop:wrong@", "ssl_ca_certs={0}/ca.pem&ssl_certfile={0}/client.pem&ssl_keyfile={0}/client.key", "WRONGPASS"),
         ("weak:p@", "ssl_ca_certs={0}/ca.pem&ssl_certfile={0}/client.pem&ssl_keyfile={0}/client.key", "NOPERM"),
         ("shop:p%40ss@", "ssl_ca_certs={0}/other.pem", "TLS"),
-        ("shop:p%40ss@", "ssl_ca_certs={0}/ca.pem&ssl_certfile={0}/stranger.pem&ssl_keyfile={0}/stranger.key", "TLS"),
+        # A server tells that it refuses a client's certificate after the handshake, just before it closes.
+        (
+            "shop:p%40ss@",
+            "ssl_ca_certs={0}/ca.pem&ssl_certfile={0}/stranger.pem&ssl_keyfile={0}/stranger.key",
+            "TLS|CLOSED",
+        ),
     ],
 )
 async def test_who_may_not_enter_is_told_why(folder: Path, port: int, user: str, files: str, reason: str) -> None:
     store = connect(f"rediss://{user}127.0.0.1:{port}?{files.format(folder)}")
     with pytest.raises(StoreUnavailable) as caught:
         await store.get("s")
-    assert reason_of(caught.value.__cause__ or caught.value) == reason
+    assert reason_of(caught.value.__cause__ or caught.value) in reason.split("|")
     await store.close()
