@@ -290,6 +290,7 @@ def test_what_does_not_load_is_refused_and_the_old_goes_on(server: Served, clien
 
 def test_a_process_that_dies_while_it_loads_is_a_refusal(server: Served, client: Client, bundles: Bundles) -> None:
     """One change at a time, too."""
+    settled(server, client, 1)
     engine = engines_of(server.process.pid)[0]
     failed: list[CallError] = []
 

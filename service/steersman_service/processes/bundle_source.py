@@ -58,9 +58,9 @@ class BundleSource:
 
     def find(self, wanted: str) -> Path | None:
         """The bundle of this folder name, or of this version, where bundles lie. None: there is none."""
-        if not PLAIN_NAME.fullmatch(wanted):
-            return None
         around = (self._link.parent if self._link else self._bundles).resolve()
+        if not PLAIN_NAME.fullmatch(wanted) or not around.is_dir():
+            return None
         if (around / wanted).is_dir():
             return (around / wanted).resolve()
         for folder in sorted(each for each in around.iterdir() if each.is_dir() and not each.is_symlink()):

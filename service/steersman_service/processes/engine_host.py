@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 
 import structlog
@@ -43,10 +44,16 @@ async def serve(start: Start, settings: Settings, link: Link, metrics: Metrics) 
 
 @asynccontextmanager
 async def open_engine(
-    settings: Settings, metrics: Metrics, lost: asyncio.Event, *, inline: bool = False
+    settings: Settings, metrics: Metrics, lost: asyncio.Event, *, inline: bool = False, beside: bool = False
 ) -> AsyncIterator[tuple[Engine, Batcher]]:
-    """An engine and its queue in this process. `lost` is set when the engine hangs, or computes nothing any more."""
-    engine = await asyncio.to_thread(load_engine, settings.bundle_folder, settings.engine_options, metrics)
+    """An engine and its queue in this process. `lost` is set when the engine hangs, or computes nothing any more.
+
+    `beside`: loaded in a thread, while calls are answered. At the start the event loop stands still, so that the supervisor sees it if
+    loading does.
+    """
+    folder, options = settings.bundle_folder, settings.engine_options
+    load = partial(load_engine, folder, options, metrics)
+    engine = await asyncio.to_thread(load) if beside else load()
     batcher = Batcher(
         engine,
         queue_size=settings.queue_size,

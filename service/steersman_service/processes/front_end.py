@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Iterator, Sequence
 from contextlib import AsyncExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 
 import structlog
@@ -84,7 +85,7 @@ class Follower:
     async def begin(self, plan: Plan) -> None:
         """The plan of the start. Raises StartupError if the stable release does not load."""
         (stable,) = (release for release in plan.releases if release.number == plan.stable)
-        await self._load(stable)
+        await self._load(stable, beside=False)
         await self.follow(plan)
 
     async def run(self) -> None:
@@ -112,11 +113,11 @@ class Follower:
             self._leaving.add(task)
             task.add_done_callback(self._leaving.discard)
 
-    async def _load(self, release: PlannedRelease) -> None:
+    async def _load(self, release: PlannedRelease, *, beside: bool = True) -> None:
         settings = self._settings.model_copy(update={"bundle": release.folder})
 
         async def opened(stack: AsyncExitStack) -> EngineHandle:
-            return await opened_backend(settings, release.sockets, self._metrics, self._lost, stack)
+            return await opened_backend(settings, release.sockets, self._metrics, self._lost, stack, beside=beside)
 
         block = release.block and settings.scenario_replay == "block"
         await self._holding.load(release.number, opened, block=block)
@@ -138,16 +139,25 @@ class _Supervisor:
 
 
 async def opened_backend(
-    settings: Settings, sockets: Sequence[str], metrics: Metrics, lost: asyncio.Event, stack: AsyncExitStack
+    settings: Settings,
+    sockets: Sequence[str],
+    metrics: Metrics,
+    lost: asyncio.Event,
+    stack: AsyncExitStack,
+    *,
+    beside: bool = False,
 ) -> EngineHandle:
-    """Engine hosts that listen on `sockets`, or, without any, an engine in this process."""
+    """Engine hosts that listen on `sockets`, or, without any, an engine in this process. `beside`: while calls are answered."""
     if not sockets:
         # Imported here: a front end without an engine needs no ONNX Runtime.
         from steersman_service.processes.engine_host import open_engine
 
-        engine, batcher = await stack.enter_async_context(open_engine(settings, metrics, lost, inline=True))
+        engine, batcher = await stack.enter_async_context(
+            open_engine(settings, metrics, lost, inline=True, beside=beside)
+        )
         return EngineHandle(engine.bundle, batcher, engine.backend.name, engine.backend.device)
-    bundle = await asyncio.to_thread(load_bundle, settings.bundle_folder, settings.backend, settings.bundle_keys)
+    read = partial(load_bundle, settings.bundle_folder, settings.backend, settings.bundle_keys)
+    bundle = await asyncio.to_thread(read) if beside else read()
     pool = EnginePool([Path(socket) for socket in sockets])
     stack.callback(pool.close)
     hello = await pool.connect(bundle.version)
