@@ -82,7 +82,11 @@ async def test_all_that_is_kept_needs_no_further_right(folder: Path, port: int) 
         ("weak:p@", "ssl_ca_certs={0}/ca.pem&ssl_certfile={0}/client.pem&ssl_keyfile={0}/client.key", "NOPERM"),
         ("shop:p%40ss@", "ssl_ca_certs={0}/other.pem", "TLS"),
         # A server tells that it refuses a client's certificate after the handshake, just before it closes.
-        ("shop:p%40ss@", "ssl_ca_certs={0}/ca.pem&ssl_certfile={0}/stranger.pem&ssl_keyfile={0}/stranger.key", "TLS|CLOSED"),
+        (
+            "shop:p%40ss@",
+            "ssl_ca_certs={0}/ca.pem&ssl_certfile={0}/stranger.pem&ssl_keyfile={0}/stranger.key",
+            "TLS|CLOSED",
+        ),
     ],
 )
 async def test_who_may_not_enter_is_told_why(folder: Path, port: int, user: str, files: str, reason: str) -> None:
