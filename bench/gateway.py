@@ -40,6 +40,7 @@ Call = Callable[[RecommendRequest], object]
 class Server(NamedTuple):
     """One that is ready."""
 
+    pid: int
     grpc: str
     http: str
     gateway_pid: int
@@ -87,12 +88,13 @@ def _requests(bundle: Bundle, controls: int) -> list[RecommendRequest]:
 
 
 @contextmanager
-def served(bundle: Path) -> Iterator[Server]:
+def served(bundle: Path, *flags: str) -> Iterator[Server]:
+    """`flags` of `steersman serve`."""
     with tempfile.TemporaryDirectory() as folder:
         log = Path(folder, "log")
         ports = [f"--{name}port=0" for name in ("", "http-", "metrics-")]
         command = [sys.executable, "-m", "steersman_service", "serve", *ports, "--http", "on", "--log-format", "json"]
-        command += ["--bundle", str(bundle), "--data", folder]
+        command += ["--bundle", str(bundle), "--data", folder, *flags]
         with log.open("wb") as file, subprocess.Popen(command, stderr=file) as process:
             try:
                 yield _when_ready(process, log)
@@ -105,7 +107,7 @@ def _when_ready(process: "subprocess.Popen[bytes]", log: Path) -> Server:
         if ready := next((line for line in log.read_text().splitlines() if '"ready"' in line), None):
             told = json.loads(ready)
             gateway, front_end = (_child(process.pid, name) for name in ("gateway", "front_end"))
-            return Server(told["address"], told["http"], gateway, front_end)
+            return Server(process.pid, told["address"], told["http"], gateway, front_end)
         time.sleep(0.1)
     raise SystemExit(f"the server does not start: {log.read_text()}")
 

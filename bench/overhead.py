@@ -177,13 +177,13 @@ async def _turn(server: Server, channel: grpc.aio.Channel, requests: Sequence[by
             await call(next(waiting))
             done += 1
 
-    cpu, start = _cpu_seconds(server.pid), time.perf_counter()
+    cpu, start = cpu_seconds(server.pid), time.perf_counter()
     async with asyncio.TaskGroup() as group:
         for _ in range(CONCURRENT_CALLS):
             group.create_task(ask(start + seconds))
         if server.metrics != "off":
             group.create_task(asyncio.to_thread(_scrape, server.metrics))
-    passed, spent = time.perf_counter() - start, _cpu_seconds(server.pid) - cpu
+    passed, spent = time.perf_counter() - start, cpu_seconds(server.pid) - cpu
     return Turn(done / passed, 1e3 * spent / done)
 
 
@@ -192,10 +192,10 @@ def _scrape(address: str) -> None:
         response.read()
 
 
-def _cpu_seconds(pid: int) -> float:
+def cpu_seconds(pid: int) -> float:
     children = map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split())
     user, system = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[11:13]
-    return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK") + sum(map(_cpu_seconds, children))
+    return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK") + sum(map(cpu_seconds, children))
 
 
 def _print(pairs: Sequence[tuple[Turn, Turn]]) -> None:

@@ -12,6 +12,8 @@ from typing import Any
 import yaml
 from prometheus_client import Metric
 
+from steersman_service.api.access import ROLES
+from steersman_service.identity.identity import Role
 from steersman_service.sessions.reasons import REASONS
 from steersman_service.sessions.store import OPERATIONS
 from steersman_service.settings import PREFIX, Settings
@@ -32,6 +34,7 @@ def main() -> None:
     check = parser.parse_args().check
     tables = {
         DOCS / "settings.md": {"settings": _settings(), "metrics": _metrics()},
+        DOCS / "security.md": {"roles": _roles()},
         RUNBOOK: {"alerts": _alerts()},
         PAGES / "SteersmanRedisDown.md": {"store": _store()},
     }
@@ -55,6 +58,17 @@ def _settings() -> Iterator[str]:
         yield _row(f"`{PREFIX}{name.upper()}`", _default(schema), _allowed(schema), schema["description"])
 
 
+def _roles() -> Iterator[str]:
+    yield from _head("role", "calls")
+    for role in Role:
+        calls = [call for call, needed in ROLES.items() if needed is role]
+        by_service: dict[str, list[str]] = {}
+        for service, method in (call.split("/") for call in calls):
+            by_service.setdefault(service, []).append(method)
+        if by_service:
+            yield _row(f"`{role.word}`", "; ".join(f"{name}: {', '.join(each)}" for name, each in by_service.items()))
+
+
 def _default(schema: dict[str, Any]) -> str:
     value = schema["default"]
     if value is None:
@@ -74,7 +88,7 @@ def _metrics() -> Iterator[str]:
     # These two have no series before there is a method and a bundle.
     metrics.calls("unary", "", "")
     metrics.declare_store(OPERATIONS, REASONS)
-    metrics.bundle(version="", bundle_format="", data="", backend="", device="")
+    metrics.bundles([("", "", "", "", "", "")])
     yield from _head("metric", "type", "labels", "meaning")
     for family in metrics.registry.collect():
         if not family.name.startswith(LIBRARY):

@@ -20,10 +20,15 @@ from steersman.v1.model_service_pb2_grpc import ModelServiceStub
 from steersman.v1.recommendation_service_pb2_grpc import RecommendationServiceStub
 from steersman.v1.scenario_service_pb2_grpc import ScenarioServiceStub
 from steersman.v1.session_service_pb2_grpc import SessionServiceStub
-from steersman_service.app import running
+from steersman_service.api.handlers import EngineHandle
+from steersman_service.api.holding import Holding
+from steersman_service.api.releases import OneRelease
+from steersman_service.app import running, shared_by_releases
+from steersman_service.bundle.files import read_manifest
 from steersman_service.processes.front_end import opened_backend
 from steersman_service.processes.store import embedded_store
-from steersman_service.settings import Settings, secret
+from steersman_service.secret_settings import secret
+from steersman_service.settings import Settings
 from steersman_service.telemetry.logs import configure_logs
 from steersman_service.telemetry.metrics import Metrics
 
@@ -84,20 +89,30 @@ async def in_process(settings: Settings) -> AsyncIterator[Ports]:
     """All that the processes of a server do, in this one."""
     metrics, lost = Metrics(collected=settings.metrics == "on"), asyncio.Event()
     async with AsyncExitStack() as stack:
-        backend = await opened_backend(settings, [], metrics, lost, stack)
         if settings.redis_url is None:
             url = await stack.enter_async_context(embedded_store(settings.data / "valkey"))
             settings = settings.model_copy(update={"redis_url": SecretStr(url)})
+        folder = settings.bundle_folder.resolve()
+        control = OneRelease(read_manifest(folder).version, folder.name)
+        shared = await stack.enter_async_context(shared_by_releases(settings, metrics, control))
+        holding = Holding(shared)
+        stack.push_async_callback(holding.close)
+
+        async def opened(engines: AsyncExitStack) -> EngineHandle:
+            return await opened_backend(settings, [], metrics, lost, engines)
+
+        await holding.load(1, opened, block=settings.scenario_replay == "block")
+        holding.route(1)
         metrics_port = stack.enter_context(
             metrics.exposed(settings.metrics_host, settings.metrics_port, secret(settings.metrics_token))
         )
-        port = await stack.enter_async_context(running(settings, metrics, backend))
+        port = await stack.enter_async_context(running(shared, holding))
         yield Ports(port, metrics_port, lost)
 
 
 @contextmanager
-def serving(settings: Settings) -> Iterator[Running]:
-    """The server, on a thread and an event loop of its own, drained at the end."""
+def serving(settings: Settings, opened: Callable[[str], grpc.Channel] = grpc.insecure_channel) -> Iterator[Running]:
+    """The server, on a thread and an event loop of its own, drained at the end. `opened` is how its address is called."""
     configure_logs("critical", "json")
     ready = threading.Event()
     box: dict[str, Any] = {}
@@ -125,7 +140,7 @@ def serving(settings: Settings) -> Iterator[Running]:
     if "error" in box:
         thread.join()
         raise box["error"]
-    with grpc.insecure_channel(f"127.0.0.1:{box['ports'].grpc}") as channel:
+    with opened(f"127.0.0.1:{box['ports'].grpc}") as channel:
         try:
             yield Running(
                 box["ports"],

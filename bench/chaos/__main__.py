@@ -12,6 +12,7 @@ import os
 import sys
 import tempfile
 import time
+import traceback
 from contextlib import AsyncExitStack
 from pathlib import Path
 
@@ -41,7 +42,10 @@ def main() -> None:
     parser.add_argument("--rate", type=float, default=40, help="requests a second")
     parser.add_argument("--swaps", type=int, default=10, help="of bundles in the row bundle-swapped")
     parser.add_argument(
-        "--before", default="", metavar="REF", help="commit that rolling-upgrade starts from (default: this checkout)"
+        "--before",
+        default="",
+        metavar="REF",
+        help="commit that rolling-upgrade starts from (default: this checkout)",
     )
     parser.add_argument("--json", type=Path, default=RESULTS / "reliability.json")
     parser.add_argument("--page", type=Path, default=RESULTS / "reliability.md")
@@ -80,6 +84,10 @@ async def _run(row: Row, folder: Path, arguments: argparse.Namespace) -> bool:
         own: Document = told(row, stage.result, load)
     except Skipped as why:
         own = {"skipped": str(why), "missed": []}
+    # The other rows are run all the same.
+    except Exception as error:
+        traceback.print_exc()
+        own = {"skipped": "it broke", "missed": [f"{type(error).__name__}: {error}"]}
     document = read(arguments.json)
     document.setdefault("chaos", {})[row.name] = own
     write(arguments.json, document)
@@ -90,7 +98,7 @@ async def _run(row: Row, folder: Path, arguments: argparse.Namespace) -> bool:
 
 def _print(own: Document, seconds: float) -> None:
     if "skipped" in own:
-        print(f"    skipped: {own['skipped']}")
+        print(f"    skipped: {own['skipped']}", *own["missed"])
         return
     print(
         f"    sent {own['sent']}, answered {own['answered']}, degraded {own['degraded']}, refused {own['refused'] or 0},"

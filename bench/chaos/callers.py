@@ -49,7 +49,11 @@ class GrpcCaller(Caller):
     """A channel with a connection of its own."""
 
     def __init__(self, target: str, *, retries: bool = True) -> None:
-        options: list[tuple[str, Any]] = [("grpc.use_local_subchannel_pool", 1), *RECONNECT]
+        options: list[tuple[str, Any]] = [
+            ("grpc.use_local_subchannel_pool", 1),
+            ("grpc.lb_policy_name", "round_robin"),
+            *RECONNECT,
+        ]
         if retries:
             options.append(("grpc.service_config", SERVICE_CONFIG.read_text("utf-8")))
         self._channel = grpc.aio.insecure_channel(target, options)

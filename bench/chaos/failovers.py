@@ -49,24 +49,18 @@ def _sentinels(stage: Stage) -> Store:
 
 async def _failover(stage: Stage, store: Store, *flags: str, paused: bool = False) -> None:
     """A primary is killed, or paused; the fault is over when another one has taken its place. The old one comes back as its replica."""
-    made: Any = await asyncio.to_thread(store.made.__enter__)
-    try:
-        replica = await stage.started(
-            stage.replica("server", "--workers", "1", "--engines", "0", *flags, store=made.url)
-        )
-        async with stage.load(replica.address) as (load, fault):
-            old = store.primary(made)
-            start = load.now
-            old.pause() if paused else old.kill()
-            await asyncio.to_thread(store.replaced, made, old)
-            fault.ends()
-            stage.note(f"another primary after {load.now - start:.1f} s")
-            await asyncio.sleep(max(0.0, AWAY_SECONDS - (load.now - start)))
-            old.resume() if paused else old.start()
-            await asyncio.sleep(AFTER_SECONDS)
-        await replica.stop()
-    finally:
-        await asyncio.to_thread(store.made.__exit__, None, None, None)
+    made: Any = await stage.entered(store.made)
+    replica = await stage.started(stage.replica("server", "--workers", "1", "--engines", "0", *flags, store=made.url))
+    async with stage.load(replica.address) as (load, fault):
+        old = store.primary(made)
+        start = load.now
+        old.pause() if paused else old.kill()
+        await asyncio.to_thread(store.replaced, made, old)
+        fault.ends()
+        stage.note(f"another primary after {load.now - start:.1f} s")
+        await asyncio.sleep(max(0.0, AWAY_SECONDS - (load.now - start)))
+        old.resume() if paused else old.start()
+        await asyncio.sleep(AFTER_SECONDS)
 
 
 @row("cluster-primary-killed", parts=CLUSTER, fault=KILLED, may_lose=NOT_YET)

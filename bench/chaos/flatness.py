@@ -25,6 +25,8 @@ class Trend(NamedTuple):
     low: float
     high: float
     """95% interval of the growth."""
+    medians: Sequence[float]
+    """Of the blocks."""
     verdict: Verdict
     """By the limit: "flat" if the whole interval is below it, "grows" if the whole interval is above it."""
 
@@ -46,7 +48,7 @@ def trend(seconds: Sequence[float], values: Sequence[float], limit: float) -> Tr
     span = float(times[-1] - times[0])
     level = float(np.median(series))
     low, high = (span * (slope + sign * T_975 * error) for sign in (-1, 1))
-    return Trend(level, span * slope, low, high, _verdict(low, high, limit * level))
+    return Trend(level, span * slope, low, high, [*map(float, y)], _verdict(low, high, limit * level))
 
 
 def _verdict(low: float, high: float, allowed: float) -> Verdict:

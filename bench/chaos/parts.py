@@ -149,10 +149,8 @@ class Replica(Part):
     def run_code(self, code: Path | None) -> None:
         """From the next start on: of a checkout, or of this one. What an older one does not know is left out of its settings."""
         self._settings = (code or ROOT) / "service" / "steersman_service" / "settings.py"
-        if code is None:
-            self._environment.pop("PYTHONPATH", None)
-        else:
-            self._environment["PYTHONPATH"] = f"{code / 'service'}:{code / 'proto' / 'gen'}"
+        own = os.environ.get("PYTHONPATH", "")
+        self._environment["PYTHONPATH"] = f"{code / 'service'}:{code / 'proto' / 'gen'}" if code else own
 
     @property
     def address(self) -> str:
@@ -209,7 +207,7 @@ class Envoy(Part):
     """As deploy/envoy/envoy.yaml has it, with the addresses of replicas."""
 
     def __init__(self, folder: Path, replicas: Sequence[Replica], health_seconds: float | None = None) -> None:
-        """`health_seconds` is what it waits for an answer about health, in place of what is configured."""
+        """`health_seconds` is what it waits for a sign of life, in place of what is configured."""
         super().__init__(folder)
         self.port, self.admin_port = free_port(), free_port()
         self._replicas = replicas
@@ -253,7 +251,10 @@ class Envoy(Part):
         listener["address"]["socket_address"] = {"address": "127.0.0.1", "port_value": self.port}
         cluster["type"] = "STATIC"
         if self._health_seconds is not None:
-            cluster["health_checks"][0]["timeout"] = f"{self._health_seconds:g}s"
+            seconds = f"{self._health_seconds:g}s"
+            cluster["health_checks"][0]["timeout"] = seconds
+            (options,) = cluster["typed_extension_protocol_options"].values()
+            options["explicit_http_config"]["http2_protocol_options"]["connection_keepalive"]["timeout"] = seconds
         (locality,) = cluster["load_assignment"]["endpoints"]
         locality["lb_endpoints"] = [
             {"endpoint": {"address": {"socket_address": {"address": "127.0.0.1", "port_value": each.port}}}}

@@ -219,7 +219,6 @@ def told(
             name: {**each._asdict(), "unit": SERIES[name].unit, "limit": SERIES[name].limit}
             for name, each in trends.items()
         },
-        "samples": {name: [round(value, 1) for value in values] for name, values in samples.items()},
     }
 
 

@@ -5,10 +5,10 @@ import os
 import signal
 import time
 from collections.abc import AsyncIterator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AbstractContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import grpc
 
@@ -20,6 +20,8 @@ from steersman.v1.control_pb2 import OPERATION_ADD, Control
 from steersman.v1.scenario_service_pb2 import PutScenarioRequest, Scenario
 from steersman.v1.scenario_service_pb2_grpc import ScenarioServiceStub
 from steersman_service.bundle.bundle import load_bundle
+
+T = TypeVar("T")
 
 CHANNELS = 6
 SESSIONS = 60
@@ -90,7 +92,7 @@ class Stage:
         self.before_seconds = BEFORE_SECONDS
         """Load before the fault."""
         self.health_seconds: float | None = None
-        """What Envoy waits for an answer about health. None: as it is configured."""
+        """What Envoy waits for a sign of life. None: as it is configured."""
         self.sessions = SESSIONS
         """At a time."""
         self.events_per_session = MOST_EVENTS
@@ -104,6 +106,12 @@ class Stage:
         await part.start()
         return part
 
+    async def entered(self, parts: AbstractContextManager[T]) -> T:
+        """What it gives, until the end of the row. It may block."""
+        made = await asyncio.to_thread(parts.__enter__)
+        self._stack.push_async_callback(asyncio.to_thread, parts.__exit__, None, None, None)
+        return made
+
     async def valkey(self, **options: str) -> Valkey:
         made: Valkey = await self.started(Valkey(self.folder / "valkey", options=options))
         return made
@@ -115,12 +123,10 @@ class Stage:
             own += ["--redis-url", store]
         return Replica(self.folder / name, self.bundle, own, http=http)
 
-    async def fleet(self, store: str, *, count: int = 3, code: Path | None = None) -> tuple[list[Replica], Envoy]:
-        """Replicas behind Envoy, all ready. `code` is a checkout that they run, in place of this one."""
-        replicas = [
-            self.replica(f"replica-{number}", "--workers", "1", "--engines", "0", store=store)
-            for number in range(count)
-        ]
+    async def replicas(self, store: str, *, count: int = 3, code: Path | None = None) -> list[Replica]:
+        """All ready. `code` is a checkout that they run, in place of this one."""
+        flags = ("--workers", "1", "--engines", "0")
+        replicas = [self.replica(f"replica-{number}", *flags, store=store) for number in range(count)]
         for replica in replicas:
             replica.run_code(code)
             replica.drain_delay_seconds = DRAIN_DELAY_SECONDS
@@ -128,8 +134,12 @@ class Stage:
             replica.begin()
         for replica in replicas:
             await replica.ready()
-        envoy: Envoy = await self.started(Envoy(self.folder / "envoy", replicas, self.health_seconds))
-        return replicas, envoy
+        return replicas
+
+    async def envoy(self, replicas: Sequence[Replica]) -> Envoy:
+        """Before them, with all of them healthy in its eyes."""
+        made: Envoy = await self.started(Envoy(self.folder / "envoy", replicas, self.health_seconds))
+        return made
 
     def traffic(self, name: str = "s") -> Traffic:
         """`name` begins the ids of sessions."""
@@ -181,9 +191,18 @@ class Stage:
 async def put_scenario(target: str) -> None:
     """One that requests name."""
     control = Control(concept="popularity", operation=OPERATION_ADD, strength=0.2)
+    request = PutScenarioRequest(scenario=Scenario(name=SCENARIO, controls=[control]))
+    deadline = time.monotonic() + WHOLE_SECONDS
     async with grpc.aio.insecure_channel(target) as channel:
-        request = PutScenarioRequest(scenario=Scenario(name=SCENARIO, controls=[control]))
-        await ScenarioServiceStub(channel).PutScenario(request, wait_for_ready=True, timeout=60)
+        while True:
+            try:
+                await ScenarioServiceStub(channel).PutScenario(request, wait_for_ready=True, timeout=WHOLE_SECONDS)
+                return
+            except grpc.aio.AioRpcError as error:
+                # The store may not have been found yet.
+                if error.code() is not grpc.StatusCode.UNAVAILABLE or time.monotonic() > deadline:
+                    raise
+            await asyncio.sleep(0.5)
 
 
 async def until_whole(replica: Replica) -> None:

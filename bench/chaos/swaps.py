@@ -20,7 +20,8 @@ SWAP_SECONDS = 60.0
 ENOUGH_SWAPS = 50
 MOST_GROWTH = 0.02
 SERVER = "2 front ends, 1 engine host"
-TWO = ("--workers", "2", "--engines", "1")
+# The link is turned by the rows alone, and not followed: each change is asked for.
+TWO = ("--workers", "2", "--engines", "1", "--bundle-watch-seconds", "0")
 
 
 def two_bundles(stage: Stage) -> tuple[Path, list[Path], dict[str, str]]:

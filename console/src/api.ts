@@ -1,25 +1,43 @@
 // The server's API: a client for each service, and errors as people read them.
 
-import { Code, ConnectError, createClient } from "@connectrpc/connect"
+import { Code, ConnectError, createClient, type Interceptor } from "@connectrpc/connect"
 import { createConnectTransport } from "@connectrpc/connect-web"
 import { ExplanationService } from "./gen/steersman/v1/explanation_service_pb"
 import { FeatureService } from "./gen/steersman/v1/feature_service_pb"
 import { ItemService } from "./gen/steersman/v1/item_service_pb"
 import { ModelService } from "./gen/steersman/v1/model_service_pb"
 import { RecommendationService } from "./gen/steersman/v1/recommendation_service_pb"
+import { ReleaseService } from "./gen/steersman/v1/release_service_pb"
 import { ScenarioService } from "./gen/steersman/v1/scenario_service_pb"
 import { SessionService } from "./gen/steersman/v1/session_service_pb"
+import { root } from "./root"
+import { demand, headers, token } from "./token"
 
-/** The gateway, one folder above the console. */
-export const root = new URL("../", document.baseURI)
+/** Sends the token with each call, and asks for another one where the server refuses it. */
+const signed: Interceptor = (next) => async (call) => {
+  const sent = token()
+  for (const [name, value] of Object.entries(headers())) call.header.set(name, value)
+  try {
+    return await next(call)
+  } catch (error) {
+    const { code, rawMessage } = ConnectError.from(error)
+    if (code === Code.Unauthenticated) demand(sent, rawMessage)
+    throw error
+  }
+}
 
-const transport = createConnectTransport({ baseUrl: root.href.replace(/\/$/, ""), useBinaryFormat: true })
+const transport = createConnectTransport({
+  baseUrl: root.href.replace(/\/$/, ""),
+  useBinaryFormat: true,
+  interceptors: [signed],
+})
 
 export const explanations = createClient(ExplanationService, transport)
 export const features = createClient(FeatureService, transport)
 export const items = createClient(ItemService, transport)
 export const model = createClient(ModelService, transport)
 export const recommendations = createClient(RecommendationService, transport)
+export const releases = createClient(ReleaseService, transport)
 export const scenarios = createClient(ScenarioService, transport)
 export const sessions = createClient(SessionService, transport)
 
@@ -44,12 +62,19 @@ const TITLES: Partial<Record<Code, string>> = {
   [Code.ResourceExhausted]: "The server has too much to do",
   [Code.Unavailable]: "The server cannot be reached",
   [Code.DeadlineExceeded]: "The answer took too long",
+  [Code.Unauthenticated]: "The server wants to know who calls",
+  [Code.PermissionDenied]: "You may not do this",
   [Code.Unimplemented]: "This server is older and does not know this call",
 }
 
 /** Where the reason says more than the code. */
 const REASON_TITLES: Record<string, string> = {
   SESSION_STORE_UNAVAILABLE: "What the server keeps cannot be reached",
+  RELEASE_REFUSED: "The bundle was refused",
+  RELEASE_CHANGING: "Another bundle is being loaded",
+  RELEASES_FIXED: "What is served cannot be changed here",
+  NO_CANARY: "There is no such canary any more",
+  NO_RELEASE_BEFORE: "There is nothing to go back to",
   NOT_EXPLAINABLE: "This bundle is too old to be explained",
 }
 
@@ -58,6 +83,7 @@ interface Detail {
   debug?: {
     fieldViolations?: { field?: string; description?: string }[]
     reason?: string
+    metadata?: { role?: string; given_role?: string }
   }
 }
 
@@ -67,10 +93,17 @@ export function problem(error: unknown): Problem {
   const network = error instanceof TypeError || failure.cause instanceof TypeError
   const code = network ? Code.Unavailable : failure.code
   const details = failure.details as Detail[]
-  const reason = details.map((detail) => detail.debug?.reason ?? "").find(Boolean) ?? ""
+  const info = details.map((detail) => detail.debug).find((debug) => debug?.reason)
+  const reason = info?.reason ?? ""
+  const { role, given_role: given } = info?.metadata ?? {}
+  const missing = reason === "ROLE_MISSING" && role
   return {
-    title: REASON_TITLES[reason] ?? TITLES[code] ?? "The call failed",
-    detail: network ? "No answer from the server." : failure.rawMessage,
+    title: missing ? `This needs the role ${role}` : (REASON_TITLES[reason] ?? TITLES[code] ?? "The call failed"),
+    detail: network
+      ? "No answer from the server."
+      : missing
+        ? `You have the role ${given}. Who runs the server gives roles.`
+        : failure.rawMessage,
     fields: details.flatMap((detail) =>
       (detail.debug?.fieldViolations ?? []).map((each) => ({
         field: each.field ?? "",

@@ -4,11 +4,13 @@ import { useEffect, useMemo, useRef, useState } from "preact/hooks"
 import type { ComponentType } from "preact"
 import { useCall } from "./calls"
 import { useConnection } from "./connection"
-import { Answer, Loading } from "./components/states"
+import { SignIn } from "./components/sign_in"
+import { Answer, Loading, ProblemBox } from "./components/states"
 import { KnownContext, load } from "./known"
 import { fromText, newRequest, toText, type Request } from "./request"
 import { address, readRoute, remember, useRoute } from "./route"
 import { useTheme, type Theme } from "./theme"
+import { signOut, useToken } from "./token"
 
 /** What every page is given: Try and Taste share one request. */
 export interface PageProps {
@@ -43,6 +45,7 @@ export function App() {
   const route = useRoute()
   const page = PAGES.find(({ name }) => name === route.page) ?? PAGES[0]!
   const { away } = useConnection()
+  const { signedIn, wanted } = useToken()
   const known = useCall(load, [])
   const content = useCall(async () => ({ page, Content: await page.content() }), [page])
   const [request, setRequest] = useRequest(route.params.get("r"), page)
@@ -74,6 +77,11 @@ export function App() {
             </a>
           ))}
         </nav>
+        {signedIn && (
+          <button type="button" onClick={signOut}>
+            Sign out
+          </button>
+        )}
         <ThemeChoice />
       </header>
       {away && (
@@ -86,6 +94,7 @@ export function App() {
         <Answer call={known} lines={6}>
           {(value) => (
             <KnownContext.Provider value={value}>
+              {value.denied && <ProblemBox problem={value.denied} />}
               <Answer call={content} lines={6}>
                 {({ page: shown, Content }) =>
                   shown === page ? (
@@ -99,6 +108,7 @@ export function App() {
           )}
         </Answer>
       </main>
+      {wanted && <SignIn wanted={wanted} />}
     </>
   )
 }

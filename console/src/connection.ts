@@ -1,7 +1,8 @@
 // Whether the server answers. After a call that could not reach it, it is asked until it is back; what is on the page is then loaded again.
 
 import { useLayoutEffect, useState } from "preact/hooks"
-import { root, type Problem } from "./api"
+import type { Problem } from "./api"
+import { root } from "./root"
 import { Code } from "@connectrpc/connect"
 
 const RETRY_MS = 1000
@@ -45,6 +46,11 @@ export function failed(problem: Problem): void {
   if (problem.code !== Code.Unavailable || problem.reason === STORE_AWAY || connection.away) return
   become({ ...connection, away: true })
   ask()
+}
+
+/** What is on the page is loaded again. */
+export function again(): void {
+  become({ ...connection, epoch: connection.epoch + 1 })
 }
 
 export function useConnection(): Connection {

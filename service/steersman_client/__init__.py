@@ -27,6 +27,7 @@ from steersman_client.frames import frame
 from steersman_client.local import LocalClient, load
 from steersman_client.model import BundleSummary, ModelInfo, SampleHistory
 from steersman_client.recommendations import Comparison, Receipt, Recommendation, RecommendedItem, Sweep
+from steersman_client.releases import Release
 from steersman_client.requests import Composition, Event, Filters, LeastShare, Request
 from steersman_client.scenarios import PolicyRule, Scenario, ScenarioChange, ScenarioReplay
 from steersman_client.sessions import AppendResult, Session
@@ -66,6 +67,7 @@ __all__ = [
     "Receipt",
     "Recommendation",
     "RecommendedItem",
+    "Release",
     "Request",
     "SampleHistory",
     "Scenario",

@@ -16,6 +16,7 @@ from steersman.v1 import feature_service_pb2 as features_pb
 from steersman.v1 import item_service_pb2 as items_pb
 from steersman.v1 import model_service_pb2 as model_pb
 from steersman.v1 import recommendation_service_pb2 as recommendation_pb
+from steersman.v1 import release_service_pb2 as releases_pb
 from steersman.v1 import scenario_service_pb2 as scenarios_pb
 from steersman.v1 import session_service_pb2 as sessions_pb
 from steersman_client.catalogue import FEATURE_KINDS, Attribute, Concept, Feature, FeatureKind, Item, Neighbours
@@ -24,6 +25,7 @@ from steersman_client.errors import CallError
 from steersman_client.explanations import ChangeQuery, Explanation
 from steersman_client.model import BundleSummary, ModelInfo, SampleHistory
 from steersman_client.recommendations import Comparison, Recommendation, Sweep
+from steersman_client.releases import CHANNELS, Channel, Release
 from steersman_client.requests import Events, Request, event_messages, with_receipt
 from steersman_client.scenarios import Scenario, ScenarioChange, ScenarioReplay
 from steersman_client.sessions import AppendResult, Session
@@ -334,6 +336,44 @@ def bundles() -> Call[list[BundleSummary]]:
         model_pb.ListBundlesResponse,
         lambda answer: [BundleSummary.of(each) for each in answer.bundles],
     )
+
+
+def _releases(method: str, request: Any, answer: type[Message]) -> Call[list[Release]]:
+    return Call(
+        f"ReleaseService/{method}", request, answer, lambda response: [Release.of(each) for each in response.releases]
+    )
+
+
+def releases() -> Call[list[Release]]:
+    """The bundles that the server serves, loads and lets go of, the one it served before, and what it refused."""
+    return _releases("ListReleases", releases_pb.ListReleasesRequest(), releases_pb.ListReleasesResponse)
+
+
+def load_release(bundle: str, *, channel: Channel = "stable", canary_share: float = 0.0) -> Call[list[Release]]:
+    """Serves a bundle that lies beside the one that is served: its version, or the name of its folder. Answers when it is served.
+
+    As a canary it answers `canary_share` of the sessions, 0 to 1. Loading takes its time: give the client a long `timeout`.
+    """
+    request = releases_pb.LoadReleaseRequest(bundle=bundle, channel=CHANNELS[channel], canary_share=canary_share)
+    return _releases("LoadRelease", request, releases_pb.LoadReleaseResponse)
+
+
+def set_canary_share(share: float) -> Call[list[Release]]:
+    """0 to 1 of the sessions. Those that the canary answers stay there while it grows."""
+    request = releases_pb.SetCanaryShareRequest(canary_share=share)
+    return _releases("SetCanaryShare", request, releases_pb.SetCanaryShareResponse)
+
+
+def promote_canary(version: str = "") -> Call[list[Release]]:
+    """Makes the canary the stable release: that of `version`, or whichever there is."""
+    return _releases(
+        "PromoteCanary", releases_pb.PromoteCanaryRequest(version=version), releases_pb.PromoteCanaryResponse
+    )
+
+
+def roll_back() -> Call[list[Release]]:
+    """Ends the canary, or, without one, brings back the release that was stable before."""
+    return _releases("RollBack", releases_pb.RollBackRequest(), releases_pb.RollBackResponse)
 
 
 def _plain(request: Request) -> Request:

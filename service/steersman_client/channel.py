@@ -8,7 +8,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-import grpc
+from steersman_client.credentials import Access, bearer
 
 DEFAULT_PORT = 50051
 HOST_AND_PORT = re.compile(r"(?P<host>\[[^\]]+\]|[^:/\s]+)(:(?P<port>\d+))?")
@@ -23,8 +23,8 @@ class Connection:
     """How a server is reached."""
 
     target: str
-    credentials: grpc.ChannelCredentials | None
-    """None: without TLS."""
+    access: Access
+    """The token is in `metadata`."""
     options: Sequence[tuple[str, Any]]
     metadata: Sequence[tuple[str, str]]
     """Of every call."""
@@ -41,33 +41,19 @@ def connection(
     tenant: str | None,
     timeout: float,
 ) -> Connection:
-    """Raises ValueError, with the remedy, for arguments that do not go together, OSError for files that cannot be read."""
+    """Raises ValueError, with the remedy, for arguments that do not go together."""
     if not timeout > 0:
         raise ValueError(f"timeout: {timeout} is no time to wait; give seconds, from 0 upwards")
     target, loopback = _read_target(target)
-    credentials = _credentials(tls_ca, tls_cert, tls_key)
-    if token is not None and credentials is None and not loopback:
-        raise ValueError(f"token: it would travel readable to {target}; give tls_ca= as well")
+    access = Access(tls_ca, tls_cert, tls_key, token)
+    access.check_token(target, local=loopback)
     options: list[tuple[str, Any]] = [("grpc.enable_retries", 1), ("grpc.service_config", SERVICE_CONFIG)]
     if loopback:
         options.append(("grpc.enable_http_proxy", 0))
-    metadata = [("authorization", f"Bearer {token}")] if token is not None else []
+    metadata = [bearer(token)] if token is not None else []
     if tenant is not None:
         metadata.append(("steersman-tenant", tenant))
-    return Connection(target, credentials, options, metadata, timeout)
-
-
-def _credentials(
-    tls_ca: str | Path | None, tls_cert: str | Path | None, tls_key: str | Path | None
-) -> grpc.ChannelCredentials | None:
-    if (tls_cert is None) != (tls_key is None):
-        raise ValueError("tls_cert and tls_key go together: the client's certificate and its key")
-    if tls_ca is None:
-        if tls_cert is not None:
-            raise ValueError("tls_cert: give tls_ca= as well, the certificates that sign the server's")
-        return None
-    ca, cert, key = (Path(file).read_bytes() if file is not None else None for file in (tls_ca, tls_cert, tls_key))
-    return grpc.ssl_channel_credentials(root_certificates=ca, private_key=key, certificate_chain=cert)
+    return Connection(target, access._replace(token=None), options, metadata, timeout)
 
 
 def _read_target(target: str) -> tuple[str, bool]:

@@ -7,6 +7,7 @@ import grpc
 from google.protobuf.message import Message
 
 from steersman_client.channel import PACKAGE, Connection, connection
+from steersman_client.credentials import open_aio_channel, open_channel, why_not_let_in
 from steersman_client.errors import CallError
 from steersman_client.methods import AsyncMethods, Methods
 
@@ -33,7 +34,7 @@ class Client(Methods):
 
         TLS: files in PEM, `tls_ca` with the certificates that sign the server's; `tls_cert` and `tls_key` where the server asks for the
         client's. `token` travels as "authorization: Bearer", over TLS or on this machine alone. `tenant` names whose turn calls take.
-        Raises ValueError for arguments that do not go together.
+        Raises ValueError for arguments that do not go together, OSError for files that cannot be read.
         """
         self._connection = connection(
             target,
@@ -44,7 +45,8 @@ class Client(Methods):
             tenant=tenant,
             timeout=timeout,
         )
-        self._channel = _opened(self._connection)
+        to = self._connection
+        self._channel = open_channel(to.target, to.access, to.options)
 
     def close(self) -> None:
         """Ends the connection, and calls under way."""
@@ -90,7 +92,8 @@ class AsyncClient(AsyncMethods):
             tenant=tenant,
             timeout=timeout,
         )
-        self._channel = _opened_aio(self._connection)
+        to = self._connection
+        self._channel = open_aio_channel(to.target, to.access, to.options)
 
     async def close(self) -> None:
         """Ends the connection, and calls under way."""
@@ -112,17 +115,7 @@ class AsyncClient(AsyncMethods):
             raise _failed(error, self._connection) from None
 
 
-def _opened(to: Connection) -> grpc.Channel:
-    if to.credentials is None:
-        return grpc.insecure_channel(to.target, to.options)
-    return grpc.secure_channel(to.target, to.credentials, to.options)
-
-
-def _opened_aio(to: Connection) -> grpc.aio.Channel:
-    if to.credentials is None:
-        return grpc.aio.insecure_channel(to.target, to.options)
-    return grpc.aio.secure_channel(to.target, to.credentials, to.options)
-
-
 def _failed(error: Any, to: Connection) -> CallError:
-    return CallError.of_call(error.code().name, error.details() or "", error.trailing_metadata() or (), to.target)
+    said = error.details() or ""
+    why = why_not_let_in(said, to.access)
+    return CallError.of_call(error.code().name, said, error.trailing_metadata() or (), to.target, why)

@@ -55,11 +55,11 @@ class CallError(Exception):
         return f"{self.code}: {said}"
 
     @classmethod
-    def of_call(cls, code: str, message: str, trailers: Iterable[tuple[str, Any]], target: str) -> Self:
-        """From a call's code, details and trailing metadata."""
+    def of_call(cls, code: str, message: str, trailers: Iterable[tuple[str, Any]], target: str, why: str = "") -> Self:
+        """From a call's code, details and trailing metadata. `why`: what an UNAVAILABLE means, if that is known."""
         data = next((value for key, value in trailers if key == "grpc-status-details-bin"), None)
         if data is None:
-            return cls(code, _explained(code, message, target))
+            return cls(code, _explained(code, message, target, why))
         status = Status.parse(data)
         return cls(code, status.message, status.reason, status.fields, status.metadata, status.retry_seconds)
 
@@ -72,7 +72,9 @@ class CallError(Exception):
         return cls(code, failure.message, failure.reason, fields, dict(failure.metadata), retry)
 
 
-def _explained(code: str, message: str, target: str) -> str:
+def _explained(code: str, message: str, target: str, why: str) -> str:
+    if code == "UNAVAILABLE" and why:
+        return f"{target}: {why}. gRPC says: {message}"
     if code == "UNAVAILABLE":
         return f"no server answers at {target} (steersman serve starts one). gRPC says: {message}"
     if code == "DEADLINE_EXCEEDED":

@@ -109,20 +109,17 @@ class _NoStore:
 
 async def _opened(settings: Any, stack: AsyncExitStack) -> dict[str, object]:
     """The handlers of every service, by its name."""
-    from steersman_service.api.labels import Labels
-    from steersman_service.api.list_change import ListChange
+    from steersman_service.api.handlers import Shared, handlers
     from steersman_service.api.release import Release
-    from steersman_service.app import handlers
+    from steersman_service.api.releases import OneRelease
     from steersman_service.processes.front_end import opened_backend
-    from steersman_service.sessions.labels import LabelStore
     from steersman_service.telemetry.metrics import Metrics
 
     metrics = Metrics(collected=False)
     backend = await opened_backend(settings, [], metrics, asyncio.Event(), stack)
     store: Any = _NoStore()
     release = Release.of(backend.bundle, settings)
-    labels, change = Labels(release, LabelStore(store)), ListChange(backend.engines, 0.0, lambda ratio: None)
-    return handlers(release, labels, backend, store, settings, metrics, change)
+    return handlers(release, backend, Shared.of(settings, metrics, store, OneRelease.of(release))).services
 
 
 def _names_what_is_kept(request: Message) -> Iterable[bool]:

@@ -98,6 +98,11 @@ class Methods(ABC):
     model_info = _waits(calls.model_info)
     histories = _iterates(calls.histories)
     bundles = _waits(calls.bundles)
+    releases = _waits(calls.releases)
+    load_release = _waits(calls.load_release)
+    set_canary_share = _waits(calls.set_canary_share)
+    promote_canary = _waits(calls.promote_canary)
+    roll_back = _waits(calls.roll_back)
 
     @abstractmethod
     def _send(self, method: str, request: Message, answer: type[Message]) -> Any:
@@ -132,6 +137,11 @@ class AsyncMethods(ABC):
     model_info = _awaits(calls.model_info)
     histories = _async_iterates(calls.histories)
     bundles = _awaits(calls.bundles)
+    releases = _awaits(calls.releases)
+    load_release = _awaits(calls.load_release)
+    set_canary_share = _awaits(calls.set_canary_share)
+    promote_canary = _awaits(calls.promote_canary)
+    roll_back = _awaits(calls.roll_back)
 
     @abstractmethod
     async def _send(self, method: str, request: Message, answer: type[Message]) -> Any:

@@ -8,9 +8,9 @@ from concurrent.futures import ThreadPoolExecutor
 from multiprocessing.connection import Connection
 from typing import Any, NamedTuple
 
-import grpc
 import uvloop
 
+from steersman_client.credentials import open_aio_channel
 from steersman_loadtest.audit import Auditor
 from steersman_loadtest.scenario import Scenario
 from steersman_loadtest.sender import RunOrder, Sender
@@ -61,7 +61,8 @@ async def _serve(pipe: Connection, scenario: Scenario, tolerance: float, name: s
             await asyncio.get_running_loop().run_in_executor(writer, pipe.send, message)
 
         target = read_target(scenario.address)
-        async with grpc.aio.insecure_channel(target.name, [*CHANNEL_OPTIONS, *target.options]) as channel:
+        options = [*CHANNEL_OPTIONS, *target.options]
+        async with open_aio_channel(target.name, scenario.access, options) as channel:
             sender = Sender(channel, Traffic(scenario, tolerance, users, name, rng), hand_on)
             gc.freeze()  # The scenario is permanent: scanning it for garbage would delay calls.
             await hand_on(ClientReady())

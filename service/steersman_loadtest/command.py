@@ -3,18 +3,19 @@
 import json
 import os
 import shlex
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import typer
 
+from steersman_client.credentials import Access
 from steersman_loadtest.errors import LoadTestError
 from steersman_loadtest.mix import Mix
 from steersman_loadtest.options import Arrivals, LoadTestOptions, with_options
 from steersman_loadtest.printing import print_line
 from steersman_loadtest.rate_search import RateSearch
-from steersman_loadtest.target import DEFAULT_ADDRESS, connected, read_target
+from steersman_loadtest.target import DEFAULT_ADDRESS, Target, connected, read_access, read_target
 
 # They need the extra: the command itself does not, so that it can say so.
 if TYPE_CHECKING:
@@ -69,9 +70,20 @@ def _check_options(options: LoadTestOptions) -> None:
     if options.plot and options.plot.suffix not in PLOT_FORMATS:
         _fail(f"--plot: {options.plot.name}: must end in {', '.join(PLOT_FORMATS)}", 2)
     try:
-        read_target(options.address)
+        target = read_target(options.address)
     except ValueError as error:
         _fail(f"--address: {error}", 2)
+    try:
+        _access(options, target)
+    except OSError as error:
+        _fail(f"{error.filename}: {error.strerror}", 2)
+    except ValueError as error:
+        _fail(str(error).replace("tls_", "--tls-").replace("token:", "--token-file:"), 2)
+
+
+def _access(options: LoadTestOptions, target: Target) -> Access:
+    """Raises ValueError or OSError."""
+    return read_access(target, options.tls_ca, options.tls_cert, options.tls_key, options.token_file)
 
 
 def _sending(options: LoadTestOptions) -> "SendOptions":
@@ -111,8 +123,10 @@ def _test(options: LoadTestOptions, sending: "SendOptions", plan: "Plan") -> "tu
     mix = Mix(**{field.name: getattr(options, field.name) for field in fields(Mix)})
     histories = _histories(options) if options.histories else None
     timeout = max(10.0, options.timeout)
-    with connected(options.address) as channel:
-        scenario = prepare(channel, options.address, mix, histories, seed=options.seed, timeout_seconds=timeout)
+    access = _access(options, read_target(options.address))
+    with connected(options.address, access) as channel:
+        prepared = prepare(channel, options.address, mix, histories, seed=options.seed, timeout_seconds=timeout)
+    scenario = replace(prepared, access=access)
     with LoadTestDisplay() as display, Fleet(scenario, sending) as fleet:
         return scenario, Harness(fleet, plan, display).test()
 

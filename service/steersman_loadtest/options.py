@@ -44,6 +44,10 @@ class LoadTestOptions:
     """Each field is an option, with its help and limits."""
 
     address: Annotated[str, typer.Option(help="Where the server listens: host:port, or a host.")] = DEFAULT_ADDRESS
+    tls_ca: Annotated[Path | None, typer.Option(help="Speak TLS: authorities of the server's certificate.")] = None
+    tls_cert: Annotated[Path | None, typer.Option(help="Your certificate, where the server wants to see one.")] = None
+    tls_key: Annotated[Path | None, typer.Option(help="Its private key.")] = None
+    token_file: Annotated[Path | None, typer.Option(help="A file with your token. Or set STEERSMAN_TOKEN.")] = None
     histories: Annotated[
         Path | None,
         typer.Option(help="Interactions as `steersman train` takes them, a file or a folder. [default: made up]"),

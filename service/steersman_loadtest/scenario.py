@@ -7,9 +7,11 @@ from typing import NamedTuple
 from steersman.v1.control_pb2 import OPERATION_ABLATE, OPERATION_ADD, OPERATION_SCALE, Control, FeatureRef, Operation
 from steersman.v1.model_service_pb2 import GetModelInfoResponse
 from steersman.v1.recommendation_service_pb2 import AttributeFilter, Filters, History
+from steersman_client.credentials import Access
 from steersman_loadtest.canaries import Canary
 from steersman_loadtest.histories import Histories
 from steersman_loadtest.mix import Mix
+from steersman_loadtest.target import ANYBODY
 
 # Operations on features, with their strengths.
 FEATURE_STRENGTHS: Mapping[Operation, float] = {OPERATION_ADD: 0.5, OPERATION_SCALE: 2.0, OPERATION_ABLATE: 0.0}
@@ -42,6 +44,7 @@ class Scenario:
     """Ids of some items of the bundle."""
     popular: Sequence[str]
     """Known ids, those with the most events first."""
+    access: Access = ANYBODY
     plain_canaries: Sequence[Canary] = ()
     steered_canaries: Sequence[Canary] = ()
 

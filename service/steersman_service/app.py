@@ -1,9 +1,10 @@
 """Assembles a front end, and takes it down in the order that loses nothing."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
-from typing import Any, NamedTuple
+import os
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from typing import Any
 
 import grpc
 from grpc_health.v1 import health_pb2_grpc
@@ -11,173 +12,49 @@ from grpc_health.v1.health import SERVICE_NAME as HEALTH
 from grpc_health.v1.health import aio as health_aio
 from grpc_health.v1.health_pb2 import HealthCheckResponse
 
-from steersman_service.api.explanation import ExplanationService
-from steersman_service.api.features import FeatureService
-from steersman_service.api.items import ItemService
-from steersman_service.api.labels import POLL_SECONDS, Labels
-from steersman_service.api.list_change import ListChange
-from steersman_service.api.model import ModelService
-from steersman_service.api.placement import Placements
-from steersman_service.api.recommendation import RecommendationService
-from steersman_service.api.release import Release
-from steersman_service.api.replay_watch import ReplayWatch
-from steersman_service.api.replaying import ScenarioReplays
-from steersman_service.api.scenarios import ScenarioService
-from steersman_service.api.sessions import SessionService
-from steersman_service.bundle.bundle import Bundle
-from steersman_service.errors import StartupError, StoreUnavailable
+from steersman_service.api.handlers import SERVICES, Shared
+from steersman_service.api.holding import Holding
+from steersman_service.api.releases import ReleaseControl
+from steersman_service.certificates import Certificates, watched
+from steersman_service.errors import StartupError
 from steersman_service.identity.authenticator import LOOK_SECONDS, Authenticator
+from steersman_service.rpc.admission import ENGINE_SERVICES, Admission
+from steersman_service.rpc.credentials import server_credentials
 from steersman_service.rpc.doors import Doors
 from steersman_service.rpc.interceptor import CallInterceptor
 from steersman_service.rpc.reflection import add_reflection
 from steersman_service.rpc.services import PACKAGE, add_services
 from steersman_service.rpc.threads import patient
-from steersman_service.scheduling.client import Engines
-from steersman_service.sessions.labels import LabelStore
+from steersman_service.rpc.upstream import unix_target
+from steersman_service.scheduling.events import first_of
+from steersman_service.secret_settings import secret
 from steersman_service.sessions.pipeline import Durability
 from steersman_service.sessions.quotas import Limits
-from steersman_service.sessions.reader import SessionReader
-from steersman_service.sessions.scenarios import ScenarioReader, ScenarioStore
 from steersman_service.sessions.store import SessionStore
-from steersman_service.settings import Settings, secret
+from steersman_service.settings import Settings
 from steersman_service.telemetry.metrics import Metrics
 
-SERVICES = (
-    "RecommendationService",
-    "SessionService",
-    "ExplanationService",
-    "ScenarioService",
-    "FeatureService",
-    "ItemService",
-    "ModelService",
-)
-ENGINE_SERVICES = (f"{PACKAGE}.RecommendationService", f"{PACKAGE}.ExplanationService")
 STORE_SERVICES = (f"{PACKAGE}.SessionService", f"{PACKAGE}.ScenarioService")
 SERVING, NOT_SERVING = HealthCheckResponse.SERVING, HealthCheckResponse.NOT_SERVING
 CHECK_SECONDS = 1.0
 # What a finished call may take to send its answer.
 LAST_ANSWERS_SECONDS = 0.5
-# Calls in flight beside those that the queue takes: most of them wait for the session store.
-MOST_OTHER_CALLS = 4096
+# A connection that says nothing, or not what HTTP/2 begins with.
+HANDSHAKE_MS = 10_000
+# Pings of a client without a call: no closer than this, or it is sent away after the third. Left to itself, gRPC takes one each two hours:
+# proxies that look each second whether a server is there would lose their connections.
+LEAST_PING_MS, MOST_PING_STRIKES = 500, 2
+# A caller that vanished while its calls run is found by a ping: so long after its last word, and so long without an answer.
+KEEPALIVE_MS, KEEPALIVE_TIMEOUT_MS = 60_000, 20_000
 # Calls that gRPC's core holds until the event loop takes them, and how long. Beyond, it cancels calls before they are counted: left to
 # itself from 1,000 on, or after 30 s. A deadline ends them sooner.
 MOST_PENDING, LONGEST_PENDING_SECONDS = 100_000, 3600
 LARGEST_INT32 = 2**31 - 1
 
 
-class EngineHandle(NamedTuple):
-    """What answers requests of a bundle."""
-
-    bundle: Bundle
-    engines: Engines
-    name: str
-    """ "onnx" or "torch"."""
-    device: str
-    """ "cpu" or "cuda"."""
-
-
 @asynccontextmanager
-async def running(
-    settings: Settings,
-    metrics: Metrics,
-    backend: EngineHandle,
-    may_listen: Callable[[], Awaitable[None]] | None = None,
-    leave: asyncio.Event | None = None,
-) -> AsyncIterator[int]:
-    """A front end that is ready; gives its port. What is started first is stopped last: calls drain while all they need is up.
-
-    With `may_listen` it shares its port, and takes calls when that returns. From `leave` on, health says NOT_SERVING, and calls are taken
-    as before. Sessions are in the store of `redis_url`. Raises StartupError.
-    """
-    async with AsyncExitStack() as stack:
-        authenticator = Authenticator(settings.identity_options)
-        await authenticator.refresh()
-        calls = CallInterceptor(
-            metrics,
-            slow_seconds=settings.slow_call_ms / 1e3,
-            most_calls=settings.queue_size + MOST_OTHER_CALLS,
-            max_message_bytes=settings.max_message_bytes,
-            deadline_seconds=settings.default_deadline_ms / 1e3,
-            doors=Doors(authenticator, settings.reflection),
-        )
-        with patient():
-            server = grpc.aio.server(interceptors=[calls], options=_options(settings, shared=may_listen is not None))
-        stack.push_async_callback(server.stop, None)
-        _tell_bundle(backend, metrics)
-        store = await _open_store(settings, backend.bundle, metrics, stack)
-        list_change = ListChange(backend.engines, settings.list_change_sample, metrics.list_change)
-        release = Release.of(backend.bundle, settings)
-        labels = Labels(release, LabelStore(store))
-        with suppress(StoreUnavailable):
-            await labels.refresh()
-        services = handlers(release, labels, backend, store, settings, metrics, list_change)
-        add_services(server, services, metrics)
-        health = await _add_health(server, reflection=settings.reflection != "off")
-        await stack.enter_async_context(_in_background(_watch_keys(authenticator)))
-        await stack.enter_async_context(_watched(store, labels, backend.engines, health, metrics))
-        scenarios = services["ScenarioService"]
-        assert isinstance(scenarios, ScenarioService)
-        watch = ReplayWatch(scenarios.replays, metrics.scenario_replays)
-        if settings.scenario_replay == "block":
-            await watch.block()
-        if may_listen is not None:
-            await may_listen()
-        port = _listen(server, settings)
-        await server.start()
-        metrics.ready(True)
-        stack.push_async_callback(_drain, server, calls, settings.drain_seconds)
-        stack.push_async_callback(list_change.close)
-        stack.push_async_callback(health.enter_graceful_shutdown)
-        stack.callback(metrics.ready, False)
-        if leave is not None:
-            await stack.enter_async_context(_in_background(_left(leave, health, metrics)))
-        if settings.scenario_replay != "off":
-            await stack.enter_async_context(_in_background(watch.run()))
-        yield port
-
-
-def _options(settings: Settings, *, shared: bool) -> list[tuple[str, int]]:
-    options = [
-        # Where it is on, a second server shares the port in silence.
-        ("grpc.so_reuseport", int(shared)),
-        # Twice of what is taken: what the core refuses itself is neither counted nor logged.
-        ("grpc.max_receive_message_length", min(2 * settings.max_message_bytes, LARGEST_INT32)),
-        ("grpc.max_send_message_length", settings.max_message_bytes),
-        ("grpc.server.max_pending_requests", MOST_PENDING),
-        ("grpc.server.max_pending_requests_hard_limit", MOST_PENDING),
-        ("grpc.server_max_unrequested_time_in_server", LONGEST_PENDING_SECONDS),
-    ]
-    if settings.max_connection_age_seconds is not None:
-        options.append(("grpc.max_connection_age_ms", int(1e3 * settings.max_connection_age_seconds)))
-        options.append(("grpc.max_connection_age_grace_ms", int(1e3 * settings.drain_seconds)))
-    return options
-
-
-def _listen(server: grpc.aio.Server, settings: Settings) -> int:
-    address = f"{settings.host}:{settings.port}"
-    try:
-        return server.add_insecure_port(address)
-    except RuntimeError as error:
-        raise StartupError(f"cannot listen on {address}; is another server running there?") from error
-
-
-def _tell_bundle(backend: EngineHandle, metrics: Metrics) -> None:
-    manifest = backend.bundle.manifest
-    metrics.bundle(
-        version=backend.bundle.version,
-        bundle_format=f"{manifest.format_major}.{manifest.format_minor}",
-        data=manifest.provenance.data,
-        backend=backend.name,
-        device=backend.device,
-    )
-
-
-async def _open_store(settings: Settings, bundle: Bundle, metrics: Metrics, stack: AsyncExitStack) -> SessionStore:
-    if settings.max_session_events < bundle.manifest.window.length:
-        raise StartupError(
-            f"settings: max_session_events of {settings.max_session_events} is less than the bundle's window of"
-            f" {bundle.manifest.window.length}: sessions would forget what the recommender has to see"
-        )
+async def shared_by_releases(settings: Settings, metrics: Metrics, control: ReleaseControl) -> AsyncIterator[Shared]:
+    """With the store of `redis_url`. Raises StartupError."""
     assert settings.redis_url
     try:
         store = SessionStore(
@@ -192,44 +69,116 @@ async def _open_store(settings: Settings, bundle: Bundle, metrics: Metrics, stac
         )
     except ValueError as error:
         raise StartupError(f"settings: redis_url: {error}") from error
-    stack.push_async_callback(store.close)
-    return store
+    try:
+        yield Shared.of(settings, metrics, store, control)
+    finally:
+        await store.close()
 
 
-def handlers(
-    release: Release,
-    labels: Labels,
-    backend: EngineHandle,
-    store: SessionStore,
-    settings: Settings,
-    metrics: Metrics,
-    list_change: ListChange,
-) -> dict[str, object]:
-    """Of every service, by its name. They know no transport."""
-    sessions = SessionReader(
-        store,
-        release.items,
-        max_events=settings.max_session_events,
-        limit_bytes=settings.session_cache_mb << 20,
-        observe=metrics.session_read,
-    )
-    metrics.watch_session_cache(lambda: sessions.held_bytes)
-    scenarios = ScenarioStore(store)
-    replays = ScenarioReplays(release, backend.engines, scenarios, settings.max_filter_items)
-    placed = ScenarioReader(scenarios, metrics.scenario_read)
-    placements = Placements(release, placed, settings.max_filter_items)
-    recommendation = RecommendationService(
-        release, backend.engines, sessions, settings, metrics, list_change, placements
-    )
-    return {
-        "RecommendationService": recommendation,
-        "ExplanationService": ExplanationService(recommendation),
-        "ScenarioService": ScenarioService(release, scenarios, placed, settings, replays),
-        "SessionService": SessionService(release, store, settings.max_events_per_append),
-        "FeatureService": FeatureService(release, labels, settings.max_message_bytes),
-        "ItemService": ItemService(release, settings.max_message_bytes),
-        "ModelService": ModelService(release, backend.name, backend.device, settings),
-    }
+@asynccontextmanager
+async def running(
+    shared: Shared,
+    holding: Holding,
+    may_listen: Callable[[], Awaitable[None]] | None = None,
+    leave: asyncio.Event | None = None,
+    inside: str = "",
+) -> AsyncIterator[int]:
+    """A front end that is ready; gives its port. What is started first is stopped last: calls drain while all they need is up.
+
+    `holding` has a stable release. With `may_listen` the port is shared, and calls are taken when that returns. From `leave` on, health
+    says NOT_SERVING, and calls are taken as before. `inside` is a Unix socket on which calls are taken, too, without TLS, and whose
+    place it takes if there is one. Raises StartupError.
+    """
+    settings, metrics = shared.settings, shared.metrics
+    async with AsyncExitStack() as stack:
+        authenticator = Authenticator(settings.identity_options)
+        await authenticator.refresh()
+        calls = CallInterceptor(
+            metrics,
+            slow_seconds=settings.slow_call_ms / 1e3,
+            admission=Admission(settings.max_calls, _most_engine_calls(settings), settings.max_streams),
+            max_message_bytes=settings.max_message_bytes,
+            deadline_seconds=settings.default_deadline_ms / 1e3,
+            doors=Doors(authenticator, settings.reflection),
+        )
+        with patient():
+            server = grpc.aio.server(interceptors=[calls], options=_options(settings, shared=may_listen is not None))
+        stack.push_async_callback(server.stop, None)
+        certificates = await stack.enter_async_context(watched(settings.tls_files, metrics))
+        add_services(server, SERVICES, holding.channels.behaviour, metrics)
+        health = await _add_health(server, reflection=settings.reflection != "off")
+        await stack.enter_async_context(_in_background(_watch_keys(authenticator)))
+        await stack.enter_async_context(_watched(shared.store, holding, health, metrics))
+        if may_listen is not None:
+            await may_listen()
+        port = _listen(server, settings, certificates)
+        with _inside(server, inside):
+            await server.start()
+        metrics.ready(True)
+        stack.push_async_callback(_drain, server, calls, settings.drain_seconds)
+        stack.push_async_callback(health.enter_graceful_shutdown)
+        stack.callback(metrics.ready, False)
+        stack.push_async_callback(holding.calm)
+        if leave is not None:
+            await stack.enter_async_context(_in_background(_left(leave, health, metrics)))
+        yield port
+
+
+def _most_engine_calls(settings: Settings) -> int:
+    """What the queues of all engines hold, and two batches of each: one that is computed, one on its way."""
+    return max(1, settings.engine_count) * (settings.queue_size + 2 * settings.max_batch)
+
+
+def _options(settings: Settings, *, shared: bool) -> list[tuple[str, int]]:
+    options = [
+        # Where it is on, a second server shares the port in silence.
+        ("grpc.so_reuseport", int(shared)),
+        # Twice of what is taken: what the core refuses itself is neither counted nor logged.
+        ("grpc.max_receive_message_length", min(2 * settings.max_message_bytes, LARGEST_INT32)),
+        ("grpc.max_send_message_length", settings.max_message_bytes),
+        ("grpc.server.max_pending_requests", MOST_PENDING),
+        ("grpc.server.max_pending_requests_hard_limit", MOST_PENDING),
+        ("grpc.server_max_unrequested_time_in_server", LONGEST_PENDING_SECONDS),
+        ("grpc.http2.min_ping_interval_without_data_ms", LEAST_PING_MS),
+        ("grpc.keepalive_permit_without_calls", 1),
+        ("grpc.max_allowed_incoming_connections", settings.max_connections),
+        # More than are taken: a client that is just below what the core allows gets resets, which say nothing.
+        ("grpc.max_concurrent_streams", min(2 * settings.max_calls + settings.max_streams, LARGEST_INT32)),
+        ("grpc.max_connection_idle_ms", min(int(1e3 * settings.max_connection_idle_seconds), LARGEST_INT32)),
+        ("grpc.server_handshake_timeout_ms", HANDSHAKE_MS),
+        ("grpc.keepalive_time_ms", KEEPALIVE_MS),
+        ("grpc.keepalive_timeout_ms", KEEPALIVE_TIMEOUT_MS),
+        ("grpc.http2.max_ping_strikes", MOST_PING_STRIKES),
+    ]
+    if settings.max_connection_age_seconds is not None:
+        options.append(("grpc.max_connection_age_ms", int(1e3 * settings.max_connection_age_seconds)))
+        options.append(("grpc.max_connection_age_grace_ms", int(1e3 * settings.drain_seconds)))
+    return options
+
+
+def _listen(server: grpc.aio.Server, settings: Settings, certificates: Certificates | None) -> int:
+    address = f"{settings.host}:{settings.port}"
+    try:
+        if certificates is None:
+            return server.add_insecure_port(address)
+        credentials = server_credentials(certificates, demanding=settings.demands_certificates("grpc"))
+        return server.add_secure_port(address, credentials)
+    except RuntimeError as error:
+        raise StartupError(f"cannot listen on {address}; is another server running there?") from error
+
+
+@contextmanager
+def _inside(server: grpc.aio.Server, path: str) -> Iterator[None]:
+    """Listens on a Unix socket, too, which has its name when this ends: that of a process before, if there was one.
+
+    gRPC removes a name that it made when the server ends, and by then this one may be that of the next process."""
+    if not path:
+        yield
+        return
+    own = f"{path}.{os.getpid()}"
+    server.add_insecure_port(unix_target([own]))
+    yield
+    os.rename(own, path)
 
 
 async def _watch_keys(authenticator: Authenticator) -> None:
@@ -252,16 +201,19 @@ async def _add_health(server: grpc.aio.Server, *, reflection: bool) -> health_ai
 
 @asynccontextmanager
 async def _watched(
-    store: SessionStore, labels: Labels, engines: Engines, health: health_aio.HealthServicer, metrics: Metrics
+    store: SessionStore, holding: Holding, health: health_aio.HealthServicer, metrics: Metrics
 ) -> AsyncIterator[None]:
     """The health of services that need the store follows it, that of services that ask engines theirs. Labels are kept fresh."""
 
     async def watch_engines() -> None:
+        channels = holding.channels
         while True:
+            engines = channels.stable.engines
             engines.changed.clear()
+            channels.changed.clear()
             for service in ENGINE_SERVICES:
                 await health.set(service, SERVING if engines.alive else NOT_SERVING)
-            await engines.changed.wait()
+            await first_of(engines.changed, channels.changed)
 
     async def watch_store() -> None:
         while True:
@@ -271,13 +223,7 @@ async def _watched(
                 await health.set(service, SERVING if usable else NOT_SERVING)
             await asyncio.sleep(CHECK_SECONDS)
 
-    async def watch_labels() -> None:
-        while True:
-            with suppress(StoreUnavailable):
-                await labels.refresh()
-            await asyncio.sleep(POLL_SECONDS)
-
-    async with _in_background(watch_engines(), watch_store(), watch_labels()):
+    async with _in_background(watch_engines(), watch_store(), holding.refresh_labels()):
         yield
 
 

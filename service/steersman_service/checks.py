@@ -1,5 +1,6 @@
-"""Checks of ids, texts and names that several packages share."""
+"""Checks of ids, texts, names and hosts that several packages share."""
 
+import ipaddress
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from difflib import get_close_matches
@@ -21,6 +22,7 @@ MAX_AUTHORIZATION_BYTES = 7 << 10
 MAX_EVENT_ID_BYTES = 128
 MAX_ITEM_ID_BYTES = 256
 MAX_SEARCH_BYTES = 256
+MAX_VERSION_BYTES = 128
 EVENT_KINDS = frozenset(EventKind.values())
 # The years 1 to 9999, in Unix time: what google.protobuf.Timestamp may hold.
 LEAST_SECONDS, MOST_SECONDS = -62_135_596_800, 253_402_300_799
@@ -49,6 +51,13 @@ def check_bytes(field: str, text: str, least: int, most: int) -> Iterator[FieldV
     size = len(text.encode())
     if not least <= size <= most:
         yield FieldViolation(field, f"has {size} bytes; {least} to {most} are allowed")
+
+
+def check_item_ids(field: str, item_ids: Sequence[str]) -> Iterator[FieldViolation]:
+    """The first that is too long to be one. Characters are counted: that is quick, and as good a bound of what an id costs."""
+    if item_ids and max(map(len, item_ids)) > MAX_ITEM_ID_BYTES:
+        index, size = next((i, len(one)) for i, one in enumerate(item_ids) if len(one) > MAX_ITEM_ID_BYTES)
+        yield FieldViolation(f"{field}[{index}]", f"has {size} characters; at most {MAX_ITEM_ID_BYTES} are allowed")
 
 
 def check_events(field: str, events: Sequence[Event], most: int) -> Iterator[FieldViolation]:
@@ -85,3 +94,14 @@ def did_you_mean(name: str, known: Iterable[str], otherwise: str) -> str:
         names.setdefault(candidate.casefold(), candidate)
     close = get_close_matches(name[:MAX_COMPARED_CHARACTERS].casefold(), names)
     return f"did you mean {' or '.join(names[match] for match in close)}?" if close else otherwise
+
+
+def on_this_machine(host: str) -> bool:
+    """Whether only this machine reaches what listens on `host`."""
+    name = host.strip("[]").lower()
+    if name == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(name).is_loopback
+    except ValueError:
+        return False

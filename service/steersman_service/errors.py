@@ -30,6 +30,10 @@ class BundleError(StartupError):
         self.file = file
 
 
+class ChildDied(StartupError):
+    """A process of the server ended before it was ready, without a word why: it may have been killed."""
+
+
 class SourceError(StartupError):
     """A bundle cannot be had from where it is said to be, or not be brought there: no fault of the bundle."""
 
@@ -155,6 +159,37 @@ class StaleFeature(RequestError, code="FAILED_PRECONDITION", reason="FEATURE_OF_
     """A feature reference of another bundle. The metadata carries the likely replacement where one is known."""
 
 
+class BundleNotServed(RequestError, code="FAILED_PRECONDITION", reason="BUNDLE_NOT_SERVED"):
+    """The call names a bundle version that no release here has."""
+
+    def __init__(self, served: Sequence[str]) -> None:
+        """Versions."""
+        super().__init__(
+            f"metadata steersman-bundle-version: names a bundle that is not served; it is {' or '.join(served)}, or leave it out",
+            metadata={"served": " ".join(served)},
+        )
+
+
+class ReleaseRefused(RequestError, code="FAILED_PRECONDITION", reason="RELEASE_REFUSED"):
+    """A bundle was not served. The message says why. What was served before still is."""
+
+
+class ReleaseChanging(RequestError, code="ABORTED", reason="RELEASE_CHANGING"):
+    """Another change of releases is under way."""
+
+
+class NoCanary(RequestError, code="FAILED_PRECONDITION", reason="NO_CANARY"):
+    """There is no canary, or another one than the call names."""
+
+
+class NoReleaseBefore(RequestError, code="FAILED_PRECONDITION", reason="NO_RELEASE_BEFORE"):
+    """Nothing to roll back to."""
+
+
+class ReleasesFixed(RequestError, code="FAILED_PRECONDITION", reason="RELEASES_FIXED"):
+    """What is served cannot be changed by a call here."""
+
+
 class NotExplainable(RequestError, code="FAILED_PRECONDITION", reason="NOT_EXPLAINABLE"):
     """The bundle does not hold what accounts are made of."""
 
@@ -225,8 +260,25 @@ class TooManyCalls(RequestError, code="RESOURCE_EXHAUSTED", reason="TOO_MANY_CAL
         super().__init__("too many calls are under way", retry_seconds=1.0)
 
 
+class TooManyStreams(RequestError, code="RESOURCE_EXHAUSTED", reason="TOO_MANY_STREAMS"):
+    """As many streams are open as the server takes, of all callers or of this connection."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "too many streams are open: end those that are not needed, or ask again and again instead",
+            retry_seconds=1.0,
+        )
+
+
+class SilentStream(RequestError, code="DEADLINE_EXCEEDED", reason="SILENT_STREAM"):
+    """A stream of requests of which no further one comes."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__(f"no request came for {seconds:g} s; open the stream again when there is one")
+
+
 class DeadlineTooNear(RequestError, code="RESOURCE_EXHAUSTED", reason="DEADLINE_TOO_NEAR"):
-    """Overload: the deadline would pass in the queue, so the request is refused at once and not computed."""
+    """Overload: the deadline would pass before the answer is there, so the request is refused at once and not computed."""
 
 
 class DeadlinePassed(RequestError, code="DEADLINE_EXCEEDED", reason="DEADLINE_PASSED"):

@@ -7,29 +7,28 @@ from typing import Any, Literal, Self
 
 from loky import cpu_count
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
-from pydantic_settings import (
-    BaseSettings,
-    InitSettingsSource,
-    PydanticBaseSettingsSource,
-    SecretsSettingsSource,
-    SettingsConfigDict,
-)
+from pydantic_settings import SettingsConfigDict
 
+from steersman_service.certificates import TlsFiles
 from steersman_service.engine.options import EngineOptions
 from steersman_service.errors import StartupError
 from steersman_service.identity.identity import Role
 from steersman_service.identity.options import IdentityOptions, JwtOptions, check_keys_url
+from steersman_service.secret_settings import SecretSettings
 from steersman_service.sessions.redis_url import check_redis_url
 from steersman_service.telemetry.traces import checked_endpoint
 
 PREFIX = "STEERSMAN_"
+# Of clients, which may run in the same environment.
+CLIENT_VARIABLES = {"STEERSMAN_TOKEN"}
 SECRETS_DIR = f"{PREFIX}SECRETS_DIR"
+DOORS = ("grpc", "http", "metrics")
 LOOPBACK_HOSTS = "localhost,127.0.0.1,[::1]"
 GPU_FILES = "/dev/nvidia[0-9]*"
 CORES_PER_ENGINE = 8
 
 
-class Settings(BaseSettings):
+class Settings(SecretSettings):
     """Checked once, frozen after. Limits are what callers may send; they are published by GetModelInfo."""
 
     model_config = SettingsConfigDict(
@@ -63,6 +62,23 @@ class Settings(BaseSettings):
     http_console: Literal["on", "off"] = Field("on", description="Whether HTTP serves the console, at /console/")
     http_max_body_bytes: int = Field(4 << 20, ge=1024, description="Largest body that HTTP takes, in bytes")
 
+    tls_cert: Path | None = Field(
+        None,
+        description="The server's certificate in PEM, then those between it and its authority: with it gRPC, HTTP and metrics speak"
+        " TLS. These files are read again when they change",
+    )
+    tls_key: Path | None = Field(None, description="The certificate's private key in PEM, without a passphrase")
+    tls_ca: Path | None = Field(
+        None, description="Authorities in PEM that sign clients' certificates: with it clients have to show one"
+    )
+    tls_client_certs: str = Field(
+        ",".join(DOORS), description="Where they have to, if tls_ca is set: grpc, http, metrics, with commas between"
+    )
+    insecure: Literal["off", "metrics", "on"] = Field(
+        "off",
+        description="on lets it listen beyond this machine without TLS, or without knowing its callers; metrics lets the Prometheus"
+        " endpoint alone, which then speaks plain HTTP",
+    )
     api_keys: Path | None = Field(
         None,
         description="File of API keys, by hash: a line of JSON for each, as `steersman key new` prints it. Read again when it changes",
@@ -105,6 +121,13 @@ class Settings(BaseSettings):
         None,
         description="Bundle folder, or a link to one (default: DATA/bundles/current); or s3://BUCKET/PREFIX or hf://OWNER/REPO@REVISION,"
         " from which it is pulled to DATA/bundles",
+    )
+    bundle_watch_seconds: float = Field(
+        2.0,
+        ge=0,
+        allow_inf_nan=False,
+        description="How often the server looks whether that link, or source, names another bundle, which it then loads and serves, in"
+        " seconds; 0: never",
     )
     bundle_keys: Path | None = Field(
         None,
@@ -169,6 +192,17 @@ class Settings(BaseSettings):
     )
     session_cache_mb: int = Field(
         32, ge=0, description="Memory for sessions that were read and may come again, in MiB; 0 keeps none"
+    )
+
+    max_calls: int = Field(
+        4096, ge=1, description="Calls in flight of a front end; more are refused at once, but for health checks"
+    )
+    max_streams: int = Field(1024, ge=1, description="Open streams of a front end: watches of health, reflection")
+    max_connections: int = Field(
+        1024, ge=1, description="Open connections of a front end, and of the gateway; more are closed at once"
+    )
+    max_connection_idle_seconds: float = Field(
+        300.0, gt=0, description="A connection without a call is closed after, in seconds; clients connect again"
     )
 
     max_history_items: int = Field(10_000, ge=1, description="Most items of an explicit history")
@@ -258,11 +292,33 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _known_environment(self) -> Self:
-        known = {f"{PREFIX}{name}".upper() for name in type(self).model_fields}
+        known = {f"{PREFIX}{name}".upper() for name in type(self).model_fields} | CLIENT_VARIABLES
         unknown = sorted(name for name in os.environ if name.upper().startswith(PREFIX) and name.upper() not in known)
         if unknown:
             raise ValueError(f"unknown setting {', '.join(unknown)}; `steersman serve --help` lists them all")
         return self
+
+    @model_validator(mode="after")
+    def _certificates_are_there_to_be_read(self) -> Self:
+        if self.certificate_identity == "on" and not self.demands_certificates("grpc"):
+            raise ValueError(
+                "certificate_identity: needs tls_ca, and grpc in tls_client_certs: no client shows one else"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _tls_is_whole(self) -> Self:
+        for name, other in (("tls_cert", "tls_key"), ("tls_key", "tls_cert"), ("tls_ca", "tls_cert")):
+            if getattr(self, name) is not None and getattr(self, other) is None:
+                raise ValueError(f"{name}: needs {other}, too")
+        return self
+
+    @field_validator("tls_client_certs")
+    @classmethod
+    def _known_doors(cls, text: str) -> str:
+        if unknown := [door for door in _listed(text) if door not in DOORS]:
+            raise ValueError(f"{unknown[0]!r} is none of {', '.join(DOORS)}")
+        return text
 
     @field_validator("host", "http_host")
     @classmethod
@@ -297,7 +353,9 @@ class Settings(BaseSettings):
         return os.fspath(bundle) if isinstance(bundle, os.PathLike) else bundle
 
     @model_validator(mode="after")
-    def _tokens_are_checked_whole(self) -> Self:
+    def _callers_can_be_known(self) -> Self:
+        if self.certificate_identity == "on" and not self.demands_certificates("grpc"):
+            raise ValueError("certificate_identity: needs tls_ca, with grpc in tls_client_certs")
         if self.jwt_keys is None:
             return self
         if not (self.jwt_issuer and self.jwt_audience):
@@ -308,29 +366,6 @@ class Settings(BaseSettings):
             raise ValueError(f"jwt_keys: {wrong}")
         return self
 
-    @classmethod
-    def settings_customise_sources(
-        cls,
-        settings_cls: type[BaseSettings],
-        init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,
-        dotenv_settings: PydanticBaseSettingsSource,
-        file_secret_settings: PydanticBaseSettingsSource,
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        assert isinstance(init_settings, InitSettingsSource)
-        folder = init_settings.init_kwargs.get("secrets_dir") or os.environ.get(SECRETS_DIR)
-        if not folder:
-            return init_settings, env_settings
-        _check_secrets(Path(folder), cls)
-        return init_settings, env_settings, SecretsSettingsSource(settings_cls, folder, env_prefix="")
-
-    def for_child(self) -> dict[str, Any]:
-        """All of it as JSON, secrets included: for a process that was started by this one, over a socket of their own."""
-        dumped = self.model_dump(mode="json")
-        secrets = {name: each for name in dumped if isinstance(each := getattr(self, name), SecretStr)}
-        # They are in it already.
-        return {**dumped, **{name: each.get_secret_value() for name, each in secrets.items()}, "secrets_dir": None}
-
     @property
     def identity_options(self) -> IdentityOptions:
         jwt = None
@@ -339,6 +374,17 @@ class Settings(BaseSettings):
             jwt = JwtOptions(self.jwt_keys, self.jwt_audience, self.jwt_issuer, *claims)
         role = None if self.anonymous_role == "auto" else Role[self.anonymous_role.upper()]
         return IdentityOptions(jwt, self.api_keys, self.certificate_identity == "on", role)
+
+    @property
+    def tls_files(self) -> TlsFiles | None:
+        """None: no TLS."""
+        if self.tls_cert is None or self.tls_key is None:
+            return None
+        return TlsFiles(self.tls_cert, self.tls_key, self.tls_ca)
+
+    def demands_certificates(self, door: str) -> bool:
+        """Whether clients have to show one at this one of DOORS."""
+        return self.tls_ca is not None and door in _listed(self.tls_client_certs)
 
     @property
     def bundle_folder(self) -> Path:
@@ -394,24 +440,13 @@ class Settings(BaseSettings):
         return self.device == "cuda" or (self.device == "auto" and self.backend == "torch" and sees_gpu())
 
 
-def secret(value: SecretStr | None) -> str:
-    """Empty if there is none."""
-    return value.get_secret_value() if value else ""
-
-
-def _check_secrets(folder: Path, settings: type[BaseSettings]) -> None:
-    """Raises StartupError: a file that is spelled wrong would be a secret that is not used."""
-    try:
-        files = [each.name for each in folder.iterdir() if not each.name.startswith(".")]
-    except OSError as error:
-        raise StartupError(f"settings: secrets_dir: {folder}: {error.strerror}") from None
-    if unknown := sorted(set(files) - set(settings.model_fields)):
-        raise StartupError(f"settings: secrets_dir: {unknown[0][:100]!r} is no setting: files are named like redis_url")
-
-
 def sees_gpu() -> bool:
     """Whether NVIDIA's driver shows this process a GPU."""
     return os.environ.get("CUDA_VISIBLE_DEVICES") not in ("", "-1") and bool(glob(GPU_FILES))
+
+
+def _listed(text: str) -> list[str]:
+    return [name.strip() for name in text.split(",") if name.strip()]
 
 
 def cores() -> int:

@@ -15,7 +15,7 @@ import steersman_client  # noqa: F401  the contract is in the pool once it is im
 PACKAGE = "steersman.v1"
 SERVICES = (
     *("RecommendationService", "ExplanationService", "SessionService"),
-    *("FeatureService", "ItemService", "ModelService", "ScenarioService"),
+    *("FeatureService", "ItemService", "ModelService", "ScenarioService", "ReleaseService"),
 )
 
 

@@ -16,6 +16,7 @@ from steersman.v1 import feature_service_pb2 as features_pb
 from steersman.v1 import item_service_pb2 as items_pb
 from steersman.v1 import model_service_pb2 as model_pb
 from steersman.v1 import recommendation_service_pb2 as pb
+from steersman.v1 import release_service_pb2 as releases_pb
 from steersman.v1 import scenario_service_pb2 as scenarios_pb
 from steersman.v1 import session_service_pb2 as sessions_pb
 from steersman_client import (
@@ -46,6 +47,7 @@ from steersman_client import (
     PolicyRule,
     Receipt,
     Recommendation,
+    Release,
     Request,
     SampleHistory,
     Scenario,
@@ -90,7 +92,17 @@ EVERY: dict[str, Callable[[Any], Any]] = {
     "ModelService/GetModelInfo": lambda c: c.model_info(),
     "ModelService/ListHistories": lambda c: c.histories("x", seed=3),
     "ModelService/ListBundles": lambda c: c.bundles(),
+    "ReleaseService/ListReleases": lambda c: c.releases(),
+    "ReleaseService/LoadRelease": lambda c: c.load_release("b", channel="canary", canary_share=0.25),
+    "ReleaseService/SetCanaryShare": lambda c: c.set_canary_share(0.5),
+    "ReleaseService/PromoteCanary": lambda c: c.promote_canary("v2"),
+    "ReleaseService/RollBack": lambda c: c.roll_back(),
 }
+
+ASK_NOTHING = (
+    *("ModelService/GetModelInfo", "ModelService/ListBundles"),
+    *("ReleaseService/ListReleases", "ReleaseService/RollBack"),
+)
 
 
 def test_every_rpc_has_a_method() -> None:
@@ -117,7 +129,7 @@ async def test_both_clients_send_the_same(method: str, fake: FakeServer) -> None
     assert first.request == second.request
     # Nothing that was given got lost.
     assert all(value for _, value in first.request.ListFields())
-    assert len(first.request.ListFields()) >= (method not in ("ModelService/GetModelInfo", "ModelService/ListBundles"))
+    assert len(first.request.ListFields()) >= (method not in ASK_NOTHING)
 
 
 def test_a_request_has_every_field(fake: FakeServer) -> None:
@@ -183,6 +195,7 @@ OWN_CHECKS = {
         (model_pb.GetModelInfoResponse, ModelInfo.of),
         (model_pb.SampleHistory, SampleHistory.of),
         (model_pb.BundleSummary, BundleSummary.of),
+        (releases_pb.Release, Release.of),
     ],
 )
 def test_no_field_of_an_answer_is_lost(message: Any, read: Callable[[Any], Any]) -> None:

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from steersman_service.app import ENGINE_SERVICES
+from steersman_service.rpc.admission import ENGINE_SERVICES
 from tests.deploy.files import DEPLOY, read_yaml
 from tests.deploy.test_kubernetes import DEFAULTS, SETTINGS
 

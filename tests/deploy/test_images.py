@@ -6,7 +6,10 @@ from typing import Any
 
 import pytest
 
-from steersman_service.settings import PREFIX, Settings, load_settings, secret
+from steersman_service.errors import StartupError
+from steersman_service.processes.exposure import check_exposed
+from steersman_service.secret_settings import secret
+from steersman_service.settings import PREFIX, Settings, load_settings
 from tests.deploy.files import DEPLOY, ROOT, SPARE_SECONDS, read_yaml, seconds
 
 DOCKERFILE = (DEPLOY / "Dockerfile").read_text()
@@ -23,6 +26,10 @@ def test_settings_are_those_of_the_server(monkeypatch: pytest.MonkeyPatch) -> No
     settings = load_settings()
     assert {settings.host, settings.http_host, settings.metrics_host} == {"0.0.0.0"}
     assert settings.http == "on"
+    # The image by itself is not open to the world; compose says that it is not one.
+    assert settings.insecure == "on"
+    with pytest.raises(StartupError, match=r"host: .* metrics_host: "):
+        check_exposed(settings.model_copy(update={"insecure": "off"}), http=True)
     assert secret(settings.redis_url) == "redis://valkey:6379/0"
 
 
@@ -34,12 +41,11 @@ def test_the_image_is_no_root_and_gets_the_signals() -> None:
 
 
 def test_the_image_has_no_more_than_it_needs() -> None:
-    """No torch, which the extra `training` would bring."""
-    installed = re.findall(r"pip install \"(.+)\"", DOCKERFILE)
-    assert installed == [
-        "$(echo /wheels/steersman-*.whl)[service,http,traces]",
-        "onnxruntime-gpu[cuda,cudnn]>=1.31,<1.32",
-    ]
+    """And nothing whose hash is not written down."""
+    installed = re.findall(r"pip install (.+?)(?: &&.*)?$", DOCKERFILE, re.MULTILINE)
+    hashed = [f"--require-hashes --requirement requirements{part}.txt" for part in ("-build", "", "-cuda")]
+    assert installed == [*hashed[:2], "--no-deps /wheels/steersman-*.whl", hashed[2]]
+    assert "pip wheel --no-deps --no-build-isolation " in DOCKERFILE
 
 
 def test_what_is_copied_exists_and_is_not_ignored() -> None:

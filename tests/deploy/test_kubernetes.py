@@ -6,9 +6,13 @@ from typing import Any
 
 import pytest
 
-from steersman_service.app import SERVICES
+from steersman_service.api.handlers import SERVICES
+from steersman_service.http.app import READY_SERVICE
+from steersman_service.http.guard import LIVE_PATH, READY_PATH
+from steersman_service.processes.exposure import check_exposed
 from steersman_service.rpc.services import PACKAGE
-from steersman_service.settings import Settings, load_settings, secret
+from steersman_service.secret_settings import secret
+from steersman_service.settings import Settings, load_settings
 from tests.deploy.files import DEPLOY, SPARE_SECONDS, read_yaml
 
 BASE = read_yaml("kubernetes/kustomization.yaml")
@@ -22,6 +26,7 @@ POD = DEPLOYMENT["template"]["spec"]
 (INIT,) = POD["initContainers"]
 (SERVER,) = POD["containers"]
 DEFAULTS = Settings.model_construct()
+IMAGE_SETTINGS = dict(re.findall(r"(STEERSMAN_\w+)=(\S+)", (DEPLOY / "Dockerfile").read_text()))
 LABELS = DEPLOYMENT["template"]["metadata"]["labels"]
 
 
@@ -56,12 +61,40 @@ def test_a_pod_drains_before_it_is_killed() -> None:
 
 
 def test_probes_ask_for_services_that_there_are() -> None:
-    probes = {kind: SERVER[f"{kind}Probe"]["grpc"] for kind in ("startup", "liveness", "readiness")}
-    assert {probe["port"] for probe in probes.values()} == {DEFAULTS.port}
+    probes = {kind: SERVER[f"{kind}Probe"]["httpGet"] for kind in ("startup", "liveness", "readiness")}
+    assert {(probe["port"], probe["scheme"]) for probe in probes.values()} == {("http", "HTTPS")}
     # Liveness never depends on Redis: the server as a whole.
-    assert "service" not in probes["liveness"]
-    assert probes["readiness"]["service"] == f"{PACKAGE}.RecommendationService"
-    assert "RecommendationService" in SERVICES
+    assert (probes["startup"]["path"], probes["liveness"]["path"]) == (LIVE_PATH, LIVE_PATH)
+    assert probes["readiness"]["path"] == READY_PATH
+    assert READY_SERVICE in {f"{PACKAGE}.{service}" for service in SERVICES}
+
+
+def test_it_may_listen_to_the_cluster(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the image's addresses, by what the secrets hold, which the kubelet and Prometheus get along with."""
+    for name, value in (SETTINGS | IMAGE_SETTINGS).items():
+        monkeypatch.setenv(name, value)
+    settings = load_settings()
+    check_exposed(settings, http=True)
+    assert not settings.demands_certificates("http")
+    mounted = {mount["name"]: mount for mount in SERVER["volumeMounts"]}
+    secrets = {volume["name"]: volume["secret"] for volume in POD["volumes"] if "secret" in volume}
+    assert {name: volume["secretName"] for name, volume in secrets.items()} == {
+        "tls": "steersman-tls",
+        "keys": "steersman-keys",
+    }
+    for name, volume in secrets.items():
+        # Readable by the pod's group, which fsGroup makes its own, and no further.
+        assert volume["defaultMode"] == 0o440
+        assert mounted[name]["readOnly"]
+        assert "subPath" not in mounted[name]
+    files = {SETTINGS[f"STEERSMAN_{name}"] for name in ("TLS_CERT", "TLS_KEY", "API_KEYS")}
+    assert {str(PurePosixPath(file).parent) for file in files} == {mounted[name]["mountPath"] for name in secrets}
+    (job,) = read_yaml("prometheus/kubernetes.yml")["scrape_configs"]
+    assert job["scheme"] == "https"
+    (endpoint,) = read_yaml("components/pod-monitor/podmonitor.yaml")["spec"]["podMetricsEndpoints"]
+    assert endpoint["scheme"] == "https"
+    service = read_yaml("kubernetes/service.yaml")["metadata"]["name"]
+    assert job["tls_config"]["server_name"] == endpoint["tlsConfig"]["serverName"] == service
 
 
 def test_ports_are_the_defaults() -> None:
@@ -108,9 +141,9 @@ def test_the_user_is_that_of_the_image() -> None:
 
 
 def test_the_bundle_goes_from_its_image_to_where_the_server_looks() -> None:
-    (written,), (read, sockets) = INIT["volumeMounts"], SERVER["volumeMounts"]
+    (written,), (read, sockets, *_) = INIT["volumeMounts"], SERVER["volumeMounts"]
     assert written["name"] == read["name"]
-    assert [volume["name"] for volume in POD["volumes"]] == [read["name"], sockets["name"]]
+    assert [volume["name"] for volume in POD["volumes"][:2]] == [read["name"], sockets["name"]]
     assert sockets["mountPath"] == "/tmp", "where the sockets of its processes are"
     *_, source, target = INIT["command"]
     assert f"COPY . {source.removesuffix('.')}\n" in (DEPLOY / "Dockerfile.bundle").read_text()

@@ -84,7 +84,7 @@ def test_all_components_together(deploy: Path) -> None:
     assert store["valueFrom"]["secretKeyRef"]["name"] in {made["metadata"]["name"] for made in built["Secret"].values()}
     # The rest of the base is what it was.
     assert server["securityContext"]["readOnlyRootFilesystem"]
-    assert server["readinessProbe"]["grpc"]["service"] == "steersman.v1.RecommendationService"
+    assert server["readinessProbe"]["httpGet"]["path"] == "/healthz"
 
 
 def test_the_autoscaler_looks_at_the_queue(deploy: Path) -> None:

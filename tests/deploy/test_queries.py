@@ -92,6 +92,8 @@ def _parts(expression: str, kind: type[Part]) -> Iterator[Part]:
 def _matches(matcher: Matcher, value: str) -> bool:
     if matcher.op == MatchOp.Re:
         return re.fullmatch(matcher.value, value) is not None
+    if matcher.op == MatchOp.NotEqual:
+        return matcher.value != value
     assert matcher.op == MatchOp.Equal, f"{matcher}: not foreseen"
     return matcher.value == value
 

@@ -20,7 +20,8 @@ async def test_clients_see_nothing_of_replicas_that_die_and_drain(bundle_dir: Pa
         stage.deadline_seconds = stage.health_seconds = PATIENCE_SECONDS
         stage.before_seconds, stage.events_per_session = 0.5, 40
         store = await stage.valkey()
-        replicas, envoy = await stage.fleet(store.url, count=2)
+        replicas = await stage.replicas(store.url, count=2)
+        envoy = await stage.envoy(replicas)
         dying, draining = replicas
         async with stage.load(envoy.address) as (load, _):
             for pid in dying.children():

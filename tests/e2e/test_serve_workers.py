@@ -146,7 +146,7 @@ def served(data: Path, bundle: Path, *flags: str) -> Iterator[Served]:
     """In a process group of its own."""
     command = [*COMMAND, "--data", str(data), "--bundle", str(bundle), "--log-format", "json"]
     # A test that takes long, or stops an engine, is no reason to end it; flags may say otherwise.
-    command += ["--stall-seconds", "3600", *flags]
+    command += ["--stall-seconds", "3600", "--bundle-watch-seconds", "0", *flags]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True) as process:
         server = Served(process)
         try:

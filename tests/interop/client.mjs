@@ -20,6 +20,7 @@ const SERVICES = [
   "ModelService",
   "ExplanationService",
   "ScenarioService",
+  "ReleaseService",
 ];
 const FORMAT = { keepCase: true, longs: Number, enums: String, defaults: true, oneofs: true };
 const { status } = grpc;
@@ -93,6 +94,22 @@ async function models(model) {
   assert.equal(histories.length, 3);
   assert.ok(histories.every(({ history }) => history.item_ids.length));
   return info;
+}
+
+// What a server without a link to turn says; a change is tested where there is one.
+async function releaseCalls(release, info) {
+  const { releases } = await release.ListReleases();
+  assert.deepEqual(
+    releases.map(({ version, channel, state, share }) => [version, channel, state, share]),
+    [[info.bundle_version, "CHANNEL_STABLE", "RELEASE_STATE_SERVING", 1]],
+  );
+  const refused = [
+    [release.LoadRelease({ bundle: "no-such-bundle" }), "NOT_FOUND"],
+    [release.SetCanaryShare({ canary_share: 0.5 }), "NO_CANARY"],
+    [release.PromoteCanary(), "NO_CANARY"],
+    [release.RollBack(), "NO_RELEASE_BEFORE"],
+  ];
+  for (const [call, reason] of refused) assert.equal(details(await failure(call)).ErrorInfo.reason, reason);
 }
 
 async function catalogue(feature, info) {
@@ -284,7 +301,7 @@ googleRpc.loadSync(["google/rpc/status.proto", "google/rpc/error_details.proto"]
 
 const files = SERVICES.map((name) => `steersman/v1/${name.replace("Service", "").toLowerCase()}_service.proto`);
 const loaded = grpc.loadPackageDefinition(protoLoader.loadSync(files, { ...FORMAT, includeDirs: [protos] }));
-const [recommendation, session, feature, item, model, explanation, scenario] = SERVICES.map((name) => connect(loaded.steersman.v1[name]));
+const [recommendation, session, feature, item, model, explanation, scenario, release] = SERVICES.map((name) => connect(loaded.steersman.v1[name]));
 const reflection = new GrpcReflection(address, insecure);
 
 const info = await models(model);
@@ -294,6 +311,7 @@ await sessions(session, recommendation, steerable.concept);
 await recommendations(recommendation, info, steerable.feature);
 await explanations(explanation);
 await scenarios(scenario, recommendation);
+await releaseCalls(release, info);
 await health(reflection);
 const every = SERVICES.flatMap((name) => Object.values(loaded.steersman.v1[name].service).map((method) => method.path));
 assert.deepEqual(every.filter((method) => !called.has(method)), []);

@@ -20,7 +20,7 @@ DIRECT = (("grpc.enable_http_proxy", 0),)
     ],
 )
 def test_no_proxy_stands_before_this_machine(address: str, name: str, options: object) -> None:
-    assert read_target(address) == (name, options)
+    assert read_target(address)[:2] == (name, options)
 
 
 @pytest.mark.parametrize("address", ["", ":50051", "http://a:1", "https://a"])

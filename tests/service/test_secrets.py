@@ -8,7 +8,8 @@ from typer.testing import CliRunner
 
 from steersman_service.cli.main import make_app
 from steersman_service.errors import StartupError
-from steersman_service.settings import Settings, load_settings, secret
+from steersman_service.secret_settings import secret
+from steersman_service.settings import Settings, load_settings
 
 URL = "redis://user:hunter2@store:6379/0"
 
@@ -60,6 +61,7 @@ def test_no_flag_takes_a_password(url: str) -> None:
         ({"jwt_keys": "keys.pem", "jwt_issuer": "i", "jwt_audience": ""}, "jwt_keys: needs"),
         ({"jwt_keys": "http://keys.example/", "jwt_issuer": "i", "jwt_audience": "a"}, "begin with https://"),
         ({"jwt_keys": "ftp://localhost/", "jwt_issuer": "i", "jwt_audience": "a"}, "begin with https://"),
+        ({"certificate_identity": "on"}, "certificate_identity: needs tls_ca"),
         ({"anonymous_role": "root"}, "anonymous_role"),
         ({"reflection": "yes"}, "reflection"),
     ],

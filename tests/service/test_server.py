@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -41,6 +42,8 @@ SERVICES = (
     "ModelService",
 )
 SERVING, NOT_SERVING = HealthCheckResponse.SERVING, HealthCheckResponse.NOT_SERVING
+# Frames of HTTP/2.
+PING, GOAWAY = 6, 7
 
 
 def health(channel: grpc.Channel, service: str) -> int:
@@ -116,6 +119,24 @@ def test_metrics_count_calls_and_name_the_bundle(server: Running, bundle: Bundle
         'steersman_inference_seconds_sum{stage="search"}',
     ):
         assert name in text
+
+
+def test_an_idle_connection_may_be_pinged_each_second(server: Running) -> None:
+    """As Envoy does, to find servers that died: HTTP/2 on the wire, where nothing but pings is sent."""
+    settings, ping = bytes.fromhex("000000040000000000"), bytes.fromhex("000008060000000000") + b"12345678"
+    with socket.create_connection(("127.0.0.1", server.ports.grpc), timeout=60) as connection:
+        connection.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + settings)
+        read = connection.makefile("rb")
+        for _ in range(5):
+            connection.sendall(ping)
+            acknowledged = False
+            while not acknowledged:
+                header = read.read(9)
+                kind, flags = header[3], header[4]
+                assert kind != GOAWAY, read.read(int.from_bytes(header[:3], "big"))
+                read.read(int.from_bytes(header[:3], "big"))
+                acknowledged = (kind, flags) == (PING, 1)
+            time.sleep(0.6)
 
 
 def test_unknown_methods_and_garbage(server: Running) -> None:

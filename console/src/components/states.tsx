@@ -1,5 +1,6 @@
 // Loading, empty, error and degraded states.
 
+import { Code } from "@connectrpc/connect"
 import type { ComponentChildren } from "preact"
 import type { Problem } from "../api"
 import type { Call } from "../calls"
@@ -24,6 +25,8 @@ export function Empty({ title, children }: { title: string; children?: Component
 }
 
 export function ProblemBox({ problem, retry }: { problem: Problem; retry?: () => void }) {
+  // SignIn says why, and asks.
+  if (problem.code === Code.Unauthenticated) return <Empty title="Sign in to see this" />
   return (
     <div class="problem" role="alert">
       <p class="problem-title">{problem.title}</p>

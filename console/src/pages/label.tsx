@@ -5,6 +5,7 @@ import { useId, useState } from "preact/hooks"
 import { features, problem, type Problem } from "../api"
 import { bytes, MOST_AUTHOR_BYTES, useAuthor } from "../author"
 import { Dialog } from "../components/dialog"
+import { useToken } from "../token"
 import type { Feature } from "../gen/steersman/v1/feature_service_pb"
 
 const MOST_CHARACTERS = 100
@@ -33,8 +34,10 @@ function explained(refused: Problem): { title: string; detail: string } {
       title: "No more labels can be kept",
       detail: "The server keeps 1,000 corrections. Go back to the automatic label of another feature first.",
     }
+  if (refused.code === Code.Unauthenticated)
+    return { title: "Nothing was changed", detail: "The server wants to know who you are. Then save it again." }
   if (refused.code === Code.PermissionDenied)
-    return { title: "You may not correct labels", detail: "That takes the role of an administrator." }
+    return { title: "You may not correct labels", detail: `That takes the role admin. ${refused.detail}` }
   const fields = refused.fields.map(({ field, description }) => `${field}: ${description}`).join("; ")
   return { title: refused.title, detail: fields || refused.detail }
 }
@@ -50,6 +53,7 @@ export function LabelDialog({ feature, bundleVersion, saved, close }: LabelDialo
   const id = useId()
   const [label, setLabel] = useState(feature.correction ? feature.label : "")
   const [author, setAuthor] = useAuthor()
+  const { signedIn } = useToken()
   const [busy, setBusy] = useState(false)
   const [refused, setRefused] = useState<Problem>()
   const automatic = feature.correction?.automaticLabel ?? feature.label
@@ -66,6 +70,7 @@ export function LabelDialog({ feature, bundleVersion, saved, close }: LabelDialo
     }
   }
   const isLong = bytes(author.trim()) > MOST_AUTHOR_BYTES
+  const unnamed = !signedIn && !author.trim()
   const said = refused && explained(refused)
   return (
     <Dialog title="Correct the label" close={close}>
@@ -93,18 +98,22 @@ export function LabelDialog({ feature, bundleVersion, saved, close }: LabelDialo
             onInput={(event) => setLabel(event.currentTarget.value.replace(/[\r\n\u2028\u2029]+/g, " "))}
           />
         </p>
-        <p class="field">
-          <label for={`${id}-author`}>Your name</label>
-          <input
-            id={`${id}-author`}
-            required
-            autocomplete="name"
-            maxLength={MOST_AUTHOR_BYTES}
-            value={author}
-            onInput={(event) => setAuthor(event.currentTarget.value)}
-          />
-          {isLong && <small class="down">This is too long: at most {MOST_AUTHOR_BYTES} bytes.</small>}
-        </p>
+        {signedIn ? (
+          <p class="note">It is recorded under the name of your token.</p>
+        ) : (
+          <p class="field">
+            <label for={`${id}-author`}>Your name</label>
+            <input
+              id={`${id}-author`}
+              required
+              autocomplete="name"
+              maxLength={MOST_AUTHOR_BYTES}
+              value={author}
+              onInput={(event) => setAuthor(event.currentTarget.value)}
+            />
+            {isLong && <small class="down">This is too long: at most {MOST_AUTHOR_BYTES} bytes.</small>}
+          </p>
+        )}
         {said && (
           <div class="problem" role="alert">
             <p class="problem-title">{said.title}</p>
@@ -112,11 +121,11 @@ export function LabelDialog({ feature, bundleVersion, saved, close }: LabelDialo
           </div>
         )}
         <div class="row">
-          <button type="submit" class="primary" disabled={busy || isLong || !label.trim() || !author.trim()}>
+          <button type="submit" class="primary" disabled={busy || isLong || !label.trim() || unnamed}>
             Save
           </button>
           {feature.correction && (
-            <button type="button" disabled={busy || isLong || !author.trim()} onClick={() => void save("")}>
+            <button type="button" disabled={busy || isLong || unnamed} onClick={() => void save("")}>
               Back to the automatic label
             </button>
           )}

@@ -14,6 +14,7 @@ import { address } from "../route"
 import { Bundles } from "./model/bundles"
 import { date } from "./model/date"
 import { figureName, figureOrder, figureText, raised, shortfalls, splitOf, type Figures } from "./model/figures"
+import { Releases } from "./model/releases"
 import { AccuracyPlot, EffectPlot, type Point } from "./model/plots"
 import "./model.css"
 
@@ -22,6 +23,7 @@ export function ModelPage(_: PageProps) {
   return (
     <>
       <Served info={info} />
+      <Releases shown={info.bundleVersion} />
       <div class="pair">
         <Accuracy figures={info.figures} />
         <Shortfalls />

@@ -31,6 +31,12 @@ export function Traffic(_: PageProps) {
   const { past, reach, hidden } = useTraffic()
   if (reach === "first" && !past.rates.length) return <Loading lines={8} />
   if (reach === "off") return <Off />
+  if (reach === "denied")
+    return (
+      <div class="card">
+        <Empty title="You may not see the traffic">That takes a token with the role recommend.</Empty>
+      </div>
+    )
   return (
     <>
       <Said reach={reach} past={past} hidden={hidden} />

@@ -18,6 +18,8 @@ class Caller(NamedTuple):
     request_id: str = ""
     """The caller's, or one made for the call."""
     identity: Identity = OPEN
+    bundle_version: str = ""
+    """The release that shall answer; empty: any."""
 
     @property
     def seconds_left(self) -> float:

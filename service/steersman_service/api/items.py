@@ -13,7 +13,7 @@ from steersman_service.api.pages import CLIENTS_BYTES, check_query, page_of
 from steersman_service.api.release import Release
 from steersman_service.bundle.item_search import ItemMatches
 from steersman_service.bundle.items import Categories, Rows
-from steersman_service.checks import MAX_SEARCH_BYTES, check_bytes
+from steersman_service.checks import MAX_SEARCH_BYTES, check_bytes, check_item_ids
 from steersman_service.errors import FieldViolation, QueueFull, raise_if_any
 
 DEFAULT_PAGE_SIZE = 50
@@ -90,5 +90,7 @@ class ItemService:
 def _check_ids(request: pb.ListItemsRequest) -> Iterator[FieldViolation]:
     if len(request.item_ids) > MAX_IDS:
         yield FieldViolation("item_ids", f"{len(request.item_ids)} ids; at most {MAX_IDS}")
+    else:
+        yield from check_item_ids("item_ids", request.item_ids)
     if request.item_ids and request.text:
         yield FieldViolation("item_ids", "go not beside text: give one of them")

@@ -11,7 +11,7 @@ from google.protobuf.message import Message
 from steersman_service.checks import MAX_SEARCH_BYTES, check_bytes
 from steersman_service.errors import FieldViolation, InvalidRequest
 
-MAX_PAGE_SIZE = 1000
+MAX_PAGE_SIZE, MAX_TOKEN_CHARACTERS = 1000, 1024
 # gRPC clients' default limit.
 CLIENTS_BYTES = 4 << 20
 # Of the fields beside the list, and of an element beside its own bytes: a tag and its length.
@@ -70,6 +70,8 @@ def _read_token(token: str, query: str) -> int:
     if not token:
         return 0
     try:
+        if len(token) > MAX_TOKEN_CHARACTERS:
+            raise ValueError
         start = int(base64.urlsafe_b64decode(token.encode()).partition(b":")[0])
     except (binascii.Error, ValueError):
         start = -1

@@ -21,7 +21,7 @@ from steersman_service.api.parts import AnswerParts, check_parts, leave_edits_ou
 from steersman_service.api.placement import Placement, Placements
 from steersman_service.api.release import Release
 from steersman_service.api.solving import Solver, history_session
-from steersman_service.checks import MAX_REQUEST_ID_BYTES, check_bytes, check_events, check_session_id
+from steersman_service.checks import MAX_REQUEST_ID_BYTES, check_bytes, check_events, check_item_ids, check_session_id
 from steersman_service.engine.request import EngineRequest, EngineResult
 from steersman_service.errors import FieldViolation, SessionBehind, StoreUnavailable, raise_if_any
 from steersman_service.scheduling.client import Engines
@@ -252,6 +252,8 @@ class RecommendationService:
         count, limit = len(history.item_ids), self.settings.max_history_items
         if count > limit:
             yield FieldViolation(f"{field}.item_ids", f"{count} items; at most {limit}, with the rest in events_before")
+        else:
+            yield from check_item_ids(f"{field}.item_ids", history.item_ids)
         if history.events_before > MAX_EVENTS_BEFORE:
             yield FieldViolation(f"{field}.events_before", f"at most {MAX_EVENTS_BEFORE}")
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from steersman.v1 import scenario_service_pb2 as pb
 from steersman_service.api.caller import Caller
-from steersman_service.api.pages import CLIENTS_BYTES, MAX_PAGE_SIZE, REST_BYTES
+from steersman_service.api.pages import CLIENTS_BYTES, MAX_PAGE_SIZE, MAX_TOKEN_CHARACTERS, REST_BYTES
 from steersman_service.api.placement import read_scenario, unknown_scenario
 from steersman_service.api.release import Release
 from steersman_service.api.replaying import ScenarioReplays
@@ -149,6 +149,8 @@ def _read_token(token: str, kind: str) -> str:
     if not token:
         return ""
     try:
+        if len(token) > MAX_TOKEN_CHARACTERS:
+            raise ValueError
         named, _, place = base64.urlsafe_b64decode(token.encode()).decode().partition("\n")
     except (binascii.Error, ValueError):
         raise _wrong_token() from None

@@ -10,7 +10,7 @@ from pathlib import Path
 from steersman_service.bundle import files
 from steersman_service.bundle.pulling import pull
 from steersman_service.bundle.signatures import PublicKeys
-from steersman_service.bundle.storage import Storage
+from steersman_service.bundle.storage import Storage, Stored
 from steersman_service.errors import SourceError
 
 REMOTE = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://(.*)", re.DOTALL)
@@ -50,6 +50,18 @@ def fetch(source: str, version: str, folder: Path, keys: PublicKeys | None = Non
     return pull(storage_of(source), source, version, folder.resolve(), keys)
 
 
+def listed(source: str) -> list[Stored]:
+    """The bundles of a source, or of a folder of bundles, sorted. Raises SourceError."""
+    if is_remote(source):
+        return storage_of(source).listed()
+    folder = Path(source)
+    try:
+        names = sorted(path.name for path in folder.iterdir() if VERSION.fullmatch(path.name))
+    except OSError as error:
+        raise SourceError(source, f"cannot be listed: {error.strerror or error}") from error
+    return [Stored(name, name == (folder / "current").resolve().name) for name in names]
+
+
 def obtain(source: str, folder: Path, keys: PublicKeys | None = None) -> Path:
     """Both: the folder of the bundle that the source names now."""
     if not is_remote(source):
@@ -73,9 +85,11 @@ def storage_of(source: str) -> Storage:
         from steersman_service.bundle.hub import HubStorage
 
         return HubStorage(source, place["repo"], place["revision"])
+    if not scheme:
+        raise SourceError(source, "is a folder; write s3://BUCKET/PREFIX or hf://OWNER/REPO")
     raise SourceError(
         # What was given may hold a secret that does not belong there.
-        f"{scheme}://" if scheme else source,
+        f"{scheme}://",
         "is no source of bundles that is known: write s3://BUCKET/PREFIX, hf://OWNER/REPO or hf://OWNER/REPO@REVISION, or a folder;"
         " credentials and endpoints do not belong in it (AWS_*, HF_TOKEN, HF_ENDPOINT)",
     )

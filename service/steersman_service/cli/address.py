@@ -36,6 +36,11 @@ class Address(NamedTuple):
         return mapped.is_loopback or mapped.is_unspecified
 
     @property
+    def local(self) -> bool:
+        """Whether calls stay on this machine."""
+        return self.loopback or self.target.startswith("unix")
+
+    @property
     def options(self) -> list[tuple[str, int]]:
         """Of a channel. No proxy is used for loopback addresses."""
         return [("grpc.enable_http_proxy", 0)] if self.loopback else []

@@ -90,12 +90,16 @@ def push(
     )
 
 
-def list_(source: SourceArgument) -> None:
+def list_(
+    source: Annotated[
+        str, typer.Argument(help="s3://BUCKET/PREFIX, hf://OWNER/REPO, or a folder of bundles.", show_default=False)
+    ],
+) -> None:
     """List the bundles of a source, and which of them it names."""
-    from steersman_service.bundle.sources import storage_of
+    from steersman_service.bundle.sources import listed
 
     with _plainly():
-        stored = storage_of(source).listed()
+        stored = listed(source)
     if not stored:
         remark(f"{source} has no bundles")
         return

@@ -2,7 +2,7 @@
 
 import shlex
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from typing import Any, NoReturn, TypeVar
@@ -13,6 +13,7 @@ from grpc_status import rpc_status
 
 from steersman.v1 import feature_service_pb2 as features_pb
 from steersman.v1 import item_service_pb2 as items_pb
+from steersman.v1 import release_service_pb2 as releases_pb
 from steersman.v1 import scenario_service_pb2 as scenarios_pb
 from steersman.v1.explanation_service_pb2 import ExplainRequest, ExplainResponse
 from steersman.v1.explanation_service_pb2_grpc import ExplanationServiceStub
@@ -27,11 +28,13 @@ from steersman.v1.recommendation_service_pb2 import (
     RecommendResponse,
 )
 from steersman.v1.recommendation_service_pb2_grpc import RecommendationServiceStub
+from steersman.v1.release_service_pb2_grpc import ReleaseServiceStub
 from steersman.v1.scenario_service_pb2_grpc import ScenarioServiceStub
-from steersman_service.cli.address import DEFAULT_PORT, Address, read_address
+from steersman_client.credentials import Access
+from steersman_service.cli.address import Address
 from steersman_service.cli.printing import fail
+from steersman_service.cli.server import DEFAULT_ADDRESS, Server, channel_to, explain_tls
 
-DEFAULT_ADDRESS = f"127.0.0.1:{DEFAULT_PORT}"
 MAX_PAGE_SIZE = 1000
 # Of a search.
 MAX_TEXT_BYTES = 256
@@ -55,17 +58,16 @@ Listed = TypeVar(
 
 
 class Client:
-    """`timeout_seconds` is the limit of each call."""
+    """Calls of a server. Its `timeout` is the limit of each."""
 
-    def __init__(self, channel: grpc.Channel, address: str, timeout_seconds: float) -> None:
-        self._channel, self._address, self._timeout = channel, address, timeout_seconds
+    def __init__(self, channel: grpc.Channel, server: Server) -> None:
+        self._channel, self._server, self._timeout = channel, server, server.timeout
         self._features, self._items = FeatureServiceStub(channel), ItemServiceStub(channel)
         self._scenarios = ScenarioServiceStub(channel)
 
     def command(self, words: str, *quoted: str) -> str:
         """A command for the same server: `words` as they are, `quoted` escaped for the shell."""
-        where = [] if self._address == DEFAULT_ADDRESS else ["--address", self._address]
-        return " ".join(["steersman", words, *map(shlex.quote, [*quoted, *where])])
+        return " ".join(["steersman", words, *map(shlex.quote, [*quoted, *self._server.flags])])
 
     @cached_property
     def info(self) -> GetModelInfoResponse:
@@ -164,6 +166,11 @@ class Client:
     def delete_scenario(self, request: scenarios_pb.DeleteScenarioRequest) -> bool:
         return self._scenarios.DeleteScenario(request, timeout=self._timeout).existed
 
+    def releases(self, method: str, request: Any) -> Sequence[releases_pb.Release]:
+        """What there is after a call of ReleaseService."""
+        call = getattr(ReleaseServiceStub(self._channel), method)
+        return call(request, timeout=self._timeout).releases  # type: ignore[no-any-return]
+
     def _listed(self, method: Callable[..., Listed], request: Any, field: str, limit: int = sys.maxsize) -> Listed:
         """The first `limit` of `field`: the first page, extended by those after it."""
         request.page_size = min(limit, MAX_PAGE_SIZE)
@@ -177,33 +184,32 @@ class Client:
 
 
 @contextmanager
-def connected(address: str, timeout_seconds: float) -> Iterator[Client]:
+def connected(server: Server) -> Iterator[Client]:
     """Explains the error of a call inside, and ends the command with exit code 1. No proxy is used for loopback addresses."""
+    address, access = server.read()
     try:
-        read = read_address(address)
-    except ValueError as error:
-        fail(f"--address: {error}", 2)
-    try:
-        with grpc.insecure_channel(read.target, read.options) as channel:
-            yield Client(channel, address, timeout_seconds)
+        with channel_to(address, access) as channel:
+            yield Client(channel, server)
     except grpc.RpcError as error:
-        _explain(error, read)
+        _explain(error, address, access)
 
 
-def _explain(error: grpc.RpcError, address: Address) -> NoReturn:
+def _explain(error: grpc.RpcError, address: Address, access: Access) -> NoReturn:
     assert isinstance(error, grpc.Call)
     status = rpc_status.from_call(error)
     if status is None and error.code() in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED):
-        fail(_explain_no_answer(error, address))
+        fail(_explain_no_answer(error, address, access))
     bad = error_details_pb2.BadRequest()
     any(detail.Unpack(bad) for detail in (status.details if status else ()))
     described = "; ".join(f"{wrong.field}: {wrong.description}" for wrong in bad.field_violations)
     lists = [command for end, command in LISTS.items() if any(w.field.endswith(end) for w in bad.field_violations)]
     hint = f". Names: {lists[0]}" if lists else ""
+    if error.code() is grpc.StatusCode.UNAUTHENTICATED:
+        hint = ". A token is read from --token-file FILE, or from the environment (STEERSMAN_TOKEN)"
     fail(f"{error.code().name}: {described or error.details()}{hint}")
 
 
-def _explain_no_answer(error: grpc.Call, address: Address) -> str:
+def _explain_no_answer(error: grpc.Call, address: Address, access: Access) -> str:
     if proxy := address.proxy:
         return (
             f"No server answers at {address.target} through the proxy of {proxy}. "
@@ -211,6 +217,8 @@ def _explain_no_answer(error: grpc.Call, address: Address) -> str:
         )
     if error.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
         return f"No answer from {address.target} in time. Allow more: --timeout SECONDS"
+    if why := explain_tls(error.details() or "", access):
+        return f"{address.target} does not let you in: {why}"
     if "DNS" in (error.details() or "") or "resolution" in (error.details() or ""):
         return f"No server answers at {address.target}: the name cannot be resolved. Write host:port after --address"
     local = address.loopback and address.target != DEFAULT_ADDRESS

@@ -15,7 +15,7 @@ from steersman_service.cli.arguments import (
     read_words,
 )
 from steersman_service.cli.catalogue import print_attributes, print_neighbours
-from steersman_service.cli.client import DEFAULT_ADDRESS, Client, connected
+from steersman_service.cli.client import Client, connected
 from steersman_service.cli.comparison import print_comparison
 from steersman_service.cli.display import (
     print_concepts,
@@ -28,11 +28,10 @@ from steersman_service.cli.display import (
 from steersman_service.cli.events import check_session, read_events
 from steersman_service.cli.goals import print_receipt, read_goal
 from steersman_service.cli.printing import fail
+from steersman_service.cli.server import HERE, Server, asks_server
 from steersman_service.cli.typed_items import read_items
 
-Address = Annotated[str, typer.Option(help="Where the server listens: host:port, or a host.")]
 Json = Annotated[bool, typer.Option("--json", help="Print the answer as JSON.")]
-Timeout = Annotated[float, typer.Option(help="Longest wait for an answer, in seconds.")]
 History = Annotated[
     list[str] | None,
     typer.Option(
@@ -101,6 +100,7 @@ Compare = Annotated[bool, typer.Option("--compare", help="Show the list without 
 MAX_NEIGHBOURS = 100
 
 
+@asks_server()
 def recommend(
     history: History = None,
     session: Annotated[str, typer.Option(help="Session id, instead of a history.")] = "",
@@ -120,8 +120,7 @@ def recommend(
     include_seen: Annotated[bool, typer.Option(help="Do not exclude items of the history.")] = False,
     scenario: Annotated[str, typer.Option(help="Scenario whose controls, filters and composition come first.")] = "",
     compare: Compare = False,
-    address: Address = DEFAULT_ADDRESS,
-    timeout: Timeout = 10.0,
+    server: Server = HERE,
     as_json: Json = False,
 ) -> None:
     """Ask a running server for items, and steer: --history 50,181 --control genres:Horror=0.8"""
@@ -131,7 +130,7 @@ def recommend(
         fail("--history: is ambiguous beside --session; give one of them")
     events = {"--new": new, "--dislike": dislike, "--hide": hide, "--shown": shown}
     check_session(events, session)
-    with connected(address, timeout) as client:
+    with connected(server) as client:
         controls = _controls(client, control, tilt, goal, like, words)
         filters = pb.Filters(
             include_seen=include_seen,
@@ -177,6 +176,7 @@ def _controls(
     ]
 
 
+@asks_server()
 def features(
     text: Annotated[
         str,
@@ -197,12 +197,11 @@ def features(
         typer.Option(help="What is like this feature or concept, and what undoes it: f12, or genres:Horror."),
     ] = None,
     limit: Annotated[int, typer.Option(min=1, max=1000, help="Features shown at most.")] = 50,
-    address: Address = DEFAULT_ADDRESS,
-    timeout: Timeout = 10.0,
+    server: Server = HERE,
     as_json: Json = False,
 ) -> None:
     """List the features or concepts by which a running server can be steered."""
-    with connected(address, timeout) as client:
+    with connected(server) as client:
         if like is not None:
             near = client.neighbours(read_neighbours(like, min(limit, MAX_NEIGHBOURS), client))
             print_message(near) if as_json else print_neighbours(near, like)
@@ -215,19 +214,19 @@ def features(
             print_message(page) if as_json else print_features(page, client, rare=rare)
 
 
+@asks_server()
 def items(
     text: Annotated[list[str] | None, typer.Argument(help="Words of a title, or an id. [default: all items]")] = None,
     attributes: Annotated[
         bool, typer.Option("--attributes", help="List attributes and their values instead: those that contain TEXT.")
     ] = False,
     limit: Annotated[int, typer.Option(min=1, max=1000, help="Items, or values, shown at most.")] = 20,
-    address: Address = DEFAULT_ADDRESS,
-    timeout: Timeout = 10.0,
+    server: Server = HERE,
     as_json: Json = False,
 ) -> None:
     """Find items of a running server by words of their titles: steersman items star wars"""
     wanted = " ".join(text or [])
-    with connected(address, timeout) as client:
+    with connected(server) as client:
         if attributes:
             known = client.attributes(wanted, limit)
             print_message(known) if as_json else print_attributes(known, client)

@@ -10,18 +10,20 @@ from google.rpc.code_pb2 import Code
 from steersman.v1 import recommendation_service_pb2 as pb
 from steersman.v1.control_pb2 import Control
 from steersman_service.cli.arguments import FEATURE, read_control, read_tilt, read_where
-from steersman_service.cli.client import DEFAULT_ADDRESS, Client, connected
-from steersman_service.cli.commands import Address, Controls, Goals, History, Json, Tilts, Timeout, Where
+from steersman_service.cli.client import Client, connected
+from steersman_service.cli.commands import Controls, Goals, History, Json, Tilts, Where
 from steersman_service.cli.comparison import overlap, print_comparison
 from steersman_service.cli.display import print_message, warn_of_history
 from steersman_service.cli.goals import named_control, print_receipt, read_goal
 from steersman_service.cli.printing import fail, print_table, remark
+from steersman_service.cli.server import HERE, Server, asks_server
 from steersman_service.cli.typed_items import read_items
 
 SWEEP = re.compile(r"(?P<name>.+)=(?P<low>[^=]+?)\.\.(?P<high>[^=]+)", re.DOTALL)
 STEPS = 5
 
 
+@asks_server()
 def compare(
     history: History = None,
     session: Annotated[str, typer.Option(help="Session id, instead of a history.")] = "",
@@ -33,8 +35,7 @@ def compare(
     ] = "",
     k: Annotated[int, typer.Option("--k", "-k", min=1, help="Items wanted.")] = 10,
     where: Where = None,
-    address: Address = DEFAULT_ADDRESS,
-    timeout: Timeout = 10.0,
+    server: Server = HERE,
     as_json: Json = False,
 ) -> None:
     """Show the list without controls beside the steered one: --history 50,181 --control genres:Horror=0.8"""
@@ -42,7 +43,7 @@ def compare(
         fail("compare: there is nothing to compare; give --control, --tilt, --goal or --sweep", 2)
     if history is not None and session:
         fail("--history: is ambiguous beside --session; give one of them")
-    with connected(address, timeout) as client:
+    with connected(server) as client:
         controls = [*(read_control(text, client) for text in control or ())]
         controls += [read_tilt(text, client) for text in tilt or ()]
         controls += [read_goal(text, client) for text in goal or ()]

@@ -7,16 +7,18 @@ import typer
 from steersman.v1 import recommendation_service_pb2 as pb
 from steersman.v1.explanation_service_pb2 import ChangeQuery, ExplainRequest
 from steersman_service.cli.arguments import read_control, read_tilt, read_where
-from steersman_service.cli.client import DEFAULT_ADDRESS, Client, connected
-from steersman_service.cli.commands import Address, Allow, Controls, Deny, History, Json, Tilts, Timeout, Where
+from steersman_service.cli.client import Client, connected
+from steersman_service.cli.commands import Allow, Controls, Deny, History, Json, Tilts, Where
 from steersman_service.cli.display import print_message, warn_of_history
 from steersman_service.cli.explanations import print_explanation
 from steersman_service.cli.printing import fail
+from steersman_service.cli.server import HERE, Server, asks_server
 from steersman_service.cli.typed_items import read_items
 
 ANY, EVENTS = "any", "events"
 
 
+@asks_server(timeout=30.0)
 def explain(
     history: History = None,
     session: Annotated[str, typer.Option(help="Session id, instead of a history.")] = "",
@@ -41,8 +43,7 @@ def explain(
     ] = ANY,
     events: Annotated[bool, typer.Option("--events", help="Which events carry each feature of the taste.")] = False,
     top: Annotated[int, typer.Option(min=1, max=100, help="Features named; the rest is summed.")] = 5,
-    address: Address = DEFAULT_ADDRESS,
-    timeout: Timeout = 30.0,
+    server: Server = HERE,
     as_json: Json = False,
 ) -> None:
     """Ask a running server why: --history 50,181 --why Alien --change "Star Wars" """
@@ -50,7 +51,7 @@ def explain(
         fail("--history: is ambiguous beside --session; give one of them")
     if by != ANY and not change:
         fail("--by: goes only beside --change ITEM", 2)
-    with connected(address, timeout) as client:
+    with connected(server) as client:
         asked = pb.RecommendRequest(
             session_id=session,
             k=k,

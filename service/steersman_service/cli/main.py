@@ -17,6 +17,7 @@ OWN = (
     *(EntryPoint(name, f"steersman_service.cli.commands:{name}", GROUP) for name in ("recommend", "features", "items")),
     EntryPoint("explain", "steersman_service.cli.explain:explain", GROUP),
     EntryPoint("scenarios", "steersman_service.cli.scenarios:scenarios", GROUP),
+    EntryPoint("releases", "steersman_service.cli.releases:releases", GROUP),
     EntryPoint("label", "steersman_service.cli.label:label", GROUP),
     EntryPoint("key", "steersman_service.cli.key:key", GROUP),
     EntryPoint("compare", "steersman_service.cli.compare:compare", GROUP),
@@ -36,6 +37,7 @@ EXTRAS = {
     "steersman_service.cli.commands": "client",
     "steersman_service.cli.explain": "client",
     "steersman_service.cli.scenarios": "client",
+    "steersman_service.cli.releases": "client",
     "steersman_service.cli.label": "client",
     "steersman_service.cli.key": "service",
     "steersman_service.cli.compare": "client",
@@ -73,6 +75,8 @@ def _add(app: typer.Typer, entry: EntryPoint, name: str) -> None:
 
 def main() -> None:
     bound_spinning()
+    # gRPC's own lines are no answers: a command says itself what failed.
+    os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
     for stream in (sys.stdout, sys.stderr):  # A title may have characters that the terminal's encoding lacks.
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")

@@ -12,10 +12,11 @@ from google.protobuf.json_format import ParseDict, ParseError
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from steersman.v1 import scenario_service_pb2 as pb
-from steersman_service.cli.client import DEFAULT_ADDRESS, Client, connected
-from steersman_service.cli.commands import Address, Json, Timeout
+from steersman_service.cli.client import Client, connected
+from steersman_service.cli.commands import Json
 from steersman_service.cli.display import print_message
 from steersman_service.cli.printing import fail, print_table, remark, say, warn
+from steersman_service.cli.server import HERE, Server, asks_server
 
 ACTIONS = {pb.SCENARIO_ACTION_PUT: "put", pb.SCENARIO_ACTION_DELETE: "delete"}
 STATUSES = {
@@ -38,6 +39,7 @@ class Action(StrEnum):
     REPLAY = "replay"
 
 
+@asks_server()
 def scenarios(
     action: Annotated[Action, typer.Argument(help="What to do.", show_default=False)],
     target: Annotated[
@@ -47,8 +49,7 @@ def scenarios(
     version: Annotated[int, typer.Option(min=0, help="Of delete: only if this version is kept.")] = 0,
     force: Annotated[bool, typer.Option("--force", help="Of put: whatever version is kept.")] = False,
     limit: Annotated[int, typer.Option(min=1, max=1000, help="Scenarios or changes shown at most.")] = 50,
-    address: Address = DEFAULT_ADDRESS,
-    timeout: Timeout = 10.0,
+    server: Server = HERE,
     as_json: Json = False,
 ) -> None:
     """Keep scenarios, which recommend --scenario NAME uses: scenarios show home > home.json; scenarios put home.json"""
@@ -58,7 +59,7 @@ def scenarios(
     if target and action is Action.LIST:
         fail(f"scenarios list: takes no name; scenarios show {target} shows one", 2)
     given = _read(target) if action is Action.PUT else None
-    with connected(address, timeout) as client:
+    with connected(server) as client:
         if given is not None:
             _put(given, author, client, force=force)
         elif action is Action.LIST:

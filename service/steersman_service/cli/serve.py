@@ -50,6 +50,8 @@ def serve(**flags: Any) -> None:
     """Serve a bundle over gRPC and HTTP until Ctrl-C or SIGTERM.
 
     Without --redis-url, sessions are kept by an embedded Valkey in the data folder.
+
+    Secrets are no flags: STEERSMAN_METRICS_TOKEN is read from the environment, or from a file of --secrets-dir.
     """
     import uvloop
 
@@ -58,7 +60,8 @@ def serve(**flags: Any) -> None:
     def show(addresses: Addresses) -> None:
         if settings.log_format == "console":
             console = settings.http_console == "on" and (CONSOLE / "index.html").is_file()
-            for line in first_calls(addresses.http, addresses.grpc, settings.http_allowed_hosts, console=console):
+            allowed, flags = settings.http_allowed_hosts, _tls_flags(settings)
+            for line in first_calls(addresses.http, addresses.grpc, allowed, console=console, tls=flags):
                 say(line)
 
     try:
@@ -72,20 +75,30 @@ def serve(**flags: Any) -> None:
         fail(str(error))
 
 
-def first_calls(http: str, grpc: str, allowed_hosts: str, *, console: bool) -> Iterator[str]:
+def _tls_flags(settings: Settings) -> tuple[str, str]:
+    if settings.tls_files is None:
+        return "", ""
+    own = " --cert YOURS --key KEY" if settings.demands_certificates("http") else ""
+    shown = " --tls-cert YOURS --tls-key KEY" if settings.demands_certificates("grpc") else ""
+    return f" --cacert CA{own}", f" --tls-ca CA{shown}"
+
+
+def first_calls(
+    http: str, grpc: str, allowed_hosts: str, *, console: bool, tls: tuple[str, str] = ("", "")
+) -> Iterator[str]:
     """What can be done first on this machine: an address for a browser, a call with curl, a call with gRPC.
 
-    `http` is a URL, empty if it is off; `console` is whether it has one.
+    `http` is a URL, empty if it is off; `console` is whether it has one. `tls` are flags of curl and of steersman.
     """
     http, grpc = _on_this_machine(http), _on_this_machine(grpc)
-    host = http.removeprefix("http://").rpartition(":")[0]
+    host = http.partition("://")[2].rpartition(":")[0]
     if http and host.lower() not in HostNames(names(allowed_hosts)):
         yield f"  over HTTP      refused at {host} until {PREFIX}HTTP_ALLOWED_HOSTS has that name; it has {allowed_hosts}"
     elif http:
         yield f"  in a browser   {http}{'/console/' if console else ''}"
-        yield f"  with curl      curl {http}/{RECOMMEND} -H 'content-type: application/json' -d '{{\"k\": 5}}'"
+        yield f"  with curl      curl{tls[0]} {http}/{RECOMMEND} -H 'content-type: application/json' -d '{{\"k\": 5}}'"
     address = "" if grpc == f"127.0.0.1:{DEFAULT_PORT}" else f" --address {grpc}"
-    yield f"  over gRPC      steersman recommend --k 5{address}"
+    yield f"  over gRPC      steersman recommend --k 5{address}{tls[1]}"
 
 
 def _on_this_machine(address: str) -> str:

@@ -18,6 +18,9 @@ from steersman_service.engine.graphs import Graphs
 from steersman_service.errors import BundleError
 
 CONCEPT, CONCEPTS = "concept", "concepts.parquet"
+COLUMNS = ["name", "attribute", "value", "features", "weights"]
+# What a control of strength 1 gives the graph. Bundles older than 1.5 have no units.
+UNIT = "unit_up"
 # Rows have said which features a concept has, and concepts of values that no candidate has have come down to nothing, since this format.
 FIRST_MINOR = 4
 # Each takes its candidates' vectors: 16 MB for 512 candidates of 128 numbers.
@@ -43,7 +46,8 @@ def check_concepts(graphs: Graphs) -> None:
     if bundle.manifest.format_minor < FIRST_MINOR or not bundle.manifest.shape.concepts:
         return
     try:
-        rows = bundle.concepts.select(["name", "attribute", "value", "features", "weights"]).to_pylist()
+        rows = bundle.concepts.select(COLUMNS).to_pylist()
+        units = bundle.concepts[UNIT].to_pylist() if UNIT in bundle.concepts.column_names else [None] * len(rows)
     except (LookupError, pa.ArrowException) as error:
         raise BundleError(CONCEPTS, f"has no such columns as format 1.4 has: {error}; {AGAIN}") from error
     solved = {"candidates_BK", "candidate_scores_BK"} <= {*graphs.inputs[CONCEPT]}
@@ -52,12 +56,13 @@ def check_concepts(graphs: Graphs) -> None:
     for start in range(0, len(rows), ROWS_A_BATCH):
         part = rows[start : start + ROWS_A_BATCH]
         found = [candidates_of(row["attribute"])(row["value"] or "") for row in part] if solved else []
-        telling = _resolved(graphs, start, len(part), [each.telling_K for each in found])
+        strengths = [unit or 1.0 for unit in units[start : start + len(part)]]
+        telling = _resolved(graphs, start, strengths, [each.telling_K for each in found])
         for row, edits in zip(part, telling, strict=True):
             _check_features(graphs, row, edits, exact=not solved)
         silent = [each.telling_K if each.silent_K is None else each.silent_K for each in found]
         if solved:
-            for row, each, edits in zip(part, found, _resolved(graphs, start, len(part), silent), strict=True):
+            for row, each, edits in zip(part, found, _resolved(graphs, start, strengths, silent), strict=True):
                 if each.silent_K is not None and edits:
                     named = f"{row['attribute']}: {row['value']}" if row["value"] else row["attribute"]
                     why = f"{_file(graphs)} does something where no item differs in {named}: names and graph do not fit"
@@ -76,11 +81,14 @@ def _check_features(graphs: Graphs, row: Any, edits: dict[int, float], *, exact:
             raise BundleError(CONCEPTS, f"concept {row['name']!r}: {why}; {AGAIN}")
 
 
-def _resolved(graphs: Graphs, start: int, count: int, candidates: list[Array]) -> Iterator[dict[int, float]]:
-    """Of `count` concepts from `start` on, at strength 1: strengths by feature."""
+def _resolved(
+    graphs: Graphs, start: int, strengths: list[float], candidates: list[Array]
+) -> Iterator[dict[int, float]]:
+    """Of concepts from `start` on, each at its strength: strengths by feature."""
+    count = len(strengths)
     inputs = dict(resized(graphs.bundle.golden[CONCEPT], count))
     inputs["concepts_BC"] = np.arange(start, start + count, dtype=np.int64)[:, None]
-    inputs["concept_strengths_BC"] = np.ones((count, 1), np.float32)
+    inputs["concept_strengths_BC"] = np.array(strengths, np.float32)[:, None]
     if candidates:
         inputs["candidates_BK"] = np.stack(candidates)
         # Equally good, but for the last one, which does not count.

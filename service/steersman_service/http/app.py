@@ -19,7 +19,7 @@ from steersman_service.errors import InternalError, NoSuchPath, OnlyGet, Request
 from steersman_service.http.connect import AUTHORIZATION, ConnectCalls, Server
 from steersman_service.http.console import CONSOLE_PATH, Console, to_console, wants_page
 from steersman_service.http.contract import methods
-from steersman_service.http.guard import HEADERS, OPEN_PATH, CallGuard, Counted, HostGuard, Traced
+from steersman_service.http.guard import HEADERS, LIVE_PATH, READY_PATH, CallGuard, Counted, HostGuard, Traced
 from steersman_service.http.openapi import OPENAPI_PATH, document
 from steersman_service.http.options import GatewayOptions
 from steersman_service.http.refusal import refused, said
@@ -31,6 +31,8 @@ EXPOSED = ("grpc-status", "grpc-message", "grpc-status-details-bin", "retry-afte
 # Of browsers' clients, beside those that a call is made by.
 ASKED = ("x-grpc-web", "x-user-agent")
 PREFLIGHT_SECONDS = 7200
+# Its health is that of an answer to a call for items: the bundle is loaded, and an engine is there.
+READY_SERVICE = "steersman.v1.RecommendationService"
 # What a caller may ask that may see the traffic.
 MODEL_INFO, MODEL_INFO_SECONDS = "/steersman.v1.ModelService/GetModelInfo", 3.0
 
@@ -40,7 +42,7 @@ Handler = Callable[[Request], Awaitable[Response]]
 class Upstream(Server, Protocol):
     """A server that is called, and asked whether it is ready."""
 
-    async def ready(self) -> bool: ...
+    async def serves(self, service: str) -> bool: ...
 
 
 def gateway_app(upstream: Upstream, options: GatewayOptions, count: Callable[[str, int], None]) -> Starlette:
@@ -55,8 +57,9 @@ def gateway_app(upstream: Upstream, options: GatewayOptions, count: Callable[[st
     own = {
         "/": _root(console is not None and console.built),
         OPENAPI_PATH: _fixed(document(listed)),
-        OPEN_PATH: _health(upstream),
-        METRICS_PATH: _traffic(Traffic(options.metrics_url, options.metrics_token), upstream),
+        READY_PATH: _health(upstream, READY_SERVICE),
+        LIVE_PATH: _health(upstream, ""),
+        METRICS_PATH: _traffic(Traffic(options.metrics_url, options.metrics_token, options.metrics_tls), upstream),
     }
     if console:
         own |= {CONSOLE_PATH.rstrip("/"): to_console, f"{CONSOLE_PATH}{{path:path}}": console.give}
@@ -86,7 +89,7 @@ def _index(*, console: bool) -> dict[str, object]:
     by_service: dict[str, list[str]] = {}
     for method in methods():
         by_service.setdefault(method.service, []).append(method.path)
-    about = {"openapi": OPENAPI_PATH, "health": OPEN_PATH, "metrics": METRICS_PATH}
+    about = {"openapi": OPENAPI_PATH, "health": READY_PATH, "metrics": METRICS_PATH}
     return {"name": "steersman", "services": by_service, **about, **({"console": CONSOLE_PATH} if console else {})}
 
 
@@ -127,10 +130,10 @@ def _traffic(traffic: Traffic, upstream: Upstream) -> Handler:
     return give
 
 
-def _health(upstream: Upstream) -> Handler:
+def _health(upstream: Upstream, service: str) -> Handler:
     async def health(request: Request) -> Response:
-        ready = await upstream.ready()
-        return JSONResponse({"status": "SERVING" if ready else "NOT_SERVING"}, 200 if ready else 503)
+        serves = await upstream.serves(service)
+        return JSONResponse({"status": "SERVING" if serves else "NOT_SERVING"}, 200 if serves else 503)
 
     return health
 

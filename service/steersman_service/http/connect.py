@@ -29,7 +29,11 @@ from steersman_service.http.refusal import connect_code, headers_of, new_status,
 
 # Headers that become metadata of the call. No other does: no cookie makes a page of another site somebody.
 AUTHORIZATION = "authorization"
-FORWARDED = {"steersman-tenant": MAX_TENANT_BYTES, AUTHORIZATION: MAX_AUTHORIZATION_BYTES}
+FORWARDED = {
+    "steersman-tenant": MAX_TENANT_BYTES,
+    "steersman-bundle-version": MAX_TENANT_BYTES,
+    AUTHORIZATION: MAX_AUTHORIZATION_BYTES,
+}
 """With the most bytes of each."""
 # The fastest: most answers are small, and a server nearby is reached faster than they are compressed.
 GZIP_LEVEL = 1

@@ -37,7 +37,8 @@ CONTENT_TYPES = {
 PRINTABLE, CODING = (r"[ -~]*", "printable ASCII"), ("identity|gzip|", "identity or gzip")
 # Of the request: no other goes further. What each has to be, as a pattern and in words.
 HEADERS = {
-    **dict.fromkeys(("host", "content-type", "accept-encoding", "grpc-accept-encoding", "steersman-tenant"), PRINTABLE),
+    **dict.fromkeys(("host", "content-type", "accept-encoding", "grpc-accept-encoding"), PRINTABLE),
+    **dict.fromkeys(("steersman-tenant", "steersman-bundle-version"), PRINTABLE),
     TRACE: PRINTABLE,
     "authorization": (
         rf"[!-~ ]{{0,{MAX_AUTHORIZATION_BYTES}}}",
@@ -55,7 +56,8 @@ MOST_CALLS = 256
 # What was not read of a body is not the beginning of the next request.
 CLOSE = {"connection": "close"}
 # Probes ask by address, and learn one word.
-OPEN_PATH = "/healthz"
+READY_PATH, LIVE_PATH = "/healthz", "/livez"
+OPEN_PATHS = (READY_PATH, LIVE_PATH)
 
 
 class Counted:
@@ -84,7 +86,7 @@ class HostGuard:
         self._names = HostNames(allowed)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and scope["path"] != OPEN_PATH and not self._allows(Headers(scope=scope)):
+        if scope["type"] == "http" and scope["path"] not in OPEN_PATHS and not self._allows(Headers(scope=scope)):
             await refused(HostRefused())(scope, receive, send)
             return
         await self._app(scope, receive, send)

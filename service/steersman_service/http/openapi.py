@@ -72,6 +72,14 @@ TENANT = {
     "schema": {"type": "string", "maxLength": 128},
 }
 
+BUNDLE_VERSION = {
+    "name": "Steersman-Bundle-Version",
+    "in": "header",
+    "description": "The release that shall answer, by its bundle's version. Without it the server chooses.",
+    "schema": {"type": "string", "maxLength": 128},
+}
+PARAMETERS = {"timeout": TIMEOUT, "tenant": TENANT, "bundle": BUNDLE_VERSION}
+
 
 def document(methods: Iterable[Method]) -> Schema:
     """OpenAPI 3.1. Every call is a POST of one JSON object."""
@@ -89,7 +97,7 @@ def document(methods: Iterable[Method]) -> Schema:
         "security": [{"bearer": []}, {}],
         "components": {
             "schemas": {"connect.Error": ERROR, **schemas.made},
-            "parameters": {"timeout": TIMEOUT, "tenant": TENANT},
+            "parameters": PARAMETERS,
             "securitySchemes": {"bearer": {"type": "http", "scheme": "bearer"}},
             "responses": {"error": {"description": "An error.", **_content({"$ref": _schema("connect.Error")})}},
         },
@@ -101,7 +109,7 @@ def _operation(method: Method, schemas: "_Schemas") -> Schema:
     return {
         "operationId": f"{service}.{method.name}",
         "tags": [service],
-        "parameters": [{"$ref": f"#/components/parameters/{name}"} for name in ("timeout", "tenant")],
+        "parameters": [{"$ref": f"#/components/parameters/{name}"} for name in PARAMETERS],
         "requestBody": {"required": True, **_content(schemas.of_message(cast(Descriptor, method.request.DESCRIPTOR)))},
         "responses": {
             "200": {

@@ -1,5 +1,6 @@
 """What a gateway is told, by settings or by flags."""
 
+import ssl
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -22,14 +23,18 @@ class GatewayOptions:
     cors_origins: tuple[str, ...] = ()
     """Origins of other sites whose pages may call: "https://example.org". "*" is any."""
     max_body_bytes: int = DEFAULT_BODY_BYTES
+    max_connections: int = 1024
+    """More are closed at once."""
     drain_seconds: float = 20.0
     """Longest wait for calls in flight at the end."""
     console: Path | None = CONSOLE
     """The folder of the console's files. None: no console."""
     metrics_url: str = ""
-    """Where the server's metrics are, as Prometheus reads them. Empty: nowhere."""
+    """Where the server's metrics are, as Prometheus reads them: a URL, or unix:PATH. Empty: nowhere."""
     metrics_token: str = field(default="", repr=False)
     """That is brought there. Empty: none."""
+    metrics_tls: ssl.SSLContext | None = None
+    """For that URL. None: as the machine trusts."""
 
 
 class HostNames:

@@ -2,6 +2,7 @@
 
 import asyncio
 import socket
+import ssl
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 
@@ -9,6 +10,8 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from steersman_service.errors import StartupError
+from steersman_service.http.connections import MOST_HEAD_BYTES, bounded
+from steersman_service.http.options import GatewayOptions
 
 # Longer than the 60 s after which most proxies and browsers give up a connection that idles.
 KEEP_ALIVE_SECONDS = 75
@@ -50,21 +53,25 @@ class _Server(uvicorn.Server):
 
 
 @asynccontextmanager
-async def served(app: ASGIApp, on: socket.socket, drain_seconds: float) -> AsyncIterator[None]:
-    """Takes requests while inside; at the end lets those in flight finish, for `drain_seconds` at most."""
+async def served(
+    app: ASGIApp, on: socket.socket, options: GatewayOptions, context: ssl.SSLContext | None = None
+) -> AsyncIterator[None]:
+    """Takes requests while inside, by TLS with a `context`; at the end lets those in flight finish, for `drain_seconds` at most."""
     config = uvicorn.Config(
         app,
         timeout_keep_alive=KEEP_ALIVE_SECONDS,
-        timeout_graceful_shutdown=max(1, round(drain_seconds)),
+        timeout_graceful_shutdown=max(1, round(options.drain_seconds)),
         backlog=BACKLOG,
         lifespan="off",
-        http="h11",
+        http=bounded(options.max_connections),
+        h11_max_incomplete_event_size=MOST_HEAD_BYTES,
         ws="none",
         log_config=None,
         access_log=False,
         server_header=False,
         # Nobody is believed about where a call comes from.
         proxy_headers=False,
+        ssl_context_factory=None if context is None else lambda config, default: context,
     )
     server = _Server(config)
     serving = asyncio.create_task(server.serve(sockets=[on]))

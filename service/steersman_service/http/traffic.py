@@ -5,16 +5,21 @@ The metrics of all processes are added up behind the metrics port, so that port 
 
 import asyncio
 import re
+import socket
+import ssl
 import time
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import closing
+from http.client import HTTPConnection, HTTPException
 from typing import Any, NamedTuple
-from urllib.request import ProxyHandler, Request, build_opener
+from urllib.request import HTTPSHandler, ProxyHandler, Request, build_opener
 
 import structlog
 
 from steersman_service.errors import MetricsUnavailable, NoMetrics, RequestError
 
 METRICS_PATH = "/metrics.json"
+UNIX = "unix:"
 # However many pages ask, the metrics port is asked once in this time.
 FRESH_SECONDS = 1.0
 SCRAPE_SECONDS = 5.0
@@ -99,14 +104,14 @@ def traffic(samples: Samples, now: float) -> dict[str, Any]:
 
 
 class Traffic:
-    """Asks the metrics at a URL; remembers the answer, and that there was none, for FRESH_SECONDS."""
+    """Asks the metrics; remembers the answer, and that there was none, for FRESH_SECONDS."""
 
-    def __init__(self, url: str, token: str = "") -> None:
-        """`url` and `token` as those of GatewayOptions."""
+    def __init__(self, url: str, token: str = "", context: ssl.SSLContext | None = None) -> None:
+        """As those of GatewayOptions."""
         self._url = url
         self._headers = {"authorization": f"Bearer {token}"} if token else {}
         # The way there leads through no proxy: it is this machine, or one beside it.
-        self._open = build_opener(ProxyHandler({})).open
+        self._open = build_opener(ProxyHandler({}), HTTPSHandler(context=context)).open
         self._answer: dict[str, Any] | RequestError = NoMetrics()
         self._asked = float("-inf")
         self._asking = asyncio.Lock()
@@ -123,9 +128,28 @@ class Traffic:
 
     def _ask(self) -> dict[str, Any] | RequestError:
         try:
-            with self._open(Request(self._url, headers=self._headers), timeout=SCRAPE_SECONDS) as response:
+            with closing(self._response()) as response:
                 text = response.read(MOST_BYTES).decode()
             return traffic(Samples(text.splitlines()), time.time())
-        except (OSError, ValueError, LookupError) as error:
+        except (OSError, ValueError, LookupError, HTTPException) as error:
             log.warning("metrics not read", error=type(error).__name__)
             return MetricsUnavailable()
+
+    def _response(self) -> Any:
+        if not self._url.startswith(UNIX):
+            return self._open(Request(self._url, headers=self._headers), timeout=SCRAPE_SECONDS)
+        connection = _UnixConnection(self._url.removeprefix(UNIX))
+        # It closes the connection with the last byte of the answer.
+        connection.request("GET", "/metrics", headers={"connection": "close", **self._headers})
+        return connection.getresponse()
+
+
+class _UnixConnection(HTTPConnection):
+    def __init__(self, path: str) -> None:
+        super().__init__("localhost", timeout=SCRAPE_SECONDS)
+        self._path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(self._path)

@@ -1,27 +1,36 @@
 """A child process as its supervisor sees it: a front end or an engine host. Its other side: link.py."""
 
 import asyncio
+import os
 import socket
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
+from typing import Any
 
 import structlog
 
-from steersman_service.errors import StartupError
+from steersman_service.errors import ChildDied, StartupError
 from steersman_service.processes.link import (
     Alive,
+    Answer,
+    Ask,
     AskMetrics,
     Beat,
+    CannotFollow,
     Drain,
     Failed,
+    Follows,
     FromChild,
     Leave,
     Listen,
     Loaded,
+    Plan,
     Ready,
+    Refusal,
     Report,
+    Sockets,
     Start,
     ToChild,
     from_child,
@@ -54,6 +63,9 @@ class ChildProcess:
         """Its metrics, as last reported."""
         self.ready = False
         """It takes calls."""
+        self.on_ask: Callable[[Ask], None] = lambda ask: None
+        """Has it answered, by `answer`."""
+        self._following: dict[int, asyncio.Future[dict[int, str]]] = {}
         self._process = process
         self._reader, self._writer = streams
         self._stall_seconds = stall_seconds
@@ -69,8 +81,12 @@ class ChildProcess:
         """Gives the exit code, once everything that the child told was read."""
 
     @classmethod
-    async def start(cls, role: str, settings: Settings, sockets: Sequence[str]) -> "ChildProcess":
-        """A new process, not a fork: gRPC does not survive one. `role` is "front_end" or "engine_host".
+    async def start(
+        cls, role: str, settings: Settings, sockets: Sockets, plan: Callable[[], Plan | None] = lambda: None
+    ) -> "ChildProcess":
+        """A new process, not a fork: gRPC does not survive one. `role` is "front_end", "engine_host" or "gateway".
+
+        `plan` gives the one that it begins with; those that are made once this has returned must be sent to it.
 
         Raises StartupError if no process can be started.
         """
@@ -82,6 +98,8 @@ class ChildProcess:
             process = await asyncio.create_subprocess_exec(
                 *(sys.executable, "-m", f"steersman_service.processes.{role}", str(theirs.fileno())),
                 pass_fds=[theirs.fileno()],
+                # gRPC's own lines are no events of the log, and each handshake that fails would write one.
+                env={"GRPC_VERBOSITY": "ERROR", **os.environ},
                 start_new_session=True,  # Ctrl-C goes to all of a terminal's group: the supervisor alone says when to stop
             )
         except OSError as error:
@@ -90,7 +108,7 @@ class ChildProcess:
         finally:
             theirs.close()
         child = cls(role, process, await opened(ours), settings.stall_seconds)
-        child._tell(Start(settings.for_child(), [*sockets]))
+        child._tell(Start(settings.for_child(), sockets, plan()))
         return child
 
     async def loaded(self) -> None:
@@ -101,6 +119,22 @@ class ChildProcess:
         """Lets it take calls. Raises StartupError if it cannot."""
         self._tell(Listen())
         await asyncio.shield(self._listening)
+
+    async def follow(self, plan: Plan) -> dict[int, str]:
+        """The versions of the bundles that it holds, by number. Raises StartupError in the child's own words if one does not load;
+        ChildDied."""
+        if self.ended.done():
+            raise ChildDied(f"the {self._name} ended")
+        following: asyncio.Future[dict[int, str]] = asyncio.get_running_loop().create_future()
+        self._following[plan.serial] = following
+        self._tell(plan)
+        try:
+            return await following
+        finally:
+            del self._following[plan.serial]
+
+    def answer(self, answer: Answer | Refusal) -> None:
+        self._tell(answer)
 
     async def refresh(self) -> None:
         """Asks for its metrics and waits for them, or for its end."""
@@ -142,6 +176,10 @@ class ChildProcess:
             # A process that hangs in the kernel is not ended even by that.
             await asyncio.wait([self.ended], timeout=END_SECONDS)
 
+    @property
+    def _name(self) -> str:
+        return self.role.replace("_", " ")
+
     def kill(self) -> None:
         self.ready = False
         with suppress(ProcessLookupError):
@@ -150,7 +188,7 @@ class ChildProcess:
     def _kill(self, why: str) -> None:
         if not self.ended.done():
             log.error("process killed", role=self.role, pid=self.pid, why=why)
-            self._failure = self._failure or f"the {self.role.replace('_', ' ')} {why}: killed"
+            self._failure = self._failure or f"the {self._name} {why}: killed"
             self.kill()
 
     def _tell(self, message: ToChild) -> None:
@@ -165,11 +203,12 @@ class ChildProcess:
         self.ready = False
         code = await self._process.wait()
         self._writer.close()
-        name = self.role.replace("_", " ")
-        why = self._failure or f"the {name} ended with exit code {code} before it was ready"
-        for waited in (self._loaded, self._listening):
+        died = ChildDied(f"the {self._name} ended with exit code {code} before it was ready")
+        why = StartupError(self._failure) if self._failure else died
+        waiting: list[asyncio.Future[Any]] = [self._loaded, self._listening, *self._following.values()]
+        for waited in waiting:
             if not waited.done():
-                waited.set_exception(StartupError(why))
+                waited.set_exception(why)
                 waited.exception()  # there may be no caller that waits
         self._reported.set()
         return code
@@ -188,6 +227,14 @@ class ChildProcess:
                 self._reported.set()
             case Failed(why):
                 self._failure = why
+            case Follows(serial, versions):
+                if following := self._following.get(serial):
+                    following.set_result(versions)
+            case CannotFollow(serial, why):
+                if following := self._following.get(serial):
+                    following.set_exception(StartupError(why))
+            case Ask():
+                self.on_ask(told)
 
 
 class _Protocol(asyncio.StreamReaderProtocol):

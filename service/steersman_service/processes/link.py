@@ -1,7 +1,8 @@
 """The child's side of the socket to its supervisor: one protocol for front ends and engine hosts.
 
-The supervisor sends a Start, then commands. The child answers with Loaded, Ready, Alive, Report or Failed. The end of the socket means
-Drain, so no child outlives its supervisor.
+The supervisor sends a Start, then commands. The child answers with Loaded, Ready, Alive, Report or Failed. A front end is told which
+releases to hold by a Plan, and answers with Follows or CannotFollow; what callers want of releases it asks (Ask), and is answered
+(Answer, Refusal). The end of the socket means Drain, so no child outlives its supervisor.
 """
 
 import asyncio
@@ -16,7 +17,20 @@ from typing import Any
 import msgspec
 import uvloop
 
-from steersman_service.errors import EngineFailed, StartupError
+from steersman_service.errors import (
+    Draining,
+    EngineFailed,
+    InternalError,
+    NoCanary,
+    NoReleaseBefore,
+    NotFound,
+    ReleaseChanging,
+    ReleaseRefused,
+    ReleasesFixed,
+    RequestError,
+    StartupError,
+)
+from steersman_service.scheduling.events import first_of
 from steersman_service.scheduling.frames import FrameReader, frame, received
 from steersman_service.settings import Settings
 from steersman_service.telemetry.families import Family, families
@@ -28,12 +42,56 @@ from steersman_service.telemetry.traces import configure_traces, traces
 SWITCH_SECONDS = 0.0005
 
 
+# What the supervisor may answer to a caller of ReleaseService.
+REFUSALS: dict[str, Callable[[str], RequestError]] = {
+    each.reason: each
+    for each in (ReleaseRefused, ReleaseChanging, NoCanary, NoReleaseBefore, ReleasesFixed, NotFound, Draining)
+}
+REFUSALS[InternalError.reason] = lambda text: InternalError()
+
+
+class PlannedRelease(msgspec.Struct, frozen=True):
+    """A release that front ends hold."""
+
+    number: int
+    """From 1, of this server."""
+    folder: str
+    sockets: list[str]
+    """Of its engine hosts. None: the front end computes."""
+    block: bool = False
+    """Whether scenarios are replayed, and the release is refused where one moved or broke."""
+
+
+class Plan(msgspec.Struct, tag=True, frozen=True):
+    """All that a front end holds, and where calls go: never a step, always the whole."""
+
+    serial: int
+    releases: list[PlannedRelease]
+    stable: int
+    """Its number."""
+    canary: int = 0
+    """0: there is none."""
+    share: float = 0.0
+
+
+class Sockets(msgspec.Struct, frozen=True):
+    """Paths in the supervisor's private folder."""
+
+    own: str = ""
+    """That an engine host listens on, or a front end beside its port. Empty: none."""
+    called: list[str] = []
+    """Those of front ends that the gateway calls."""
+    metrics: str = ""
+    """Where the gateway reads the metrics of all processes. Empty: nowhere."""
+
+
 class Start(msgspec.Struct, tag=True):
     """What a child is started with."""
 
     settings: dict[str, Any]
-    sockets: list[str]
-    """Of the engine hosts that a front end calls, or the one that an engine host listens on."""
+    sockets: Sockets = Sockets()
+    plan: Plan | None = None
+    """Of a front end."""
 
 
 class Listen(msgspec.Struct, tag=True):
@@ -54,6 +112,22 @@ class Leave(msgspec.Struct, tag=True):
 
 class Drain(msgspec.Struct, tag=True):
     """Finish the calls and end."""
+
+
+class Answer(msgspec.Struct, tag=True):
+    """To an Ask."""
+
+    number: int
+    data: bytes
+    """A ListReleasesResponse."""
+
+
+class Refusal(msgspec.Struct, tag=True):
+    """Of an Ask."""
+
+    number: int
+    reason: str
+    message: str
 
 
 class Loaded(msgspec.Struct, tag=True):
@@ -80,8 +154,32 @@ class Failed(msgspec.Struct, tag=True):
     why: str
 
 
-ToChild = Start | Listen | AskMetrics | Beat | Leave | Drain
-FromChild = Loaded | Ready | Alive | Report | Failed
+class Follows(msgspec.Struct, tag=True):
+    """It holds what the plan says, and calls go where it says."""
+
+    serial: int
+    versions: dict[int, str]
+    """Of the bundles that it holds, by number."""
+
+
+class CannotFollow(msgspec.Struct, tag=True):
+    """A release of the plan does not load. Calls go where the plan says, but for that."""
+
+    serial: int
+    why: str
+
+
+class Ask(msgspec.Struct, tag=True):
+    """What a caller of ReleaseService wants."""
+
+    number: int
+    method: str
+    data: bytes
+    """The request."""
+
+
+ToChild = Start | Listen | AskMetrics | Beat | Leave | Drain | Plan | Answer | Refusal
+FromChild = Loaded | Ready | Alive | Report | Failed | Follows | CannotFollow | Ask
 to_child = msgspec.msgpack.Decoder(list[ToChild])
 from_child = msgspec.msgpack.Decoder(list[FromChild])
 
@@ -96,6 +194,9 @@ class Link:
         self._metrics = Metrics(collected=False)
         self._listen = asyncio.Event()
         self._starting: asyncio.Task[None] | None = None
+        self._asked: dict[int, asyncio.Future[bytes]] = {}
+        self.plans: asyncio.Queue[Plan] = asyncio.Queue()
+        """Those that came after the one of the start."""
         self.leave = asyncio.Event()
         """Set when health shall say NOT_SERVING."""
         self.drain = asyncio.Event()
@@ -138,6 +239,17 @@ class Link:
         if self.drain.is_set():
             raise StartupError("the server was stopped before it was ready")
 
+    async def ask(self, method: str, data: bytes) -> bytes:
+        """What the supervisor answers to a request of ReleaseService. Raises a RequestError."""
+        number = max(self._asked, default=0) + 1
+        asked: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+        self._asked[number] = asked
+        self.tell(Ask(number, method, data))
+        try:
+            return await asked
+        finally:
+            del self._asked[number]
+
     def report(self) -> None:
         self.tell(Report(families(self._metrics.registry)))
 
@@ -149,10 +261,26 @@ class Link:
                 self.tell(Alive())
             case AskMetrics():
                 self.report()
+            case Plan():
+                self.plans.put_nowait(message)
+            case Answer(number, data):
+                self._answered(number, data)
+            case Refusal(number, reason, text):
+                self._answered(number, REFUSALS[reason](text))
             case Leave():
                 self.leave.set()
             case Drain():
                 self._end()
+
+    def _answered(self, number: int, answer: bytes | RequestError) -> None:
+        """Not for a caller that has gone."""
+        asked = self._asked.get(number)
+        if asked is None or asked.done():
+            return
+        if isinstance(answer, RequestError):
+            asked.set_exception(answer)
+        else:
+            asked.set_result(answer)
 
     def _end(self) -> None:
         self.drain.set()
@@ -170,7 +298,7 @@ class Link:
             await self._writer.wait_closed()
 
 
-Serve = Callable[[Settings, list[str], Link, Metrics], Coroutine[Any, Any, None]]
+Serve = Callable[[Start, Settings, Link, Metrics], Coroutine[Any, Any, None]]
 
 
 def run_child(serve: Serve, role: str) -> None:
@@ -194,7 +322,7 @@ async def _run(serve: Serve, role: str, connection: socket.socket) -> None:
     code = 0
     try:
         configure_traces(settings.traces_endpoint, settings.traces_sample, role)
-        await link.serve(serve(settings, start.sockets, link, metrics))
+        await link.serve(serve(start, settings, link, metrics))
     except asyncio.CancelledError:
         link.tell(Failed("the server was stopped before it was ready"))
     except StartupError as error:
@@ -209,14 +337,7 @@ async def _run(serve: Serve, role: str, connection: socket.socket) -> None:
 
 
 def settle_memory() -> None:
-    """Exempts what was loaded from garbage collection, which would delay calls."""
+    """Exempts what was loaded from garbage collection, which would delay calls; frees what was let go since the last time."""
+    gc.unfreeze()
     gc.collect()
     gc.freeze()
-
-
-async def first_of(*events: asyncio.Event) -> None:
-    """Returns when one of them is set."""
-    waiting = [asyncio.create_task(event.wait()) for event in events]
-    await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
-    for task in waiting:
-        task.cancel()

@@ -19,12 +19,15 @@ from steersman_service.errors import (
     MalformedMessage,
     MessageTooLarge,
     RequestError,
-    TooManyCalls,
     UnknownMethod,
 )
+from steersman_service.rpc.admission import Admission, Entrance
 from steersman_service.rpc.doors import Doors
+from steersman_service.rpc.refusals import QUICK, TOO_MANY_CALLS, QuickRefusal, RefusalLog
 from steersman_service.rpc.services import PACKAGE
 from steersman_service.rpc.status import grpc_status
+from steersman_service.rpc.streams import awaited
+from steersman_service.rpc.unread import Unread
 from steersman_service.sessions.patience import be_patient
 from steersman_service.telemetry.metrics import CallMetrics, CallType, MethodMetrics
 from steersman_service.telemetry.traces import HEADER, traces
@@ -33,13 +36,15 @@ Context = grpc.aio.ServicerContext[Any, Any]
 Behaviour = Callable[[Any, Any], Awaitable[Any]]
 """Takes the request, or an iterator of requests, and gRPC's context or a Caller."""
 
+BUNDLE_VERSION = "steersman-bundle-version"
 # gRPC may report a passed deadline this much before the server's clock reaches it.
 DEADLINE_SLACK_SECONDS = 0.01
 # Fields of requests that bound the size of the answer.
 SIZES = ("page_size", "k", "max_item_ids", "top_features", "requests")
 # One name in log and metrics for all methods that do not exist: callers make up theirs.
 UNKNOWN = "/unknown/unknown"
-HEALTH_PREFIX = "/grpc.health."
+# Of requests that are not of this contract: the names of services that health checks and reflection are asked for.
+MOST_OTHER_BYTES = 4096
 
 
 class _Method(NamedTuple):
@@ -51,6 +56,7 @@ class _Method(NamedTuple):
     behaviour: Behaviour
     serialize: Callable[[Any], bytes]
     metrics: MethodMetrics
+    entrance: Entrance
 
 
 class CallInterceptor(grpc.aio.ServerInterceptor):
@@ -59,7 +65,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
     Methods of `steersman.v1` are called with a Caller, others (health, reflection) with gRPC's context.
 
     Logs one line a call: at level debug if it succeeded, info if it failed, warning if it took `slow_seconds` or longer. Of what the
-    caller sent, it has the request id alone.
+    caller sent, it has the request id alone. Calls that are refused before they are parsed are counted, and logged by the second.
     """
 
     def __init__(
@@ -67,17 +73,19 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         metrics: CallMetrics,
         *,
         slow_seconds: float,
-        most_calls: int,
+        admission: Admission,
         max_message_bytes: int,
         deadline_seconds: float = float("inf"),
         doors: Doors | None = None,
     ) -> None:
-        """Refuses calls while `most_calls` are in flight, health checks apart, and messages of more than `max_message_bytes`, either way.
+        """Refuses calls that `admission` does not take, and messages of more than `max_message_bytes`, either way.
 
         `deadline_seconds` is for calls that bring no deadline. Streams have none.
         """
         self._metrics = metrics
-        self._most_calls = most_calls
+        self._admission = admission
+        self._refusals = RefusalLog()
+        self._unread = Unread()
         self._slow_seconds = slow_seconds
         self._deadline_seconds = deadline_seconds
         self._max_message_bytes = max_message_bytes
@@ -89,8 +97,9 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         self._running = 0
         self._idle = asyncio.Event()
         self._idle.set()
-        # It reads no message, so the most general kind of call fits all.
+        # They read no message, so the most general kind of call fits all.
         self._unknown = self._wrapped(UNKNOWN, grpc.stream_stream_rpc_method_handler(_unknown_method))
+        self._crowded: Any = grpc.stream_stream_rpc_method_handler(self._refuse_unread)
 
     @property
     def running(self) -> int:
@@ -110,7 +119,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
             if handler is None:
                 return self._unknown
             self._handlers[name] = self._wrapped(name, handler)
-        return self._handlers[name]
+        return self._handlers[name] if self._unread.add() else self._crowded
 
     def _wrapped(self, name: str, handler: Any) -> Any:
         service, _, short_name = name.removeprefix("/").partition("/")
@@ -123,14 +132,15 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
             behaviour,
             handler.response_serializer,
             self._metrics.calls(kind, service, short_name),
+            self._admission.of(kind, name),
         )
 
         async def call(sent: Any, context: Context) -> Any:
-            return await self._call(method, sent, context)
+            return await self._admitted(method, sent, context)
 
         async def traced(sent: Any, context: Context) -> Any:
             with self._traces.serving("grpc", name.removeprefix("/"), _metadata(context, HEADER)):
-                return await self._call(method, sent, context)
+                return await self._admitted(method, sent, context)
 
         # Of health checks and the like there would be many, and streams that watch health do not end.
         recorded = self._traces.on and method.takes_caller
@@ -154,24 +164,44 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
             return "server_stream", grpc.unary_stream_rpc_method_handler, behaviour
         return "bidi_stream", grpc.stream_stream_rpc_method_handler, behaviour
 
-    async def _call(self, method: _Method, sent: Any, context: Context) -> Any:
+    async def _admitted(self, method: _Method, sent: Any, context: Context) -> Any:
         """`sent` are the bytes of the request, or an iterator of those of several."""
+        self._unread.read()
+        given = context.time_remaining()
+        refusal = method.entrance.too_late(self._deadline_seconds if given is None else given)
+        if refusal is None:
+            return await self._call(method, sent, context)
+        method.metrics.started()
+        method.metrics.handled(refusal.error.code, 0.0)
+        return await self._refuse(refusal, context)
+
+    async def _refuse_unread(self, sent: Any, context: Context) -> None:
+        await self._refuse(TOO_MANY_CALLS, context)
+
+    async def _refuse(self, refusal: QuickRefusal, context: Context) -> None:
+        self._metrics.refused(refusal.error)
+        self._refusals.add(refusal.error)
+        await refusal.answer(context)
+
+    async def _call(self, method: _Method, sent: Any, context: Context) -> Any:
         request_id = f"{getrandbits(128):032x}"
         start, code = time.perf_counter(), grpc.StatusCode.OK
         refusal: RequestError | None = None
-        request = None
+        request = entered = None
         self._begin(method)
         try:
-            if self._running > self._most_calls and not method.name.startswith(HEALTH_PREFIX):
-                raise TooManyCalls()
             identity, tenant = await self._doors.admit(method.name, context)
+            whose = tenant if method.kind == "unary" else context.peer()
+            method.entrance.enter(whose)
+            entered = whose
             if method.kind == "bidi_stream":
                 return await method.behaviour(self._each_parsed(method, sent), context)
             request = self._parsed(method, sent)
             request_id = (getattr(request, "request_id", "") or request_id)[:128]
             if method.kind == "server_stream":
                 return await method.behaviour(request, context)
-            caller = Caller(tenant=tenant, request_id=request_id, identity=identity)
+            version = _metadata(context, BUNDLE_VERSION)
+            caller = Caller(tenant=tenant, request_id=request_id, identity=identity, bundle_version=version)
             answer = await self._in_time(method, request, context, caller)
             return self._checked(method.serialize(answer), request)
         except asyncio.CancelledError:
@@ -186,9 +216,13 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
             self._log.exception("call failed", method=method.name, request_id=_printable(request_id))
             refusal = InternalError()
         finally:
-            self._end(method, code, refusal, request_id, time.perf_counter() - start)
+            code = self._end(method, code, refusal, request_id, time.perf_counter() - start)
+            if entered is not None:
+                method.entrance.leave(entered, answered=code is grpc.StatusCode.OK)
         # Frees a large request before the error is sent.
         del request, sent
+        if quick := QUICK.get(type(refusal)):
+            return await quick.answer(context)
         return await context.abort_with_status(grpc_status(refusal, request_id))
 
     async def _in_time(self, method: _Method, request: Any, context: Context, caller: Caller) -> Any:
@@ -212,15 +246,16 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
 
     def _parsed(self, method: _Method, data: bytes) -> Any:
         """A request. Raises MalformedMessage or MessageTooLarge."""
-        if len(data) > self._max_message_bytes:
-            raise MessageTooLarge(len(data), self._max_message_bytes)
+        most = self._max_message_bytes if method.takes_caller else MOST_OTHER_BYTES
+        if len(data) > most:
+            raise MessageTooLarge(len(data), most)
         try:
             return method.parse(data)
         except DecodeError:
             raise MalformedMessage(method.name) from None
 
     async def _each_parsed(self, method: _Method, sent: AsyncIterator[bytes]) -> AsyncIterator[Any]:
-        async for data in sent:
+        async for data in awaited(sent):
             yield self._parsed(method, data)
 
     def _checked(self, answer: bytes, request: Any) -> bytes:
@@ -238,8 +273,8 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
 
     def _end(
         self, method: _Method, code: grpc.StatusCode, refusal: RequestError | None, request_id: str, seconds: float
-    ) -> None:
-        """Counts and logs the call before its answer is sent, so that a caller that has the answer finds it counted."""
+    ) -> grpc.StatusCode:
+        """Counts and logs the call before its answer is sent, so that a caller that has the answer finds it counted. Gives its code."""
         if refusal is not None:
             code = grpc.StatusCode[refusal.code]
             self._metrics.refused(refusal)
@@ -256,6 +291,9 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
                 log = self._log.warning
             elif code is not grpc.StatusCode.OK:
                 log = self._log.info
+        if refusal and type(refusal) in QUICK:
+            self._refusals.add(refusal)
+            return code
         log(
             "call",
             method=method.name,
@@ -264,6 +302,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
             ms=round(1e3 * seconds, 3),
             request_id=_printable(request_id),
         )
+        return code
 
 
 class _Writer:

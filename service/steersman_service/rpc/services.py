@@ -1,6 +1,7 @@
 """Registers the handlers of `api/` with a gRPC server, by the contract's descriptors."""
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Any
 
 import grpc
 from google.protobuf import descriptor_pool
@@ -11,17 +12,22 @@ from steersman_service.telemetry.metrics import Metrics
 PACKAGE = "steersman.v1"
 
 
-def add_services(server: grpc.aio.Server, services: Mapping[str, object], metrics: Metrics) -> None:
-    """`services`: name of each service of the contract -> object with a method `(request, Caller) -> response` for each RPC.
+Behaviour = Callable[[Any, Any], Awaitable[Any]]
+
+
+def add_services(
+    server: grpc.aio.Server, services: Iterable[str], behaviour: Callable[[str, str], Behaviour], metrics: Metrics
+) -> None:
+    """`behaviour` of the service and method of each RPC: `(request, Caller) -> response`.
 
     The `CallInterceptor` calls them with a Caller. The metrics of every method stand at 0 from now on.
     """
-    for service, handlers in services.items():
+    for service in services:
         name, methods = f"{PACKAGE}.{service}", {}
         for method in descriptor_pool.Default().FindServiceByName(name).methods:
             metrics.calls("unary", name, method.name)
             methods[method.name] = grpc.unary_unary_rpc_method_handler(
-                getattr(handlers, method.name),
+                behaviour(service, method.name),
                 GetMessageClass(method.input_type).FromString,
                 GetMessageClass(method.output_type).SerializeToString,
             )

@@ -1,9 +1,9 @@
 """The gRPC port as a gateway calls it: bytes in, bytes or an error out."""
 
-from collections.abc import Sequence
-from itertools import cycle
+from collections.abc import Iterable, Sequence
 from random import getrandbits
 from typing import Any
+from urllib.parse import quote
 
 import grpc
 from google.protobuf.message import DecodeError
@@ -19,37 +19,47 @@ Metadata = Sequence[tuple[str, str]]
 # A server that returns is found again within about this time, whatever it was away for.
 MOST_BACKOFF_MS, LEAST_BACKOFF_MS = 1000, 100
 UNBOUNDED = -1
+# Several addresses are called by turns, those that do not answer left out.
+ROUND_ROBIN = ("grpc.service_config", '{"loadBalancingConfig": [{"round_robin": {}}]}')
 # Says that a call is not the gateway's own, so that its certificate does not count as the caller's.
 VIA = ("steersman-via", "http")
 DETAILS = "grpc-status-details-bin"
 HEALTH = "/grpc.health.v1.Health/Check"
-READY_SERVICE = "steersman.v1.RecommendationService"
 HEALTH_SECONDS = 3.0
 # gRPC takes a deadline far beyond for one that has passed.
 LONGEST_SECONDS = 1e8
 
 
+def unix_target(paths: Iterable[str]) -> str:
+    """What listens on Unix sockets, as gRPC takes it."""
+    return f"unix:{','.join(map(quote, paths))}"
+
+
 class Upstream:
-    """Calls a server at an address, over one or more connections by turns."""
+    """Calls one server, or several by turns: those of its addresses that answer."""
 
-    def __init__(self, target: str, options: Sequence[tuple[str, Any]] = (), connections: int = 1) -> None:
-        """`target` and `options` as gRPC takes them. Needs a running event loop.
-
-        Front ends that share a port share connections, not calls: `connections` is as many as there are front ends, or more.
-        """
+    def __init__(
+        self,
+        target: str,
+        options: Sequence[tuple[str, Any]] = (),
+        credentials: grpc.ChannelCredentials | None = None,
+    ) -> None:
+        """`target` and `options` as gRPC takes them; without `credentials` there is no TLS. Needs a running event loop."""
         every = [
+            ROUND_ROBIN,
             ("grpc.initial_reconnect_backoff_ms", LEAST_BACKOFF_MS),
             ("grpc.min_reconnect_backoff_ms", MOST_BACKOFF_MS),
             ("grpc.max_reconnect_backoff_ms", MOST_BACKOFF_MS),
             # The server bounds its answers.
             ("grpc.max_receive_message_length", UNBOUNDED),
-            # Channels with the same arguments would share one connection.
-            ("grpc.use_local_subchannel_pool", 1),
             *options,
         ]
-        self._channels = [grpc.aio.insecure_channel(target, every) for _ in range(connections)]
-        self._next = cycle(self._channels)
-        self._methods: dict[tuple[grpc.aio.Channel, str], Any] = {}
+        self._channel = (
+            grpc.aio.insecure_channel(target, every)
+            if credentials is None
+            else grpc.aio.secure_channel(target, credentials, every)
+        )
+        self._methods: dict[str, Any] = {}
 
     async def call(self, path: str, request: bytes, seconds: float | None, metadata: Metadata) -> bytes | Status:
         """The answer of "/package.Service/Method", or its error, with details and without a word of gRPC's own.
@@ -65,22 +75,20 @@ class Upstream:
             return _status(error)
         return answer
 
-    async def ready(self) -> bool:
-        """Whether a call for items would be answered."""
-        request = HealthCheckRequest(service=READY_SERVICE).SerializeToString()
+    async def serves(self, service: str) -> bool:
+        """What its health says of a service; empty: of the server as a whole."""
+        request = HealthCheckRequest(service=service).SerializeToString()
         answer = await self.call(HEALTH, request, HEALTH_SECONDS, ())
         serving = HealthCheckResponse.SERVING
         return isinstance(answer, bytes) and HealthCheckResponse.FromString(answer).status == serving
 
     async def close(self) -> None:
-        for channel in self._channels:
-            await channel.close()
+        await self._channel.close()
 
     def _method(self, path: str) -> Any:
-        channel = next(self._next)
-        if (channel, path) not in self._methods:
-            self._methods[channel, path] = channel.unary_unary(path)
-        return self._methods[channel, path]
+        if path not in self._methods:
+            self._methods[path] = self._channel.unary_unary(path)
+        return self._methods[path]
 
 
 def _status(error: grpc.aio.AioRpcError) -> Status:

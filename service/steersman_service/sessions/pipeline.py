@@ -183,6 +183,10 @@ async def pipelined(connection: AbstractConnection, commands: Sequence[Command])
             await connection.connect()  # type: ignore[no-untyped-call]
         await connection.send_packed_command(packed)
         return [await _reply(connection) for _ in commands]
+    except RuntimeError as error:
+        # uvloop's word for a connection that was reset between two calls.
+        await connection.disconnect(nowait=True)
+        raise RedisConnectionError("the connection was reset") from error
     except BaseException:
         # An unread reply must not be taken for the next one's, nor may a connection be used that failed to select its database.
         await connection.disconnect(nowait=True)

@@ -14,6 +14,7 @@ from steersman.v1.control_pb2 import AttributeRef
 from steersman.v1.recommendation_service_pb2 import Composition, Filters, LeastShare, MostPerValue
 from steersman_service.bundle.bundle import Array
 from steersman_service.bundle.items import UNKNOWN, Categories, Items, Mask
+from steersman_service.checks import check_item_ids
 from steersman_service.engine.request import EngineRequest
 from steersman_service.errors import ENOUGH_VIOLATIONS, FieldViolation
 from steersman_service.steering.arrange import Arrangement, Cap, Share, arrange
@@ -69,6 +70,7 @@ def check_composition(
         if (count := len(getattr(composition, name))) > MAX_CONDITIONS:
             return [FieldViolation(f"{path}.{name}", f"{count} conditions; at most {MAX_CONDITIONS}")]
     checks = chain(
+        check_item_ids(f"{path}.pinned_item_ids", composition.pinned_item_ids),
         _check_diversity(f"{path}.diversity", composition.diversity),
         _check_most(f"{path}.most_per_value", composition.most_per_value, items),
         _check_pinned(f"{path}.pinned_item_ids", composition.pinned_item_ids, filters),
@@ -116,6 +118,8 @@ def _check_shares(path: str, shares: Iterable[LeastShare], items: Items) -> Iter
             yield from _check_attribute(f"{here}.attribute", share.attribute, items)
         elif kind is None:
             yield FieldViolation(here, "names neither an attribute nor items")
+        elif too_long := list(check_item_ids(f"{here}.items.item_ids", share.items.item_ids)):
+            yield from too_long
         elif not len(items.rows(share.items.item_ids)):
             yield FieldViolation(f"{here}.items.item_ids", "at least one item that the bundle knows is needed")
         if not 0 <= share.share <= 1:

@@ -18,7 +18,7 @@ from steersman.v1.control_pb2 import (
 )
 from steersman_service.bundle.catalogue import NATURAL_RANGE, Catalogue
 from steersman_service.bundle.items import Items
-from steersman_service.checks import did_you_mean
+from steersman_service.checks import MAX_VERSION_BYTES, check_bytes, did_you_mean
 from steersman_service.errors import FieldViolation
 from steersman_service.steering.conflicts import UNJUDGED, Direction
 from steersman_service.steering.goals import ParsedGoal, check_goal, parse_goal
@@ -213,6 +213,8 @@ class ControlReader:
             why = "is empty: feature ids change at every training, so say which bundle the id was taken from"
             here = f"(ListFeatures gives it; this one is {self.version})"
             yield FieldViolation(".feature.bundle_version", f"{why} {here}")
+        elif wrong := list(check_bytes(".feature.bundle_version", feature.bundle_version, 0, MAX_VERSION_BYTES)):
+            yield from wrong
         elif feature.bundle_version == self.version and feature.id >= len(features):
             yield FieldViolation(".feature.id", f"unknown feature {feature.id}; there are {len(features)}, from 0")
         elif feature.bundle_version == self.version and not features[feature.id].scale:

@@ -9,6 +9,7 @@ from steersman.v1.control_pb2 import OPERATION_SET, Control, ControlSource
 from steersman_service.bundle.catalogue import Catalogue
 from steersman_service.bundle.items import Items
 from steersman_service.bundle.replacement import Replacements
+from steersman_service.checks import MAX_VERSION_BYTES, check_bytes
 from steersman_service.errors import ENOUGH_VIOLATIONS, FieldViolation, StaleFeature, raise_if_any
 from steersman_service.steering.conflicts import Conflicts
 from steersman_service.steering.control import ControlReader, ParsedControl
@@ -102,9 +103,10 @@ class ControlParser:
                     self.check_version(f"{path}[{index}].feature.bundle_version", feature.bundle_version, feature.id)
 
     def check_version(self, path: str, version: str, feature: int) -> None:
-        """Raises StaleFeature, with the likely replacement, unless `version` is the bundle's."""
+        """Raises StaleFeature, with the likely replacement, unless `version` is the bundle's; InvalidRequest if it is no version at all."""
         if version == self.version:
             return
+        raise_if_any(list(check_bytes(path, version, 0, MAX_VERSION_BYTES)))
         message = f"{path}: feature {feature} belongs to bundle {version[:64]}, this is {self.version}"
         metadata = {"field": path, "bundle_version": self.version}
         found = self.replacements.find(version, feature)

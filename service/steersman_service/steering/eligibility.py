@@ -8,6 +8,7 @@ import numpy as np
 
 from steersman.v1.recommendation_service_pb2 import AttributeFilter, Filters
 from steersman_service.bundle.items import NOWHERE, Items, Mask, Rows
+from steersman_service.checks import check_item_ids
 from steersman_service.errors import ENOUGH_VIOLATIONS, FieldViolation
 
 # Rows that are excluded one by one. Beyond it a mask is cheaper, as it always is for a catalogue as small as SMALL_MASK.
@@ -40,7 +41,8 @@ def check_filters(filters: Filters, items: Items, limit: int, path: str = "filte
     if given > limit:
         return [FieldViolation(path, f"{given} ids and values; at most {limit}")]
     checks = (_check_attribute(f"{path}.attributes[{i}]", f, items) for i, f in enumerate(filters.attributes))
-    return list(islice(chain.from_iterable(checks), ENOUGH_VIOLATIONS))
+    ids = (check_item_ids(f"{path}.{name}", getattr(filters, name)) for name in ("allow_item_ids", "deny_item_ids"))
+    return list(islice(chain.from_iterable(chain(ids, checks)), ENOUGH_VIOLATIONS))
 
 
 def _check_attribute(path: str, attribute: AttributeFilter, items: Items) -> Iterator[FieldViolation]:

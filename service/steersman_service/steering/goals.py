@@ -7,7 +7,7 @@ from typing import Literal, NamedTuple
 from steersman.v1.control_pb2 import OPERATION_ADD, AttributeRef, Control, ItemSet, ShareGoal
 from steersman_service.bundle.catalogue import NATURAL_RANGE, Catalogue
 from steersman_service.bundle.items import Items
-from steersman_service.checks import did_you_mean
+from steersman_service.checks import check_item_ids, did_you_mean
 from steersman_service.errors import FieldViolation
 from steersman_service.steering.shares import (
     Subject,
@@ -129,6 +129,8 @@ def _check_concept(name: str, catalogue: Catalogue, items: Items) -> Iterator[Fi
 def _check_items(item_set: ItemSet, items: Items) -> Iterator[FieldViolation]:
     if (count := len(item_set.item_ids)) > MAX_SET_ITEMS:
         yield FieldViolation(".goal.share.items.item_ids", f"{count} items; at most {MAX_SET_ITEMS}")
+    elif too_long := list(check_item_ids(".goal.share.items.item_ids", item_set.item_ids)):
+        yield from too_long
     elif set_subject(item_set, items) is None:
         yield FieldViolation(".goal.share.items.item_ids", "this bundle knows none of them; at least one is needed")
 

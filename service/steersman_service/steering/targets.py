@@ -9,6 +9,7 @@ import numpy as np
 from steersman.v1.control_pb2 import OPERATION_ADD, Control, FeatureRef
 from steersman_service.bundle.items import Items
 from steersman_service.bundle.older import OlderBundles
+from steersman_service.checks import check_item_ids
 from steersman_service.errors import FieldViolation
 from steersman_service.steering.aims import Aims, Solution
 from steersman_service.steering.words import Words
@@ -58,6 +59,8 @@ class Targets:
         field, most = ".items.item_ids", min(self.max_items, MAX_SET_ITEMS)
         if not 1 <= len(item_ids) <= most:
             return _wrong(field, f"{len(item_ids)} ids; 1 to {most} are allowed")
+        if too_long := list(check_item_ids(field, item_ids)):
+            return Resolution(problems=too_long)
         given = set(item_ids)
         rows_S = np.unique(self.items.rows(given))
         if not len(rows_S):

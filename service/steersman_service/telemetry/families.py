@@ -32,6 +32,7 @@ RULES: dict[str, Callable[[Sequence[float]], float]] = {
     # The supervisor's, which comes first: it alone knows how many workers there should be.
     "steersman_ready": itemgetter(0),
     "steersman_redis_up": _least,
+    "steersman_certificate_expiry_timestamp_seconds": min,
     "steersman_bundle_info": max,
     "python_info": max,
     "process_start_time_seconds": _least,

@@ -23,6 +23,7 @@ from prometheus_client import (
 from steersman.v1.control_pb2 import OPERATION_ADD, ControlSource, Operation
 from steersman.v1.recommendation_service_pb2 import DEGRADATION_UNSPECIFIED, Degradation
 from steersman.v1.scenario_service_pb2 import REPLAY_STATUS_UNSPECIFIED, ReplayStatus
+from steersman_service.certificates import RESULTS
 from steersman_service.errors import RequestError, reasons
 from steersman_service.telemetry.port import exposed
 
@@ -89,7 +90,16 @@ HELP = {
     "steersman_http_requests_total": (
         "Requests to the HTTP gateway, by what they were and how they were answered; grpc_server_* count the calls that they became."
     ),
-    "steersman_bundle_info": "1; the labels say what is served.",
+    "steersman_certificate_expiry_timestamp_seconds": (
+        "Unix time at which the server's certificate, or one between it and its authority, expires; +Inf without TLS."
+    ),
+    "steersman_certificate_reads_total": (
+        "Changed files of the certificate, by whether they were taken or refused; the old ones stay, and those refused are read again."
+    ),
+    "steersman_bundle_info": "1; the labels say what is served, and on which channel.",
+    "steersman_channel_seconds": "Time of a call for items, by the channel that answered it, and whether it was answered or failed.",
+    "steersman_bundle_swaps_total": "Bundles that were to be served in place of others, or as canary, by what came of it.",
+    "steersman_bundle_refused": "1 while the bundle that the link or source names was refused, and another one is served.",
     "steersman_ready": "1 if every process takes calls; 0 while one loads, and while the server drains.",
     "steersman_workers": "Front ends that take calls (the setting workers says how many there should be).",
     "steersman_event_loop_tasks": "Tasks of event loops: calls in flight, and a few that every process keeps.",
@@ -135,6 +145,20 @@ class _Nothing:
     def set(self, value: float) -> None: ...
     def set_function(self, function: Callable[[], float]) -> None: ...
     def observe(self, amount: float) -> None: ...
+    def clear(self) -> None: ...
+
+
+class Watched:
+    """A gauge that is the sum of what several objects hold."""
+
+    def __init__(self, gauge: Gauge) -> None:
+        self._held: list[Callable[[], float]] = []
+        gauge.set_function(lambda: float(sum(held() for held in self._held)))
+
+    def __call__(self, held: Callable[[], float]) -> Callable[[], None]:
+        """Adds one; the answer takes it away again."""
+        self._held.append(held)
+        return lambda: self._held.remove(held)
 
 
 class MethodMetrics:
@@ -179,8 +203,8 @@ class EngineMetrics:
 
     def __init__(self, registry: Registry) -> None:
         counter, gauge, histogram = registry.counter, registry.gauge, registry.histogram
-        self._queue_depth = gauge("steersman_queue_depth")
-        self._queue_capacity = gauge("steersman_queue_capacity")
+        self.watch_queue_depth = Watched(gauge("steersman_queue_depth"))
+        self.watch_queue_capacity = Watched(gauge("steersman_queue_capacity"))
         self._queue_wait = histogram("steersman_queue_wait_seconds")
         self._batch_size = histogram("steersman_batch_size", buckets=BATCH_SIZES)
         self._inference = histogram("steersman_inference_seconds", ("stage",))
@@ -188,15 +212,11 @@ class EngineMetrics:
             self._inference.labels(stage)
         self._state_hits = counter("steersman_state_cache_hits_total")
         self._state_misses = counter("steersman_state_cache_misses_total")
-        self.watch_state_cache = gauge("steersman_state_cache_bytes").set_function
+        self.watch_state_cache = Watched(gauge("steersman_state_cache_bytes"))
         self._kv_hits = counter("steersman_kv_cache_hits_total")
         self._kv_misses = counter("steersman_kv_cache_misses_total")
         self.kv_evicted: Callable[[], None] = counter("steersman_kv_cache_evictions_total").inc
-        self.watch_kv_cache = gauge("steersman_kv_cache_bytes").set_function
-
-    def watch_queue(self, depth: Callable[[], int], capacity: int) -> None:
-        self._queue_depth.set_function(depth)
-        self._queue_capacity.set(capacity)
+        self.watch_kv_cache = Watched(gauge("steersman_kv_cache_bytes"))
 
     def batch(self, waits_seconds: Sequence[float]) -> None:
         """A batch begins: how long each of its requests has waited."""
@@ -273,7 +293,7 @@ class SessionMetrics:
         self.watch_breakers = gauge("steersman_redis_breakers_open").set_function
         self._session_hits = counter("steersman_session_cache_hits_total")
         self._session_misses = counter("steersman_session_cache_misses_total")
-        self.watch_session_cache = gauge("steersman_session_cache_bytes").set_function
+        self.watch_session_cache = Watched(gauge("steersman_session_cache_bytes"))
         self.session_created: Callable[[], None] = counter("steersman_sessions_created_total").inc
         self.session_deleted: Callable[[], None] = counter("steersman_sessions_deleted_total").inc
         events = counter("steersman_session_events_total", ("result",))
@@ -331,24 +351,60 @@ class HttpMetrics:
         self._requests.labels(kind, f"{status // 100}xx").inc()
 
 
+class CertificateMetrics:
+    """The server's certificate, in each process that speaks TLS by it."""
+
+    def __init__(self, registry: Registry) -> None:
+        expiry = registry.gauge("steersman_certificate_expiry_timestamp_seconds")
+        expiry.set(float("inf"))
+        self.watch_certificate: Callable[[Callable[[], float]], None] = expiry.set_function
+        reads = registry.counter("steersman_certificate_reads_total", ("result",))
+        self._reads = {result: reads.labels(result) for result in RESULTS}
+
+    def certificate_read(self, result: str) -> None:
+        """`result` is one of RESULTS."""
+        self._reads[result].inc()
+
+
 class ServerMetrics:
     """What is served, and the processes that serve it."""
 
     def __init__(self, registry: Registry) -> None:
-        self._info = registry.gauge("steersman_bundle_info", ("version", "format", "data", "backend", "device"))
+        self._info = registry.gauge(
+            "steersman_bundle_info", ("channel", "version", "format", "data", "backend", "device")
+        )
         replays = registry.gauge("steersman_scenario_replays", ("status",))
         self._replays = {
             status: replays.labels(_word(ReplayStatus.Name(status), "REPLAY_STATUS_"))
             for status in ReplayStatus.values()
             if status != REPLAY_STATUS_UNSPECIFIED
         }
+        seconds = registry.histogram("steersman_channel_seconds", ("channel", "outcome"))
+        self._channels = {
+            (channel, ok): seconds.labels(channel, "ok" if ok else "failed")
+            for channel in ("stable", "canary")
+            for ok in (True, False)
+        }
+        swaps = registry.counter("steersman_bundle_swaps_total", ("outcome",))
+        self._swaps = {outcome: swaps.labels(outcome) for outcome in ("ok", "refused")}
+        self.bundle_refused: Callable[[float], None] = registry.gauge("steersman_bundle_refused").set
         self._ready = registry.gauge("steersman_ready")
         self._workers = registry.gauge("steersman_workers")
         self.watch_tasks = registry.gauge("steersman_event_loop_tasks").set_function
         self.worker_died: Callable[[], None] = registry.counter("steersman_worker_deaths_total").inc
 
-    def bundle(self, *, version: str, bundle_format: str, data: str, backend: str, device: str) -> None:
-        self._info.labels(version, bundle_format, data, backend, device).set(1)
+    def bundles(self, served: Iterable[tuple[str, str, str, str, str, str]]) -> None:
+        """Channel, version, format, data, backend and device of each that is served now."""
+        self._info.clear()
+        for labels in served:
+            self._info.labels(*labels).set(1)
+
+    def answered(self, channel: str, ok: bool, seconds: float) -> None:
+        """A call for items. `channel` is "stable" or "canary"."""
+        self._channels[channel, ok].observe(seconds)
+
+    def swapped(self, *, ok: bool) -> None:
+        self._swaps["ok" if ok else "refused"].inc()
 
     def scenario_replays(self, counts: Mapping[int, int]) -> None:
         """How many scenarios there are of each ReplayStatus."""
@@ -365,7 +421,9 @@ class ServerMetrics:
         self._ready.set(ready)
 
 
-class Metrics(CallMetrics, EngineMetrics, SteeringMetrics, SessionMetrics, HttpMetrics, ServerMetrics):
+class Metrics(
+    CallMetrics, EngineMetrics, SteeringMetrics, SessionMetrics, HttpMetrics, CertificateMetrics, ServerMetrics
+):
     """All metrics, of a process that does everything."""
 
     def __init__(self, *, collected: bool = True) -> None:
@@ -375,6 +433,7 @@ class Metrics(CallMetrics, EngineMetrics, SteeringMetrics, SessionMetrics, HttpM
         SteeringMetrics.__init__(self, self.registry)
         SessionMetrics.__init__(self, self.registry)
         HttpMetrics.__init__(self, self.registry)
+        CertificateMetrics.__init__(self, self.registry)
         ServerMetrics.__init__(self, self.registry)
 
     @contextmanager

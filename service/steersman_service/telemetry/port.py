@@ -1,6 +1,7 @@
 """The HTTP port that Prometheus scrapes. A client that is slow, silent or wrong costs the server little."""
 
 import socket
+import ssl
 import sys
 import threading
 import time
@@ -8,7 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from hmac import compare_digest
 from http.server import HTTPServer
-from socketserver import ThreadingMixIn
+from pathlib import Path
+from socketserver import TCPServer, ThreadingMixIn
 from typing import Any
 
 import structlog
@@ -28,16 +30,33 @@ log = structlog.get_logger()
 
 
 @contextmanager
-def exposed(registry: CollectorRegistry, host: str, port: int, token: str = "") -> Iterator[int]:
-    """Serves what `registry` collects over HTTP, to those that bring the `token`; gives the port. Raises StartupError if it is taken."""
+def exposed(
+    registry: CollectorRegistry, host: str, port: int, token: str = "", context: ssl.SSLContext | None = None
+) -> Iterator[int]:
+    """Serves what `registry` collects over HTTP, by TLS with a `context`, to those that bring the `token`; gives the port.
+
+    Raises StartupError if it is taken."""
     try:
-        server = _Server(registry, host, port, token)
+        server = _Server(registry, host, port, token, context)
     except OSError as error:
         raise StartupError(f"metrics cannot listen on {host}:{port}: {error.strerror}") from error
+    with _serving(server):
+        yield server.server_port
+
+
+@contextmanager
+def exposed_inside(registry: CollectorRegistry, path: Path) -> Iterator[None]:
+    """The same on a Unix socket, for a process of this server."""
+    with _serving(_UnixServer(registry, path)):
+        yield
+
+
+@contextmanager
+def _serving(server: "_Server") -> Iterator[None]:
     thread = threading.Thread(target=server.serve_forever, args=(CHECK_SECONDS,), daemon=True)
     thread.start()
     try:
-        yield server.server_port
+        yield
     finally:
         server.shutdown()
         server.server_close()
@@ -77,15 +96,29 @@ class _Server(ThreadingMixIn, HTTPServer):
     daemon_threads = True
     request_queue_size = 128
 
-    def __init__(self, registry: CollectorRegistry, host: str, port: int, token: str = "") -> None:
+    def __init__(
+        self, registry: CollectorRegistry, host: str, port: int, token: str = "", context: ssl.SSLContext | None = None
+    ) -> None:
         """Raises OSError."""
         self.token = token
-        self.address_family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0][0]
+        self.address_family = self._family(host, port)
+        self._context = context
         self._lock = threading.Lock()
         self._slots = threading.BoundedSemaphore(MAX_CONNECTIONS)
         # Whether each connection has sent the head of its request, and when it was made.
         self._open: dict[socket.socket, tuple[bool, float]] = {}
         super().__init__((host, port), type("Handler", (_Handler,), {"registry": registry}))
+
+    @staticmethod
+    def _family(host: str, port: int) -> socket.AddressFamily:
+        return socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0][0]
+
+    def get_request(self) -> tuple[socket.socket, Any]:
+        """The handshake is left to the connection's thread, where it is part of the first read."""
+        connection, address = super().get_request()
+        if self._context is not None:
+            connection = self._context.wrap_socket(connection, server_side=True, do_handshake_on_connect=False)
+        return connection, address
 
     def asked(self, connection: socket.socket) -> None:
         """The whole head of its request has come."""
@@ -127,3 +160,18 @@ class _Server(ThreadingMixIn, HTTPServer):
         del self._open[connection]
         with suppress(OSError):
             connection.shutdown(socket.SHUT_RDWR)
+
+
+class _UnixServer(_Server):
+    def __init__(self, registry: CollectorRegistry, path: Path) -> None:
+        super().__init__(registry, str(path), 0)
+
+    @staticmethod
+    def _family(host: str, port: int) -> socket.AddressFamily:
+        return socket.AF_UNIX
+
+    def server_bind(self) -> None:
+        """Of HTTPServer, what it knows of names and numbers is left out."""
+        address: Any = self.server_address
+        self.server_address = address[0]
+        TCPServer.server_bind(self)

@@ -19,6 +19,7 @@ from steersman.v1.feature_service_pb2 import (
 )
 from steersman_service.bundle.bundle import Bundle
 from steersman_service.cli.client import Client
+from steersman_service.cli.server import HERE
 from tests.service.bundle.kinds import (
     ANCHORED,
     DEAD,
@@ -218,7 +219,7 @@ def test_pages_end_where_a_message_would_be_too_large(bundle_dir: Path, tmp_path
     with serving(settings_for(tmp_path, bundle_dir, max_message_bytes=1024)) as server:
         first = server.feature.ListConcepts(ListConceptsRequest())
         assert first.next_page_token
-        client = Client(server.channel, "", 10)
+        client = Client(server.channel, HERE)
         concepts = client.concepts()
         assert [concept.name for concept in concepts.concepts] == bundle.concepts["name"].to_pylist()
         assert not concepts.next_page_token

@@ -9,6 +9,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import unquote
 
+import yaml
+
 COMMITS = [f"{number:040x}" for number in range(1, 100)]
 TOKEN = "hf_of_the_test"
 
@@ -23,6 +25,8 @@ class FakeHub:
         self.refs, self.tags = {"main": COMMITS[0]}, dict[str, str]()
         self.url = ""
         self.log: list[str] = []
+        self.cards: list[dict[str, Any]] = []
+        """What model cards that were to be pushed said, in YAML."""
         self.sends: dict[str, bytes] = {}
         """What is sent for a file instead of its content."""
 
@@ -99,6 +103,10 @@ class _Handler(BaseHTTPRequestHandler):
         hub.log.append(f"POST {self.path}")
         if self.path == "/api/repos/create":
             self._json({"url": f"{hub.url}/{hub.repo}", "name": hub.repo, "id": "1"})
+        elif self.path == "/api/validate-yaml":
+            front = yaml.safe_load(json.loads(body)["content"].split("---")[1]) or {}
+            hub.cards.append(front)
+            self._json({"errors": [], "warnings": []})
         elif "/preupload/" in self.path:
             files = json.loads(body)["files"]
             answer = [{"path": f["path"], "uploadMode": "regular", "shouldIgnore": False, "oid": None} for f in files]

@@ -1,11 +1,13 @@
 """An answer depends on its own request alone, and is the same on every backend."""
 
 import dataclasses
+import shutil
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -21,9 +23,13 @@ from steersman_service.engine.groups import length_groups, one_group
 from steersman_service.engine.history import HistoryReader
 from steersman_service.engine.index import exact as index_exact
 from steersman_service.engine.index.large import LargeIndex
+from steersman_service.engine.loading import load_engine
 from steersman_service.engine.observer import Silent
+from steersman_service.engine.options import EngineOptions
 from steersman_service.engine.request import NO_EDITS, Cost, Edits, EngineRequest, EngineResult
 from steersman_service.engine.steering import SOLVED_BYTES
+from steersman_service.errors import BundleError
+from tests.service.bundle.test_bundle import resign
 
 # The code for GPUs, on a CPU.
 ON_DEVICE = "onnx on a device"
@@ -509,3 +515,17 @@ def test_equal_scores_break_by_row(engine: Engine) -> None:
         "k": np.array(shape.items),
     }
     assert engine.graphs.replay("search", inputs)["rows_BK"][0].tolist() == list(range(shape.items))
+
+
+def test_concepts_below_the_last_block_have_the_strengths_of_their_rows(
+    below_the_last_block: Path, tmp_path: Path
+) -> None:
+    copy = Path(shutil.copytree(below_the_last_block, tmp_path / "below"))
+    table = pq.read_table(copy / "concepts.parquet")
+    rows = table.to_pylist()
+    rows[0]["weights"] = [weight + 0.1 for weight in rows[0]["weights"]]
+    load_engine(copy, EngineOptions(max_batch=1))
+    pq.write_table(type(table).from_pylist(rows, schema=table.schema), copy / "concepts.parquet")
+    resign(copy)
+    with pytest.raises(BundleError, match=r"edits feature \d+ by .*, its row says"):
+        load_engine(copy, EngineOptions(max_batch=1))

@@ -254,9 +254,8 @@ class _Empty(grpc.GenericRpcHandler):
 def test_it_waits_no_longer_than_a_second_between_attempts(monkeypatch: pytest.MonkeyPatch) -> None:
     given: list[dict[str, Any]] = []
     monkeypatch.setattr(grpc.aio, "insecure_channel", lambda _, options: given.append(dict(options)))
-    Upstream("example.org:1", connections=2)
-    assert [options["grpc.max_reconnect_backoff_ms"] for options in given] == [1000, 1000]
-    assert all(options["grpc.use_local_subchannel_pool"] for options in given)
+    Upstream("example.org:1")
+    assert [options["grpc.max_reconnect_backoff_ms"] for options in given] == [1000]
 
 
 @pytest.mark.parametrize("code", [code for code in grpc.StatusCode if code is not grpc.StatusCode.OK])
@@ -307,7 +306,7 @@ async def test_it_may_be_mounted_and_the_parents_lifespan_runs(server: Running) 
     own = gateway_app(upstream, GatewayOptions(), lambda kind, status: None)
     parent = Starlette(routes=[Mount("/api", own)], lifespan=lifespan)
     on = listening("127.0.0.1", 0)
-    async with parent.router.lifespan_context(parent), served(parent, on, 1):
+    async with parent.router.lifespan_context(parent), served(parent, on, GatewayOptions()):
         front = Gateway(on.getsockname()[1])
         reply = await asyncio.to_thread(front.send, f"/api{PATH}", '{"k": 2}')
         index = await asyncio.to_thread(front.get, "/api/")

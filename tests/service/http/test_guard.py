@@ -102,7 +102,7 @@ def test_what_is_not_there_is_told_as_json(front: Gateway, path: str, method: st
 
 
 def test_what_it_says_of_itself_is_read_only(front: Gateway) -> None:
-    for path in ("/", "/openapi.json", "/healthz"):
+    for path in ("/", "/openapi.json", "/healthz", "/livez"):
         reply = front.send(path, "{}")
         assert (reply.status, reason(connect_status(reply))) == (405, "ONLY_GET")
         assert front.get(path).status == 200

@@ -17,6 +17,7 @@ from steersman_service.api.caller import Caller
 from steersman_service.identity.authenticator import Authenticator
 from steersman_service.identity.identity import Identity, Role
 from steersman_service.identity.options import IdentityOptions
+from steersman_service.rpc.admission import Admission
 from steersman_service.rpc.doors import Doors
 from steersman_service.rpc.interceptor import CallInterceptor
 from steersman_service.rpc.services import add_services
@@ -46,7 +47,9 @@ async def test_a_certificate_says_who_calls_and_a_gateways_does_not() -> None:
     authority, _, root = certificate([])
     _, key, chain = certificate(["localhost"], authority)
     doors = Doors(Authenticator(IdentityOptions(certificates=True)))
-    calls = CallInterceptor(Metrics(collected=False), slow_seconds=9, most_calls=9, max_message_bytes=999, doors=doors)
+    calls = CallInterceptor(
+        Metrics(collected=False), slow_seconds=9, admission=Admission(9, 9, 9), max_message_bytes=999, doors=doors
+    )
     server, seen = grpc.aio.server(interceptors=[calls]), list[Caller]()
 
     class Model:
@@ -56,7 +59,7 @@ async def test_a_certificate_says_who_calls_and_a_gateways_does_not() -> None:
 
         ListBundles = ListHistories = GetModelInfo
 
-    add_services(server, {"ModelService": Model()}, Metrics(collected=False))
+    add_services(server, ["ModelService"], lambda service, method: getattr(Model(), method), Metrics(collected=False))
     credentials = grpc.ssl_server_credentials([(key, chain)], root, require_client_auth=True)
     port = server.add_secure_port("localhost:0", credentials)
     await server.start()

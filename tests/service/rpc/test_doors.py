@@ -21,6 +21,7 @@ from steersman.v1.recommendation_service_pb2 import BatchRecommendRequest, Recom
 from steersman.v1.scenario_service_pb2 import ListScenarioChangesRequest, PutScenarioRequest, Scenario
 from steersman.v1.session_service_pb2 import AppendEventsRequest, Event, GetSessionRequest
 from steersman_service.api.access import ROLES, permit
+from steersman_service.api.handlers import SERVICES
 from steersman_service.errors import RoleMissing
 from steersman_service.http.contract import methods
 from steersman_service.identity.identity import Identity, Role
@@ -178,6 +179,8 @@ def test_each_role_does_what_the_table_says_and_nothing_else(guarded: Guarded) -
     roles = {Role.NONE: guarded.issuer.token(roles=["root"])}
     roles |= {role: guarded.keys[role.word] for role in Role if role}
     for call, needed in ROLES.items():
+        if call.partition("/")[0] not in SERVICES:
+            continue
         for role, token in roles.items():
             found = outcome(guarded, f"/steersman.v1.{call}", b"", token)
             assert (found == "ROLE_MISSING") == (role < needed), (call, role, found)

@@ -10,11 +10,14 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
+import uvloop
 from redis import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 from steersman_service.errors import StartupError
+from steersman_service.sessions.store import SessionStore
 from steersman_service.sessions.valkey import EmbeddedValkey
+from steersman_service.telemetry.metrics import Metrics
 
 OWNER = """
 import sys, time
@@ -129,3 +132,23 @@ def test_a_server_that_does_not_start_says_why(tmp_path: Path) -> None:
     (tmp_path / "appendonlydir").unlink()
     with running(tmp_path):
         pass
+
+
+def test_a_connection_that_was_reset_between_two_calls_costs_none(tmp_path: Path) -> None:
+    """Under uvloop, as in the server: it refuses to write to such a connection in its own way."""
+    server = EmbeddedValkey.start(tmp_path)
+
+    async def append() -> None:
+        store = SessionStore(server.url, max_events=3, ttl_seconds=60, timeout_seconds=20, metrics=Metrics())
+        await store.append("s", [("e1", "i1")])
+        for pipeline in store._functions._servers.pipelines():
+            for connection in pipeline._connections:
+                if writer := getattr(connection, "_writer", None):
+                    writer.transport.abort()
+        assert (await store.append("s", [("e2", "i2")])).total_events == 2
+        await store.close()
+
+    try:
+        uvloop.run(append())
+    finally:
+        server.stop()

@@ -32,6 +32,8 @@ from steersman.v1.recommendation_service_pb2 import (
     RecommendRequest,
 )
 from steersman.v1.recommendation_service_pb2_grpc import RecommendationServiceStub
+from steersman.v1.release_service_pb2 import ListReleasesRequest, LoadReleaseRequest, PromoteCanaryRequest
+from steersman.v1.release_service_pb2_grpc import ReleaseServiceStub
 from steersman.v1.scenario_service_pb2 import (
     DeleteScenarioRequest,
     GetScenarioRequest,
@@ -51,7 +53,7 @@ from steersman.v1.session_service_pb2 import (
     SetControlsRequest,
 )
 from steersman.v1.session_service_pb2_grpc import SessionServiceStub
-from steersman_service.app import SERVICES
+from steersman_service.api.handlers import SERVICES
 from steersman_service.bundle.bundle import Bundle
 from steersman_service.bundle.items import Items
 from steersman_service.sessions.store import SessionStore
@@ -205,6 +207,7 @@ def _call_everything(channel: grpc.Channel, items: Items, bundle: Bundle) -> Non
     features, listed, model = FeatureServiceStub(channel), ItemServiceStub(channel), ModelServiceStub(channel)
     explanation = ExplanationServiceStub(channel)
     known, secret = items.ids[7], "SECRET-1"
+    releases = ReleaseServiceStub(channel)
     horror = Control(concept="genres:Horror", operation=OPERATION_ADD, strength=1)
     strange = Control(concept="SECRET-2", operation=OPERATION_SET, strength=99)
     stale = Control(feature=FeatureRef(id=1, bundle_version="SECRET-3"), operation=OPERATION_ADD)
@@ -232,6 +235,7 @@ def _call_everything(channel: grpc.Channel, items: Items, bundle: Bundle) -> Non
         (listed.ListItems, ListItemsRequest(item_ids=["SECRET-25"])),
         (model.GetModelInfo, GetModelInfoRequest()),
         (explanation.Explain, ExplainRequest(request=RecommendRequest(), item_ids=[known])),
+        (releases.ListReleases, ListReleasesRequest()),
     ]
     refused: list[tuple[Any, Any]] = [
         (session.AppendEvents, AppendEventsRequest(session_id="SECRET 13", events=[Event(event_id="SECRET-14" * 99)])),
@@ -249,6 +253,8 @@ def _call_everything(channel: grpc.Channel, items: Items, bundle: Bundle) -> Non
         (features.GetFeature, features_pb.GetFeatureRequest(id=1, bundle_version="SECRET-20")),
         (explanation.Explain, ExplainRequest(request=RecommendRequest(), item_ids=["SECRET-50"])),
         (explanation.Explain, ExplainRequest(request=RecommendRequest(controls=[Control(words="SECRET-51")]))),
+        (releases.LoadRelease, LoadReleaseRequest(bundle="SECRET-52")),
+        (releases.PromoteCanary, PromoteCanaryRequest(version="SECRET-53")),
     ]
     more_answered, more_refused = _about_scenarios(ScenarioServiceStub(channel), recommendation, known)
     for call, request in (*answered, *more_answered):

@@ -39,7 +39,8 @@ from steersman.v1.session_service_pb2 import (
     GetSessionRequest,
     SetControlsRequest,
 )
-from steersman_service.app import SERVICES
+from steersman_service.api.channels import COUNTED
+from steersman_service.api.handlers import SERVICES
 from steersman_service.bundle.bundle import Bundle
 from steersman_service.bundle.items import Items
 from steersman_service.engine.engine import Engine
@@ -49,6 +50,7 @@ from steersman_service.sessions.store import SessionStore
 from steersman_service.sessions.valkey import EmbeddedValkey
 from steersman_service.telemetry.metrics import (
     CallMetrics,
+    CertificateMetrics,
     EngineMetrics,
     HttpMetrics,
     Metrics,
@@ -63,7 +65,15 @@ HORROR = Control(concept="genres:Horror", operation=OPERATION_ADD, strength=2.0)
 # What the server does by itself, and what follows from the counts that stand beside it.
 BACKGROUND = ("process_", "python_", "steersman_redis_up", "steersman_redis_failures_total")
 DERIVED = ("_bucket", "_sum")
-SUBSYSTEMS = (CallMetrics, EngineMetrics, SteeringMetrics, SessionMetrics, HttpMetrics, ServerMetrics)
+SUBSYSTEMS = (
+    CallMetrics,
+    EngineMetrics,
+    SteeringMetrics,
+    SessionMetrics,
+    HttpMetrics,
+    CertificateMetrics,
+    ServerMetrics,
+)
 
 
 def scrape(server: Running) -> dict[str, float]:
@@ -90,6 +100,9 @@ def call(method: str, code: str = "OK", kind: str = "unary") -> dict[str, float]
         _series("grpc_server_started_total", **labels): 1.0,
         _series("grpc_server_handled_total", **labels, grpc_code=code): 1.0,
     }
+    if service.rpartition(".")[2] in COUNTED and code != "UNIMPLEMENTED":
+        outcome = "ok" if code == "OK" else "failed"
+        counted[_series("steersman_channel_seconds_count", channel="stable", outcome=outcome)] = 1.0
     return counted | ({_series("grpc_server_handling_seconds_count", **labels): 1.0} if kind == "unary" else {})
 
 
@@ -203,7 +216,14 @@ def test_every_series_that_can_be_known_stands_at_zero_from_the_start(bundle_dir
 
 
 def test_what_is_served(server: Running, bundle: Bundle) -> None:
-    labels = {"version": bundle.version, "format": "1.7", "data": "interactions", "backend": "onnx", "device": "cpu"}
+    labels = {
+        "channel": "stable",
+        "version": bundle.version,
+        "format": "1.7",
+        "data": "interactions",
+        "backend": "onnx",
+        "device": "cpu",
+    }
     labels["data"] = bundle.manifest.provenance.data
     samples = scrape(server)
     assert samples[_series("steersman_bundle_info", **labels)] == 1.0

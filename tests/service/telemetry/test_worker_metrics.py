@@ -54,8 +54,9 @@ def server(*, ready: bool, redis: float, queue: int) -> list[Family]:
     of_one = Metrics()
     of_one.ready(ready)
     of_one.redis_up(bool(redis)) if not isnan(redis) else None
-    of_one.watch_queue(lambda: queue, 256)
-    of_one.bundle(version="v", bundle_format="1.0", data="d", backend="onnx", device="cpu")
+    of_one.watch_queue_depth(lambda: queue)
+    of_one.watch_queue_capacity(lambda: 256)
+    of_one.bundles([("stable", "v", "1.0", "d", "onnx", "cpu")])
     return families(of_one.registry)
 
 

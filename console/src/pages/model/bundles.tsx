@@ -33,10 +33,6 @@ export function Bundles() {
           )
         }
       </Answer>
-      <p class="note">
-        To serve another one today, point <code>current</code> in the folder of bundles to it, and restart the server,
-        or send it SIGHUP: it changes over without dropping a call.
-      </p>
     </section>
   )
 }

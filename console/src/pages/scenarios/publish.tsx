@@ -7,6 +7,7 @@ import { bytes, MOST_AUTHOR_BYTES } from "../../author"
 import { failed, useConnection } from "../../connection"
 import { Dialog } from "../../components/dialog"
 import { ProblemBox } from "../../components/states"
+import { useToken } from "../../token"
 import type { Scenario } from "../../gen/steersman/v1/scenario_service_pb"
 import { useNames } from "../../use_target_names"
 import { Difference } from "./difference"
@@ -155,6 +156,8 @@ function ConflictDialog({
 }
 
 export function AuthorField({ author, setAuthor }: { author: string; setAuthor: (author: string) => void }) {
+  const { signedIn } = useToken()
+  if (signedIn) return <span class="note">Recorded under the name of your token</span>
   return (
     <label class="author">
       <span>Your name</span>

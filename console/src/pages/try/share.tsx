@@ -1,12 +1,13 @@
 // The link, and the request as code.
 
 import { useState } from "preact/hooks"
-import { root } from "../../api"
+import { root } from "../../root"
 import { Copy } from "../../components/copy"
 import { Dialog } from "../../components/dialog"
 import type { Request } from "../../request"
 import { toText } from "../../request"
 import { address } from "../../route"
+import { useToken } from "../../token"
 import { curl, grpcurl, python } from "./snippets"
 
 const ADDRESS_KEY = "steersman-grpc-address"
@@ -31,10 +32,11 @@ export function Share({ request, item }: { request: Request; item: string }) {
 function Code({ request, close }: { request: Request; close: () => void }) {
   const [grpc, setGrpc] = useState(() => localStorage.getItem(ADDRESS_KEY) ?? `${root.hostname}:${GRPC_PORT}`)
   const tls = root.protocol === "https:"
+  const { signedIn } = useToken()
   const codes = [
-    { name: "curl", code: curl(request, root) },
-    { name: "Python", code: python(request, grpc, tls) },
-    { name: "grpcurl", code: grpcurl(request, grpc, tls) },
+    { name: "curl", code: curl(request, root, signedIn) },
+    { name: "Python", code: python(request, grpc, tls, signedIn) },
+    { name: "grpcurl", code: grpcurl(request, grpc, tls, signedIn) },
   ]
   return (
     <Dialog title="This request as code" close={close}>

@@ -70,3 +70,12 @@ test("a share that counts something else says so", () => {
   const own = create(RecommendRequestSchema, { controls: [{ ...words, strength: 0, goal }] })
   expect(python(own, "h:1", false)).toContain(`goal=at_least(0.4, attribute=("genres", "War",)))`)
 })
+
+test("who is signed in copies where the token goes, and not the token", () => {
+  const own = create(RecommendRequestSchema, { k: 5 })
+  const header = '-H "authorization: Bearer $STEERSMAN_TOKEN"'
+  expect(curl(own, new URL("https://example.org/"), true)).toContain(header)
+  expect(grpcurl(own, "host:1", true, true)).toContain(header)
+  expect(python(own, "host:1", false, true)).toContain("import os")
+  expect(python(own, "host:1", false, true)).toContain('Client("host:1", token=os.environ["STEERSMAN_TOKEN"])')
+})

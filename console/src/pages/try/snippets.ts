@@ -27,20 +27,28 @@ const json = (request: RecommendRequest): string =>
 /** For a POSIX shell. */
 const quoted = (text: string): string => `'${text.replaceAll("'", `'\\''`)}'`
 
-export const curl = (request: RecommendRequest, root: URL): string =>
+// The token itself stays out of what is copied and sent around.
+const TOKEN = `-H "authorization: Bearer $STEERSMAN_TOKEN"`
+
+export const curl = (request: RecommendRequest, root: URL, signed = false): string =>
   [
     `curl ${quoted(new URL(METHOD, root).href)}`,
     `-H 'content-type: application/json'`,
+    ...(signed ? [TOKEN] : []),
     `-d ${quoted(json(request))}`,
   ].join(" \\\n  ")
 
-export const grpcurl = (request: RecommendRequest, address: string, tls: boolean): string =>
-  [`grpcurl ${tls ? "" : "-plaintext "}-d ${quoted(json(request))}`, `${quoted(address)} ${METHOD}`].join(" \\\n  ")
+export const grpcurl = (request: RecommendRequest, address: string, tls: boolean, signed = false): string =>
+  [
+    `grpcurl ${tls ? "" : "-plaintext "}-d ${quoted(json(request))}`,
+    ...(signed ? [TOKEN] : []),
+    `${quoted(address)} ${METHOD}`,
+  ].join(" \\\n  ")
 
 /** Where Debian keeps the certificates that it trusts. */
 const CA = "/etc/ssl/certs/ca-certificates.crt"
 
-export function python(request: RecommendRequest, address: string, tls: boolean): string {
+export function python(request: RecommendRequest, address: string, tls: boolean, signed = false): string {
   const names = new Set(["Client"])
   const used = (name: string): string => (names.add(name), name)
   const parts = [...historyArguments(request)]
@@ -57,9 +65,10 @@ export function python(request: RecommendRequest, address: string, tls: boolean)
   if (request.ignoreDislikes) parts.push("ignore_dislikes=True")
   if (request.receipt) parts.push("receipt=True")
   const call = parts.map((part) => `        ${part},\n`).join("")
-  return `from steersman_client import ${[...names].sort().join(", ")}
+  const token = signed ? `, token=os.environ["STEERSMAN_TOKEN"]` : ""
+  return `${signed ? "import os\n\n" : ""}from steersman_client import ${[...names].sort().join(", ")}
 
-with Client(${text(address)}${tls ? `, tls_ca=${text(CA)}` : ""}) as client:
+with Client(${text(address)}${tls ? `, tls_ca=${text(CA)}` : ""}${token}) as client:
     answer = client.recommend(
 ${call}    )
 for item in answer.items:

@@ -1,0 +1,2 @@
+/** The gateway, one folder above the console. */
+export const root = new URL("../", document.baseURI)

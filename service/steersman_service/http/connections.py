@@ -1,0 +1,61 @@
+"""Bounds of connections: how many there are, and how long one may take to say what it wants and to read what it is told."""
+
+import asyncio
+from typing import ClassVar
+
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+# From a connection, or the first byte of a further request, to the end of the request's head.
+HEAD_SECONDS = 10.0
+# For as much of an answer as a full buffer holds: 64 KiB.
+READ_SECONDS = 20.0
+MOST_HEAD_BYTES = 32 << 10
+
+
+class BoundedProtocol(H11Protocol):
+    """Connections that are too many or too slow are closed without a word."""
+
+    most: ClassVar[int]
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # uvicorn's
+        super().connection_made(transport)
+        self._late_head: asyncio.TimerHandle | None = None
+        self._slow_reader: asyncio.TimerHandle | None = None
+        if len(self.connections) > self.most:
+            transport.abort()
+        else:
+            self._await_head()
+
+    def data_received(self, data: bytes) -> None:
+        if self.cycle is None or self.cycle.response_complete:
+            self._await_head()
+        super().data_received(data)
+        if self.cycle is not None and not self.cycle.response_complete:
+            self._late_head = _cancelled(self._late_head)
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._slow_reader = self._slow_reader or self.loop.call_later(READ_SECONDS, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        self._slow_reader = _cancelled(self._slow_reader)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._late_head, self._slow_reader = _cancelled(self._late_head), _cancelled(self._slow_reader)
+        super().connection_lost(exc)
+
+    def _await_head(self) -> None:
+        self._late_head = self._late_head or self.loop.call_later(HEAD_SECONDS, self.transport.abort)
+
+
+def _cancelled(timer: asyncio.TimerHandle | None) -> asyncio.TimerHandle | None:
+    """What is left of it."""
+    if timer:
+        timer.cancel()
+    return None
+
+
+def bounded(most_connections: int) -> type[BoundedProtocol]:
+    """With so many connections at a time."""
+    return type("Bounded", (BoundedProtocol,), {"most": most_connections})

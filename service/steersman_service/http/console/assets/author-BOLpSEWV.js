@@ -1,1 +1,0 @@
-import{vt as e}from"./index-Cx04fOJr.js";var t=`steersman-author`,n=e=>new TextEncoder().encode(e).length;function r(){let[n,r]=e(()=>localStorage.getItem(t)??``);return[n,e=>{localStorage.setItem(t,e),r(e)}]}export{r as n,n as t};

@@ -1,0 +1,1 @@
+import{x as e}from"./states-CIHQ_RB3.js";var t=`steersman-author`,n=e=>new TextEncoder().encode(e).length;function r(){let[n,r]=e(()=>localStorage.getItem(t)??``);return[n,e=>{localStorage.setItem(t,e),r(e)}]}export{r as n,n as t};

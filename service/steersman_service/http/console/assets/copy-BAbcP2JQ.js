@@ -1,0 +1,1 @@
+import{a as e,x as t}from"./states-CIHQ_RB3.js";function n({text:n,label:r}){let[i,a]=t(``);return e(`button`,{type:`button`,onClick:async()=>{try{await navigator.clipboard.writeText(n()),a(`copied`)}catch{a(`the browser does not allow it`)}setTimeout(()=>a(``),1500)},children:[r,e(`span`,{role:`status`,children:i&&` (${i})`})]})}export{n as t};

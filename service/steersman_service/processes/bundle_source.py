@@ -1,0 +1,80 @@
+"""What names the bundle to serve: a link that can be turned, a folder, or a remote source; and the folder where bundles lie."""
+
+import os
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from steersman_service.bundle.files import PLAIN_NAME, read_manifest
+from steersman_service.bundle.signatures import PublicKeys
+from steersman_service.bundle.sources import is_remote, obtain
+from steersman_service.errors import BundleError, ReleasesFixed
+
+State = Sequence[tuple[str, int, int]]
+"""Name, bytes and time of change of each file."""
+
+
+class BundleSource:
+    def __init__(self, source: str, bundles: Path, keys: PublicKeys | None = None) -> None:
+        """`bundles` is where a remote `source` is pulled to; signed by one of `keys` if there are any."""
+        self._source, self._bundles, self._keys = source, bundles, keys
+        self._link = None if is_remote(source) else Path(source)
+
+    @property
+    def there(self) -> bool:
+        """Whether there is anything that names a bundle. A link that is being turned by hand is away for a moment."""
+        return self._link is None or os.path.lexists(self._link)
+
+    def target(self) -> Path:
+        """The folder of the bundle that it names now, which need not hold one; pulled first if it is remote. Raises StartupError."""
+        return obtain(self._source, self._bundles, self._keys)
+
+    def check_turnable(self) -> None:
+        """Raises ReleasesFixed."""
+        if self._link is None:
+            raise ReleasesFixed(
+                "the setting bundle names a remote source, which is followed: publish the bundle there, or serve it as canary"
+            )
+        if not self._link.is_symlink():
+            raise ReleasesFixed(
+                "the setting bundle names a folder: let it name a link to one, which can be turned, so that what is served now is"
+                " served after a restart, too"
+            )
+        if not os.access(self._link.parent, os.W_OK):
+            raise ReleasesFixed(f"the link {self._link.name} cannot be turned: its folder cannot be written to")
+
+    def turn(self, folder: Path) -> None:
+        """Has the link name it, in one step: a reader finds the old target or the new one. Raises ReleasesFixed."""
+        assert self._link
+        beside = folder.parent == self._link.parent.resolve()
+        new = self._link.with_name(f".{self._link.name}-{os.getpid()}")
+        try:
+            with suppress(FileNotFoundError):
+                new.unlink()
+            new.symlink_to(folder.name if beside else folder)
+            new.replace(self._link)
+        except OSError as error:
+            raise ReleasesFixed(f"the link {self._link.name} cannot be turned: {error.strerror}") from None
+
+    def find(self, wanted: str) -> Path | None:
+        """The bundle of this folder name, or of this version, where bundles lie. None: there is none."""
+        if not PLAIN_NAME.fullmatch(wanted):
+            return None
+        around = (self._link.parent if self._link else self._bundles).resolve()
+        if (around / wanted).is_dir():
+            return (around / wanted).resolve()
+        for folder in sorted(each for each in around.iterdir() if each.is_dir() and not each.is_symlink()):
+            with suppress(BundleError, OSError):
+                if read_manifest(folder).version == wanted:
+                    return folder
+        return None
+
+
+def state_of(folder: Path) -> State:
+    """Changes when a file of it does. Empty: there is no such folder."""
+    try:
+        with os.scandir(folder) as listing:
+            found = [(each.name, each.stat(follow_symlinks=False)) for each in listing]
+    except OSError:
+        return ()
+    return sorted((name, status.st_size, status.st_mtime_ns) for name, status in found)

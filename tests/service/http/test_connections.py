@@ -1,0 +1,118 @@
+"""Connections that are too many, too slow or not HTTP: others are answered all the same."""
+
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+
+import pytest
+
+from steersman_service.http import connections
+from tests.service.http.gateways import Gateway, gatewayed, recording
+
+MOST = 20
+ANSWER_BYTES = 8 << 20
+PATH = "/steersman.v1.ModelService/GetModelInfo"
+HEAD = b"POST " + PATH.encode() + b" HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n"
+
+
+@pytest.fixture(scope="module")
+def bounded() -> Iterator[Gateway]:
+    """Behind it a server whose answers fill the buffers of any connection."""
+    large = b"\x0a\x80\x80\x80\x04" + bytes(ANSWER_BYTES)
+    with recording(lambda context: large) as (target, _), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(connections, "HEAD_SECONDS", 0.5)
+        patch.setattr(connections, "READ_SECONDS", 0.5)
+        with gatewayed(target, max_connections=MOST) as front:
+            yield front
+
+
+def connected(front: Gateway) -> socket.socket:
+    return socket.create_connection(("127.0.0.1", front.port), timeout=10)
+
+
+def ended(connection: socket.socket) -> bool:
+    try:
+        return connection.recv(1 << 16) == b""
+    except ConnectionError:
+        return True
+
+
+@pytest.mark.parametrize("sent", [b"", b"P", HEAD])
+@pytest.mark.parametrize("first", [b"", b"GET / HTTP/1.1\r\nhost: localhost\r\n\r\n"])
+def test_a_head_that_does_not_come_is_given_up(bounded: Gateway, first: bytes, sent: bytes) -> None:
+    if first and not sent:
+        return  # kept alive for longer
+    with connected(bounded) as connection:
+        if first:
+            connection.sendall(first)
+            assert b" 200 " in connection.recv(1 << 16)
+        connection.sendall(sent)
+        while not ended(connection):
+            pass
+    assert bounded.get("/").status == 200
+
+
+def drip(connection: socket.socket, part: bytes) -> None:
+    for _ in range(1000):
+        connection.sendall(part)
+        time.sleep(0.02)
+
+
+def test_a_head_that_drips_does_not_last_longer(bounded: Gateway) -> None:
+    with connected(bounded) as connection:
+        connection.sendall(HEAD)
+        with pytest.raises(ConnectionError):
+            drip(connection, b"x: 1\r\n")
+
+
+def test_a_body_that_drips_after_its_answer_does_not_hold_the_connection(bounded: Gateway) -> None:
+    with connected(bounded) as connection:
+        connection.sendall(b"GET / HTTP/1.1\r\nhost: localhost\r\ncontent-length: 100000\r\n\r\n")
+        with pytest.raises(ConnectionError):
+            drip(connection, b"x")
+
+
+def test_answers_that_are_not_read_are_given_up(bounded: Gateway) -> None:
+    head = HEAD.replace(b"json", b"proto") + b"content-length: 0\r\n\r\n"
+    with ExitStack() as stack:
+        readers = [stack.enter_context(socket.socket()) for _ in range(4)]
+        for reader in readers:
+            reader.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 16)
+            reader.settimeout(10)
+            reader.connect(("127.0.0.1", bounded.port))
+            reader.sendall(head)
+        time.sleep(2)  # how long only decides what this can find
+        for reader in readers:
+            size = 0
+            try:
+                while part := reader.recv(1 << 20):
+                    size += len(part)
+            except ConnectionError:
+                pass
+            assert size < ANSWER_BYTES
+    assert bounded.get("/").status == 200
+
+
+def test_connections_beyond_the_limit_are_closed_at_once(bounded: Gateway) -> None:
+    with ExitStack() as stack:
+        made = [stack.enter_context(connected(bounded)) for _ in range(2 * MOST)]
+        for connection in made[MOST + 2 :]:
+            assert ended(connection)
+        made[0].close()
+        for connection in made:
+            connection.close()
+        for _ in range(100):
+            try:
+                assert bounded.get("/").status == 200
+                break
+            except ConnectionError:
+                time.sleep(0.05)
+        else:
+            raise AssertionError("closed connections keep their place")
+
+
+def test_a_head_that_is_too_large_is_refused(bounded: Gateway) -> None:
+    with connected(bounded) as connection:
+        connection.sendall(HEAD + b"x: " + b"y" * (2 * connections.MOST_HEAD_BYTES))
+        assert b" 400 " in connection.recv(1 << 16)
