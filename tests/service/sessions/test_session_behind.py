@@ -122,9 +122,9 @@ def test_a_store_that_hangs_leaves_time_for_the_fallback(bundle_dir: Path, tmp_p
             request = RecommendRequest(session_id="s", fallback_history=History(item_ids=["101"]))
             os.kill(store.pid, signal.SIGSTOP)
             try:
-                answer = server.recommendation.Recommend(request, timeout=8)
+                answer = server.recommendation.Recommend(request, timeout=4)
                 assert answer.degradations == [DEGRADATION_SESSION_UNAVAILABLE]
-                failed = failure(server.session.GetSession, GetSessionRequest(session_id="s"), timeout=2)
+                failed = failure(server.session.GetSession, GetSessionRequest(session_id="s"), timeout=1)
                 assert failed.reason == "SESSION_STORE_UNAVAILABLE"
             finally:
                 os.kill(store.pid, signal.SIGCONT)
