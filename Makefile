@@ -10,7 +10,7 @@ DEV := $(VENV)/.ready-dev
 BUNDLE := $(DATA)/bundles/current
 
 .DEFAULT_GOAL := help
-.PHONY: help setup proto proto-check lint types test docs docs-check deploy-check lock audit sbom release console console-check interop train serve loadtest bench bench-engine bench-gpu bench-million bench-curves bench-train chaos soak consistency clean
+.PHONY: help setup proto proto-check lint types test docs docs-check deploy-check lock audit sbom release console console-check interop train serve loadtest bench bench-engine bench-gpu bench-million bench-curves bench-train chaos soak consistency fuzz clean
 
 help: ## This list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 22
@@ -196,6 +196,10 @@ consistency: $(DEV) ## Many writers to one session over random failovers, by han
 	$(BIN)/python -m bench.consistency --store cluster --schedules 10 --wait 1
 	$(BIN)/python -m bench.consistency --store sentinel --schedules 3 --faults 3 --seed 50 --wait 0
 	$(BIN)/python -m bench.consistency --store sentinel --schedules 3 --faults 3 --seed 50 --wait 2
+
+FUZZ_SECONDS ?= 60
+fuzz: $(BUNDLE) $(DEV) ## Fuzz requests, bundles and HTTP under atheris, by hand: FUZZ_SECONDS of each; crashes are kept in data/fuzz
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.fuzz --bundle $(BUNDLE) --seconds $(FUZZ_SECONDS) --work $(DATA)/fuzz
 
 clean: ## Remove the virtual environment and caches; data/ (bundles, sessions) stays
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache dist build

@@ -43,6 +43,8 @@ class Server(NamedTuple):
     pid: int
     grpc: str
     http: str
+    metrics: str
+    log: Path
     gateway_pid: int
     front_end_pid: int
 
@@ -107,7 +109,7 @@ def _when_ready(process: "subprocess.Popen[bytes]", log: Path) -> Server:
         if ready := next((line for line in log.read_text().splitlines() if '"ready"' in line), None):
             told = json.loads(ready)
             gateway, front_end = (_child(process.pid, name) for name in ("gateway", "front_end"))
-            return Server(process.pid, told["address"], told["http"], gateway, front_end)
+            return Server(process.pid, told["address"], told["http"], told["metrics"], log, gateway, front_end)
         time.sleep(0.1)
     raise SystemExit(f"the server does not start: {log.read_text()}")
 

@@ -103,8 +103,8 @@ def load_bundle(folder: Path, backend: str, keys: Path | None = None) -> Bundle:
         files.verify_file(folder, name, manifest)
     items_ND, biases_N = (files.map_array(folder, name, manifest) for name in ARRAYS)
     decoder_FD = files.map_array(folder, DECODER, manifest) if DECODER in manifest.files else None
-    items, features, concepts = (_read(folder, name, manifest, pq.read_table) for name in TABLES)
-    histories = _read(folder, HISTORIES, manifest, pq.read_table) if HISTORIES in manifest.files else None
+    items, features, concepts = (_read(folder, name, manifest, _read_table) for name in TABLES)
+    histories = _read(folder, HISTORIES, manifest, _read_table) if HISTORIES in manifest.files else None
     golden = _read(folder, GOLDEN, manifest, _read_golden)
     bundle = Bundle(
         folder, manifest, items_ND, biases_N, items, features, concepts, golden, decoder_FD, histories, known
@@ -129,6 +129,12 @@ def _read(folder: Path, name: str, manifest: Manifest, reader: Any) -> Any:
         return reader(content)
     except Exception as error:
         raise BundleError(name, f"cannot be read: {error}") from error
+
+
+def _read_table(content: io.BytesIO) -> pa.Table:
+    table = pq.read_table(content)
+    table.validate(full=True)  # texts that are not UTF-8 would be found when they are used
+    return table
 
 
 def _read_golden(content: io.BytesIO) -> dict[str, dict[str, Array]]:

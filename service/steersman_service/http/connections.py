@@ -31,7 +31,8 @@ class BoundedProtocol(H11Protocol):
             self._await_head()
         super().data_received(data)
         if self.cycle is not None and not self.cycle.response_complete:
-            self._late_head = _cancelled(self._late_head)
+            _cancel(self._late_head)
+            self._late_head = None
 
     def pause_writing(self) -> None:
         super().pause_writing()
@@ -39,21 +40,21 @@ class BoundedProtocol(H11Protocol):
 
     def resume_writing(self) -> None:
         super().resume_writing()
-        self._slow_reader = _cancelled(self._slow_reader)
+        _cancel(self._slow_reader)
+        self._slow_reader = None
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._late_head, self._slow_reader = _cancelled(self._late_head), _cancelled(self._slow_reader)
+        _cancel(self._late_head)
+        _cancel(self._slow_reader)
         super().connection_lost(exc)
 
     def _await_head(self) -> None:
         self._late_head = self._late_head or self.loop.call_later(HEAD_SECONDS, self.transport.abort)
 
 
-def _cancelled(timer: asyncio.TimerHandle | None) -> asyncio.TimerHandle | None:
-    """What is left of it."""
+def _cancel(timer: asyncio.TimerHandle | None) -> None:
     if timer:
         timer.cancel()
-    return None
 
 
 def bounded(most_connections: int) -> type[BoundedProtocol]:

@@ -1,4 +1,4 @@
-"""A file that is read again when it changes. A new content that cannot be used keeps the old one."""
+"""A file that is read again when it has changed and stands still. A new content that cannot be used keeps the old one."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -22,6 +22,9 @@ class WatchedFile(Generic[T]):
         """`read` raises ValueError, without what the file holds. Raises StartupError, which names `setting`."""
         self._setting, self._path, self._read = setting, path, read
         self._seen: Stamp | None = None
+        """Of what was read."""
+        self._changing: Stamp | None = None
+        """At the last look, if it was another one."""
         try:
             self._seen = self._stamp()
             self.value = read(self._bytes())
@@ -29,12 +32,15 @@ class WatchedFile(Generic[T]):
             raise StartupError(f"settings: {setting}: {path}: {_why(error)}") from None
 
     def refresh(self) -> bool:
-        """Whether there is a new value. What is wrong with a file is logged once."""
+        """Whether there is a new value. A change is read at the second look that finds it the same: the first may come in the middle of a
+        write. What is wrong with a file is logged once."""
         before = self._seen
         try:
-            self._seen = self._stamp()
-            if self._seen == before:
+            found = self._stamp()
+            if found == before or found != self._changing:
+                self._changing = found
                 return False
+            self._seen = found
             self.value = self._read(self._bytes())
         except OSError as error:
             self._seen = None

@@ -168,10 +168,6 @@ class Supervisor:
         generation = Generation(front_end, self._settings.workers, stable)
         return generation
 
-    def _front_end_socket(self, place: int) -> str:
-        """The same in every generation: the gateway calls who took it last."""
-        return str(self._sockets / f"{FRONT_END}{place}")
-
     def _hosted_beside(self, folder: Path) -> HostedRelease:
         """Where front ends compute, one engine host tries the bundle first."""
         return self._hosted(folder, self._engines, trial=not self._engines)

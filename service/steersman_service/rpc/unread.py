@@ -1,6 +1,7 @@
 """Calls that were begun, and whose message has not come."""
 
 import asyncio
+from itertools import islice
 
 MOST = 4096
 # From the head of a call to its first message.
@@ -18,6 +19,10 @@ class Unread:
 
     def add(self) -> bool:
         """Of the task that runs. False: there are too many."""
+        # Two of the oldest for each that is new: those that were reset leave no other trace.
+        for oldest in [*islice(self._until, 2)]:
+            if oldest.done():
+                del self._until[oldest]
         if len(self._until) >= MOST:
             return False
         task, loop = asyncio.current_task(), asyncio.get_running_loop()

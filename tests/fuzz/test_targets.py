@@ -1,0 +1,23 @@
+"""Each target takes its seeds and a few hundred changed ones: atheris, which looks for more, is not there for every Python."""
+
+import random
+from pathlib import Path
+
+import pytest
+
+from tests.fuzz.targets import TARGETS, mutated
+
+# What fuzzing has found.
+FOUND = {"bundles": [b"\x09\x00\x00\x63\xff\x00"]}
+RUNS = {"requests": 400, "bundles": 60, "http": 400}
+
+
+@pytest.mark.parametrize("name", TARGETS)
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_it_takes_anything(name: str, bundle_dir: Path) -> None:
+    chance = random.Random(11)
+    with TARGETS[name](bundle_dir) as target:
+        for data in [*target.seeds, *FOUND.get(name, ())]:
+            target.run(data)
+        for _ in range(RUNS[name]):
+            target.run(mutated(chance.choice(target.seeds), chance))
