@@ -141,7 +141,7 @@ class Settings(SecretSettings):
     redis_timeout_seconds: float = Field(
         1.0,
         gt=0,
-        description="Longest wait for the session store, in seconds; the deadline of a request bounds it, too",
+        description="Longest wait for the session store, in seconds; three quarters of what a call's deadline leaves bound it, too",
     )
     redis_wait_replicas: int = Field(
         0,

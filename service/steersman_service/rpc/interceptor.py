@@ -28,7 +28,7 @@ from steersman_service.rpc.services import PACKAGE
 from steersman_service.rpc.status import grpc_status
 from steersman_service.rpc.streams import awaited
 from steersman_service.rpc.unread import Unread
-from steersman_service.sessions.patience import DEADLINE
+from steersman_service.sessions.patience import be_patient
 from steersman_service.telemetry.metrics import CallMetrics, CallType, MethodMetrics
 from steersman_service.telemetry.traces import HEADER, traces
 
@@ -233,7 +233,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         if method.takes_caller:
             self._doors.permit(method.name, request, caller.identity)
             argument = caller._replace(deadline=time.monotonic() + seconds)
-            DEADLINE.set(argument.deadline)
+            be_patient(seconds)
         limit = asyncio.timeout(seconds if given is None and seconds < float("inf") else None)
         try:
             async with limit:

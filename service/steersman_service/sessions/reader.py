@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+import weakref
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
@@ -70,7 +71,7 @@ class SessionReader:
         self._observe = observe
         self.held_bytes = 0
         self._sessions: OrderedDict[str, Session] = OrderedDict()
-        self._sweep: asyncio.TimerHandle | None = None
+        self._sweeps = False
 
     async def visit(self, key: str, events: Events, kinds: Kinds | None = None) -> Session | None:
         """Appends events, if there are any, and reads. `key`: see keys.py. None: there is no such session. Raises StoreUnavailable."""
@@ -115,16 +116,27 @@ class SessionReader:
         self.held_bytes += session.size
         while self.held_bytes > self._limit_bytes:
             self._forget_oldest()
-        if self._sweep is None:
-            self._sweep = asyncio.get_running_loop().call_later(IDLE_SECONDS, self._forget_idle)
+        if not self._sweeps:
+            self._sweep_later()
 
     def _forget_oldest(self) -> None:
         _, oldest = self._sessions.popitem(last=False)
         self.held_bytes -= oldest.size
 
-    def _forget_idle(self) -> None:
+    def _sweep_later(self) -> None:
+        """Does not keep this reader, or the bundle whose items it knows."""
+        self._sweeps = bool(self._sessions)
+        if self._sweeps:
+            asyncio.get_running_loop().call_later(IDLE_SECONDS, _forget_idle, weakref.ref(self))
+
+    def forget_idle(self) -> None:
         """Whether or not there are calls."""
         since = time.monotonic() - IDLE_SECONDS
         while self._sessions and next(iter(self._sessions.values())).used <= since:
             self._forget_oldest()
-        self._sweep = asyncio.get_running_loop().call_later(IDLE_SECONDS, self._forget_idle) if self._sessions else None
+        self._sweep_later()
+
+
+def _forget_idle(reader: "weakref.ref[SessionReader]") -> None:
+    if (living := reader()) is not None:
+        living.forget_idle()

@@ -1,6 +1,7 @@
 """An erased session leaves nothing: every key and value of the store is searched, its log after a rewrite, and the caches."""
 
 import asyncio
+import weakref
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -100,6 +101,10 @@ async def test_front_ends_forget_what_they_do_not_read(valkey: EmbeddedValkey, m
     assert not reader.held_bytes
     assert await reader.visit("b", [])
     assert reader.held_bytes
+    # Nothing keeps the reader of a bundle that is not served any more.
+    gone = weakref.ref(reader)
+    del reader
+    assert gone() is None
     await store.close()
 
 

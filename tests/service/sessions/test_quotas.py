@@ -67,7 +67,7 @@ async def test_expired_sessions_make_room(valkey: EmbeddedValkey, redis: Any) ->
 
 
 async def test_a_tenants_sessions_take_as_much_memory_as_they_may(valkey: EmbeddedValkey, redis: Any) -> None:
-    store = connect(valkey, Limits(bytes=20_000))
+    store = connect(valkey, Limits(bytes=8_000))
 
     async def fill() -> None:
         for number in range(1000):
@@ -76,7 +76,7 @@ async def test_a_tenants_sessions_take_as_much_memory_as_they_may(valkey: Embedd
     with pytest.raises(TooManySessionBytes):
         await fill()
     taken = sum(redis.memory_usage(key) for key in redis.keys("steersman:{shop/*"))
-    assert 20_000 <= taken < 22_000
+    assert 8_000 <= taken < 9_000
     assert int(redis.get("steersman:{/tenant/shop}:total")) == taken
     for number in range(5):
         assert await store.delete(f"shop/{number}")

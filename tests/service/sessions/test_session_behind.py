@@ -1,5 +1,7 @@
 """A store that holds less of a session than its caller has seen: a replica that lags, a failover, a session that was forgotten."""
 
+import os
+import signal
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -108,3 +110,24 @@ def test_an_event_is_known_for_as_long_as_the_limits_say(stored: Stored) -> None
     assert append(0) == 0
     append(limits.remembered_event_ids)
     assert append(0) == 1
+
+
+def test_a_store_that_hangs_leaves_time_for_the_fallback(bundle_dir: Path, tmp_path: Path) -> None:
+    """By the call's own deadline, long before the store's limit."""
+    store = EmbeddedValkey.start(tmp_path / "store")
+    settings = settings_for(tmp_path, bundle_dir, redis_url=store.url, redis_timeout_seconds=600)
+    try:
+        with serving(settings) as server:
+            server.recommendation.Recommend(RecommendRequest(session_id="s", new_events=events(1)))
+            request = RecommendRequest(session_id="s", fallback_history=History(item_ids=["101"]))
+            os.kill(store.pid, signal.SIGSTOP)
+            try:
+                answer = server.recommendation.Recommend(request, timeout=4)
+                assert answer.degradations == [DEGRADATION_SESSION_UNAVAILABLE]
+                failed = failure(server.session.GetSession, GetSessionRequest(session_id="s"), timeout=1)
+                assert failed.reason == "SESSION_STORE_UNAVAILABLE"
+            finally:
+                os.kill(store.pid, signal.SIGCONT)
+            assert not server.recommendation.Recommend(request).degradations
+    finally:
+        store.stop()
