@@ -439,3 +439,22 @@ def test_every_item_is_in_golden_rows(copy: Path) -> None:
     bundle = load_bundle(copy, "onnx")
     replay_golden(Graphs(bundle, load_backend(bundle, "onnx", "cpu", 1)))
     assert json.loads((copy / "manifest.json").read_text())["format_minor"] == 7
+
+
+def test_any_file_that_is_altered_cut_off_longer_or_another_is_refused_by_name(copy: Path) -> None:
+    rng = np.random.default_rng(1)
+    names = sorted(read_manifest(copy).files)
+    for name, other in zip(names, [*names[1:], names[0]], strict=True):
+        plain = (copy / name).read_bytes()
+        flipped = [
+            plain[:place] + bytes([plain[place] ^ 1]) + plain[place + 1 :] for place in rng.integers(len(plain), size=2)
+        ]
+        for spoilt in (*flipped, plain[: len(plain) // 2], b"", plain + b"\0", (copy / other).read_bytes()):
+            (copy / name).unlink()  # it may be mapped
+            (copy / name).write_bytes(spoilt)
+            with pytest.raises(BundleError) as caught:
+                load_bundle(copy, "onnx")
+            assert caught.value.file == name
+        (copy / name).unlink()
+        (copy / name).write_bytes(plain)
+    load_bundle(copy, "onnx")
