@@ -182,6 +182,10 @@ class Supervisor:
         slots = [engine(socket) for socket in (sockets if not trial else [str(self._sockets / f"trial-{number}")])]
         return HostedRelease(number, folder, sockets, slots)
 
+    def _front_end_socket(self, place: int) -> str:
+        """The same in every generation: the gateway calls who took it last."""
+        return str(self._sockets / f"{FRONT_END}{place}")
+
     def _slot(self, start: Callable[[], Awaitable[ChildProcess]]) -> Slot:
         async def started() -> ChildProcess:
             child = await start()
