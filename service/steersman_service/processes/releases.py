@@ -80,20 +80,20 @@ class Releases:
                 case pb.LoadReleaseRequest():
                     await self._load_asked(request)
                 case pb.SetCanaryShareRequest(canary_share=share):
-                    async with self._change():
+                    async with _exclusive(self._changing):
                         await self._set_share(share)
                 case pb.PromoteCanaryRequest(version=version):
-                    async with self._change():
+                    async with _exclusive(self._changing):
                         canary = self._canary()
                         if version and version != canary.version:
                             raise NoCanary(f"version: the canary is {canary.version}")
                         await self._promote(canary, turn=True)
                 case pb.RollBackRequest():
-                    async with self._change():
+                    async with _exclusive(self._changing):
                         await self._roll_back()
         except StartupError as error:
             raise ReleaseRefused(f"{self._refused[0].why}; what was served before still is") from error
-        return [*self._listed()]
+        return [*_in_order(self)]
 
     async def follow_source(self) -> None:
         """Serves what the source names, if that is something else. What was refused is tried again once it has changed."""
@@ -155,7 +155,7 @@ class Releases:
             raise NotFound(
                 "bundle: none beside the one that is served has this version or folder; ListBundles names them"
             )
-        async with self._change():
+        async with _exclusive(self._changing):
             stable, canary = self.generation.stable, self.generation.canary
             if request.channel == CANARY:
                 if folder == stable.folder:
@@ -292,32 +292,35 @@ class Releases:
         self._unserved = unserved
         self._metrics.bundle_refused(unserved is not None)
 
-    @asynccontextmanager
-    async def _change(self) -> AsyncIterator[None]:
-        """Raises ReleaseChanging if another one is under way."""
-        if self._changing.locked():
-            raise ReleaseChanging("another release is being loaded: try again when ListReleases says that it is done")
-        async with self._changing:
-            yield
 
-    def _listed(self) -> Iterator[pb.Release]:
-        generation, canary = self.generation, self.generation.canary
-        share = generation.share if canary else 0.0
-        stable = generation.stable
-        yield _listed(stable, STABLE, pb.RELEASE_STATE_SERVING, 1 - share)
-        if canary:
-            yield _listed(canary, CANARY, pb.RELEASE_STATE_SERVING, share)
-        if self._loading:
-            yield _listed(*self._loading, pb.RELEASE_STATE_LOADING)
-        for release, channel in self._draining.items():
-            yield _listed(release, channel, pb.RELEASE_STATE_DRAINING)
-        if self._before:
-            folder, version, since = self._before[-1]
-            yield _message(folder, version, STABLE, pb.RELEASE_STATE_BEFORE, since)
-        for each in self._refused:
-            message = _message(each.folder, each.version, each.channel, pb.RELEASE_STATE_REFUSED, each.time)
-            message.problem = each.why
-            yield message
+@asynccontextmanager
+async def _exclusive(lock: asyncio.Lock) -> AsyncIterator[None]:
+    """Raises ReleaseChanging if another change is under way."""
+    if lock.locked():
+        raise ReleaseChanging("another release is being loaded: try again when ListReleases says that it is done")
+    async with lock:
+        yield
+
+
+def _in_order(releases: Releases) -> Iterator[pb.Release]:
+    """As ListReleases lists them."""
+    generation, canary = releases.generation, releases.generation.canary
+    share = generation.share if canary else 0.0
+    stable = generation.stable
+    yield _listed(stable, STABLE, pb.RELEASE_STATE_SERVING, 1 - share)
+    if canary:
+        yield _listed(canary, CANARY, pb.RELEASE_STATE_SERVING, share)
+    if releases._loading:
+        yield _listed(*releases._loading, pb.RELEASE_STATE_LOADING)
+    for release, channel in releases._draining.items():
+        yield _listed(release, channel, pb.RELEASE_STATE_DRAINING)
+    if releases._before:
+        folder, version, since = releases._before[-1]
+        yield _message(folder, version, STABLE, pb.RELEASE_STATE_BEFORE, since)
+    for each in releases._refused:
+        message = _message(each.folder, each.version, each.channel, pb.RELEASE_STATE_REFUSED, each.time)
+        message.problem = each.why
+        yield message
 
 
 def _listed(release: HostedRelease, channel: pb.Channel, state: pb.ReleaseState, share: float = 0.0) -> pb.Release:
