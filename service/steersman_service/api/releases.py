@@ -39,6 +39,7 @@ class ReleaseService:
         return pb.SetCanaryShareResponse(releases=await self.control.ask(request))
 
     async def PromoteCanary(self, request: pb.PromoteCanaryRequest, caller: Caller) -> pb.PromoteCanaryResponse:
+        raise_if_any(list(check_bytes("version", request.version, 0, MAX_NAME_BYTES)))
         return pb.PromoteCanaryResponse(releases=await self.control.ask(request))
 
     async def RollBack(self, request: pb.RollBackRequest, caller: Caller) -> pb.RollBackResponse:
