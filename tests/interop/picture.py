@@ -88,7 +88,8 @@ def draw(prometheus: Prometheus, start: float, end: float, out: Path) -> int:
         figure = Figure((COLUMNS * COLUMN_INCHES, rows * ROW_INCHES), facecolor="white")
         for panel in every:
             axes = figure.add_axes(_place(panel, rows))
-            DRAWERS[panel.kind](axes, panel, span)
+            draws = DRAWERS[panel.kind] if panel.kind == "row" or span.answers(panel) else _nothing
+            draws(axes, panel, span)
             axes.set_title(panel.title, loc="left", fontweight="bold", color="#333333")
         figure.savefig(out, dpi=100)
     return sum(panel.kind != "row" for panel in every)
@@ -102,6 +103,11 @@ def _place(panel: Panel, rows: int) -> tuple[float, float, float, float]:
         left, top, bottom = 0.3, 0.8, 0.1
     bottom_row = rows - y - height + bottom
     return (x + left) / COLUMNS, bottom_row / rows, (width - left - right) / COLUMNS, (height - top - bottom) / rows
+
+
+def _nothing(axes: Axes, panel: Panel, span: Span) -> None:
+    axes.axis("off")
+    axes.text(0.5, 0.5, "no data now", ha="center", va="center", transform=axes.transAxes)
 
 
 def _row(axes: Axes, panel: Panel, span: Span) -> None:

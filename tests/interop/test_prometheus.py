@@ -19,6 +19,7 @@ import pytest
 from steersman.v1.session_service_pb2 import GetSessionRequest
 from steersman.v1.session_service_pb2_grpc import SessionServiceStub
 from steersman_client import Client, Scenario, feature
+from tests.certificates import Authority
 from tests.conftest import make_bundle
 from tests.interop.conftest import Show
 from tests.interop.dashboard import panels
@@ -85,6 +86,23 @@ def test_a_scenario_that_a_new_bundle_breaks(
     with serving(other, data) as second:
         watched.prometheus.watch(watched.server.metrics, second.metrics)
         show(fires(watched, "a bundle under which a scenario cannot be applied", "SteersmanScenariosMoved"))
+
+
+def test_a_certificate_and_a_bundle_that_are_refused(
+    watched: Watched, bundle_dir: Path, tmp_path: Path, show: Show
+) -> None:
+    """The certificate expires in three days, then its file is spoilt; the link is turned to a folder without a bundle."""
+    issued, current = Authority(tmp_path).issue("server", days=3), tmp_path / "current"
+    current.symlink_to(bundle_dir)
+    doors = {"tls_cert": issued.cert, "tls_key": issued.key, "insecure": "metrics"}
+    with serving(current, tmp_path / "server", **doors) as server:
+        watched.prometheus.watch(watched.server.metrics, server.metrics)
+        show(fires(watched, "a certificate of three days", "SteersmanCertificateExpires"))
+        issued.cert.write_text("spoilt")
+        current.unlink()
+        current.symlink_to(tmp_path)
+        show(fires(watched, "a certificate that is spoilt", "SteersmanCertificateRefused"))
+        show(fires(watched, "a link to no bundle", "SteersmanBundleRefused"))
 
 
 def test_broken_golden_rows(watched: Watched, bundle_dir: Path, tmp_path: Path, show: Show) -> None:
