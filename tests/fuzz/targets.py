@@ -181,7 +181,7 @@ class _Upstream:
     async def call(
         self, path: str, request: bytes, seconds: float | None, metadata: list[tuple[str, str]]
     ) -> bytes | Status:
-        return request if len(request) % 2 else Status(code=len(request) % 17, message="x")
+        return request if len(request) % 2 else Status(code=1 + len(request) % 16, message="x")
 
     async def serves(self, service: str) -> bool:
         return True
@@ -196,6 +196,8 @@ def http(bundle: Path) -> Iterator[Target]:
     async def request(data: bytes) -> None:
         head, _, body = data.partition(b"\n\n")
         first, *lines = head.split(b"\n")
+        if not first.isascii():  # h11 refuses it
+            return
         method, _, path = first.partition(b" ")
         named = [line.partition(b":")[::2] for line in lines if b":" in line]
         scope = {
