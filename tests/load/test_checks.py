@@ -136,6 +136,7 @@ async def test_a_wrong_answer_is_counted(
     ran = await run(other, address=proxy.address, rate=240, seconds=1.0)
     assert ran.figures.violations[violated]
     assert any(example.startswith(violated) for example in ran.figures.examples) or len(ran.figures.examples) == 20
+    assert ran.figures.answered == ran.figures.sent
 
 
 async def test_edits_that_are_felt_by_others(proxy: Proxy, scenario: Scenario) -> None:
