@@ -25,6 +25,7 @@ from steersman_service.rpc.interceptor import CallInterceptor
 from steersman_service.rpc.reflection import add_reflection
 from steersman_service.rpc.services import PACKAGE, add_services
 from steersman_service.rpc.threads import patient
+from steersman_service.rpc.unseen import Received, count_unseen
 from steersman_service.rpc.upstream import unix_target
 from steersman_service.scheduling.events import first_of
 from steersman_service.secret_settings import secret
@@ -46,9 +47,8 @@ HANDSHAKE_MS = 10_000
 LEAST_PING_MS, MOST_PING_STRIKES = 500, 2
 # A caller that vanished while its calls run is found by a ping: so long after its last word, and so long without an answer.
 KEEPALIVE_MS, KEEPALIVE_TIMEOUT_MS = 60_000, 20_000
-# Calls that gRPC's core holds until the event loop takes them, and how long. Beyond, it cancels calls before they are counted: left to
-# itself from 1,000 on, or after 30 s. A deadline ends them sooner. Calls that were reset meanwhile keep their memory: 100,000 took 1.3 GB.
-MOST_PENDING, LONGEST_PENDING_SECONDS = 5000, 3600
+# How long gRPC's core holds calls until the event loop takes them: left to itself, it cancels them after 30 s. A deadline ends them sooner.
+LONGEST_WAIT_SECONDS = 3600
 LARGEST_INT32 = 2**31 - 1
 
 
@@ -96,18 +96,25 @@ async def running(
         calls = CallInterceptor(
             metrics,
             slow_seconds=settings.slow_call_ms / 1e3,
-            admission=Admission(settings.max_calls, _most_engine_calls(settings), settings.max_streams),
+            admission=Admission(
+                settings.max_calls,
+                _most_engine_calls(settings),
+                settings.max_streams,
+                lambda: holding.channels.stable.engines.wait_seconds,
+            ),
             max_message_bytes=settings.max_message_bytes,
             deadline_seconds=settings.default_deadline_ms / 1e3,
             doors=Doors(authenticator, settings.reflection),
         )
         with patient():
             server = grpc.aio.server(interceptors=[calls], options=_options(settings, shared=may_listen is not None))
+        received = Received()
         stack.push_async_callback(server.stop, None)
         certificates = await stack.enter_async_context(watched(settings.tls_files, metrics))
         add_services(server, SERVICES, holding.channels.behaviour, metrics)
         health = await _add_health(server, reflection=settings.reflection != "off")
-        await stack.enter_async_context(_in_background(_watch_keys(authenticator)))
+        unseen = count_unseen(received.calls, lambda: calls.seen, metrics.unseen)
+        await stack.enter_async_context(_in_background(_watch_keys(authenticator), unseen))
         await stack.enter_async_context(_watched(shared.store, holding, health, metrics))
         if may_listen is not None:
             await may_listen()
@@ -136,9 +143,9 @@ def _options(settings: Settings, *, shared: bool) -> list[tuple[str, int]]:
         # Twice of what is taken: what the core refuses itself is neither counted nor logged.
         ("grpc.max_receive_message_length", min(2 * settings.max_message_bytes, LARGEST_INT32)),
         ("grpc.max_send_message_length", settings.max_message_bytes),
-        ("grpc.server.max_pending_requests", MOST_PENDING),
-        ("grpc.server.max_pending_requests_hard_limit", MOST_PENDING),
-        ("grpc.server_max_unrequested_time_in_server", LONGEST_PENDING_SECONDS),
+        ("grpc.server.max_pending_requests", settings.max_waiting_calls),
+        ("grpc.server.max_pending_requests_hard_limit", settings.max_waiting_calls),
+        ("grpc.server_max_unrequested_time_in_server", LONGEST_WAIT_SECONDS),
         ("grpc.http2.min_ping_interval_without_data_ms", LEAST_PING_MS),
         ("grpc.keepalive_permit_without_calls", 1),
         ("grpc.max_allowed_incoming_connections", settings.max_connections),

@@ -197,6 +197,12 @@ class Settings(SecretSettings):
     max_calls: int = Field(
         4096, ge=1, description="Calls in flight of a front end; more are refused at once, but for health checks"
     )
+    max_waiting_calls: int = Field(
+        5000,
+        ge=1,
+        le=100_000,  # of those that were reset meanwhile, gRPC's core keeps 13 kB each
+        description="Calls that have arrived at a front end and that it has not looked at; more are CANCELLED at once, without a reason",
+    )
     max_streams: int = Field(1024, ge=1, description="Open streams of a front end: watches of health, reflection")
     max_connections: int = Field(
         1024, ge=1, description="Open connections of a front end, and of the gateway; more are closed at once"

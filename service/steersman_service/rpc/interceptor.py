@@ -94,6 +94,8 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         self._handlers: dict[str, Any] = {}
         # Bound once, so that a line below the level costs next to nothing.
         self._log = structlog.get_logger().bind()
+        self.seen = 0
+        """Calls of any kind, those that were refused included."""
         self._running = 0
         self._idle = asyncio.Event()
         self._idle.set()
@@ -113,6 +115,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
     async def intercept_service(
         self, continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Any]], handler_call_details: Any
     ) -> Any:
+        self.seen += 1
         name: str = handler_call_details.method
         if name not in self._handlers:
             handler = await continuation(handler_call_details)
@@ -218,7 +221,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         finally:
             code = self._end(method, code, refusal, request_id, time.perf_counter() - start)
             if entered is not None:
-                method.entrance.leave(entered, answered=code is grpc.StatusCode.OK)
+                method.entrance.leave(entered)
         # Frees a large request before the error is sent.
         del request, sent
         if quick := QUICK.get(type(refusal)):

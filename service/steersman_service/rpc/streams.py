@@ -30,7 +30,7 @@ class StreamLimit:
         self._running += 1
         self._of[whose] += 1
 
-    def leave(self, whose: str, *, answered: bool) -> None:
+    def leave(self, whose: str) -> None:
         self._running -= 1
         self._of[whose] -= 1
         if not self._of[whose]:

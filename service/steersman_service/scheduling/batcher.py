@@ -103,6 +103,12 @@ class Batcher:
         return self._batches_done if self._batch else None
 
     @property
+    def wait_seconds(self) -> float:
+        """That a request which comes now is expected to wait until it is computed."""
+        with self._changed:
+            return self._wait_seconds(self._waiting.load, time.monotonic())
+
+    @property
     def thread(self) -> int:
         """Identifier of the engine's thread."""
         assert self._thread.ident is not None

@@ -1,6 +1,7 @@
 """Engines in other processes, as a front end calls them."""
 
 import asyncio
+import time
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -12,7 +13,17 @@ import structlog
 from steersman_service.engine.request import EngineRequest, EngineResult
 from steersman_service.errors import EngineLost, StartupError
 from steersman_service.scheduling.frames import FrameReader, frame
-from steersman_service.scheduling.wire import Busy, Cancel, Failure, FromEngine, Hello, Submit, ToEngine, from_engine
+from steersman_service.scheduling.wire import (
+    Busy,
+    Cancel,
+    Failure,
+    FromEngine,
+    Hello,
+    Submit,
+    ToEngine,
+    Wait,
+    from_engine,
+)
 from steersman_service.telemetry.traces import traces
 
 # Between attempts to connect.
@@ -30,6 +41,10 @@ class Engines(Protocol):
     @property
     def alive(self) -> bool:
         """Whether there is an engine that takes requests."""
+
+    @property
+    def wait_seconds(self) -> float:
+        """That a request which comes now is expected to wait until it is computed, by the engine that is free first."""
 
     async def submit(
         self, request: EngineRequest, deadline: float = ..., tenant: str = ..., session: str = ...
@@ -52,6 +67,7 @@ class EngineClient:
         self._changed = changed
         self._connection: _EngineConnection | None = None
         self._under_way: dict[int, asyncio.Future[EngineResult | None]] = {}
+        self._free_at = 0.0
         self._number = 0
         self._ready: list[ToEngine] = []
         self._connecting: asyncio.Task[None] | None = None
@@ -60,6 +76,11 @@ class EngineClient:
     def pending(self) -> int:
         """Requests under way."""
         return len(self._under_way)
+
+    @property
+    def wait_seconds(self) -> float:
+        """As the engine host last said."""
+        return max(0.0, self._free_at - time.monotonic())
 
     async def connect(self) -> Hello:
         """Waits for the engine host's Hello."""
@@ -90,6 +111,9 @@ class EngineClient:
 
     def received(self, message: FromEngine) -> None:
         assert not isinstance(message, Hello)
+        if isinstance(message, Wait):
+            self._free_at = time.monotonic() + message.seconds
+            return
         done = self._under_way.pop(message.number, None)
         if done is None or done.done():
             return  # cancelled meanwhile
@@ -177,6 +201,10 @@ class EnginePool:
     @property
     def alive(self) -> bool:
         return bool(self._connected())
+
+    @property
+    def wait_seconds(self) -> float:
+        return min((client.wait_seconds for client in self._connected()), default=0.0)
 
     async def connect(self, version: str) -> Hello:
         """Waits for all of them. Raises StartupError if one serves another bundle than `version`."""

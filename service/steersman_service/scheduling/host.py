@@ -22,6 +22,7 @@ from steersman_service.scheduling.wire import (
     Result,
     Submit,
     ToEngine,
+    Wait,
     to_engine,
 )
 
@@ -138,7 +139,7 @@ class _FrontEndConnection(asyncio.Protocol):
         ready, self._ready = self._ready, []
         if self._transport.is_closing():
             return
-        self._transport.write(frame(ready))
+        self._transport.write(frame([Wait(self._host.batcher.wait_seconds), *ready]))
         if self._transport.get_write_buffer_size() > MAX_UNREAD_BYTES:
             log.error("a front end does not read its results: connection closed")
             self.abort()

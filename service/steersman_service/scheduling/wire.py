@@ -270,8 +270,14 @@ class Busy(msgspec.Struct, array_like=True, tag=3, gc=False):
     number: int
 
 
+class Wait(msgspec.Struct, array_like=True, tag=4, gc=False):
+    """How long a request that comes now is expected to wait until it is computed. With each frame."""
+
+    seconds: float
+
+
 ToEngine = Submit | Cancel
-FromEngine = Hello | Result | Failure | Busy
+FromEngine = Hello | Result | Failure | Busy | Wait
 to_engine = msgspec.msgpack.Decoder(list[ToEngine])
 from_engine = msgspec.msgpack.Decoder(list[FromEngine])
 

@@ -43,6 +43,10 @@ HELP = {
     "grpc_server_handled_total": "Calls ended, by status.",
     "grpc_server_handling_seconds": "Time of a call that is no stream.",
     "steersman_refused_total": "Calls answered with an error, by the reason given.",
+    "steersman_unseen_calls_total": (
+        "Calls that ended before a front end looked at them: too many waited (the setting max_waiting_calls), their deadline passed,"
+        " or their caller gave up. Counted some seconds late."
+    ),
     "steersman_queue_depth": "Requests that wait for a batch.",
     "steersman_queue_capacity": "Requests that may wait; more are refused (the setting queue_size).",
     "steersman_queue_wait_seconds": "Wait of a request until its batch began.",
@@ -187,6 +191,7 @@ class CallMetrics:
         self._handled = registry.counter("grpc_server_handled_total", (*METHOD, "grpc_code"))
         self._call_seconds = registry.histogram("grpc_server_handling_seconds", METHOD)
         self._refused = registry.counter("steersman_refused_total", ("reason",))
+        self.unseen: Callable[[float], None] = registry.counter("steersman_unseen_calls_total").inc
         for reason in reasons():
             self._refused.labels(reason.lower())
 

@@ -48,7 +48,11 @@ async def test_a_certificate_says_who_calls_and_a_gateways_does_not() -> None:
     _, key, chain = certificate(["localhost"], authority)
     doors = Doors(Authenticator(IdentityOptions(certificates=True)))
     calls = CallInterceptor(
-        Metrics(collected=False), slow_seconds=9, admission=Admission(9, 9, 9), max_message_bytes=999, doors=doors
+        Metrics(collected=False),
+        slow_seconds=9,
+        admission=Admission(9, 9, 9, lambda: 0.0),
+        max_message_bytes=999,
+        doors=doors,
     )
     server, seen = grpc.aio.server(interceptors=[calls]), list[Caller]()
 

@@ -4,6 +4,7 @@ import random
 import threading
 import time
 import urllib.request
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import SimpleNamespace
@@ -35,6 +36,7 @@ from steersman_service.sessions.store import SessionStore
 from steersman_service.sessions.valkey import EmbeddedValkey
 from steersman_service.steering.controls import ControlParser, violations
 from steersman_service.steering.eligibility import check_filters
+from tests.service.telemetry.test_metrics import scrape
 from tests.serving import Failure, Running, explain, failure, serving, settings_for
 
 HORROR = Control(concept="genres:Horror", operation=OPERATION_ADD, strength=0.5)
@@ -249,31 +251,59 @@ def test_a_session_that_holds_such_fields_already_can_be_read(bundle_dir: Path, 
         store.stop()
 
 
-def test_calls_beyond_a_thousand_that_wait_to_be_taken_are_not_cancelled(
-    bundle_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def held_up(monkeypatch: pytest.MonkeyPatch) -> tuple[threading.Event, threading.Event]:
+    """What the deletion of a session sets, and what it waits for, and the event loop with it."""
     standing, go_on = threading.Event(), threading.Event()
 
     async def stand(*_: Any) -> bool:
-        """Holds up the event loop."""
         standing.set()
         return go_on.wait(60)
 
     monkeypatch.setattr(SessionStore, "delete", stand)
+    return standing, go_on
+
+
+def _codes_of_burst(
+    server: Running, held_up: tuple[threading.Event, threading.Event], calls: int
+) -> list[grpc.StatusCode]:
+    """Of calls that arrive while the event loop is held up."""
+    standing, go_on = held_up
+    first = server.session.DeleteSession.future(DeleteSessionRequest(session_id="s"))
+    standing.wait(60)
+    # Two connections: a client holds back what one does not take.
+    with grpc.insecure_channel(
+        f"127.0.0.1:{server.ports.grpc}", options=[("grpc.use_local_subchannel_pool", 1)]
+    ) as other:
+        method = "/steersman.v1.ModelService/GetModelInfo"
+        ways: list[Any] = [channel.unary_unary(method) for channel in (server.channel, other)]
+        pending = [ways[n % 2].future(b"") for n in range(calls)]
+        time.sleep(1)  # most of them have arrived by then; how many only decides what this can find
+        go_on.set()
+        codes = [call.code() for call in pending]
+    assert first.result().existed
+    return codes
+
+
+def test_calls_beyond_a_thousand_that_wait_to_be_taken_are_not_cancelled(
+    bundle_dir: Path, tmp_path: Path, held_up: tuple[threading.Event, threading.Event]
+) -> None:
     with serving(settings_for(tmp_path, bundle_dir)) as server:
-        first = server.session.DeleteSession.future(DeleteSessionRequest(session_id="s"))
-        standing.wait(60)
-        # Two connections: a client holds back what one does not take.
-        options = [("grpc.use_local_subchannel_pool", 1)]
-        with grpc.insecure_channel(f"127.0.0.1:{server.ports.grpc}", options=options) as other:
-            method = "/steersman.v1.ModelService/GetModelInfo"
-            calls: list[Any] = [channel.unary_unary(method) for channel in (server.channel, other)]
-            pending = [calls[n % 2].future(b"") for n in range(4000)]
-            time.sleep(1)  # most of them have arrived by then; how many only decides what this can find
-            go_on.set()
-            codes = {call.code() for call in pending}
-        assert codes == {grpc.StatusCode.OK}
-        assert first.result().existed
+        assert set(_codes_of_burst(server, held_up, 4000)) == {grpc.StatusCode.OK}
+
+
+def test_calls_beyond_those_that_may_wait_are_ended_at_once_and_counted(
+    bundle_dir: Path, tmp_path: Path, held_up: tuple[threading.Event, threading.Event]
+) -> None:
+    with serving(settings_for(tmp_path, bundle_dir, max_waiting_calls=32)) as server:
+        codes = Counter(_codes_of_burst(server, held_up, 500))
+        assert set(codes) == {grpc.StatusCode.OK, grpc.StatusCode.CANCELLED}
+        assert codes[grpc.StatusCode.OK] >= 32
+        until = time.monotonic() + 60
+        while (unseen := scrape(server)["steersman_unseen_calls_total"]) < codes[grpc.StatusCode.CANCELLED]:
+            assert time.monotonic() < until, f"{unseen} of {codes}"
+            time.sleep(0.2)
+        assert unseen == codes[grpc.StatusCode.CANCELLED]
 
 
 def test_beyond_the_calls_in_flight_one_is_refused_at_once_and_health_is_not(

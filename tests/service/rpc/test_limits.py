@@ -19,8 +19,8 @@ from grpc_reflection.v1alpha.reflection_pb2_grpc import ServerReflectionStub
 from bench.http2_load import END_HEADERS, HEADERS, PREFACE, SETTINGS, TABLE_SIZE, frame, request_headers
 from steersman.v1.model_service_pb2 import GetModelInfoRequest
 from steersman.v1.model_service_pb2_grpc import ModelServiceStub
-from steersman.v1.recommendation_service_pb2 import RecommendRequest
 from steersman_service.rpc import streams, unread
+from steersman_service.scheduling.batcher import Batcher
 from tests.serving import Running, explain, failure, serving, settings_for
 
 MOST_STREAMS, MOST_CONNECTIONS = 20, 12
@@ -159,27 +159,18 @@ def test_connections_beyond_the_limit_are_closed_and_idle_ones_make_room(limited
             assert answers(stack.enter_context(another(limited)))
 
 
-def test_a_call_whose_deadline_is_nearer_than_answers_take_is_refused_before_it_is_parsed(
-    bundle_dir: Path, tmp_path: Path, slow: tuple[threading.Event, threading.Event]
+def test_a_call_that_would_wait_for_more_than_half_of_its_time_is_refused_before_it_is_parsed(
+    limited: Running, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    begun, go_on = slow
-    with serving(settings_for(tmp_path, bundle_dir)) as server:
-        first = [server.recommendation.Recommend.future(RecommendRequest()) for _ in range(12)]
-        begun.wait(60)
-        for _ in range(100):  # windows of measurement pass, in which no call is answered
-            failed = explain_or_none(server.channel, b"\xff\xff no message at all", 0.3)
-            if failed.reason == "DEADLINE_TOO_NEAR":
-                break
-            time.sleep(0.02)
-        go_on.set()
-        assert failed.reason == "DEADLINE_TOO_NEAR"
-        assert failed.retry_seconds
-        assert failed.metadata["request_id"]
-        assert all(call.result().items for call in first)
-        assert server.recommendation.Recommend(RecommendRequest(), timeout=60).items
+    monkeypatch.setattr(Batcher, "wait_seconds", 5.0)
+    failed = refused(limited.channel, b"\xff\xff no message at all", 9.0)
+    assert (failed.reason, failed.retry_seconds) == ("DEADLINE_TOO_NEAR", 5.0)
+    assert failed.metadata["request_id"]
+    assert refused(limited.channel, b"\xff\xff no message at all", 60.0).reason == "MALFORMED_MESSAGE"
+    assert answers(limited.channel)  # it asks no engine
 
 
-def explain_or_none(channel: grpc.Channel, data: bytes, seconds: float) -> Any:
+def refused(channel: grpc.Channel, data: bytes, seconds: float) -> Any:
     call: Any = channel.unary_unary("/steersman.v1.RecommendationService/Recommend")
     with pytest.raises(grpc.RpcError) as caught:
         call(data, timeout=seconds)

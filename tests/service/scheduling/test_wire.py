@@ -91,6 +91,21 @@ async def test_refusals_cross_at_once_while_the_engine_computes(hosts: list[Host
         await expired
 
 
+async def test_front_ends_are_told_how_long_a_request_would_wait(hosts: list[Host], pool: EnginePool) -> None:
+    assert pool.wait_seconds == 0
+    engine = hosts[0].engine
+    calls = [asyncio.create_task(pool.submit(work(0)))]
+    await engine.computing()
+    calls += [asyncio.create_task(pool.submit(work(k))) for k in range(QUEUE_SIZE)]
+    await until(lambda: hosts[0].batcher.depth == QUEUE_SIZE)
+    await asyncio.sleep(0.1)  # so long a batch takes from now on, as the host learns
+    engine.release()
+    await until(lambda: pool.wait_seconds > 0.01)
+    engine.release(1000)
+    await asyncio.gather(*calls)
+    await until(lambda: pool.wait_seconds == 0)
+
+
 async def test_a_caller_that_has_gone_leaves_the_queue_of_the_host(hosts: list[Host], pool: EnginePool) -> None:
     first = asyncio.create_task(pool.submit(work(0)))
     await hosts[0].engine.computing()
