@@ -3,6 +3,7 @@
 import asyncio
 import base64
 import json
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -26,6 +27,8 @@ RECONNECT = (
     ("grpc.max_reconnect_backoff_ms", 1000),
 )
 THREADS = 16
+# Less than the gateway keeps an idle connection (75 s).
+MOST_IDLE_SECONDS = 30.0
 
 
 class CallFailed(NamedTuple):
@@ -91,18 +94,19 @@ class HttpCaller(Caller):
         """`address` is host:port."""
         self._address = address
         self._threads = ThreadPoolExecutor(THREADS)
-        self._idle: list[HTTPConnection] = []
+        self._idle: list[tuple[HTTPConnection, float]] = []
+        """With the time from which on it is idle, oldest first."""
 
     async def call(self, call: Call, seconds: float) -> Message | CallFailed:
         return await asyncio.get_running_loop().run_in_executor(self._threads, self._call, call, seconds)
 
     async def close(self) -> None:
         self._threads.shutdown()
-        for connection in self._idle:
+        for connection, _ in self._idle:
             connection.close()
 
     def _call(self, call: Call, seconds: float) -> Message | CallFailed:
-        connection = self._idle.pop() if self._idle else HTTPConnection(self._address, timeout=seconds)
+        connection = self._connection(seconds)
         try:
             connection.request(
                 "POST", call.method, call.request.SerializeToString(), {"content-type": "application/proto"}
@@ -112,12 +116,21 @@ class HttpCaller(Caller):
         except (OSError, HTTPException) as error:
             connection.close()
             return CallFailed("DEADLINE_EXCEEDED" if isinstance(error, TimeoutError) else "UNAVAILABLE", "")
-        self._idle.append(connection)
+        self._idle.append((connection, time.monotonic()))
         if response.status == 200:
             answer = ANSWERS[call.method]()
             answer.ParseFromString(body)
             return answer
         return _refused(body)
+
+    def _connection(self, seconds: float) -> HTTPConnection:
+        """One that is idle, or a new one. The gateway may close one that was idle for long just as a request is sent."""
+        while self._idle:
+            connection, since = self._idle.pop()
+            if time.monotonic() - since < MOST_IDLE_SECONDS:
+                return connection
+            connection.close()
+        return HTTPConnection(self._address, timeout=seconds)
 
 
 def _refused(body: bytes) -> CallFailed:

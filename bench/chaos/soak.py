@@ -46,6 +46,8 @@ LEAST_SECONDS = 120.0
 SAMPLES, LEAST_SAMPLE_SECONDS, MOST_SAMPLE_SECONDS = 200, 1.0, 5.0
 SWAPS, LEAST_SWAP_SECONDS = 20, 30.0
 RESULTS = Path("docs/results")
+# Of the requests without a whole answer: so many are told one by one.
+MOST_TOLD = 100
 
 
 class Series(NamedTuple):
@@ -127,6 +129,8 @@ async def _soak(folder: Path, arguments: argparse.Namespace) -> Document:
         both = [*load.records, *http.records]
         whole = seen(both, 0.0, arguments.seconds, load.now)
         warm_up = max(LEAST_WARM_UP_SECONDS, WARM_UP_SHARE * arguments.seconds)
+        for record in sorted(record for record in both if record.outcome != "answered")[:MOST_TOLD]:
+            print(f"{record.due:.1f} s to {record.done:.1f} s: {record.kind} {record.outcome} {record.reason}")
         return told(
             whole, samples, warm_up, arguments.rate, len(load.traffic.bundles), load.traffic.mixed, _swap_count(replica)
         )
