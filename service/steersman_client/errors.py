@@ -79,6 +79,8 @@ def _explained(code: str, message: str, target: str, why: str) -> str:
         return f"no server answers at {target} (steersman serve starts one). gRPC says: {message}"
     if code == "DEADLINE_EXCEEDED":
         return f"no answer from {target} in time; Client(timeout=...) allows more. gRPC says: {message}"
+    if code == "CANCELLED":
+        return f"the server at {target} is stopping, or has more calls waiting than it takes: try again later"
     if code == "UNIMPLEMENTED":
         return f"the server at {target} has no such call: it is older than this client. gRPC says: {message}"
     return message

@@ -94,11 +94,14 @@ async def test_tls(certificates: Path, asks_for_clients: bool) -> None:
 def test_a_call_that_meets_an_overloaded_server_is_repeated(fake: FakeServer) -> None:
     """After as long as the server says, which is not the policy's own."""
     busy = Failing(StatusCode.RESOURCE_EXHAUSTED, (("grpc-retry-pushback-ms", "1"),))
-    away = Failing(StatusCode.UNAVAILABLE)
-    fake.answers[RECOMMEND] = [busy, away, pb.RecommendResponse(request_id="at last")]
+    away, dropped = Failing(StatusCode.UNAVAILABLE), Failing(StatusCode.CANCELLED)
+    fake.answers[RECOMMEND] = [busy, away, dropped, pb.RecommendResponse(request_id="at last")]
     with Client(fake.address, timeout=60) as client:
         assert client.recommend().request_id == "at last"
-    assert len(fake.asked) == 3
+        assert len(fake.asked) == 4
+        fake.answers[RECOMMEND] = [dropped]
+        with pytest.raises(CallError, match="has more calls waiting than it takes"):
+            client.recommend()
 
 
 async def test_asyncio_repeats_as_well(fake: FakeServer) -> None:

@@ -199,6 +199,8 @@ def _explain(error: grpc.RpcError, address: Address, access: Access) -> NoReturn
     status = rpc_status.from_call(error)
     if status is None and error.code() in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED):
         fail(_explain_no_answer(error, address, access))
+    if status is None and error.code() is grpc.StatusCode.CANCELLED:
+        fail(f"The server at {address.target} is stopping, or has more calls waiting than it takes. Try again later")
     bad = error_details_pb2.BadRequest()
     any(detail.Unpack(bad) for detail in (status.details if status else ()))
     described = "; ".join(f"{wrong.field}: {wrong.description}" for wrong in bad.field_violations)
