@@ -38,6 +38,8 @@ class IdentityOptions:
 def check_keys_url(url: str) -> str:
     """What is wrong with it; empty if nothing is."""
     parts = urlsplit(url)
+    if parts.username is not None or parts.password is not None:
+        return "a URL with a user or a password is not asked: keys are public"
     if parts.scheme == "https" and parts.hostname:
         return ""
     if parts.scheme == "http" and parts.hostname in LOOPBACK:
