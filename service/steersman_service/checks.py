@@ -8,7 +8,6 @@ from itertools import islice
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from steersman.v1.control_pb2 import Control
 from steersman.v1.session_service_pb2 import Event, EventKind
 from steersman_service.errors import FieldViolation
 
@@ -78,13 +77,6 @@ def check_events(field: str, events: Sequence[Event], most: int) -> Iterator[Fie
 
 def _is_time(time: Timestamp) -> bool:
     return LEAST_SECONDS <= time.seconds <= MOST_SECONDS and 0 <= time.nanos < 1_000_000_000
-
-
-def kept_control(data: bytes) -> Control:
-    """A sticky control of a session, without unknown fields: older servers stored them, of any size."""
-    control = Control.FromString(data)
-    control.DiscardUnknownFields()
-    return control
 
 
 def did_you_mean(name: str, known: Iterable[str], otherwise: str) -> str:
