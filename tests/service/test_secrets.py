@@ -60,6 +60,13 @@ def test_secrets_that_are_wrong_are_named_and_not_shown(tmp_path: Path, monkeypa
         load_settings(secrets_dir=tmp_path)
 
 
+def test_a_gateway_sends_the_token_of_metrics_to_no_other_machine_readable(tmp_path: Path) -> None:
+    (tmp_path / "token").write_text("hunter3")
+    given = ["--metrics", "http://metrics.example:9464/metrics", "--metrics-token-file", str(tmp_path / "token")]
+    ran = CliRunner().invoke(make_app(), ["gateway", *given])
+    assert (ran.exit_code, "would travel readable" in ran.output, "hunter3" in ran.output) == (2, True, False)
+
+
 @pytest.mark.parametrize("url", [URL, "redis://store?password=hunter2", "rediss://store?ssl_password=hunter2"])
 def test_no_flag_takes_a_password(url: str) -> None:
     ran = CliRunner().invoke(make_app(), ["serve", "--redis-url", url])
