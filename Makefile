@@ -198,7 +198,7 @@ consistency: $(DEV) ## Many writers to one session over random failovers, by han
 	$(BIN)/python -m bench.consistency --store sentinel --schedules 3 --faults 3 --seed 50 --wait 2
 
 FUZZ_SECONDS ?= 60
-fuzz: $(BUNDLE) $(DEV) ## Fuzz requests, bundles and HTTP under atheris, by hand: FUZZ_SECONDS of each; crashes are kept in data/fuzz
+fuzz: $(BUNDLE) $(DEV) ## Fuzz requests, sessions in the store, bundles and HTTP under atheris, by hand: FUZZ_SECONDS of each, crashes are kept in data/fuzz; and alter each byte of a tiny bundle
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.fuzz --bundle $(BUNDLE) --seconds $(FUZZ_SECONDS) --work $(DATA)/fuzz
 
 clean: ## Remove the virtual environment and caches; data/ (bundles, sessions) stays

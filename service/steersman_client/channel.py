@@ -3,7 +3,7 @@
 import ipaddress
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,7 @@ class Connection:
     access: Access
     """The token is in `metadata`."""
     options: Sequence[tuple[str, Any]]
-    metadata: Sequence[tuple[str, str]]
+    metadata: Sequence[tuple[str, str]] = field(repr=False)
     """Of every call."""
     timeout_seconds: float
 

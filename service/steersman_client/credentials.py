@@ -26,6 +26,10 @@ class Access(NamedTuple):
     tls_key: str | Path | None = None
     token: str | None = None
 
+    def __repr__(self) -> str:
+        """Without the token."""
+        return f"Access({self.tls_ca!r}, {self.tls_cert!r}, {self.tls_key!r})"
+
     def credentials(self) -> grpc.ChannelCredentials | None:
         """None: without TLS. Raises ValueError, with the remedy, for what does not go together, OSError for files that cannot be read."""
         if (self.tls_cert is None) != (self.tls_key is None):

@@ -7,6 +7,7 @@ from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from typing import Any
 
 import grpc
+import structlog
 from grpc_health.v1 import health_pb2_grpc
 from grpc_health.v1.health import SERVICE_NAME as HEALTH
 from grpc_health.v1.health import aio as health_aio
@@ -17,7 +18,7 @@ from steersman_service.api.holding import Holding
 from steersman_service.api.releases import ReleaseControl
 from steersman_service.certificates import Certificates, watched
 from steersman_service.errors import StartupError
-from steersman_service.identity.authenticator import LOOK_SECONDS, Authenticator
+from steersman_service.identity.authenticator import Authenticator
 from steersman_service.rpc.admission import ENGINE_SERVICES, Admission
 from steersman_service.rpc.credentials import server_credentials
 from steersman_service.rpc.doors import Doors
@@ -50,6 +51,8 @@ KEEPALIVE_MS, KEEPALIVE_TIMEOUT_MS = 60_000, 20_000
 # How long gRPC's core holds calls until the event loop takes them: left to itself, it cancels them after 30 s. A deadline ends them sooner.
 LONGEST_WAIT_SECONDS = 3600
 LARGEST_INT32 = 2**31 - 1
+
+log = structlog.get_logger()
 
 
 @asynccontextmanager
@@ -114,7 +117,7 @@ async def running(
         add_services(server, SERVICES, holding.channels.behaviour, metrics)
         health = await _add_health(server, reflection=settings.reflection != "off")
         unseen = count_unseen(received.calls, lambda: calls.seen, metrics.unseen)
-        await stack.enter_async_context(_in_background(_watch_keys(authenticator), unseen))
+        await stack.enter_async_context(_in_background(authenticator.follow(), unseen))
         await stack.enter_async_context(_watched(shared.store, holding, health, metrics))
         if may_listen is not None:
             await may_listen()
@@ -188,12 +191,6 @@ def _inside(server: grpc.aio.Server, path: str) -> Iterator[None]:
     os.rename(own, path)
 
 
-async def _watch_keys(authenticator: Authenticator) -> None:
-    while True:
-        await asyncio.sleep(LOOK_SECONDS)
-        await authenticator.refresh()
-
-
 async def _add_health(server: grpc.aio.Server, *, reflection: bool) -> health_aio.HealthServicer:
     """Health per service. The server as a whole ("") is alive without Redis and without an engine."""
     health = health_aio.HealthServicer()
@@ -236,14 +233,21 @@ async def _watched(
 
 @asynccontextmanager
 async def _in_background(*work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
-    """Cancels it at the end."""
+    """Cancels it at the end. It ends before by a fault alone, which is logged."""
     tasks = [asyncio.create_task(each) for each in work]
+    for task in tasks:
+        task.add_done_callback(_tell_fault)
     try:
         yield
     finally:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def _tell_fault(task: asyncio.Task[None]) -> None:
+    if not task.cancelled() and (error := task.exception()):
+        log.error("work beside the calls has ended", exc_info=error)
 
 
 async def _left(leave: asyncio.Event, health: health_aio.HealthServicer, metrics: Metrics) -> None:

@@ -108,8 +108,6 @@ class Certificates:
         self._seen = found
         try:
             loaded = load(self._files)
-            if self._files.ca is None and self.current.authorities is not None:
-                raise StartupError(f"{self._files.prefix}ca: is gone")
         except StartupError as error:
             self._refused_at = time.monotonic()
             log.error("the new certificate is refused, the old one stays", error=str(error))
@@ -149,6 +147,7 @@ def load(files: TlsFiles) -> Loaded:
     """Raises StartupError, with the name of the setting and the remedy."""
     # Imported here: a server without TLS does without.
     from cryptography import x509
+    from cryptography.exceptions import UnsupportedAlgorithm
 
     chain, key = _read(files, "cert", files.cert), _read(files, "key", files.key)
     authorities = None if files.ca is None else _read(files, "ca", files.ca)
@@ -160,7 +159,10 @@ def load(files: TlsFiles) -> Loaded:
                 _refuse(files, name, "holds no certificate in PEM: BEGIN CERTIFICATE")
             if name == "cert":
                 ordered = certificates
-    _check_key(files, key, ordered[0])
+    try:
+        _check_key(files, key, ordered[0])
+    except UnsupportedAlgorithm as error:
+        _refuse(files, "key", f"or its certificate is of a kind that is not known here: make one with P-256 ({error})")
     expires = min(each.not_valid_after_utc.timestamp() for each in ordered)
     demanding = None if authorities is None else _context(files, authorities)
     return Loaded(chain, key, authorities, expires, (_context(files, None), demanding))

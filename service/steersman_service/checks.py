@@ -8,7 +8,6 @@ from itertools import islice
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from steersman.v1.control_pb2 import Control
 from steersman.v1.session_service_pb2 import Event, EventKind
 from steersman_service.errors import FieldViolation
 
@@ -32,13 +31,7 @@ MAX_COMPARED_CHARACTERS = 100
 
 
 def check_session_id(session_id: str) -> Iterator[FieldViolation]:
-    if not SESSION_ID.fullmatch(session_id):
-        yield FieldViolation("session_id", "must be 1 to 128 of the characters A-Z a-z 0-9 . _ - :")
-
-
-def check_tenant(field: str, tenant: str) -> Iterator[FieldViolation]:
-    if not TENANT.fullmatch(tenant):
-        yield FieldViolation(field, "must be 1 to 128 of the characters A-Z a-z 0-9 . _ - :")
+    yield from check_name("session_id", session_id)
 
 
 def check_name(field: str, name: str) -> Iterator[FieldViolation]:
@@ -80,20 +73,18 @@ def _is_time(time: Timestamp) -> bool:
     return LEAST_SECONDS <= time.seconds <= MOST_SECONDS and 0 <= time.nanos < 1_000_000_000
 
 
-def kept_control(data: bytes) -> Control:
-    """A sticky control of a session, without unknown fields: older servers stored them, of any size."""
-    control = Control.FromString(data)
-    control.DiscardUnknownFields()
-    return control
-
-
 def did_you_mean(name: str, known: Iterable[str], otherwise: str) -> str:
     """The names that `name` is most like, in any case, as a question; `otherwise` if it is like none."""
+    close = nearest(name, known)
+    return f"did you mean {' or '.join(close)}?" if close else otherwise
+
+
+def nearest(name: str, known: Iterable[str]) -> list[str]:
+    """A few names that `name` is like, in any case, the most first."""
     names: dict[str, str] = {}
     for candidate in islice(known, MAX_COMPARED):
         names.setdefault(candidate.casefold(), candidate)
-    close = get_close_matches(name[:MAX_COMPARED_CHARACTERS].casefold(), names)
-    return f"did you mean {' or '.join(names[match] for match in close)}?" if close else otherwise
+    return [names[match] for match in get_close_matches(name[:MAX_COMPARED_CHARACTERS].casefold(), names)]
 
 
 def on_this_machine(host: str) -> bool:

@@ -292,6 +292,17 @@ class StoreUnavailable(RequestError, code="UNAVAILABLE", reason="SESSION_STORE_U
         super().__init__(message, retry_seconds=retry_seconds)
 
 
+class SessionUnreadable(StoreUnavailable, code="FAILED_PRECONDITION", reason="SESSION_UNREADABLE"):
+    """The store holds under a session's name what no server has written. It is left as it is."""
+
+    def __init__(self, session_id: str) -> None:
+        super().__init__(
+            f"session_id: the store holds no session under {session_id!r}, but something else: DeleteSession erases it, or the"
+            f" server's operator repairs its keys; a history in the request needs no session"
+        )
+        self.retry_seconds = None
+
+
 class AnswerTooLarge(RequestError, code="RESOURCE_EXHAUSTED", reason="ANSWER_TOO_LARGE"):
     """The answer does not fit into a message."""
 

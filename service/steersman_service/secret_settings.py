@@ -10,6 +10,8 @@ from pydantic_settings import BaseSettings, InitSettingsSource, PydanticBaseSett
 from steersman_service.errors import StartupError
 
 SECRETS_DIR = "STEERSMAN_SECRETS_DIR"
+# Of one file.
+MOST_BYTES = 1 << 20
 
 
 class SecretSettings(BaseSettings):
@@ -45,10 +47,27 @@ def secret(value: SecretStr | None) -> str:
 
 
 def _check_secrets(folder: Path, settings: type[BaseSettings]) -> None:
-    """Raises StartupError: a file that is spelled wrong would be a secret that is not used."""
+    """Raises StartupError: a file that is spelled wrong, or that holds nothing, would be a secret that is not used."""
     try:
-        files = [each.name for each in folder.iterdir() if not each.name.startswith(".")]
+        files = sorted(each for each in folder.iterdir() if not each.name.startswith("."))
     except OSError as error:
         raise StartupError(f"settings: secrets_dir: {folder}: {error.strerror}") from None
-    if unknown := sorted(set(files) - set(settings.model_fields)):
-        raise StartupError(f"settings: secrets_dir: {unknown[0][:100]!r} is no setting: files are named like redis_url")
+    for file in files:
+        if file.name not in settings.model_fields:
+            raise StartupError(
+                f"settings: secrets_dir: {file.name[:100]!r} is no setting: files are named like redis_url"
+            )
+        if wrong := _wrong(file):
+            raise StartupError(f"settings: secrets_dir: {file}: {wrong}")
+
+
+def _wrong(file: Path) -> str:
+    """Nothing of what it holds."""
+    try:
+        if file.stat().st_size > MOST_BYTES:
+            return f"has more than {MOST_BYTES} bytes"
+        return "" if file.read_text("utf-8").strip() else "is empty: write the value into it, or take it out"
+    except OSError as error:
+        return f"{error.strerror}"
+    except ValueError:
+        return "is no text in UTF-8"

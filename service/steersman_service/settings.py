@@ -21,11 +21,12 @@ from steersman_service.telemetry.traces import checked_endpoint
 PREFIX = "STEERSMAN_"
 # Of clients, which may run in the same environment.
 CLIENT_VARIABLES = {"STEERSMAN_TOKEN"}
-SECRETS_DIR = f"{PREFIX}SECRETS_DIR"
 DOORS = ("grpc", "http", "metrics")
 LOOPBACK_HOSTS = "localhost,127.0.0.1,[::1]"
 GPU_FILES = "/dev/nvidia[0-9]*"
 CORES_PER_ENGINE = 8
+# gRPC takes milliseconds, of 32 bits.
+MOST_SECONDS = 2e6
 
 
 class Settings(SecretSettings):
@@ -85,6 +86,7 @@ class Settings(SecretSettings):
     )
     jwt_keys: str | None = Field(
         None,
+        min_length=1,
         description="Public keys of the issuer of JWTs: a file (PEM or JWKS), read again when it changes, or the https URL of a JWKS",
     )
     jwt_issuer: str | None = Field(None, description="What the claim iss of a JWT has to be; needed with jwt_keys")
@@ -108,7 +110,9 @@ class Settings(SecretSettings):
         description="Whether gRPC describes its services to every caller, to none, or to those with the role admin",
     )
     metrics_token: SecretStr | None = Field(
-        None, description="Token that a scrape of the Prometheus endpoint has to bring (Bearer); default: none"
+        None,
+        min_length=1,
+        description="Token that a scrape of the Prometheus endpoint has to bring (Bearer); default: none",
     )
     secrets_dir: Path | None = Field(
         None,
@@ -205,10 +209,16 @@ class Settings(SecretSettings):
     )
     max_streams: int = Field(1024, ge=1, description="Open streams of a front end: watches of health, reflection")
     max_connections: int = Field(
-        1024, ge=1, description="Open connections of a front end, and of the gateway; more are closed at once"
+        1024,
+        ge=1,
+        le=2**31 - 1,
+        description="Open connections of a front end, and of the gateway; more are closed at once",
     )
     max_connection_idle_seconds: float = Field(
-        300.0, gt=0, description="A connection without a call is closed after, in seconds; clients connect again"
+        300.0,
+        gt=0,
+        le=MOST_SECONDS,
+        description="A connection without a call is closed after, in seconds; clients connect again",
     )
 
     max_history_items: int = Field(10_000, ge=1, description="Most items of an explicit history")
@@ -232,7 +242,10 @@ class Settings(SecretSettings):
         description="Memory of the session store that a tenant's sessions may take, about, in bytes; 0 sets no limit",
     )
     session_ttl_seconds: float = Field(
-        30 * 86400.0, gt=0, description="A session lives this long after its last use, less a tenth at most, in seconds"
+        30 * 86400.0,
+        ge=0.001,
+        le=1e10,
+        description="A session lives this long after its last use, less a tenth at most, in seconds",
     )
 
     dislike_strength: float = Field(
@@ -258,10 +271,17 @@ class Settings(SecretSettings):
         allow_inf_nan=False,
         description="Time for load balancers at shutdown: health says NOT_SERVING this long before calls are turned away, in seconds",
     )
-    drain_seconds: float = Field(20.0, ge=0, description="Longest wait for calls in flight at shutdown, in seconds")
-    max_message_bytes: int = Field(4 << 20, ge=1024, description="Largest message taken or given, in bytes")
+    drain_seconds: float = Field(
+        20.0, ge=0, le=MOST_SECONDS, description="Longest wait for calls in flight at shutdown, in seconds"
+    )
+    max_message_bytes: int = Field(
+        4 << 20, ge=1024, le=2**31 - 1, description="Largest message taken or given, in bytes"
+    )
     max_connection_age_seconds: float | None = Field(
-        None, gt=0, description="Connections are closed after, in seconds, so that clients spread anew (default: never)"
+        None,
+        gt=0,
+        le=MOST_SECONDS,
+        description="Connections are closed after, in seconds, so that clients spread anew (default: never)",
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", description="Least severity logged: debug logs every call, info failed ones, warning slow ones"
@@ -305,14 +325,6 @@ class Settings(SecretSettings):
         return self
 
     @model_validator(mode="after")
-    def _certificates_are_there_to_be_read(self) -> Self:
-        if self.certificate_identity == "on" and not self.demands_certificates("grpc"):
-            raise ValueError(
-                "certificate_identity: needs tls_ca, and grpc in tls_client_certs: no client shows one else"
-            )
-        return self
-
-    @model_validator(mode="after")
     def _tls_is_whole(self) -> Self:
         for name, other in (("tls_cert", "tls_key"), ("tls_key", "tls_cert"), ("tls_ca", "tls_cert")):
             if getattr(self, name) is not None and getattr(self, other) is None:
@@ -322,8 +334,11 @@ class Settings(SecretSettings):
     @field_validator("tls_client_certs")
     @classmethod
     def _known_doors(cls, text: str) -> str:
-        if unknown := [door for door in _listed(text) if door not in DOORS]:
+        doors = _listed(text)
+        if unknown := [door for door in doors if door not in DOORS]:
             raise ValueError(f"{unknown[0]!r} is none of {', '.join(DOORS)}")
+        if not doors:
+            raise ValueError(f"is empty: name one at least of {', '.join(DOORS)}, or leave tls_ca out")
         return text
 
     @field_validator("host", "http_host")

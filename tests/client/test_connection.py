@@ -13,6 +13,7 @@ from grpc import StatusCode
 
 from steersman.v1 import recommendation_service_pb2 as pb
 from steersman_client import AsyncClient, CallError, Client, Scenario
+from steersman_client.credentials import Access
 from steersman_client.errors import CODES
 from steersman_client.status import Status
 from steersman_service.errors import AnswerTooLarge, QueueFull
@@ -27,6 +28,7 @@ def test_token_and_tenant_go_with_every_call(fake: FakeServer) -> None:
     with Client(fake.address, token="t0p", tenant="acme", timeout=60) as client:
         client.recommend()
         client.model_info()
+        assert "t0p" not in repr(client._connection) + repr(Access(token="t0p"))
     for asked in fake.asked:
         assert asked.metadata["authorization"] == "Bearer t0p"
         assert asked.metadata["steersman-tenant"] == "acme"

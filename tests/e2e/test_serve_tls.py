@@ -217,6 +217,7 @@ def gateway(*flags: str) -> Iterator[str]:
         (["--host", "[::]", "{tls}"], r"host: other machines reach \[::\], without a way to know callers: give tls_ca"),
         (["--host", "0.0.0.0", "{tls}", "{ca}", "--tls-client-certs", "http"], "tls_ca with grpc in tls_client_certs"),
         (["--http", "on", "--http-host", "0.0.0.0", "{tls}", "{ca}", "--tls-client-certs", "grpc"], "http_host: .* http in tls_c"),
+        (["--host", "0.0.0.0", "{tls}", "--api-keys", "/dev/null", "--anonymous-role", "admin"], "without a way to know callers"),
         (["--certificate-identity", "on", "{tls}"], "certificate_identity: needs tls_ca"),
         (["--metrics-host", "0.0.0.0"], r"metrics_host: .* without TLS: .*STEERSMAN_INSECURE=metrics"),
         (["--tls-cert", "x"], "tls_cert: needs tls_key, too"),

@@ -1,4 +1,4 @@
-"""Fuzzes each target for a time: FUZZ_SECONDS=60 make fuzz
+"""Fuzzes each target for a time, and alters each byte of a tiny bundle: FUZZ_SECONDS=60 make fuzz
 
 Prints what was executed, and the input of a crash, which is kept in data/fuzz/. Inputs that reached something new are kept there,
 too, for the next time.
@@ -8,9 +8,11 @@ import argparse
 import re
 import subprocess
 import sys
+import tempfile
+import time
 from pathlib import Path
 
-NAMES = ("requests", "bundles", "http")
+NAMES = ("requests", "sessions", "bundles", "http")
 LONGEST_INPUT = 4096
 # Whose branches lead the search.
 INSTRUMENTED = ["steersman_service", "connectrpc", "starlette"]
@@ -26,8 +28,29 @@ def main() -> None:
     if arguments.target:
         fuzz(arguments.target, arguments.bundle.resolve(), more)
         return
+    _alter()
     failed = [name for name in NAMES if not _fuzzed(name, arguments)]
     sys.exit(f"crashes: {', '.join(failed)}" if failed else 0)
+
+
+def _alter() -> None:
+    """Raises AssertionError."""
+    # Imported here: what a target imports has to be instrumented.
+    from tests import synthetic
+    from tests.conftest import make_bundle
+    from tests.fuzz.altered import walk
+
+    with tempfile.TemporaryDirectory() as folder:
+        data, out = Path(folder, "data"), Path(folder, "out")
+        data.mkdir()
+        out.mkdir()
+        bundle = make_bundle(synthetic.write(data), out)
+        begun = time.monotonic()
+        count = walk(bundle)
+    sys.stdout.write(
+        f"altered: {count} bytes of a tiny bundle, one at a time in {time.monotonic() - begun:.0f} s, all found\n"
+    )
+    sys.stdout.flush()
 
 
 def _fuzzed(name: str, arguments: argparse.Namespace) -> bool:

@@ -7,10 +7,10 @@ import json
 import random
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import grpc
 from google.protobuf.message import Message
@@ -37,6 +37,8 @@ from steersman_service.errors import BundleError
 from steersman_service.http.app import gateway_app
 from steersman_service.http.contract import methods
 from steersman_service.http.options import GatewayOptions
+from tests.fuzz.session_keys import sessions
+from tests.fuzz.target import SECONDS, Target
 from tests.serving import serving, settings_for
 
 # Answers of a server that has a fault, or hangs.
@@ -46,12 +48,6 @@ FAULTS = (
     grpc.StatusCode.DATA_LOSS,
     grpc.StatusCode.DEADLINE_EXCEEDED,
 )
-SECONDS = 30.0
-
-
-class Target(NamedTuple):
-    seeds: Sequence[bytes]
-    run: Callable[[bytes], None]
 
 
 @contextmanager
@@ -261,7 +257,7 @@ def _http_seeds() -> Iterator[bytes]:
             yield b"POST " + path + host + b"\ncontent-type: " + kind + b"\n\n" + body
 
 
-TARGETS = {"requests": requests, "bundles": bundles, "http": http}
+TARGETS = {"requests": requests, "sessions": sessions, "bundles": bundles, "http": http}
 
 
 def mutated(data: bytes, chance: random.Random) -> bytes:

@@ -1,15 +1,16 @@
-"""Each target takes its seeds and a few hundred changed ones: atheris, which looks for more, is not there for every Python."""
+"""Each target takes its seeds and some changed ones: atheris, which looks for more, is not there for every Python."""
 
 import random
 from pathlib import Path
 
 import pytest
 
+from tests.fuzz.altered import walk
 from tests.fuzz.targets import TARGETS, mutated
 
 # What fuzzing has found.
 FOUND = {"bundles": [b"\x09\x00\x00\x63\xff\x00"]}
-RUNS = {"requests": 400, "bundles": 60, "http": 400}
+RUNS = {"requests": 400, "sessions": 60, "bundles": 60, "http": 400}
 
 
 @pytest.mark.parametrize("name", TARGETS)
@@ -21,3 +22,8 @@ def test_it_takes_anything(name: str, bundle_dir: Path) -> None:
             target.run(data)
         for _ in range(RUNS[name]):
             target.run(mutated(chance.choice(target.seeds), chance))
+
+
+def test_altered_bytes_are_found(bundle_dir: Path) -> None:
+    """One in so many: `make fuzz` tries each."""
+    assert walk(bundle_dir, 499) > 1000

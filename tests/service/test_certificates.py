@@ -39,6 +39,7 @@ def openssl(command: str) -> None:
         (lambda files: files.key.write_bytes(b"\0" * 1000), r"tls_key: .* holds no private key in PEM"),
         (lambda files: openssl(f"ec -in {files.key} -out {files.key} -aes128 -passout pass:x"), "has a passphrase.*openssl"),
         (lambda files: openssl(f"genpkey -algorithm ed25519 -out {files.key}"), "neither RSA nor ECDSA"),
+        (lambda files: openssl(f"ecparam -name secp112r1 -genkey -noout -out {files.key}"), "kind that is not known.*P-256"),
         (lambda files: files.key.write_bytes(_another_key(files)), r"tls_key: .* is not the key of .*server\.pem"),
         (lambda files: files.ca and files.ca.write_text("-----BEGIN"), r"tls_ca: .* holds no certificate"),
         (lambda files: files.ca and (files.ca.unlink(), files.ca.mkdir()), r"tls_ca: .*: Is a directory"),

@@ -40,9 +40,31 @@ def test_secrets_that_are_wrong_are_named_and_not_shown(tmp_path: Path, monkeypa
     with pytest.raises(StartupError, match="redis_url: must begin") as caught:
         load_settings(secrets_dir=tmp_path)
     assert "hunter" not in str(caught.value)
+    token = tmp_path / "metrics_token"
+    for held, why in (
+        (b"\n", "is empty"),
+        (b"\xffhunter2", "UTF-8"),
+        (b"x" * (2 << 20), "more than"),
+        (None, "directory"),
+    ):
+        token.unlink(missing_ok=True)
+        if held is None:
+            token.mkdir()
+        else:
+            token.write_bytes(held)
+        with pytest.raises(StartupError, match=f"secrets_dir: .*metrics_token: .*{why}"):
+            load_settings(secrets_dir=tmp_path)
+    token.rmdir()
     (tmp_path / "redis-url").write_text(URL)
     with pytest.raises(StartupError, match="'redis-url' is no setting"):
         load_settings(secrets_dir=tmp_path)
+
+
+def test_a_gateway_sends_the_token_of_metrics_to_no_other_machine_readable(tmp_path: Path) -> None:
+    (tmp_path / "token").write_text("hunter3")
+    given = ["--metrics", "http://metrics.example:9464/metrics", "--metrics-token-file", str(tmp_path / "token")]
+    ran = CliRunner().invoke(make_app(), ["gateway", *given])
+    assert (ran.exit_code, "would travel readable" in ran.output, "hunter3" in ran.output) == (2, True, False)
 
 
 @pytest.mark.parametrize("url", [URL, "redis://store?password=hunter2", "rediss://store?ssl_password=hunter2"])
@@ -61,6 +83,8 @@ def test_no_flag_takes_a_password(url: str) -> None:
         ({"jwt_keys": "keys.pem", "jwt_issuer": "i", "jwt_audience": ""}, "jwt_keys: needs"),
         ({"jwt_keys": "http://keys.example/", "jwt_issuer": "i", "jwt_audience": "a"}, "begin with https://"),
         ({"jwt_keys": "ftp://localhost/", "jwt_issuer": "i", "jwt_audience": "a"}, "begin with https://"),
+        ({"jwt_keys": "", "jwt_issuer": "i", "jwt_audience": "a"}, "jwt_keys: .*at least 1"),
+        ({"jwt_keys": "https://u:hunter2@h/", "jwt_issuer": "i", "jwt_audience": "a"}, "jwt_keys: .*a password is not"),
         ({"certificate_identity": "on"}, "certificate_identity: needs tls_ca"),
         ({"anonymous_role": "root"}, "anonymous_role"),
         ({"reflection": "yes"}, "reflection"),

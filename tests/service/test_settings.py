@@ -93,6 +93,13 @@ def test_a_gpu_has_one_engine(
         ("STEERSMAN_BACKEND", "jax", "backend: "),
         ("STEERSMAN_DRAIN_SECONDS", "-1", "drain_seconds: "),
         ("STEERSMAN_DRAIN_DELAY_SECONDS", "inf", "drain_delay_seconds: "),
+        ("STEERSMAN_DRAIN_SECONDS", "inf", "drain_seconds: "),
+        ("STEERSMAN_SESSION_TTL_SECONDS", "inf", "session_ttl_seconds: "),
+        ("STEERSMAN_SESSION_TTL_SECONDS", "1e-9", "session_ttl_seconds: "),
+        ("STEERSMAN_MAX_CONNECTION_AGE_SECONDS", "1e9", "max_connection_age_seconds: "),
+        ("STEERSMAN_MAX_MESSAGE_BYTES", "9999999999", "max_message_bytes: "),
+        ("STEERSMAN_METRICS_TOKEN", " ", "metrics_token: "),
+        ("STEERSMAN_TLS_CLIENT_CERTS", ",", "tls_client_certs: is empty"),
     ],
 )
 def test_what_is_wrong_is_named(monkeypatch: pytest.MonkeyPatch, name: str, value: str, why: str) -> None:

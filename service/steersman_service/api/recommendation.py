@@ -23,7 +23,7 @@ from steersman_service.api.release import Release
 from steersman_service.api.solving import Solver, history_session
 from steersman_service.checks import MAX_REQUEST_ID_BYTES, check_bytes, check_events, check_item_ids, check_session_id
 from steersman_service.engine.request import EngineRequest, EngineResult
-from steersman_service.errors import FieldViolation, SessionBehind, StoreUnavailable, raise_if_any
+from steersman_service.errors import FieldViolation, SessionBehind, SessionUnreadable, StoreUnavailable, raise_if_any
 from steersman_service.scheduling.client import Engines
 from steersman_service.sessions.events import CONSUMED, DISLIKED, HIDDEN, kinds_of
 from steersman_service.sessions.reader import SessionReader
@@ -43,6 +43,7 @@ MAX_EVENTS_BEFORE = 2**53
 # Why a request is answered from its fallback_history.
 DEGRADATIONS = {
     StoreUnavailable: pb.DEGRADATION_SESSION_UNAVAILABLE,
+    SessionUnreadable: pb.DEGRADATION_SESSION_UNAVAILABLE,
     SessionBehind: pb.DEGRADATION_SESSION_BEHIND,
 }
 

@@ -6,7 +6,7 @@ from steersman.v1 import session_service_pb2 as pb
 from steersman.v1.control_pb2 import CONTROL_SOURCE_SESSION
 from steersman_service.api.caller import Caller
 from steersman_service.api.release import Release
-from steersman_service.checks import check_events, check_session_id, kept_control
+from steersman_service.checks import check_events, check_session_id
 from steersman_service.errors import NotFound, raise_if_any
 from steersman_service.sessions.events import DISLIKED, HIDDEN, kinds_of
 from steersman_service.sessions.store import SessionStore
@@ -41,7 +41,7 @@ class SessionService:
             version=state.version,
             total_events=state.total_events,
             item_ids=state.item_ids[-request.max_item_ids :],
-            controls=map(kept_control, state.controls),
+            controls=state.parsed_controls(request.session_id),
             disliked_item_ids=state.refused_as(DISLIKED),
             hidden_item_ids=state.refused_as(HIDDEN),
         )

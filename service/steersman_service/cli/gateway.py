@@ -7,6 +7,7 @@ from collections.abc import Callable
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Annotated, Any
+from urllib.parse import urlsplit
 
 import typer
 
@@ -56,7 +57,7 @@ def gateway(
     http_tls_key: Annotated[Path | None, _https("Its private key in PEM, without a passphrase.")] = None,
     http_tls_ca: Annotated[Path | None, _https("Callers have to show a certificate that one of these signed.")] = None,
     insecure: Annotated[
-        bool, typer.Option("--insecure", help="Listen beyond this machine, though without HTTPS.")
+        bool, typer.Option("--insecure", help="Listen beyond this machine, and ask its metrics, though without HTTPS.")
     ] = False,
     traces_endpoint: Annotated[
         str, typer.Option(help="OTLP receiver of traces, http://HOST:4317; needs the extra traces.")
@@ -88,6 +89,10 @@ def gateway(
         _secret(metrics_token_file),
         _metrics_tls(access),
     )
+    if options.metrics_token and not insecure and _is_readable(metrics):
+        fail(
+            "--metrics-token-file: the token would travel readable: give an https:// URL in --metrics; or --insecure", 2
+        )
     files = _https_files(http_tls_cert, http_tls_key, http_tls_ca)
     if files is None and not insecure and not on_this_machine(host):
         fail(
@@ -115,6 +120,12 @@ def _secret(file: Path | None) -> str:
     except (OSError, ValueError) as error:
         why = error.strerror if isinstance(error, OSError) else "is no text in UTF-8"
         fail(f"--metrics-token-file: {file}: {why}", 2)
+
+
+def _is_readable(url: str) -> bool:
+    """Whether others may read what is sent there."""
+    parts = urlsplit(url)
+    return parts.scheme == "http" and not on_this_machine(parts.hostname or "")
 
 
 def _https_files(cert: Path | None, key: Path | None, ca: Path | None) -> TlsFiles | None:

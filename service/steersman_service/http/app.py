@@ -4,7 +4,6 @@ import re
 from collections.abc import Awaitable, Callable
 from typing import Protocol
 
-from google.rpc.code_pb2 import Code
 from google.rpc.status_pb2 import Status
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -113,14 +112,14 @@ def _fixed(content: dict[str, object]) -> Handler:
 
 
 def _traffic(traffic: Traffic, upstream: Upstream) -> Handler:
-    """For those whom the server tells about itself. One that does not answer forbids nothing."""
+    """For those whom the server tells about itself: one that does not answer has allowed nobody."""
 
     async def give(request: Request) -> Response:
         sent = [(AUTHORIZATION, value) for value in request.headers.getlist(AUTHORIZATION)]
         if any(not re.fullmatch(HEADERS[AUTHORIZATION][0], value) for _, value in sent):
             return refused(TokenRefused(f"the header authorization has to be {HEADERS[AUTHORIZATION][1]}"))
         told = await upstream.call(MODEL_INFO, b"", MODEL_INFO_SECONDS, sent)
-        if isinstance(told, Status) and told.code in (Code.UNAUTHENTICATED, Code.PERMISSION_DENIED):
+        if isinstance(told, Status):
             return said(told)
         try:
             return JSONResponse(await traffic.read(), headers={"cache-control": "no-store"})

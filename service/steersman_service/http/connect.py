@@ -4,6 +4,7 @@ Binary messages are handed on as they came, unread. JSON is read and written her
 """
 
 import json
+import zlib
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, NamedTuple, Protocol
 
@@ -22,7 +23,7 @@ from protobuf.wkt import Any as AnyMessage
 from protobuf.wkt import Struct
 
 from steersman_service.checks import MAX_AUTHORIZATION_BYTES, MAX_TENANT_BYTES, check_bytes
-from steersman_service.errors import InternalError, RequestError, raise_if_any
+from steersman_service.errors import InternalError, MessageTooLarge, RequestError, raise_if_any
 from steersman_service.http.contract import Method
 from steersman_service.http.json_messages import from_json, to_json
 from steersman_service.http.refusal import connect_code, headers_of, new_status, readable
@@ -66,13 +67,27 @@ class ConnectCalls(ConnectASGIApplication[Server]):
             service=server,
             endpoints=lambda server: {method.path: _endpoint(server, method) for method in listed},
             read_max_bytes=max_message_bytes,
-            compressions=[GzipCompression(GZIP_LEVEL)],
+            compressions=[_Gzip(GZIP_LEVEL)],
             codecs=[_Binary(), _Json()],
         )
 
     @property
     def path(self) -> str:
         return "/"
+
+
+class _Gzip(GzipCompression):
+    """Of one member: for each of many, though empty, the library copies all that follow it."""
+
+    def decompress(self, data: bytes | bytearray | memoryview, read_max_bytes: int | None = None) -> bytes:
+        unpacker = zlib.decompressobj(wbits=31)
+        # 0 is no limit.
+        unpacked = unpacker.decompress(data, 0 if read_max_bytes is None else read_max_bytes + 1)
+        if read_max_bytes is not None and len(unpacked) > read_max_bytes:
+            raise _error(new_status(MessageTooLarge(len(unpacked), read_max_bytes)))
+        if not unpacker.eof or unpacker.unused_data:
+            raise ValueError("it is not one whole gzip stream")
+        return unpacked
 
 
 class _Binary(Codec[Answer, Any]):

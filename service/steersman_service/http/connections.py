@@ -1,7 +1,6 @@
-"""Bounds of connections: how many there are, and how long one may take to say what it wants and to read what it is told."""
+"""Bounds of a connection: how long it may take to say what it wants, and to read what it is told."""
 
 import asyncio
-from typing import ClassVar
 
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
@@ -13,18 +12,13 @@ MOST_HEAD_BYTES = 32 << 10
 
 
 class BoundedProtocol(H11Protocol):
-    """Connections that are too many or too slow are closed without a word."""
-
-    most: ClassVar[int]
+    """A connection that is too slow is closed without a word."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # uvicorn's
         super().connection_made(transport)
         self._late_head: asyncio.TimerHandle | None = None
         self._slow_reader: asyncio.TimerHandle | None = None
-        if len(self.connections) > self.most:
-            transport.abort()
-        else:
-            self._await_head()
+        self._await_head()
 
     def data_received(self, data: bytes) -> None:
         if self.cycle is None or self.cycle.response_complete:
@@ -55,8 +49,3 @@ class BoundedProtocol(H11Protocol):
 def _cancel(timer: asyncio.TimerHandle | None) -> None:
     if timer:
         timer.cancel()
-
-
-def bounded(most_connections: int) -> type[BoundedProtocol]:
-    """With so many connections at a time."""
-    return type("Bounded", (BoundedProtocol,), {"most": most_connections})

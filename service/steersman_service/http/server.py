@@ -10,12 +10,14 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from steersman_service.errors import StartupError
-from steersman_service.http.connections import MOST_HEAD_BYTES, bounded
+from steersman_service.http.connections import HEAD_SECONDS, MOST_HEAD_BYTES, BoundedProtocol
 from steersman_service.http.options import GatewayOptions
 
 # Longer than the 60 s after which most proxies and browsers give up a connection that idles.
 KEEP_ALIVE_SECONDS = 75
 BACKLOG = 1024
+# Until connections are taken again, where there are no descriptors left.
+AGAIN_SECONDS = 0.1
 
 
 def listening(host: str, port: int, *, shared: bool = False) -> socket.socket:
@@ -38,13 +40,56 @@ def listening(host: str, port: int, *, shared: bool = False) -> socket.socket:
 
 
 class _Server(uvicorn.Server):
-    def __init__(self, config: uvicorn.Config) -> None:
+    """Takes connections itself: uvicorn does not know of one before its TLS handshake, which may take for ever."""
+
+    def __init__(self, config: uvicorn.Config, most: int, context: ssl.SSLContext | None) -> None:
+        """`most` connections at a time, handshakes among them; more are closed without a word."""
         super().__init__(config)
         self.listens = asyncio.Event()
+        self._most, self._context = most, context
+        self._taking = set[asyncio.Task[None]]()
+        self._entering = set[asyncio.Task[None]]()
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
+        await super().startup([])
+        for on in sockets or ():
+            on.listen(BACKLOG)
+            self._taking.add(asyncio.create_task(self._take(on)))
         self.listens.set()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        tasks = [*self._taking, *self._entering]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await super().shutdown(sockets)
+
+    async def _take(self, on: socket.socket) -> None:
+        while True:
+            try:
+                connection, _ = await asyncio.get_running_loop().sock_accept(on)
+            except OSError:
+                await asyncio.sleep(AGAIN_SECONDS)
+                continue
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            if len(self.server_state.connections) + len(self._entering) >= self._most:
+                connection.close()
+                continue
+            task = asyncio.create_task(self._enter(connection))
+            self._entering.add(task)
+            task.add_done_callback(self._entering.discard)
+
+    async def _enter(self, connection: socket.socket) -> None:
+        patience = HEAD_SECONDS if self._context else None
+        try:
+            await asyncio.get_running_loop().connect_accepted_socket(
+                self._protocol, connection, ssl=self._context, ssl_handshake_timeout=patience
+            )
+        except OSError:  # ssl.SSLError is one
+            connection.close()
+
+    def _protocol(self) -> BoundedProtocol:
+        return BoundedProtocol(self.config, self.server_state, self.lifespan.state)
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -61,9 +106,7 @@ async def served(
         app,
         timeout_keep_alive=KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=max(1, round(options.drain_seconds)),
-        backlog=BACKLOG,
         lifespan="off",
-        http=bounded(options.max_connections),
         h11_max_incomplete_event_size=MOST_HEAD_BYTES,
         ws="none",
         log_config=None,
@@ -71,9 +114,8 @@ async def served(
         server_header=False,
         # Nobody is believed about where a call comes from.
         proxy_headers=False,
-        ssl_context_factory=None if context is None else lambda config, default: context,
     )
-    server = _Server(config)
+    server = _Server(config, options.max_connections, context)
     serving = asyncio.create_task(server.serve(sockets=[on]))
     try:
         await server.listens.wait()

@@ -1,5 +1,6 @@
 """From a call's credentials to an identity, by the ways that are on."""
 
+import asyncio
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -45,8 +46,28 @@ class Authenticator:
 
     async def refresh(self) -> None:
         """Reads what has changed."""
+        self._refresh_keys()
+        await self._refresh_tokens()
+
+    async def follow(self) -> None:
+        """Does so again and again. An issuer that hangs keeps no revoked API key alive."""
+        await asyncio.gather(self._follow_keys(), self._follow_tokens())
+
+    async def _follow_keys(self) -> None:
+        while True:
+            await asyncio.sleep(LOOK_SECONDS)
+            self._refresh_keys()
+
+    async def _follow_tokens(self) -> None:
+        while True:
+            await asyncio.sleep(LOOK_SECONDS)
+            await self._refresh_tokens()
+
+    def _refresh_keys(self) -> None:
         if self._keys:
             self._keys.refresh()
+
+    async def _refresh_tokens(self) -> None:
         if self._tokens:
             await self._tokens.refresh()
 

@@ -13,7 +13,7 @@ NAME = re.compile(
 
 
 def holder_of(names: Iterable[str]) -> Identity | None:
-    """Of the certificate with these alternative names; None if none is of this scheme. Raises TokenRefused."""
+    """Of the certificate with these URIs; None if none is of this scheme. Raises TokenRefused."""
     own = [name for name in names if name.startswith(SCHEME)]
     if not own:
         return None

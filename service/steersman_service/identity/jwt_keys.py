@@ -5,12 +5,14 @@ import json
 import re
 import time
 from collections.abc import Callable, Sequence
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 from urllib.error import URLError
-from urllib.request import HTTPRedirectHandler, Request, build_opener
+from urllib.request import HTTPRedirectHandler, ProxyHandler, Request, build_opener
 
 import structlog
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
 from cryptography.hazmat.primitives.asymmetric.ed448 import Ed448PublicKey
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
@@ -20,6 +22,7 @@ from cryptography.x509 import load_pem_x509_certificate
 from jwt import PyJWK, PyJWKError
 from jwt.exceptions import InvalidKeyError
 
+from steersman_service.errors import KeysUnavailable
 from steersman_service.identity.watched import MOST_BYTES, WatchedFile
 
 RSA = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512")
@@ -30,6 +33,8 @@ PEM = re.compile(rb"-----BEGIN ([A-Z0-9 ]+)-----.*?-----END \1-----", re.DOTALL)
 # Between two looks at a URL, and at least between two that tokens with a key that is not known ask for.
 FRESH_SECONDS, AGAIN_SECONDS = 300.0, 10.0
 FETCH_SECONDS = 5.0
+# Calls whose token has a key that is not known, and that wait for the URL: nothing else has counted them yet.
+MOST_WAITING = 256
 
 log = structlog.get_logger()
 
@@ -52,7 +57,7 @@ class KeySource(Protocol):
         """None: they were not reached yet."""
 
     async def refresh(self, *, unknown: bool = False) -> bool:
-        """Whether they have changed. `unknown`: a token has a key that is not among them."""
+        """Whether they have changed. `unknown`: a token has a key that is not among them. Raises KeysUnavailable where too many wait."""
 
 
 class KeysInFile:
@@ -77,8 +82,18 @@ class KeysAtUrl:
         self._url, self._fetch = url, fetch or fetched
         self._asked = float("-inf")
         self._asking = asyncio.Lock()
+        self._waiting = 0
 
     async def refresh(self, *, unknown: bool = False) -> bool:
+        if unknown and self._waiting >= MOST_WAITING:
+            raise KeysUnavailable
+        self._waiting += unknown
+        try:
+            return await self._refreshed(unknown)
+        finally:
+            self._waiting -= unknown
+
+    async def _refreshed(self, unknown: bool) -> bool:
         async with self._asking:
             pause = AGAIN_SECONDS if unknown or self.keys is None else FRESH_SECONDS
             if time.monotonic() - self._asked < pause:
@@ -99,13 +114,21 @@ class _NoRedirect(HTTPRedirectHandler):
 
 
 def fetched(url: str) -> bytes:
-    """Raises OSError or ValueError."""
-    request = Request(url, headers={"accept": "application/json"})
+    """Raises OSError or ValueError. It takes FETCH_SECONDS for each step: to connect, to be answered, and to read."""
+    request, data = Request(url, headers={"accept": "application/json"}), b""
+    # Plain HTTP is of this machine alone: a proxy would be another one.
+    direct = [ProxyHandler({})] if url.startswith("http:") else []
     try:
-        with build_opener(_NoRedirect).open(request, timeout=FETCH_SECONDS) as response:
-            data: bytes = response.read(MOST_BYTES + 1)
+        with build_opener(_NoRedirect, *direct).open(request, timeout=FETCH_SECONDS) as response:
+            until = time.monotonic() + FETCH_SECONDS
+            while part := response.read1(MOST_BYTES + 1 - len(data)):
+                data += part
+                if time.monotonic() > until:
+                    raise TimeoutError
     except URLError as error:
         raise OSError(str(error.reason)) from None
+    except HTTPException as error:
+        raise OSError(type(error).__name__) from None
     if len(data) > MOST_BYTES:
         raise ValueError(f"has more than {MOST_BYTES} bytes")
     return data
@@ -127,7 +150,7 @@ def _from_pem(data: bytes) -> list[VerificationKey]:
         try:
             loaded = load_pem_x509_certificate(block[0]).public_key() if block[1] == b"CERTIFICATE" else None
             keys.append(_bound(loaded or load_pem_public_key(block[0])))
-        except ValueError as error:
+        except (ValueError, UnsupportedAlgorithm) as error:
             raise ValueError(f"block {number}: {error}") from None
     return keys
 

@@ -4,9 +4,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from steersman_service.checks import on_this_machine
 from steersman_service.identity.identity import Role
-
-LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 
 @dataclass(frozen=True)
@@ -38,8 +37,10 @@ class IdentityOptions:
 def check_keys_url(url: str) -> str:
     """What is wrong with it; empty if nothing is."""
     parts = urlsplit(url)
+    if parts.username is not None or parts.password is not None:
+        return "a URL with a user or a password is not asked: keys are public"
     if parts.scheme == "https" and parts.hostname:
         return ""
-    if parts.scheme == "http" and parts.hostname in LOOPBACK:
+    if parts.scheme == "http" and on_this_machine(parts.hostname or ""):
         return ""
     return "a URL has to begin with https://: keys that come over plain HTTP could be anyone's"

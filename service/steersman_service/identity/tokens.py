@@ -16,6 +16,8 @@ from steersman_service.identity.options import JwtOptions
 # The clocks of issuer and server may differ by this much.
 LEEWAY_SECONDS = 30
 MOST_REMEMBERED = 10_000
+# Seconds of Unix time that a number of any length is taken for.
+LATEST = 1 << 53
 # What the library may raise for a token beside its own errors: numbers out of range, and JSON as deep as it is long.
 STRANGE = (ValueError, TypeError, OverflowError, RecursionError)
 
@@ -51,7 +53,7 @@ class TokenVerifier:
             raise KeysUnavailable
         claims = self._verified(token, header, fitting)
         identity = self._identity(claims)
-        self._remembered[digest] = identity, float(claims["exp"]) + LEEWAY_SECONDS
+        self._remembered[digest] = identity, min(int(claims["exp"]), LATEST) + LEEWAY_SECONDS
         if len(self._remembered) > MOST_REMEMBERED:
             self._remembered.popitem(last=False)
         return identity
@@ -86,8 +88,8 @@ class TokenVerifier:
 
     def _identity(self, claims: dict[str, Any]) -> Identity:
         options = self._options
-        name, tenant = claims["sub"], _claim(claims, options.tenant_claim) or ""
-        roles = _claim(claims, options.roles_claim) or []
+        name, tenant = claims["sub"], _claim(claims, options.tenant_claim, "")
+        roles = _claim(claims, options.roles_claim, [])
         if isinstance(roles, str):
             roles = roles.replace(",", " ").split()
         if not isinstance(tenant, str):
@@ -110,14 +112,12 @@ def _header(token: str) -> dict[str, Any]:
     return header
 
 
-def _claim(claims: dict[str, Any], name: str) -> Any:
-    """By its name, which may have dots in it, or else by a path: realm_access.roles. None: there is none."""
-    if name in claims:
-        return claims[name]
+def _claim(claims: dict[str, Any], name: str, none: Any) -> Any:
+    """By its name, which may have dots in it, or else by a path: realm_access.roles. `none`: there is none, or it is null."""
     found: Any = claims
-    for part in name.split("."):
+    for part in [name] if name in claims else name.split("."):
         found = found.get(part) if isinstance(found, dict) else None
-    return found
+    return none if found is None else found
 
 
 def _why(error: jwt.InvalidTokenError) -> str:

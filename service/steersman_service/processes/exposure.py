@@ -50,5 +50,6 @@ def _of_calls(name: str, host: str, door: str, settings: Settings) -> Iterator[s
 
 
 def identifies(settings: Settings, door: str) -> bool:
-    """Whether callers at "grpc" or "http" have to say who they are."""
-    return settings.demands_certificates(door) or settings.identity_options.asks
+    """Whether callers at "grpc" or "http" have to say who they are, before they may do everything."""
+    asks = settings.identity_options.asks and settings.anonymous_role != "admin"
+    return settings.demands_certificates(door) or asks

@@ -17,10 +17,12 @@ def server_credentials(certificates: Certificates, *, demanding: bool) -> grpc.S
     def renewed() -> Any:
         """gRPC asks from threads of its own, before each handshake. None: nothing has changed."""
         nonlocal given
-        if certificates.current is given:
+        current = certificates.current
+        if current is given:
             return None
-        given = certificates.current
-        return _configuration(given, demanding=demanding)
+        configuration = _configuration(current, demanding=demanding)
+        given = current
+        return configuration
 
     first = _configuration(given, demanding=demanding)
     return grpc.dynamic_ssl_server_credentials(first, renewed, demanding)

@@ -20,7 +20,8 @@ Reflection = Literal["on", "off", "admin"]
 AUTHORIZATION = "authorization"
 # Key of the call's metadata, so that a proxy can set it for callers that it knows.
 TENANT = "steersman-tenant"
-NAMES = "x509_subject_alternative_name"
+# Of the certificate that a client has shown. Of its other names an authority may check less.
+URIS = "peer_uri"
 OWN = f"/{PACKAGE}."
 REFLECTION = "/grpc.reflection."
 
@@ -70,6 +71,6 @@ class Doors:
         def names() -> list[str]:
             if VIA in ((key, value) for key, value in metadata):
                 return []
-            return [name.decode(errors="replace") for name in context.auth_context().get(NAMES, ())]
+            return [name.decode(errors="replace") for name in context.auth_context().get(URIS, ())]
 
         return await self._authenticator.identify(sent, names)

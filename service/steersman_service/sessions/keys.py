@@ -9,6 +9,10 @@ def session_key(tenant: str, session_id: str) -> str:
     return f"{tenant}{SEPARATOR}{session_id}" if tenant and session_id else session_id
 
 
+def id_of(key: str) -> str:
+    return key.rpartition(SEPARATOR)[2]
+
+
 def tenant_of(key: str) -> str:
     """Empty for a session without a tenant."""
     return key.partition(SEPARATOR)[0] if SEPARATOR in key else ""

@@ -51,8 +51,10 @@ class LabelStore:
             # A later server may keep what this one does not know.
             with suppress(DecodeError, ValueError):
                 version, _, feature = field.decode().rpartition(":")
-                corrections[Corrected(version, int(feature))] = Feature.FromString(document)
-        return KeptLabels(found[0].decode(), corrections)
+                correction = Feature.FromString(document)
+                correction.correction.time.ToNanoseconds()  # a ValueError for what is no time
+                corrections[Corrected(version, int(feature))] = correction
+        return KeptLabels(found[0].decode(errors="replace"), corrections)
 
     async def put(self, corrected: Corrected, correction: Feature) -> None:
         """Raises TooManyLabels."""

@@ -11,7 +11,6 @@ import numpy as np
 
 from steersman.v1.control_pb2 import Control
 from steersman_service.bundle.items import NOWHERE, Items, Rows
-from steersman_service.checks import kept_control
 from steersman_service.sessions.events import CONSUMED, Events, Kinds
 from steersman_service.sessions.store import SessionStore, StoredSession
 
@@ -78,14 +77,14 @@ class SessionReader:
         known = self._sessions.get(key)
         version, mark = (known.version, known.mark) if known else (0, b"")
         stored = await self._store.visit(key, events, version, mark, kinds)
-        session = self._read(stored, known, events, kinds) if stored else None
+        session = self._read(key, stored, known, events, kinds) if stored else None
         self._remember(key, session)
         if stored:
             self._observe(stored.known)
         return session
 
     def _read(
-        self, stored: StoredSession, known: Session | None, events: Events, kinds: Kinds | None = None
+        self, key: str, stored: StoredSession, known: Session | None, events: Events, kinds: Kinds | None
     ) -> Session:
         if stored.known:
             assert known is not None, "the store confirms only what was named"
@@ -96,7 +95,7 @@ class SessionReader:
                 places = np.concatenate([places, new])[-self._max_events :]
         else:
             places = self._items.places(stored.item_ids)
-            controls = [kept_control(control) for control in stored.controls]
+            controls = stored.parsed_controls(key)
             refused = self._items.rows(item[1:] for item in stored.refused) if stored.refused else NOWHERE
         size = (
             ENTRY_BYTES

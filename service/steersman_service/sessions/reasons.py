@@ -36,6 +36,7 @@ REASONS = {
     "LOADING": "it still loads its data",
     "BUSY": "a script or a function of another program has run in it for too long",
     "WRONGTYPE": "a key of a session, steersman:{SESSION}:*, holds something else: another program uses these names",
+    "MALFORMED": "a session's numbers, in steersman:{SESSION}:meta, are none: another program, or a hand, has written there",
     "NEWERSCHEMA": "a server of a later version wrote a session: serve with that one, or the one before it; the session is left as it is",
     "NO_SUCH_DATABASE": "it has no database of the number in STEERSMAN_REDIS_URL",
     "MAX_CLIENTS": "it has as many clients as it takes (maxclients)",

@@ -12,6 +12,7 @@ from steersman.v1.scenario_service_pb2 import (
     Scenario,
     ScenarioChange,
 )
+from steersman_service.checks import nearest
 from steersman_service.errors import StoreUnavailable, TooManyScenarios, VersionConflict
 from steersman_service.sessions.measurements import Histories, Measured, Measurement, decoded, decoded_histories
 from steersman_service.sessions.patience import DEADLINE
@@ -148,7 +149,7 @@ class KnownScenario(NamedTuple):
     scenario: Scenario | None
     """None: there is none."""
     names: Sequence[str]
-    """Of all scenarios, where there is none of this name."""
+    """Of scenarios that this one may have been meant for, where there is none."""
     read: float
     """When, in seconds of time.monotonic()."""
 
@@ -198,7 +199,7 @@ class ScenarioReader:
         known: KnownScenario | StoreUnavailable
         try:
             scenario = await self._store.get(name)
-            names = [] if scenario else await self._store.names()
+            names = [] if scenario else nearest(name, await self._store.names())
             known = KnownScenario(scenario, names, began)
         except StoreUnavailable as error:
             known = error

@@ -24,18 +24,34 @@ local PLAIN_KEYS = 4
 local SCHEMA = 2
 local FIELDS = {version = true, total = true, mark = true, others = true, schema = true}
 
+-- Beyond this, Lua's numbers are not exact.
+local LARGEST = 2 ^ 53
+
+-- A field of meta that counts; `none` where it is not there.
+local function count(text, none)
+  local value = tonumber(text or none)
+  if not value or value < 0 or value > LARGEST or value % 1 ~= 0 then
+    error(redis.error_reply('MALFORMED no server has written it'))
+  end
+  return value
+end
+
 -- version, total, mark, others, schema: 0, 0, '', 0, 1 if there is no session. An old session may have no mark.
 local function read(keys)
   local found = redis.call('HMGET', keys[1], 'version', 'total', 'mark', 'others', 'schema')
-  local schema = tonumber(found[5] or 1)
+  local schema = count(found[5], 1)
   if schema > SCHEMA + 1 then
     error(redis.error_reply('NEWERSCHEMA a later version has written it'))
   end
-  return tonumber(found[1] or 0), tonumber(found[2] or 0), found[3] or '', tonumber(found[4] or 0), schema
+  return count(found[1], 0), count(found[2], 0), found[3] or '', count(found[4], 0), schema
 end
 
--- Before a change. A session of the next schema keeps what it has besides; the number tells its own servers that it was changed without that.
-local function migrate(keys, others, schema)
+-- Before a change. A session that is begun has nothing of one that lost its meta. One of the next schema keeps what it has besides; the
+-- number tells its own servers that it was changed without that.
+local function migrate(keys, version, others, schema)
+  if version == 0 then
+    redis.call('DEL', unpack(keys, 2))
+  end
   if schema < SCHEMA then
     for _, field in ipairs(redis.call('HKEYS', keys[1])) do
       if not FIELDS[field] then
@@ -130,7 +146,11 @@ end
 local function add(keys, args, version, total, mark, others, schema)
   local kinds, before, news, refusals = args[9], total + others, '', false
   if schema < SCHEMA and #args >= EVENTS then
-    migrate(keys, others, schema)
+    migrate(keys, version, others, schema)
+  end
+  if #args >= EVENTS then
+    -- It fails on another type, before an id is counted whose item cannot be kept.
+    redis.call('LLEN', keys[2])
   end
   if kinds == '' and others == 0 then
     total = consume_all(keys, args, total)
@@ -139,7 +159,7 @@ local function add(keys, args, version, total, mark, others, schema)
   end
   local appended = total + others - before
   if appended > 0 then
-    migrate(keys, others, math.max(schema, SCHEMA))
+    migrate(keys, version + 1, others, math.max(schema, SCHEMA))
     version, mark = version + 1, args[2]
     redis.call('HSET', keys[1], 'version', version, 'total', total, 'mark', mark)
     if kinds ~= '' then
@@ -186,7 +206,7 @@ local function set_controls(keys, args)
     changed = changed or control ~= args[i + 3]
   end
   if changed then
-    migrate(keys, others, schema)
+    migrate(keys, version, others, schema)
     version = version + 1
     redis.call('DEL', keys[4])
     for i = 4, #args do
@@ -199,8 +219,12 @@ local function set_controls(keys, args)
 end
 
 -- args: whether replicas are waited for (1). Whether there was a session: of an older server's deletion, keys may be left that mean nothing.
+-- What cannot be read is erased, too.
 local function delete(keys, args)
-  read(keys)
+  local schema = redis.pcall('HGET', keys[1], 'schema')
+  if type(schema) == 'string' and (tonumber(schema) or 0) > SCHEMA + 1 then
+    error(redis.error_reply('NEWERSCHEMA a later version has written it'))
+  end
   if args[1] == '1' then
     redis.call('SET', keys[4], '')
   end

@@ -8,11 +8,14 @@ from collections.abc import Awaitable, Sequence
 from contextlib import suppress
 from typing import Any, NamedTuple
 
+from google.protobuf.message import DecodeError
 from redis.exceptions import RedisError
 
-from steersman_service.errors import StoreUnavailable
-from steersman_service.sessions.events import SHOWN, Events, Kinds
+from steersman.v1.control_pb2 import Control
+from steersman_service.errors import SessionUnreadable, StoreUnavailable
+from steersman_service.sessions.events import DISLIKED, HIDDEN, SHOWN, Events, Kinds
 from steersman_service.sessions.functions import StoreFunctions
+from steersman_service.sessions.keys import id_of
 from steersman_service.sessions.pipeline import NOT_WAITED, Durability, Part
 from steersman_service.sessions.quotas import UNLIMITED, Limits, Quotas
 from steersman_service.sessions.reasons import REASONS, StoreLog, reason_of
@@ -62,6 +65,7 @@ PROBE = ([("probe", "probe"), ("probe 2", "probe"), ("probe 3", "probe")], Kinds
 
 
 PARTS = ("meta", "items", "ids", "controls", "otherids", "refused")
+REFUSALS = (DISLIKED.encode(), HIDDEN.encode())
 
 
 class StoredSession(NamedTuple):
@@ -89,6 +93,16 @@ class StoredSession(NamedTuple):
     def refused_as(self, kind: str) -> list[str]:
         """Ids of the items that were refused last by an event of `kind`, newest last."""
         return [refused[1:] for refused in self.refused if refused[0] == kind]
+
+    def parsed_controls(self, key: str) -> list[Control]:
+        """Without unknown fields: older servers stored them, of any size. `key` is the session's. Raises SessionUnreadable."""
+        try:
+            parsed = [Control.FromString(control) for control in self.controls]
+        except DecodeError:
+            raise SessionUnreadable(id_of(key)) from None
+        for control in parsed:
+            control.DiscardUnknownFields()
+        return parsed
 
 
 class AppendResult(NamedTuple):
@@ -154,8 +168,8 @@ class SessionStore:
         return AppendResult(appended, len(events) - appended, version, total)
 
     async def get(self, session_id: str) -> StoredSession | None:
-        """None: there is no such session."""
-        return _stored(await self._run("get", session_id, *self._visited(())))
+        """None: there is no such session. Raises SessionUnreadable."""
+        return _stored(await self._run("get", session_id, *self._visited(())), session_id)
 
     async def visit(
         self,
@@ -166,7 +180,7 @@ class SessionStore:
         kinds: Kinds | None = None,
     ) -> StoredSession | None:
         """Appends events, if there are any, and gets the session; None: there is none. A caller that knows the session of this version
-        and mark is not sent its contents again."""
+        and mark is not sent its contents again. Raises SessionUnreadable."""
         # A store that is full refuses to append, and can still be read.
         function = "get"
         if events:
@@ -177,7 +191,7 @@ class SessionStore:
         )
         if events:
             await self._quotas.count(session_id, _keys(session_id))
-        session = _stored(found)
+        session = _stored(found, session_id)
         if session:
             self._count(session.appended, len(events), session.version)
             if kinds:
@@ -269,7 +283,10 @@ class SessionStore:
     async def _run(self, operation: str, session_id: str, *arguments: Part, function: str = "") -> Any:
         function = function or operation
         call = self._functions.call(function, _keys(session_id), arguments, writes=function in WRITES)
-        return await self._timed(operation, call)
+        try:
+            return await self._timed(operation, call)
+        except StoreUnavailable as error:
+            raise _of_session(error, session_id) from error.__cause__
 
     async def _timed(self, operation: str, call: Awaitable[Any]) -> Any:
         start = time.perf_counter()
@@ -290,7 +307,19 @@ def _keys(session_id: str) -> list[str]:
     return [prefix + part for part in PARTS]
 
 
-def _stored(reply: list[Any] | None) -> StoredSession | None:
+def _of_session(error: StoreUnavailable, key: str) -> StoreUnavailable:
+    """What the failure of a call is where it is of its session alone."""
+    match reason_of(error.__cause__ or error):
+        case "WRONGTYPE" | "MALFORMED":
+            return SessionUnreadable(id_of(key))
+        case "NEWERSCHEMA":
+            why = "was written by a later version of the server, which has to be asked for it"
+            return StoreUnavailable(f"session_id: session {id_of(key)!r} {why}")
+    return error
+
+
+def _stored(reply: list[Any] | None, key: str) -> StoredSession | None:
+    """Raises SessionUnreadable."""
     if reply is None:
         return None
     appended, version, total, mark, ttl_ms, _, *contents = reply
@@ -298,8 +327,11 @@ def _stored(reply: list[Any] | None) -> StoredSession | None:
     if not contents:
         return told
     item_ids, controls, refused = contents
+    if len(item_ids) > total:
+        raise SessionUnreadable(id_of(key))
     return told._replace(
-        item_ids=[item_id.decode() for item_id in item_ids],
+        # An id that is no text is that of no item.
+        item_ids=[item_id.decode(errors="replace") for item_id in item_ids],
         controls=controls,
-        refused=[item.decode() for item in refused],
+        refused=[item.decode(errors="replace") for item in refused if item[:1] in REFUSALS],
     )

@@ -84,7 +84,7 @@ class _Handler(MetricsHandler):
         except OSError:
             raise
         except Exception as error:  # a header that says nonsense, mostly
-            log.warning("metrics not served", error=repr(error))
+            log.warning("metrics not served", error=type(error).__name__)
             self.send_error(500)
 
     def _admitted(self) -> bool:
@@ -153,7 +153,7 @@ class _Server(ThreadingMixIn, HTTPServer):
         """Not on standard error as it is: that is the log's. A client that is gone is no error."""
         error = sys.exception()
         if not isinstance(error, OSError):
-            log.error("metrics not served", error=repr(error))
+            log.error("metrics not served", error=type(error).__name__)
 
     def _end(self, connection: socket.socket) -> None:
         """Its thread finds that it cannot read or write any more, and closes it."""

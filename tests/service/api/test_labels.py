@@ -14,6 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from google.protobuf.timestamp_pb2 import Timestamp
 
 from steersman.v1.control_pb2 import OPERATION_ADD, Control, FeatureRef
 from steersman.v1.explanation_service_pb2 import ExplainRequest
@@ -244,6 +245,8 @@ def test_a_correction_is_carried_to_the_feature_that_does_the_same(
             await store.put(Corrected(swapped.name, there), correction)
         await store.put(Corrected("a" * 64, first), Feature(label="Of a bundle that is gone"))
         await store.put(Corrected(folder.name, last + 5), Feature(label="Of a feature that is none"))
+        never = LabelCorrection(time=Timestamp(seconds=1 << 60))
+        await store.put(Corrected(folder.name, steerable[4]), Feature(label="At no time", correction=never))
 
     kept_by(redis_url, put)
     with serving(settings_for(tmp_path / "after", folder, redis_url=redis_url)) as server:

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import ssl
 import struct
 import threading
 from base64 import b64decode
@@ -69,7 +70,12 @@ def reply_of(connection: HTTPConnection) -> Reply:
 
 
 @contextmanager
-def gatewayed(target: str, count: Callable[[str, int], None] | None = None, **options: Any) -> Iterator[Gateway]:
+def gatewayed(
+    target: str,
+    count: Callable[[str, int], None] | None = None,
+    context: ssl.SSLContext | None = None,
+    **options: Any,
+) -> Iterator[Gateway]:
     """A gateway in front of the gRPC server at `target`, drained at the end."""
     ready, box = threading.Event(), dict[str, Any]()
 
@@ -77,7 +83,7 @@ def gatewayed(target: str, count: Callable[[str, int], None] | None = None, **op
         stop = asyncio.Event()
         on = listening("127.0.0.1", 0)
         given = GatewayOptions(**options)
-        async with gateway(on, target, given, count=count or (lambda kind, status: None)):
+        async with gateway(on, target, given, context=context, count=count or (lambda kind, status: None)):
             loop = asyncio.get_running_loop()
             box.update(port=on.getsockname()[1], stop=lambda: loop.call_soon_threadsafe(stop.set))
             ready.set()

@@ -1,13 +1,18 @@
 """Connections that are too many, too slow or not HTTP: others are answered all the same."""
 
 import socket
+import ssl
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
+from http.client import HTTPSConnection
+from pathlib import Path
 
 import pytest
 
-from steersman_service.http import connections
+from steersman_service.certificates import Certificates, TlsFiles
+from steersman_service.http import connections, server
+from tests.certificates import Authority
 from tests.service.http.gateways import Gateway, gatewayed, recording
 
 MOST = 20
@@ -25,6 +30,23 @@ def bounded() -> Iterator[Gateway]:
         patch.setattr(connections, "READ_SECONDS", 0.5)
         with gatewayed(target, max_connections=MOST) as front:
             yield front
+
+
+def test_connections_that_never_come_to_tls_count_and_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server, "HEAD_SECONDS", 0.5)
+    authority = Authority(tmp_path)
+    certificates = Certificates(TlsFiles(*authority.issue("server")), lambda result: None)
+    trusts = ssl.create_default_context(cafile=authority.file)
+    with gatewayed("", context=certificates.context(demanding=False), max_connections=2) as front, ExitStack() as stack:
+        silent = [stack.enter_context(connected(front)) for _ in range(4)]
+        assert all(ended(each) for each in silent[2:])
+        assert all(ended(each) for each in silent[:2])
+        calling = HTTPSConnection("127.0.0.1", front.port, context=trusts, timeout=10)
+        for _ in range(2):
+            calling.request("GET", "/openapi.json", headers={"host": "localhost"})
+            answer = calling.getresponse()
+            assert (answer.status, answer.read()[:1]) == (200, b"{")
+        calling.close()
 
 
 def connected(front: Gateway) -> socket.socket:

@@ -6,13 +6,14 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import Any
 
+import grpc
 import pytest
 
 from steersman.v1.control_pb2 import OPERATION_ADD, Control
 from steersman.v1.recommendation_service_pb2 import RecommendRequest
 from steersman_service.http import traffic
 from steersman_service.http.traffic import Samples
-from tests.service.http.gateways import Gateway, connect_status, gatewayed, reason
+from tests.service.http.gateways import Gateway, connect_status, gatewayed, reason, recording
 from tests.serving import Running, failure
 
 HORROR = Control(concept="genres:Horror", operation=OPERATION_ADD, strength=0.5)
@@ -91,7 +92,7 @@ def scraped(status: int, body: bytes) -> Iterator[tuple[str, list[str]]]:
 def test_many_pages_cost_one_scrape(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(traffic, "FRESH_SECONDS", 1e6)
     body = b'steersman_recommendations_total{steered="true"} 7.0\n'
-    with scraped(200, body) as (url, asked), gatewayed("127.0.0.1:1", metrics_url=url) as gateway:
+    with scraped(200, body) as (url, asked), recording() as (target, _), gatewayed(target, metrics_url=url) as gateway:
         pages = [threading.Thread(target=told, args=(gateway,)) for _ in range(8)]
         for page in pages:
             page.start()
@@ -104,7 +105,7 @@ def test_many_pages_cost_one_scrape(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize(("status", "body"), [(500, b""), (404, b""), (200, b"\xff"), (200, b"a_b 1x")])
 def test_metrics_that_do_not_answer_are_told(status: int, body: bytes) -> None:
-    with scraped(status, body) as (url, _), gatewayed("127.0.0.1:1", metrics_url=url) as gateway:
+    with scraped(status, body) as (url, _), recording() as (target, _), gatewayed(target, metrics_url=url) as gateway:
         reply = gateway.get("/metrics.json")
     assert (reply.status, reason(connect_status(reply))) == (503, "METRICS_UNAVAILABLE")
     assert b"127.0.0.1" not in reply.body
@@ -113,12 +114,21 @@ def test_metrics_that_do_not_answer_are_told(status: int, body: bytes) -> None:
 def test_nothing_that_listens_is_told() -> None:
     with scraped(200, b"") as (url, _):
         pass
-    with gatewayed("127.0.0.1:1", metrics_url=url) as gateway:
+    with recording() as (target, _), gatewayed(target, metrics_url=url) as gateway:
         assert gateway.get("/metrics.json").status == 503
 
 
+@pytest.mark.parametrize("code", [grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.RESOURCE_EXHAUSTED])
+def test_a_server_that_does_not_say_who_may_lets_nobody_see_them(code: grpc.StatusCode) -> None:
+    """It may be overloaded, or not reach the issuer of tokens."""
+    with scraped(200, b"a 1.0\n") as (url, asked), recording(lambda context: context.abort(code, "")) as (target, _):
+        with gatewayed(target, metrics_url=url) as gateway:
+            assert gateway.get("/metrics.json").status in (500, 503)
+        assert not asked
+
+
 def test_no_metrics_are_told() -> None:
-    with gatewayed("127.0.0.1:1") as gateway:
+    with recording() as (target, _), gatewayed(target) as gateway:
         reply = gateway.get("/metrics.json")
     assert (reply.status, reason(connect_status(reply))) == (404, "NO_METRICS")
     assert "--metrics URL" in reply.json["message"]

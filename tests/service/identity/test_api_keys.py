@@ -1,7 +1,10 @@
 """Keys by hash: made, read, followed, revoked."""
 
+import asyncio
 import hashlib
 import json
+import socket
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -9,10 +12,12 @@ from typer.testing import CliRunner
 
 from steersman_service.cli.main import make_app
 from steersman_service.errors import StartupError, TokenMissing, TokenRefused
+from steersman_service.identity import authenticator as authenticator_module
+from steersman_service.identity import jwt_keys
 from steersman_service.identity.api_keys import new_key, read_keys
 from steersman_service.identity.authenticator import Authenticator
 from steersman_service.identity.identity import Identity, Role
-from steersman_service.identity.options import IdentityOptions
+from steersman_service.identity.options import IdentityOptions, JwtOptions
 
 LINE = json.loads(new_key("steer", "acme", "shop")[1])
 
@@ -77,6 +82,32 @@ async def test_the_file_is_followed_and_a_broken_one_keeps_the_old(tmp_path: Pat
     assert (await holder(f"Bearer {keys[1]}")).name == "admin"
     with pytest.raises(TokenRefused, match="no key"):
         await holder(f"Bearer {keys[0]}")
+
+
+async def test_an_issuer_that_hangs_keeps_no_revoked_key_alive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(authenticator_module, "LOOK_SECONDS", 0.01)
+    monkeypatch.setattr(jwt_keys, "FETCH_SECONDS", 60.0)
+    key, line = new_key("steer")
+    (tmp_path / "keys").write_text(line)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}/"
+        authenticator = Authenticator(IdentityOptions(JwtOptions(url, "audience", "issuer"), tmp_path / "keys"))
+        following = asyncio.create_task(authenticator.follow())
+
+        async def known() -> bool:
+            with suppress(TokenRefused):
+                return bool(await authenticator.identify([f"Bearer {key}"], tuple))
+            return False
+
+        assert await known()
+        (tmp_path / "keys").write_text("")
+        async with asyncio.timeout(30):
+            while await known():  # noqa: ASYNC110  # nothing tells of it
+                await asyncio.sleep(0.01)
+        assert not following.done()
+        following.cancel()
+        silent.close()
+        await asyncio.wait([following])
 
 
 @pytest.mark.parametrize(

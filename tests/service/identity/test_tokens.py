@@ -1,13 +1,15 @@
 """Tokens that hold, those that do not, and keys that change."""
 
+import asyncio
 import hashlib
 import hmac
 import json
+import socket
 import threading
 import time
 from base64 import urlsafe_b64encode
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
@@ -45,6 +47,7 @@ def verifier(tmp_path: Path) -> TokenVerifier:
         ({"roles": ["Admin", "root"]}, Identity("ann", "acme", Role.NONE)),
         ({"roles": None}, Identity("ann", "acme", Role.NONE)),
         ({"aud": ["elsewhere", AUDIENCE]}, Identity("ann", "acme", Role.STEER)),
+        ({"exp": 10**400}, Identity("ann", "acme", Role.STEER)),
     ],
 )
 async def test_tokens_that_hold(verifier: TokenVerifier, changes: dict[str, Any], identity: Identity) -> None:
@@ -102,6 +105,7 @@ REFUSED: dict[str, tuple[Callable[[], str], str]] = {
     "no issuer": (lambda: GOOD.token(iss=None), "lacks the claim iss"),
     "a tenant that reaches out": (lambda: GOOD.token(tenant="a/b"), "its tenant"),
     "a tenant that is none": (lambda: GOOD.token(tenant=["a"]), "is no text"),
+    "a tenant that is no text": (lambda: GOOD.token(tenant=0), "is no text"),
     "a role that is none": (lambda: GOOD.token(roles=[1]), "list of texts"),
 }  # fmt: skip
 
@@ -150,11 +154,14 @@ async def test_a_token_is_verified_once_until_it_expires_or_the_keys_change(
 
 @contextmanager
 def published(answers: list[bytes]) -> Iterator[str]:
-    """Answers in turn, the last for good; an empty one is an error, one that begins with http another address."""
+    """Answers in turn, the last for good; an empty one is an error, one that begins with http another address, with raw no HTTP."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             answer = answers.pop(0) if len(answers) > 1 else answers[0]
+            if answer.startswith(b"raw"):
+                self.wfile.write(answer)
+                return
             if answer.startswith(b"http"):
                 self.send_response(302)
                 self.send_header("location", answer.decode())
@@ -178,12 +185,14 @@ def published(answers: list[bytes]) -> Iterator[str]:
 
 async def test_keys_at_a_url_are_followed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(jwt_keys, "AGAIN_SECONDS", 0.0)
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")  # this machine is called without it
+    monkeypatch.delenv("no_proxy")
     new = Issuer("new")
     with published([jwks(GOOD)]) as elsewhere:
-        answers = [elsewhere.encode(), b"", jwks(GOOD), jwks(new), b"", b"nonsense"]
+        answers = [elsewhere.encode(), b"", b"raw", jwks(GOOD), jwks(new), b"", b"nonsense"]
         with published(answers) as url:
             verifier = TokenVerifier(KeysAtUrl(url), OPTIONS)
-            for _ in range(2):  # led elsewhere, and an error
+            for _ in range(3):  # led elsewhere, an error, and no HTTP
                 with pytest.raises(KeysUnavailable):
                     await verifier.holder_of(GOOD.token())
             assert (await verifier.holder_of(GOOD.token())).name == "ann"
@@ -201,9 +210,53 @@ async def test_keys_at_a_url_are_followed(monkeypatch: pytest.MonkeyPatch) -> No
             assert len(answers) == asked, "tokens of strangers do not have it asked without end"
 
 
+async def test_few_tokens_wait_for_a_url_that_hangs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each is of a call that no limit has counted yet."""
+    monkeypatch.setattr(jwt_keys, "MOST_WAITING", 3)
+    answering = threading.Event()
+
+    def fetch(url: str) -> bytes:
+        answering.wait(60)
+        return jwks(GOOD)
+
+    keys = KeysAtUrl("", fetch)
+    asking = [asyncio.create_task(keys.refresh(unknown=True)) for _ in range(5)]
+    refused, _ = await asyncio.wait(asking[3:])
+    assert {type(each.exception()) for each in refused} == {KeysUnavailable}
+    answering.set()
+    assert await asyncio.gather(*asking[:3]) == [True, False, False]
+    assert not await keys.refresh(unknown=True), "none waits any more"
+
+
+def test_a_url_that_drips_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(jwt_keys, "FETCH_SECONDS", 0.5)
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+
+        def drip() -> None:
+            connection, _ = listening.accept()
+            with connection, suppress(OSError):
+                connection.sendall(b"HTTP/1.1 200 OK\r\n\r\n")
+                for _ in range(200):
+                    connection.sendall(b" ")
+                    time.sleep(0.05)
+
+        thread = threading.Thread(target=drip)
+        thread.start()
+        with pytest.raises(TimeoutError):
+            jwt_keys.fetched(f"http://127.0.0.1:{listening.getsockname()[1]}/")
+        thread.join()
+
+
+UNKNOWN_CURVE = b"""-----BEGIN PUBLIC KEY-----
+MDIwEAYHKoZIzj0CAQYFK4EEAAYDHgAERzSwdpBb4IcZUnlaCEUGXOTOdJatYCpg
+dXHuyw==
+-----END PUBLIC KEY-----"""
+
+
 @pytest.mark.parametrize(
     ("data", "why"),
     [
+        (UNKNOWN_CURVE, "block 1: Curve .* is not supported"),
         (b"", "neither PEM nor a JWKS"),
         (b"[]", "neither PEM nor a JWKS"),
         (b'{"keys": []}', "0 public keys"),

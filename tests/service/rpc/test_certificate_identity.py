@@ -26,7 +26,7 @@ from steersman_service.telemetry.metrics import Metrics
 from tests.service.http.gateways import reason
 
 
-def certificate(names: list[str], signer: Any = None) -> tuple[Any, bytes, bytes]:
+def certificate(names: list[str | x509.GeneralName], signer: Any = None) -> tuple[Any, bytes, bytes]:
     """A key and a certificate with these alternative names; without a `signer` an authority's own."""
     key = ec.generate_private_key(ec.SECP256R1())
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "holder" if signer else "authority")])
@@ -36,11 +36,15 @@ def certificate(names: list[str], signer: Any = None) -> tuple[Any, bytes, bytes
     made = made.not_valid_before(now - timedelta(hours=1)).not_valid_after(now + timedelta(hours=1))
     made = made.add_extension(x509.BasicConstraints(ca=signer is None, path_length=None), critical=True)
     if names:
-        kinds = [x509.UniformResourceIdentifier(n) if "://" in n else x509.DNSName(n) for n in names]
+        kinds = [n if isinstance(n, x509.GeneralName) else _alternative(n) for n in names]
         made = made.add_extension(x509.SubjectAlternativeName(kinds), critical=False)
     signed = made.sign(signer[0] if signer else key, hashes.SHA256())
     pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
     return (key, signed), pem, signed.public_bytes(Encoding.PEM)
+
+
+def _alternative(name: str) -> x509.GeneralName:
+    return x509.UniformResourceIdentifier(name) if "://" in name else x509.DNSName(name)
 
 
 async def test_a_certificate_says_who_calls_and_a_gateways_does_not() -> None:
@@ -68,7 +72,7 @@ async def test_a_certificate_says_who_calls_and_a_gateways_does_not() -> None:
     port = server.add_secure_port("localhost:0", credentials)
     await server.start()
 
-    async def called(names: list[str], *metadata: tuple[str, str]) -> str:
+    async def called(names: list[str | x509.GeneralName], *metadata: tuple[str, str]) -> str:
         _, own_key, own = certificate(names, authority)
         shown = grpc.ssl_channel_credentials(root, own_key, own)
         async with grpc.aio.secure_channel(f"localhost:{port}", shown) as channel:
@@ -84,6 +88,9 @@ async def test_a_certificate_says_who_calls_and_a_gateways_does_not() -> None:
         assert not await called(["steersman:///cron?role=admin"])
         assert seen[-1].identity == Identity("cron", "", Role.ADMIN)
         assert await called(["page.example"]) == "TOKEN_MISSING"
+        # What an authority checks of an address of mail, or of a host, says nothing of a URI.
+        for kind in (x509.RFC822Name, x509.DNSName):
+            assert await called([kind("steersman:///root@page.example?role=admin")]) == "TOKEN_MISSING"
         assert await called(["steersman://acme/page?role=root"]) == "TOKEN_REFUSED"
         assert await called(["steersman:///cron?role=admin"], VIA) == "TOKEN_MISSING"
         assert await called(["steersman:///cron?role=admin"], ("authorization", "Bearer x")) == "TOKEN_REFUSED"

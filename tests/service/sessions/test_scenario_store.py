@@ -146,6 +146,11 @@ async def test_a_scenario_is_read_once_a_while_and_a_change_is_seen_after_it(
     await scenarios.delete("home", 0, "")
     gone = await reader.get("home")
     assert (gone.scenario, gone.names) == (None, [])
+    for name in ("home-1", "home-2", "hone", "quite-another"):
+        await scenarios.put(Scenario(name=name), "")
+    assert (await reader.get("home-")).names == ["home-2", "home-1", "hone"], (
+        "what is remembered of many names is little"
+    )
 
 
 async def test_a_change_here_while_it_is_read_is_not_overwritten(scenarios: ScenarioStore) -> None:

@@ -1,15 +1,17 @@
 """Any sequence of calls on a session, over gRPC and a real store, against a model of it."""
 
+import time
 from collections.abc import Iterator, Sequence
 from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import grpc
 import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
+from redis import Redis
 
 from steersman.v1.control_pb2 import OPERATION_ADD, Control
 from steersman.v1.recommendation_service_pb2 import RecommendRequest
@@ -25,6 +27,8 @@ from steersman.v1.session_service_pb2 import (
     SetControlsRequest,
 )
 from steersman_service.bundle.items import Items
+from steersman_service.sessions.store import PARTS
+from steersman_service.sessions.valkey import EmbeddedValkey
 from tests.serving import Running, serving, settings_for
 
 # Kept by the session: as few as the bundle's window allows, so that old ones go.
@@ -34,16 +38,29 @@ SESSIONS = count()
 CONTROLS = tuple(Control(concept=f"genres:{name}", operation=OPERATION_ADD, strength=0.5) for name in ("Horror", "War"))
 
 
+class Kept(NamedTuple):
+    server: Running
+    store: Any
+    """A client of its store."""
+
+
 @pytest.fixture(scope="module")
-def kept(bundle_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
-    with serving(settings_for(tmp_path_factory.mktemp("kept"), bundle_dir, max_session_events=KEPT)) as running:
-        yield running
+def kept(bundle_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kept]:
+    folder = tmp_path_factory.mktemp("kept")
+    valkey = EmbeddedValkey.start(folder / "valkey")
+    try:
+        settings = settings_for(folder, bundle_dir, max_session_events=KEPT, redis_url=valkey.url)
+        with Redis.from_url(valkey.url) as store, serving(settings) as running:
+            yield Kept(running, store)
+    finally:
+        valkey.stop()
 
 
 class SessionMachine(RuleBasedStateMachine):
     """What a session should hold: ids seen, items in order, refused items, controls, its version."""
 
     server: Running
+    store: Any
     item_ids: Sequence[str]
 
     @initialize()
@@ -132,6 +149,18 @@ class SessionMachine(RuleBasedStateMachine):
         assert answer.existed == self.there
         self.forget()
 
+    @rule(parts=st.sampled_from((PARTS, PARTS[:1])))
+    def expire(self, parts: Sequence[str]) -> None:
+        """All of it, or `meta` alone, as by a store that evicts: what is left is nobody's."""
+        for part in parts:
+            self.store.pexpire(self.key(part), 1)
+        while self.store.exists(*map(self.key, parts)):
+            time.sleep(0.001)
+        self.forget()
+
+    def key(self, part: str) -> str:
+        return f"steersman:{{{self.session_id}}}:{part}"
+
     @rule(ahead=st.integers(1, 3))
     def ask_for_more_than_there_is(self, ahead: int) -> None:
         request = RecommendRequest(session_id=self.session_id, min_session_version=self.version + ahead)
@@ -152,6 +181,8 @@ class SessionMachine(RuleBasedStateMachine):
             assert not self.there
             return
         assert self.there
+        left = [self.store.pttl(self.key(part)) for part in PARTS]
+        assert -1 not in left, "a key would stay when the session has expired"
         assert (session.version, session.total_events) == (self.version, self.total)
         assert list(session.item_ids) == self.items
         assert list(session.controls) == self.controls
@@ -160,8 +191,8 @@ class SessionMachine(RuleBasedStateMachine):
             assert list(item_ids) == [item_id for item_id, refused in self.refused.items() if refused == kind]
 
 
-def test_a_session_is_what_was_done_to_it(kept: Running, items: Items) -> None:
-    machine = type("Machine", (SessionMachine,), {"server": kept, "item_ids": items.ids[:30]})
+def test_a_session_is_what_was_done_to_it(kept: Kept, items: Items) -> None:
+    machine = type("Machine", (SessionMachine,), {**kept._asdict(), "item_ids": items.ids[:30]})
     bounded = settings(
         max_examples=20, stateful_step_count=20, deadline=None, suppress_health_check=list(HealthCheck), database=None
     )
