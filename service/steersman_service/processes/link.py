@@ -60,6 +60,8 @@ class PlannedRelease(msgspec.Struct, frozen=True):
     """Of its engine hosts. None: the front end computes."""
     block: bool = False
     """Whether scenarios are replayed, and the release is refused where one moved or broke."""
+    version: str = ""
+    """Of the bundle, once it is known: the folder may not hold another one meanwhile."""
 
 
 class Plan(msgspec.Struct, tag=True, frozen=True):
