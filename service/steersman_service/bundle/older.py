@@ -3,7 +3,6 @@
 Dimensions: N items, S items of both bundles, F features, D hidden.
 """
 
-from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -13,8 +12,8 @@ import pyarrow.parquet as pq
 from steersman_service.bundle import files
 from steersman_service.bundle.bundle import DECODER, Array, Bundle
 from steersman_service.bundle.items import UNKNOWN, Items, Rows
-from steersman_service.bundle.replacement import VERSION
 from steersman_service.errors import BundleError
+from steersman_service.remembering import remembered
 
 FEATURES, ITEMS = "features.parquet", "items.parquet"
 # Columns of features, and what stands for nothing. The first bundles with a decoder have no units.
@@ -52,12 +51,12 @@ class OlderBundles:
         self._bundle, self._folder, self._items = bundle, bundle.folder.parent, items
         self._counts_N = np.zeros(len(items), np.bool_)
         self._counts_N[counted_M] = True
-        self._known = lru_cache(maxsize=4)(self._read)
+        self._known = remembered(4, self._read)
 
     def find(self, version: str) -> OlderBundle | None:
         """None: that bundle is not there, is not whole, or does not say what its features add to scores."""
         # A caller's text becomes a path here, so it has to be a version and nothing else.
-        if not VERSION.fullmatch(version):
+        if not files.VERSION.fullmatch(version):
             return None
         try:
             return self._known(version)
@@ -66,7 +65,7 @@ class OlderBundles:
 
     def read(self, version: str) -> OlderBundle | None:
         """The same, without remembering it."""
-        if not VERSION.fullmatch(version):
+        if not files.VERSION.fullmatch(version):
             return None
         try:
             return self._read(version)
