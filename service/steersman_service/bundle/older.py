@@ -3,6 +3,7 @@
 Dimensions: N items, S items of both bundles, F features, D hidden.
 """
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -55,20 +56,18 @@ class OlderBundles:
 
     def find(self, version: str) -> OlderBundle | None:
         """None: that bundle is not there, is not whole, or does not say what its features add to scores."""
+        return self._found(version, self._known)
+
+    def read(self, version: str) -> OlderBundle | None:
+        """The same, without remembering it."""
+        return self._found(version, self._read)
+
+    def _found(self, version: str, read: Callable[[str], OlderBundle]) -> OlderBundle | None:
         # A caller's text becomes a path here, so it has to be a version and nothing else.
         if not files.VERSION.fullmatch(version):
             return None
         try:
-            return self._known(version)
-        except (BundleError, OSError, pa.ArrowException, LookupError):
-            return None
-
-    def read(self, version: str) -> OlderBundle | None:
-        """The same, without remembering it."""
-        if not files.VERSION.fullmatch(version):
-            return None
-        try:
-            return self._read(version)
+            return read(version)
         except (BundleError, OSError, pa.ArrowException, LookupError):
             return None
 
