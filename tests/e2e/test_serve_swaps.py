@@ -360,6 +360,8 @@ def test_a_canary_without_engines_costs_no_front_end(server: Served, client: Cli
     os.kill(again, signal.SIGSTOP)
     server.kill(workers_of(server.process.pid)[0])
     server.until("steersman_workers 2.0")
+    with pytest.raises(CallError, match="does not answer"):
+        client.promote_canary()
     assert by_state(client.roll_back())["serving"] == [("stable", bundles.first.name)]
     with Load(server, bundles) as calls:
         pass

@@ -83,6 +83,10 @@ class Releases:
                         canary = self._canary()
                         if version and version != canary.version:
                             raise NoCanary(f"version: the canary is {canary.version}")
+                        if not canary.ready:
+                            raise ReleaseRefused(
+                                "the canary has an engine that does not answer: the server's log says why"
+                            )
                         await self._promote(canary, turn=True)
                 case pb.RollBackRequest():
                     async with _exclusive(self._changing):
@@ -97,7 +101,7 @@ class Releases:
             if await named() != folder or await holds(self.generation.stable, folder):
                 return
             canary = self.generation.canary
-            if canary and await holds(canary, folder):
+            if canary and canary.ready and await holds(canary, folder):
                 await self._promote(canary, turn=False)
             else:
                 await self._bring(folder, STABLE)
@@ -154,7 +158,7 @@ class Releases:
                     await self._bring(folder, CANARY, request.canary_share)
             elif is_stable:
                 self._source.turn(folder)
-            elif canary and is_canary:
+            elif canary and is_canary and canary.ready:
                 await self._promote(canary, turn=True)
             else:
                 await self._bring(folder, STABLE, turn=True)
