@@ -7,6 +7,7 @@ import threading
 import time
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -330,6 +331,43 @@ def test_sighup_ends_a_canary(server: Served, client: Client, bundles: Bundles) 
         assert by_state(fresh.releases())["serving"] == [("stable", bundles.first.name)]
 
 
+def test_a_bundle_that_is_replaced_in_place_is_another_one(server: Served, client: Client, bundles: Bundles) -> None:
+    """A process that dies must not come back with it, beside others that hold what was there before."""
+    place = bundles.link.with_name("place")
+    shutil.copytree(bundles.first, place)
+    bundles.turn(place)
+    until(lambda: any((each.name, each.state) == ("place", "serving") for each in client.releases()))
+    settled(server, client, 1)
+    with Load(server, bundles) as calls:
+        shutil.rmtree(place)
+        shutil.copytree(bundles.second, place)
+        server.kill(engines_of(server.process.pid)[0])
+        until(lambda: client.model_info().bundle_version == bundles.second.name)
+        calls.more()
+    assert (calls.mixed, {error.code().name for error in calls.errors} - {"UNAVAILABLE"}) == ([], set())
+    bundles.turn(bundles.first)
+    until(lambda: client.model_info().bundle_version == bundles.first.name)
+
+
+def test_a_canary_without_engines_costs_no_front_end(server: Served, client: Client, bundles: Bundles) -> None:
+    settled(server, client, 1)
+    (engine,) = engines_of(server.process.pid)
+    client.load_release(bundles.second.name, channel="canary", canary_share=0.5)
+    (canary,) = set(engines_of(server.process.pid)) - {engine}
+    server.kill(canary)
+    until(lambda: set(engines_of(server.process.pid)) - {engine, canary})
+    (again,) = set(engines_of(server.process.pid)) - {engine, canary}
+    os.kill(again, signal.SIGSTOP)
+    server.kill(workers_of(server.process.pid)[0])
+    server.until("steersman_workers 2.0")
+    with pytest.raises(CallError, match="does not answer"):
+        client.promote_canary()
+    assert by_state(client.roll_back())["serving"] == [("stable", bundles.first.name)]
+    with Load(server, bundles) as calls:
+        pass
+    assert (calls.errors, calls.mixed) == ([], [])
+
+
 def test_front_ends_that_compute_change_bundles_too(bundles: Bundles, tmp_path: Path) -> None:
     with (
         serving(bundles, tmp_path, "--engines", "0") as server,
@@ -349,3 +387,18 @@ def test_front_ends_that_compute_change_bundles_too(bundles: Bundles, tmp_path: 
         assert workers_of(server.process.pid) == front_ends
     assert (calls.errors, calls.mixed) == ([], [])
     assert {seen[-1] for seen in calls.seen.values()} == {bundles.first.name}
+
+
+def test_a_change_that_the_end_of_the_server_interrupts_is_answered(bundles: Bundles, tmp_path: Path) -> None:
+    with (
+        serving(bundles, tmp_path, "--engines", "0") as ending,
+        Client(ending.address, timeout=SECONDS) as client,
+        ThreadPoolExecutor(1) as pool,
+    ):
+        asked = pool.submit(client.load_release, bundles.second.name)
+        until(lambda: engines_of(ending.process.pid))
+        os.kill(engines_of(ending.process.pid)[0], signal.SIGSTOP)
+        ending.end()
+        with pytest.raises(CallError) as caught:
+            asked.result()
+    assert (caught.value.reason, bundles.current) == ("DRAINING", bundles.first.name)

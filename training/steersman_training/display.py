@@ -47,7 +47,8 @@ class RichDisplay:
         self.console.print(line, soft_wrap=True)
 
     def recommender(self, progress: FitProgress) -> None:
-        note = f"loss {progress.loss:.3f}  valid NDCG@10 {progress.valid_ndcg:.4f}  {progress.seconds_left:.0f} s left"
+        ndcg = "-" if progress.valid_ndcg is None else f"{progress.valid_ndcg:.4f}"
+        note = f"loss {progress.loss:.3f}  valid NDCG@10 {ndcg}  {progress.seconds_left:.0f} s left"
         self._update(progress.epoch, progress.epochs, note)
 
     def sae(self, epoch: int, epochs: int, variance_explained: float) -> None:

@@ -16,7 +16,6 @@ from steersman.v1.model_service_pb2 import BundleSummary
 from steersman_service.api.release import Release
 from steersman_service.bundle import files
 from steersman_service.bundle.older import FEATURES
-from steersman_service.bundle.replacement import VERSION
 from steersman_service.errors import BundleError
 
 MOST_BUNDLES = 20
@@ -49,7 +48,7 @@ class BundleList:
     def _listing(self) -> Listing:
         try:
             folders = [
-                path for path in self._folder.iterdir() if VERSION.fullmatch(path.name) and not path.is_symlink()
+                path for path in self._folder.iterdir() if files.VERSION.fullmatch(path.name) and not path.is_symlink()
             ]
         except OSError:
             return ()

@@ -29,6 +29,7 @@ MOST_MANIFEST_BYTES = 16 << 20
 MOST_SIGNATURE_BYTES = 64 << 10
 # No path, nothing hidden, nothing that a file system or a terminal may understand in its own way.
 PLAIN_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,199}")
+VERSION = re.compile(r"[0-9a-f]{64}")
 # Files of a folder in a message, beside the first one.
 NAMED = 8
 # Larger arrays are mapped.

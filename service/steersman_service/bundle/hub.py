@@ -5,7 +5,6 @@ HF_ENDPOINT is another hub.
 """
 
 import os
-import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,11 +12,10 @@ from typing import Any
 
 from steersman.v1.bundle_pb2 import Manifest
 from steersman_service.bundle import files
-from steersman_service.bundle.files import MANIFEST, MOST_MANIFEST_BYTES, SIGNATURE
+from steersman_service.bundle.files import MANIFEST, MOST_MANIFEST_BYTES, SIGNATURE, VERSION
 from steersman_service.bundle.storage import READ_SECONDS, Reader, Stored, asking
 from steersman_service.errors import BundleError, SourceError
 
-VERSION = re.compile(r"[0-9a-f]{64}")
 MAIN = "main"
 
 

@@ -3,7 +3,7 @@
 Dimensions: N items, S items of both bundles, F features, D hidden.
 """
 
-from functools import lru_cache
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -13,8 +13,8 @@ import pyarrow.parquet as pq
 from steersman_service.bundle import files
 from steersman_service.bundle.bundle import DECODER, Array, Bundle
 from steersman_service.bundle.items import UNKNOWN, Items, Rows
-from steersman_service.bundle.replacement import VERSION
 from steersman_service.errors import BundleError
+from steersman_service.remembering import remembered
 
 FEATURES, ITEMS = "features.parquet", "items.parquet"
 # Columns of features, and what stands for nothing. The first bundles with a decoder have no units.
@@ -52,24 +52,22 @@ class OlderBundles:
         self._bundle, self._folder, self._items = bundle, bundle.folder.parent, items
         self._counts_N = np.zeros(len(items), np.bool_)
         self._counts_N[counted_M] = True
-        self._known = lru_cache(maxsize=4)(self._read)
+        self._known = remembered(4, self._read)
 
     def find(self, version: str) -> OlderBundle | None:
         """None: that bundle is not there, is not whole, or does not say what its features add to scores."""
-        # A caller's text becomes a path here, so it has to be a version and nothing else.
-        if not VERSION.fullmatch(version):
-            return None
-        try:
-            return self._known(version)
-        except (BundleError, OSError, pa.ArrowException, LookupError):
-            return None
+        return self._found(version, self._known)
 
     def read(self, version: str) -> OlderBundle | None:
         """The same, without remembering it."""
-        if not VERSION.fullmatch(version):
+        return self._found(version, self._read)
+
+    def _found(self, version: str, read: Callable[[str], OlderBundle]) -> OlderBundle | None:
+        # A caller's text becomes a path here, so it has to be a version and nothing else.
+        if not files.VERSION.fullmatch(version):
             return None
         try:
-            return self._read(version)
+            return read(version)
         except (BundleError, OSError, pa.ArrowException, LookupError):
             return None
 

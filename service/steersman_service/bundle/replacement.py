@@ -1,7 +1,5 @@
 """Finds the likely successor of an older bundle's feature, if that bundle still lies beside this one."""
 
-import re
-from functools import lru_cache
 from typing import Any
 
 import pyarrow as pa
@@ -11,8 +9,8 @@ from steersman_service.bundle import files
 from steersman_service.bundle.bundle import Bundle
 from steersman_service.bundle.catalogue import Catalogue
 from steersman_service.errors import BundleError
+from steersman_service.remembering import remembered
 
-VERSION = re.compile(r"[0-9a-f]{64}")
 # What is beside a bundle may be anything.
 UNREADABLE = (BundleError, OSError, pa.ArrowException, LookupError)
 TopItems = list[set[str]]
@@ -25,12 +23,12 @@ class Replacements:
     def __init__(self, bundle: Bundle, catalogue: Catalogue) -> None:
         self._bundle, self._folder = bundle, bundle.folder.parent
         self._top_items = [set(feature.top_item_ids) if feature.scale else set() for feature in catalogue.features]
-        self._older = lru_cache(maxsize=8)(self._read)
+        self._older = remembered(8, self._read)
 
     def find(self, version: str, feature_id: int) -> int | None:
         """The likely replacement of a feature of bundle `version`. None: that bundle is not there, or nothing is like it."""
         # A caller's text becomes a path here, so it has to be a version and nothing else.
-        if not VERSION.fullmatch(version):
+        if not files.VERSION.fullmatch(version):
             return None
         try:
             old = self._older(version)[feature_id]

@@ -3,19 +3,17 @@
 Endpoint, region and credentials are those of AWS's own environment and files: AWS_ENDPOINT_URL, AWS_PROFILE, AWS_SHARED_CREDENTIALS_FILE.
 """
 
-import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from steersman_service.bundle.files import MANIFEST, SIGNATURE
+from steersman_service.bundle.files import MANIFEST, SIGNATURE, VERSION
 from steersman_service.bundle.storage import CONNECT_SECONDS, READ_SECONDS, Reader, Stored, asking
 from steersman_service.errors import SourceError
 
 CURRENT = "current"
 BLOCK_BYTES = 8 << 20
-VERSION = re.compile(r"[0-9a-f]{64}")
 CLIENT = {
     "connect_timeout": CONNECT_SECONDS,
     "read_timeout": READ_SECONDS,

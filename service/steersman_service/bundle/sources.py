@@ -1,13 +1,13 @@
 """Where bundles come from: a folder, S3-compatible storage (`s3://bucket/prefix`) or the Hugging Face hub (`hf://owner/repo@revision`).
 
-version = resolve(source)                    # cheap: may be asked again and again
+version = resolve(source)
 folder = fetch(source, version, data_folder) # pulled, checked, and under its version; or there already
 """
 
 import re
 from pathlib import Path
 
-from steersman_service.bundle import files
+from steersman_service.bundle.files import VERSION
 from steersman_service.bundle.pulling import pull
 from steersman_service.bundle.signatures import PublicKeys
 from steersman_service.bundle.storage import Storage, Stored
@@ -18,7 +18,6 @@ S3 = re.compile(r"(?P<bucket>[a-z0-9][a-z0-9._-]{1,62})(?P<prefix>(/[A-Za-z0-9][
 HUB = re.compile(
     r"(?P<repo>[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95})(@(?P<revision>[A-Za-z0-9][\w./-]{0,199}))?", re.ASCII
 )
-VERSION = re.compile(r"[0-9a-f]{64}")
 
 
 def is_remote(source: str) -> bool:
@@ -27,26 +26,21 @@ def is_remote(source: str) -> bool:
 
 
 def resolve(source: str) -> str:
-    """The version that the source names now. Raises SourceError, or BundleError for a manifest that is none.
+    """The version that a remote source names now. Raises SourceError, or BundleError for a manifest that is none.
 
-    Of a folder it is that of its manifest; of S3 what the object `current` says, or the version at the end of the source; of the hub
-    that of the manifest at the revision.
+    Of S3 it is what the object `current` says, or the version at the end of the source; of the hub that of the manifest at the revision.
     """
-    if not is_remote(source):
-        return files.read_manifest(Path(source).resolve()).version
     return storage_of(source).current()
 
 
 def fetch(source: str, version: str, folder: Path, keys: PublicKeys | None = None) -> Path:
-    """The bundle's folder: `folder / version`, where it is pulled to unless it is there; of a source that is a folder, that folder itself.
+    """The bundle's folder: `folder / version`, where it is pulled to unless it is there.
 
     Raises SourceError if it cannot be had, BundleError if it is not what its manifest says, or not signed by one of `keys`. Nothing half
     done is ever under that name. What was pulled whole before a failure is kept for the next attempt.
     """
     if not VERSION.fullmatch(version):
         raise SourceError(source, f"{version[:80]!r} is no version, which is 64 hex digits")
-    if not is_remote(source):
-        return _local(Path(source), version)
     return pull(storage_of(source), source, version, folder.resolve(), keys)
 
 
@@ -60,13 +54,6 @@ def listed(source: str) -> list[Stored]:
     except OSError as error:
         raise SourceError(source, f"cannot be listed: {error.strerror or error}") from error
     return [Stored(name, name == (folder / "current").resolve().name) for name in names]
-
-
-def obtain(source: str, folder: Path, keys: PublicKeys | None = None) -> Path:
-    """Both: the folder of the bundle that the source names now."""
-    if not is_remote(source):
-        return Path(source).resolve()
-    return fetch(source, resolve(source), folder, keys)
 
 
 def storage_of(source: str) -> Storage:
@@ -93,12 +80,3 @@ def storage_of(source: str) -> Storage:
         "is no source of bundles that is known: write s3://BUCKET/PREFIX, hf://OWNER/REPO or hf://OWNER/REPO@REVISION, or a folder;"
         " credentials and endpoints do not belong in it (AWS_*, HF_TOKEN, HF_ENDPOINT)",
     )
-
-
-def _local(source: Path, version: str) -> Path:
-    """The folder, or, where a link was turned meanwhile, the one of that version beside it."""
-    folder = source.resolve()
-    for place in (folder, folder.parent / version):
-        if (place / files.MANIFEST).exists() and files.read_manifest(place).version == version:
-            return place
-    raise SourceError(str(source), f"holds no bundle of version {version} any more")

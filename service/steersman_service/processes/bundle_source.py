@@ -5,20 +5,24 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from steersman_service.bundle.files import PLAIN_NAME, read_manifest
+from steersman_service.bundle.files import PLAIN_NAME, VERSION, read_manifest
+from steersman_service.bundle.pulling import pull
 from steersman_service.bundle.signatures import PublicKeys
-from steersman_service.bundle.sources import is_remote, obtain
-from steersman_service.errors import BundleError, ReleasesFixed
+from steersman_service.bundle.sources import is_remote, storage_of
+from steersman_service.bundle.storage import Storage
+from steersman_service.errors import BundleError, ReleasesFixed, SourceError
 
 State = Sequence[tuple[str, int, int]]
 """Name, bytes and time of change of each file."""
 
 
 class BundleSource:
-    def __init__(self, source: str, bundles: Path, keys: PublicKeys | None = None) -> None:
-        """`bundles` is where a remote `source` is pulled to; signed by one of `keys` if there are any."""
+    def __init__(self, source: str, bundles: Path, keys: Path | None = None) -> None:
+        """`bundles` is where a remote `source` is pulled to; signed by one of `keys` (see load_bundle) if there are any."""
         self._source, self._bundles, self._keys = source, bundles, keys
         self._link = None if is_remote(source) else Path(source)
+        self._storage: Storage | None = None
+        """Of a remote source. To set up a client of S3 takes a quarter of a second of processor time."""
 
     @property
     def there(self) -> bool:
@@ -27,7 +31,7 @@ class BundleSource:
 
     def target(self) -> Path:
         """The folder of the bundle that it names now, which need not hold one; pulled first if it is remote. Raises StartupError."""
-        return obtain(self._source, self._bundles, self._keys)
+        return self._pulled() if self._link is None else self._link.resolve()
 
     def check_turnable(self) -> None:
         """Raises ReleasesFixed."""
@@ -57,17 +61,39 @@ class BundleSource:
             raise ReleasesFixed(f"the link {self._link.name} cannot be turned: {error.strerror}") from None
 
     def find(self, wanted: str) -> Path | None:
-        """The bundle of this folder name, or of this version, where bundles lie. None: there is none."""
+        """The bundle of this folder name, or of this version, where bundles lie; of a remote source a version is pulled there first.
+
+        None: there is none. Raises StartupError if it cannot be pulled."""
         around = (self._link.parent if self._link else self._bundles).resolve()
-        if not PLAIN_NAME.fullmatch(wanted) or not around.is_dir():
+        if not PLAIN_NAME.fullmatch(wanted):
             return None
         if (around / wanted).is_dir():
             return (around / wanted).resolve()
-        for folder in sorted(each for each in around.iterdir() if each.is_dir() and not each.is_symlink()):
-            with suppress(BundleError, OSError):
-                if read_manifest(folder).version == wanted:
+        with suppress(OSError):
+            for folder in sorted(around.iterdir()):
+                # Not the hidden ones: what is being pulled is not to be served.
+                plain = PLAIN_NAME.fullmatch(folder.name) and not folder.is_symlink()
+                if plain and version_in(folder) == wanted:
                     return folder
-        return None
+        return self._pulled(wanted) if self._link is None and VERSION.fullmatch(wanted) else None
+
+    def _pulled(self, version: str = "") -> Path:
+        """The bundle of this version, or, without one, that which the source names."""
+        keys = PublicKeys.read(self._keys) if self._keys else None
+        try:
+            storage = self._storage = self._storage or storage_of(self._source)
+            return pull(storage, self._source, version or storage.current(), self._bundles.resolve(), keys)
+        except SourceError:
+            # The next one has the credentials and the endpoint of then.
+            self._storage = None
+            raise
+
+
+def version_in(folder: Path) -> str:
+    """Of the bundle. Empty: there is none, or its manifest cannot be read."""
+    with suppress(BundleError, OSError):
+        return read_manifest(folder).version
+    return ""
 
 
 def state_of(folder: Path) -> State:

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Iterator, Sequence
-from contextlib import AsyncExitStack, contextmanager
+from contextlib import AsyncExitStack, contextmanager, suppress
 from functools import partial
 from pathlib import Path
 
@@ -31,6 +31,9 @@ from steersman_service.scheduling.events import first_of
 from steersman_service.scheduling.stall import watched_loop
 from steersman_service.settings import Settings
 from steersman_service.telemetry.metrics import Metrics
+
+# For an engine host of a release beside what is served, which listens when a front end is told of it; and until it is tried again.
+CONNECT_SECONDS, AGAIN_SECONDS = 5.0, 30.0
 
 log = structlog.get_logger()
 
@@ -81,6 +84,10 @@ class Follower:
         self._link = link
         self._lost = lost
         self._leaving: set[asyncio.Task[None]] = set()
+        self._plan: Plan
+        """The latest one."""
+        self._lacks = False
+        """Whether a release of it could not be loaded."""
 
     async def begin(self, plan: Plan) -> None:
         """The plan of the start. Raises StartupError if the stable release does not load."""
@@ -90,10 +97,14 @@ class Follower:
 
     async def run(self) -> None:
         while True:
-            await self.follow(await self._link.plans.get())
+            plan = self._plan
+            with suppress(TimeoutError):
+                async with asyncio.timeout(AGAIN_SECONDS if self._lacks else None):
+                    plan = await self._link.plans.get()
+            await self.follow(plan)
 
     async def follow(self, plan: Plan) -> None:
-        failed = ""
+        self._plan, failed = plan, ""
         for release in plan.releases:
             if release.number not in self._holding.versions:
                 try:
@@ -106,6 +117,7 @@ class Follower:
                     failed = f"it cannot be loaded: {type(error).__name__}; the log has more"
         if plan.stable in self._holding.versions:
             self._holding.route(plan.stable, plan.canary, plan.share)
+        self._lacks = bool(failed)
         told = CannotFollow(plan.serial, failed) if failed else Follows(plan.serial, self._holding.versions)
         self._link.tell(told)
         for number in self._holding.others([release.number for release in plan.releases]):
@@ -117,7 +129,13 @@ class Follower:
         settings = self._settings.model_copy(update={"bundle": release.folder})
 
         async def opened(stack: AsyncExitStack) -> EngineHandle:
-            return await opened_backend(settings, release.sockets, self._metrics, self._lost, stack, beside=beside)
+            backend = await opened_backend(settings, release.sockets, self._metrics, self._lost, stack, beside=beside)
+            if release.version not in ("", backend.bundle.version):
+                raise StartupError(
+                    f"bundle refused: {release.version} is served, and {release.folder} holds {backend.bundle.version} now:"
+                    " a bundle's folder must not change while it is served"
+                )
+            return backend
 
         block = release.block and settings.scenario_replay == "block"
         await self._holding.load(release.number, opened, block=block)
@@ -160,7 +178,11 @@ async def opened_backend(
     bundle = await asyncio.to_thread(read) if beside else read()
     pool = EnginePool([Path(socket) for socket in sockets])
     stack.callback(pool.close)
-    hello = await pool.connect(bundle.version)
+    try:
+        async with asyncio.timeout(CONNECT_SECONDS if beside else None):
+            hello = await pool.connect(bundle.version)
+    except TimeoutError:
+        raise StartupError(f"bundle refused: its engine host has not answered for {CONNECT_SECONDS:g} s") from None
     return EngineHandle(bundle, pool, hello.backend, hello.device)
 
 

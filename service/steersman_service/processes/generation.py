@@ -34,7 +34,7 @@ class HostedRelease:
         return all(slot.ready for slot in self.engines)
 
     def planned(self, *, block: bool = False) -> PlannedRelease:
-        return PlannedRelease(self.number, str(self.folder), [*self.sockets], block)
+        return PlannedRelease(self.number, str(self.folder), [*self.sockets], block, self.version)
 
     async def load(self) -> None:
         """Raises StartupError; what was started is still to be killed."""
@@ -131,17 +131,22 @@ class Generation:
         beside: HostedRelease | None = None,
     ) -> None:
         """Returns when all front ends have answered. Raises the first StartupError."""
-        served = [stable, *([canary] if canary else [])]
-        planned = [release.planned() for release in served]
-        if beside:
-            planned.append(beside.planned(block=True))
-        self._plan = plan = Plan(self._plan.serial + 1, planned, stable.number, canary.number if canary else 0, share)
-        told = await asyncio.gather(*(child.follow(plan) for child in self._children), return_exceptions=True)
+        releases = [release for release in (stable, canary, beside) if release]
+        serial = self._plan.serial + 1
+
+        def plan() -> Plan:
+            planned = [release.planned(block=release is beside) for release in releases]
+            return Plan(serial, planned, stable.number, canary.number if canary else 0, share)
+
+        self._plan = plan()
+        told = await asyncio.gather(*(child.follow(self._plan) for child in self._children), return_exceptions=True)
         for answer in told:
             if isinstance(answer, BaseException):
                 continue
-            for release in [*served, *([beside] if beside else [])]:
+            for release in releases:
                 release.version = answer.get(release.number, release.version)
+        # With the versions, for those that start later.
+        self._plan = plan()
         for answer in told:
             if isinstance(answer, BaseException):
                 raise answer

@@ -60,6 +60,8 @@ class PlannedRelease(msgspec.Struct, frozen=True):
     """Of its engine hosts. None: the front end computes."""
     block: bool = False
     """Whether scenarios are replayed, and the release is refused where one moved or broke."""
+    version: str = ""
+    """Of the bundle, once it is known: the folder may not hold another one meanwhile."""
 
 
 class Plan(msgspec.Struct, tag=True, frozen=True):
@@ -337,7 +339,7 @@ async def _run(serve: Serve, role: str, connection: socket.socket) -> None:
 
 
 def settle_memory() -> None:
-    """Exempts what was loaded from garbage collection, which would delay calls; frees what was let go since the last time."""
-    gc.unfreeze()
+    """Exempts what was loaded from garbage collection, which would delay calls. What of it is let go later is freed by its references:
+    a release is in no cycle (remembering.py)."""
     gc.collect()
     gc.freeze()

@@ -5,6 +5,7 @@ import time
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,8 +13,6 @@ import structlog
 
 from steersman.v1 import release_service_pb2 as pb
 from steersman_service.errors import (
-    BundleError,
-    ChildDied,
     NoCanary,
     NoReleaseBefore,
     NotFound,
@@ -21,14 +20,13 @@ from steersman_service.errors import (
     ReleaseRefused,
     StartupError,
 )
-from steersman_service.processes.bundle_source import BundleSource, State, state_of
+from steersman_service.processes.bundle_source import BundleSource, version_in
 from steersman_service.processes.generation import Generation, HostedRelease
 from steersman_service.processes.slot import unforeseen
+from steersman_service.processes.threads import in_thread
 from steersman_service.telemetry.metrics import Metrics
 
 MOST_REFUSED = MOST_BEFORE = 10
-# Of a bundle whose loading a process did not survive, which may have had other reasons.
-ATTEMPTS = 3
 STABLE, CANARY = pb.CHANNEL_STABLE, pb.CHANNEL_CANARY
 
 log = structlog.get_logger()
@@ -68,10 +66,8 @@ class Releases:
         self._before: deque[tuple[Path, str, float]] = deque(maxlen=MOST_BEFORE)
         self._refused: deque[_Refused] = deque(maxlen=MOST_REFUSED)
         self._tasks: set[asyncio.Task[None]] = set()
-        self._unserved: tuple[Path, State, int] | None = None
-        """What the source named that was refused, and how often."""
-        self._unread = ""
-        """Why the source itself cannot be read."""
+        self._replaced: set[Generation] = set()
+        """Those that drain."""
 
     async def answer(self, request: object) -> list[pb.Release]:
         """Does what a request of ReleaseService asks. Raises a RequestError."""
@@ -87,6 +83,10 @@ class Releases:
                         canary = self._canary()
                         if version and version != canary.version:
                             raise NoCanary(f"version: the canary is {canary.version}")
+                        if not canary.ready:
+                            raise ReleaseRefused(
+                                "the canary has an engine that does not answer: the server's log says why"
+                            )
                         await self._promote(canary, turn=True)
                 case pb.RollBackRequest():
                     async with _exclusive(self._changing):
@@ -95,34 +95,16 @@ class Releases:
             raise ReleaseRefused(f"{self._refused[0].why}; what was served before still is") from error
         return [*_in_order(self)]
 
-    async def follow_source(self) -> None:
-        """Serves what the source names, if that is something else. What was refused is tried again once it has changed."""
-        if not self._source.there:
-            return
-        try:
-            folder = await asyncio.to_thread(self._source.target)
-        except StartupError as error:
-            self._unreadable(error)
-            return
-        self._unread = ""
-        if folder == self.generation.stable.folder:
-            self._source_refused(None)
-            return
-        state = await asyncio.to_thread(state_of, folder)
-        tried = self._unserved[2] if self._unserved and self._unserved[:2] == (folder, state) else 0
-        if tried >= ATTEMPTS:
-            return
+    async def follow(self, folder: Path, named: Callable[[], Awaitable[Path | None]]) -> None:
+        """Serves the bundle that lies in `folder`, if that is what is `named` once no other change is under way. Raises StartupError."""
         async with self._changing:
+            if await named() != folder or await holds(self.generation.stable, folder):
+                return
             canary = self.generation.canary
-            if folder == self.generation.stable.folder:
-                return
-            if canary and canary.folder == folder:
+            if canary and canary.ready and await holds(canary, folder):
                 await self._promote(canary, turn=False)
-                return
-            try:
+            else:
                 await self._bring(folder, STABLE)
-            except StartupError as error:
-                self._source_refused((folder, state, tried + 1 if isinstance(error, ChildDied) else ATTEMPTS))
 
     async def renew(self, made: Callable[[], Awaitable[Generation]]) -> None:
         """All processes anew, with what the source names; then the old ones drain, a canary too. If they cannot start, those stay."""
@@ -140,35 +122,43 @@ class Releases:
         canary = old.canary.folder.name if old.canary else ""
         pids = [slot.child.pid for slot in generation.front_ends if slot.child]
         log.info("replaced", pids=pids, **({"canary_ended": canary} if canary else {}))
+        self._replaced.add(old)
         await old.stop(self._drain_seconds)
+        self._replaced.discard(old)
 
-    async def close(self) -> None:
-        """After the front ends have ended: ends the engine hosts of what was draining."""
+    async def stop(self, drain_seconds: float) -> None:
+        """Drains all front ends, those of a generation before too, and ends all engine hosts."""
+        await asyncio.gather(*(each.stop(drain_seconds) for each in (self.generation, *self._replaced)))
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await asyncio.gather(*(release.kill() for release in self._draining))
 
     async def _load_asked(self, request: pb.LoadReleaseRequest) -> None:
-        folder = await asyncio.to_thread(self._source.find, request.bundle)
-        if folder is None:
-            raise NotFound(
-                "bundle: none beside the one that is served has this version or folder; ListBundles names them"
-            )
         async with _exclusive(self._changing):
+            if request.channel != CANARY:
+                self._source.check_turnable()
+            try:
+                folder = await in_thread(partial(self._source.find, request.bundle))
+            except StartupError as error:
+                log.error("bundle not pulled", error=str(error))
+                raise ReleaseRefused("bundle: it cannot be pulled from the server's source; its log says why") from None
+            if folder is None:
+                raise NotFound(
+                    "bundle: none beside the one that is served has this version or folder; ListBundles names them"
+                )
             stable, canary = self.generation.stable, self.generation.canary
+            is_stable, is_canary = await holds(stable, folder), canary and await holds(canary, folder)
             if request.channel == CANARY:
-                if folder == stable.folder:
+                if is_stable:
                     raise ReleaseRefused("bundle: it is the stable release already")
-                if canary and canary.folder == folder:
+                if is_canary:
                     await self._set_share(request.canary_share)
                 else:
                     await self._bring(folder, CANARY, request.canary_share)
-                return
-            self._source.check_turnable()
-            if folder == stable.folder:
+            elif is_stable:
                 self._source.turn(folder)
-            elif canary and canary.folder == folder:
+            elif canary and is_canary and canary.ready:
                 await self._promote(canary, turn=True)
             else:
                 await self._bring(folder, STABLE, turn=True)
@@ -198,14 +188,11 @@ class Releases:
             self._loading = None
         release.since = time.time()
         if channel == CANARY:
-            leaving = generation.canary
-            await generation.route(generation.stable, release, share)
+            await self._route(generation.stable, release, share)
         else:
-            leaving = generation.stable
             if not back:
-                self._remember(leaving)
-            await generation.route(release, generation.canary, generation.share)
-        self._leave(leaving, channel)
+                self._remember(generation.stable)
+            await self._route(release, generation.canary, generation.share)
         self._metrics.swapped(ok=True)
         seconds = round(time.monotonic() - began, 3)
         log.info("release served", bundle=release.version, channel=_word(channel), share=share, seconds=seconds)
@@ -214,11 +201,9 @@ class Releases:
         if turn:
             self._source.check_turnable()
             self._source.turn(canary.folder)
-        stable = self.generation.stable
-        self._remember(stable)
+        self._remember(self.generation.stable)
         canary.since = time.time()
-        await self.generation.route(canary)
-        self._leave(stable, STABLE)
+        await self._route(canary)
         self._metrics.swapped(ok=True)
         log.info("canary promoted", bundle=canary.version)
 
@@ -229,14 +214,18 @@ class Releases:
 
     async def _roll_back(self) -> None:
         if canary := self.generation.canary:
-            await self.generation.route(self.generation.stable)
-            self._leave(canary, CANARY)
+            await self._route(self.generation.stable)
             log.info("canary ended", bundle=canary.version)
             return
         if not self._before:
             raise NoReleaseBefore("no other release was stable since the server was started: load one")
         self._source.check_turnable()
-        await self._bring(self._before[-1][0], STABLE, turn=True, back=True)
+        folder, version, _ = self._before[-1]
+        if await asyncio.to_thread(version_in, folder) not in ("", version):
+            raise ReleaseRefused(
+                f"the folder {folder.name} no longer holds {version}, which was stable before: load one"
+            )
+        await self._bring(folder, STABLE, turn=True, back=True)
         self._before.pop()
 
     def _canary(self) -> HostedRelease:
@@ -244,10 +233,18 @@ class Releases:
             raise NoCanary("there is no canary: load one first")
         return self.generation.canary
 
-    def _leave(self, release: HostedRelease | None, channel: pb.Channel) -> None:
+    async def _route(self, stable: HostedRelease, canary: HostedRelease | None = None, share: float = 0.0) -> None:
+        """Calls go there. What served until now drains, even if this is cancelled."""
+        before = {self.generation.stable: STABLE, self.generation.canary: CANARY}
+        try:
+            await self.generation.route(stable, canary, share)
+        finally:
+            for release, channel in before.items():
+                if release not in (None, stable, canary):
+                    self._leave(release, channel)
+
+    def _leave(self, release: HostedRelease, channel: pb.Channel) -> None:
         """Its engine hosts end once no front end needs them any more."""
-        if release is None:
-            return
         release.since = time.time()
         self._draining[release] = channel
         task = asyncio.create_task(release.stop(self._drain_seconds))
@@ -278,19 +275,10 @@ class Releases:
             exc_info=unforeseen(error),
         )
 
-    def _unreadable(self, error: StartupError) -> None:
-        """Of a source: logged once in a row. Storage that is away is no refusal of a bundle."""
-        if str(error) != self._unread:
-            log.error("the source of bundles cannot be read", error=str(error))
-            if isinstance(error, BundleError):
-                self._metrics.swapped(ok=False)
-        self._unread = str(error)
-        if isinstance(error, BundleError):
-            self._metrics.bundle_refused(True)
 
-    def _source_refused(self, unserved: tuple[Path, State, int] | None) -> None:
-        self._unserved = unserved
-        self._metrics.bundle_refused(unserved is not None)
+async def holds(release: HostedRelease, folder: Path) -> bool:
+    """Whether it is the bundle that lies there now. One whose manifest cannot be read was not replaced by another."""
+    return folder == release.folder and await asyncio.to_thread(version_in, folder) in ("", release.version)
 
 
 @asynccontextmanager

@@ -21,7 +21,13 @@ log = structlog.get_logger()
 @asynccontextmanager
 async def embedded_store(folder: Path) -> AsyncIterator[str]:
     """Gives its URL. A Valkey that died is started again. Raises StartupError."""
-    valkey = await asyncio.to_thread(EmbeddedValkey.start, folder)
+    # Not cancelled: a Valkey that is being started must not outlive the server.
+    starting = asyncio.ensure_future(asyncio.to_thread(EmbeddedValkey.start, folder))
+    try:
+        valkey = await asyncio.shield(starting)
+    except asyncio.CancelledError:
+        await asyncio.to_thread((await starting).stop)
+        raise
     closing = asyncio.Event()
 
     async def watch() -> None:
@@ -41,7 +47,7 @@ async def embedded_store(folder: Path) -> AsyncIterator[str]:
     try:
         yield valkey.url
     finally:
-        # Not cancelled: a Valkey that is being started must not outlive the server.
+        # Nor is what starts it again.
         closing.set()
         await watching
         await asyncio.to_thread(valkey.stop)

@@ -18,9 +18,8 @@ from prometheus_client.registry import Collector
 from pydantic import SecretStr
 
 from steersman.v1 import release_service_pb2
-from steersman_service.bundle.signatures import PublicKeys
 from steersman_service.certificates import watched
-from steersman_service.errors import InternalError, RequestError, StartupError
+from steersman_service.errors import Draining, InternalError, RequestError, StartupError
 from steersman_service.http.options import installed
 from steersman_service.processes.bundle_source import BundleSource
 from steersman_service.processes.child import ChildProcess
@@ -30,7 +29,9 @@ from steersman_service.processes.link import Answer, Ask, Plan, Refusal, Sockets
 from steersman_service.processes.port import ReservedPort
 from steersman_service.processes.releases import Releases
 from steersman_service.processes.slot import Slot
+from steersman_service.processes.source_watch import SourceWatch
 from steersman_service.processes.store import embedded_store
+from steersman_service.processes.threads import in_thread
 from steersman_service.secret_settings import secret
 from steersman_service.settings import Settings
 from steersman_service.telemetry import families as metric_families
@@ -64,8 +65,7 @@ class Supervisor:
         self._settings = settings
         self._metrics = metrics
         self._sockets = sockets
-        keys = PublicKeys.read(settings.bundle_keys) if settings.bundle_keys else None
-        self._source = BundleSource(settings.bundle_source, settings.bundles, keys)
+        self._source = BundleSource(settings.bundle_source, settings.bundles, settings.bundle_keys)
         self._engines = settings.engine_count
         self._numbers = count(1)
         self._releases: Releases | None = None
@@ -101,7 +101,8 @@ class Supervisor:
             http_port.probe()
             await self._gateway.listen()
         if self._settings.bundle_watch_seconds:
-            _run(self._follow_source(self._releases, self._settings.bundle_watch_seconds), self._changing)
+            watch = SourceWatch(self._source, self._releases, self._metrics)
+            _run(watch.run(self._settings.bundle_watch_seconds), self._changing)
 
     async def replace(self) -> None:
         """SIGHUP: all processes but the gateway anew."""
@@ -123,8 +124,7 @@ class Supervisor:
             await self._gateway.stop(self._settings.drain_seconds)
         left = max(0.0, self._settings.drain_seconds - (time.monotonic() - start))
         if self._releases:
-            await self._releases.generation.stop(left)
-            await self._releases.close()
+            await self._releases.stop(left)
         for task in self._watching:
             task.cancel()
 
@@ -138,18 +138,9 @@ class Supervisor:
         own = metric_families.families(self._metrics.registry)
         return metric_families.merged([own, self._counted, *(child.families for child in self._alive)])
 
-    async def _follow_source(self, releases: Releases, seconds: float) -> None:
-        """Again and again."""
-        while True:
-            await asyncio.sleep(seconds)
-            try:
-                await releases.follow_source()
-            except Exception:
-                log.exception("the source of bundles was not followed")
-
     async def _generation(self) -> Generation:
         """With the bundle that the source names now; not started yet. Raises StartupError."""
-        stable = self._hosted(await asyncio.to_thread(self._source.target), self._engines)
+        stable = self._hosted(await in_thread(self._source.target), self._engines)
 
         def front_end(plan: Callable[[], Plan], place: int) -> Slot:
             # One replays the scenarios for all.
@@ -207,6 +198,9 @@ class Supervisor:
             answer = Answer(ask.number, data)
         except RequestError as error:
             answer = Refusal(ask.number, error.reason, error.message)
+        except asyncio.CancelledError:
+            child.answer(Refusal(ask.number, Draining.reason, "the server is shutting down"))
+            raise
         except Exception:
             log.exception("releases were not changed")
             answer = Refusal(ask.number, InternalError.reason, "")
@@ -239,23 +233,36 @@ async def supervise(settings: Settings, on_ready: Callable[[Addresses], None]) -
     """Serves until SIGTERM or SIGINT, then drains, after `drain_delay_seconds` or a second signal.
 
     SIGHUP replaces every process, but for the gateway, which holds nothing of a bundle. Calls `on_ready` once. Raises StartupError if it
-    cannot start.
+    cannot start. A signal ends a start, too.
     """
     stop, renew = asyncio.Event(), asyncio.Event()
-    loop = asyncio.get_running_loop()
+    loop, starting = asyncio.get_running_loop(), asyncio.current_task()
+
+    def end() -> None:
+        if starting and not stop.is_set():
+            starting.cancel()
+        stop.set()
+
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
+        loop.add_signal_handler(number, end)
     loop.add_signal_handler(signal.SIGHUP, renew.set)
-    async with _supervised(settings, on_ready) as supervisor:
-        renewing = asyncio.create_task(_renewed(supervisor, renew))
-        await stop.wait()
-        stop.clear()
-        log.info("draining", after_seconds=settings.drain_delay_seconds, at_most_seconds=settings.drain_seconds)
-        renewing.cancel()
-        await asyncio.gather(renewing, return_exceptions=True)
-        await supervisor.leave()
-        with suppress(TimeoutError):
-            await asyncio.wait_for(stop.wait(), settings.drain_delay_seconds)
+    try:
+        async with _supervised(settings, on_ready) as supervisor:
+            starting = None
+            renewing = asyncio.create_task(_renewed(supervisor, renew))
+            await stop.wait()
+            stop.clear()
+            log.info("draining", after_seconds=settings.drain_delay_seconds, at_most_seconds=settings.drain_seconds)
+            renewing.cancel()
+            await asyncio.gather(renewing, return_exceptions=True)
+            await supervisor.leave()
+            with suppress(TimeoutError):
+                await asyncio.wait_for(stop.wait(), settings.drain_delay_seconds)
+    except asyncio.CancelledError:
+        if not stop.is_set():
+            raise
+        log.info("stopped", why="a signal came before it was ready")
+        return
     log.info("stopped")
 
 

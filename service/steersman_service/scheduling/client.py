@@ -3,7 +3,6 @@
 import asyncio
 import time
 from collections.abc import Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Protocol, cast
 from zlib import crc32
@@ -26,8 +25,8 @@ from steersman_service.scheduling.wire import (
 )
 from steersman_service.telemetry.traces import traces
 
-# Between attempts to connect.
-RETRY_SECONDS = 0.05
+# Between attempts to connect; and to one that computes another bundle.
+RETRY_SECONDS, OTHER_BUNDLE_SECONDS = 0.05, 5.0
 
 log = structlog.get_logger()
 
@@ -57,7 +56,7 @@ class Engines(Protocol):
 
 
 class EngineClient:
-    """One engine host. While it is gone, requests fail with EngineLost at once, and connecting goes on."""
+    """One engine host. While it is gone, requests fail with EngineLost at once, and connecting goes on: to one of the same bundle alone."""
 
     def __init__(self, path: Path, changed: asyncio.Event) -> None:
         """`changed` is set whenever the connection is made or lost."""
@@ -66,6 +65,8 @@ class EngineClient:
         self._path = path
         self._changed = changed
         self._connection: _EngineConnection | None = None
+        self._version = ""
+        """Of the bundle, once it was connected."""
         self._under_way: dict[int, asyncio.Future[EngineResult | None]] = {}
         self._free_at = 0.0
         self._number = 0
@@ -86,13 +87,23 @@ class EngineClient:
         """Waits for the engine host's Hello."""
         while True:
             connection = _EngineConnection(self)
-            with suppress(OSError):
+            pause = RETRY_SECONDS
+            try:
                 await asyncio.get_running_loop().create_unix_connection(lambda made=connection: made, str(self._path))  # type: ignore[misc]
-                self.hello = await connection.hello
-                self._connection = connection
-                self._changed.set()
-                return self.hello
-            await asyncio.sleep(RETRY_SECONDS)
+                hello = await connection.hello
+                if self._version not in ("", hello.version):
+                    log.error("the engine has another bundle: its folder was changed", served=self._version)
+                    pause = OTHER_BUNDLE_SECONDS
+                elif not connection.transport.is_closing():
+                    self.hello, self._connection, self._version = hello, connection, hello.version
+                    self._changed.set()
+                    return hello
+            except OSError:
+                pass
+            finally:
+                if connection is not self._connection:
+                    connection.abort()
+            await asyncio.sleep(pause)
 
     async def submit(self, request: EngineRequest, deadline: float, tenant: str) -> EngineResult:
         result = await self._submitted(request, deadline, tenant, spare=False)
@@ -106,8 +117,9 @@ class EngineClient:
         if self._connecting:
             self._connecting.cancel()
         if self._connection:
-            self._connection.closing = True
-            self._connection.transport.abort()
+            connection, self._connection, self.hello = self._connection, None, None
+            connection.abort()
+            self._fail()
 
     def received(self, message: FromEngine) -> None:
         assert not isinstance(message, Hello)
@@ -122,16 +134,21 @@ class EngineClient:
         else:
             done.set_result(None if isinstance(message, Busy) else message.result())
 
-    def lost(self, closing: bool) -> None:
-        self.hello, self._connection = None, None
+    def lost(self, connection: "_EngineConnection") -> None:
+        """Nothing if it was not made use of."""
+        if connection is self._connection:
+            self.hello, self._connection = None, None
+            self._fail()
+            log.error("connection to the engine lost")
+            self._changed.set()
+            self._connecting = asyncio.get_running_loop().create_task(self._reconnect())
+
+    def _fail(self) -> None:
+        """What is under way."""
         lost, self._under_way = self._under_way, {}
         for done in lost.values():
             if not done.done():
                 done.set_exception(EngineLost())
-        if not closing:
-            log.error("connection to the engine lost")
-            self._changed.set()
-            self._connecting = asyncio.get_running_loop().create_task(self._reconnect())
 
     async def _reconnect(self) -> None:
         await self.connect()
@@ -168,7 +185,6 @@ class EngineClient:
 class _EngineConnection(asyncio.Protocol):
     def __init__(self, client: EngineClient) -> None:
         self.transport: asyncio.WriteTransport
-        self.closing = False
         self.hello: asyncio.Future[Hello] = asyncio.get_running_loop().create_future()
         self._client = client
         self._reader: FrameReader[FromEngine] = FrameReader(from_engine)
@@ -186,8 +202,12 @@ class _EngineConnection(asyncio.Protocol):
     def connection_lost(self, error: Exception | None) -> None:
         if not self.hello.done():
             self.hello.set_exception(ConnectionResetError())
-        else:
-            self._client.lost(self.closing)
+        self._client.lost(self)
+
+    def abort(self) -> None:
+        """Nothing if it was never made."""
+        if hasattr(self, "transport"):
+            self.transport.abort()
 
 
 class EnginePool:

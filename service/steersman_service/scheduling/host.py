@@ -41,17 +41,20 @@ class EngineHost:
         self._connections: set[_FrontEndConnection] = set()
         self._left = asyncio.Event()
         self._server: asyncio.Server | None = None
+        self._path = Path()
 
     async def listen(self, path: Path) -> None:
         # Bound under another name: a front end that finds the socket finds it listening.
         bound = path.with_suffix(".new")
         self._server = await asyncio.get_running_loop().create_unix_server(lambda: _FrontEndConnection(self), bound)
         os.replace(bound, path)
+        self._path = path
 
     async def close(self, seconds: float) -> None:
         """Waits up to `seconds` for front ends to disconnect, then ends."""
         if self._server:
             self._server.close()
+            self._path.unlink(missing_ok=True)
         try:
             async with asyncio.timeout(seconds):
                 while self._connections:

@@ -1,10 +1,10 @@
 """Controls of one request that undo or double each other. Dimensions: C controls, E features that any of them edits, F all features."""
 
 from collections.abc import Callable, Sequence
-from functools import cache, lru_cache
 
 import numpy as np
 
+from steersman_service.remembering import remembered
 from steersman_service.steering.aims import TINY, Aims
 
 UNDOING, DOUBLING = -0.6, 0.8
@@ -23,8 +23,8 @@ class Conflicts:
 
     def __init__(self, aims: Aims) -> None:
         self._aims = aims
-        self._kept: Callable[[tuple[Direction, ...]], Found] = lru_cache(KEPT)(self._judge)
-        self._related: Callable[[int], dict[int, float]] = cache(self._related_features)
+        self._kept: Callable[[tuple[Direction, ...]], Found] = remembered(KEPT, self._judge)
+        self._related: Callable[[int], dict[int, float]] = remembered(None, self._related_features)
 
     def find(self, controls: Sequence[Direction]) -> Found:
         return () if self._aims.why_not else self._kept(tuple(controls))

@@ -8,13 +8,13 @@ Dimensions: D hidden here, E hidden there, F features here, G features there, S 
 """
 
 from collections.abc import Mapping
-from functools import lru_cache
 
 import numpy as np
 
 from steersman_service.bundle.bundle import Array
 from steersman_service.bundle.older import OlderBundle, OlderBundles
 from steersman_service.bundle.replacement import Replacements
+from steersman_service.remembering import remembered
 from steersman_service.steering.aims import TINY, Aims, Doubles
 from steersman_service.steering.targets import LEAST_COMMON
 
@@ -31,7 +31,7 @@ class Counterparts:
         """`items_ND` are the item vectors of this bundle."""
         self._items_ND, self._aims = items_ND, aims
         self._older, self._replacements = older, replacements
-        self._known = lru_cache(REMEMBERED)(self._find)
+        self._known = remembered(REMEMBERED, self._find)
 
     def of(self, version: str) -> Mapping[int, Counterpart]:
         """By the features of bundle `version`: those that have one. None has if that bundle is away, or older than format 1.5.

@@ -13,9 +13,9 @@ from steersman.v1.control_pb2 import OPERATION_ADD, Control, FeatureRef
 from steersman.v1.recommendation_service_pb2 import RecommendRequest
 from steersman_service.bundle.bundle import Bundle, load_bundle
 from steersman_service.bundle.catalogue import Catalogue
-from steersman_service.bundle.files import read_manifest
+from steersman_service.bundle.files import VERSION, read_manifest
 from steersman_service.bundle.items import Items
-from steersman_service.bundle.replacement import VERSION, Replacements
+from steersman_service.bundle.replacement import Replacements
 from tests.service.bundle.test_bundle import resign
 from tests.serving import Failure, Running, failure, serving, settings_for
 

@@ -1,11 +1,13 @@
 """Bundles in storage: S3 by a server of moto, the hub by a fake one, both on loopback. What is pulled is whole, or not there."""
 
+import fcntl
 import json
 import logging
 import os
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -100,7 +102,7 @@ def test_from_a_folder_to_s3_and_back(source: str, s3: Any, tmp_path: Path) -> N
     # What is there is not pulled again, and no storage is asked for it but for the signature.
     s3.delete_object(Bucket="models", Key=key_of(source, one, "lower.ts"))
     assert sources.fetch(f"{source}/{one}", one, data / "bundles") == folder
-    assert sources.obtain(source, data / "bundles") == data / "bundles" / two
+    assert sources.fetch(source, sources.resolve(source), data / "bundles") == data / "bundles" / two
     assert names_in(data / "bundles") == {one, two, MARKS, pulling.LOCK}
 
 
@@ -225,7 +227,7 @@ def test_an_interrupted_push_is_no_bundle(source: str, tmp_path: Path, monkeypat
     with pytest.raises(SourceError, match="has no bundle of version"):
         sources.fetch(source, two, tmp_path / "data")
     push(tmp_path / "two", source)
-    assert sources.obtain(source, tmp_path / "data").name == two
+    assert sources.fetch(source, sources.resolve(source), tmp_path / "data").name == two
 
 
 def test_two_that_pull_the_same_bundle_pull_it_once(
@@ -347,19 +349,15 @@ def test_a_source_that_is_none(source: str) -> None:
 
 def test_a_folder_is_a_source_too(tmp_path: Path) -> None:
     one = made(tmp_path / "bundles" / "one")
-    (tmp_path / "current").symlink_to("bundles/one")
-    link = str(tmp_path / "current")
-    assert (sources.resolve(link), sources.obtain(link, tmp_path)) == (one, tmp_path / "bundles" / "one")
-    # The link is turned between the two calls.
     shutil.move(tmp_path / "bundles" / "one", tmp_path / "bundles" / one)
     made(tmp_path / "bundles" / "two", created="later")
-    (tmp_path / "current").unlink()
     (tmp_path / "current").symlink_to("bundles/two")
-    assert sources.fetch(link, one, tmp_path) == tmp_path / "bundles" / one
-    with pytest.raises(SourceError, match="holds no bundle of version"):
-        sources.fetch(link, "0" * 64, tmp_path)
+    link = str(tmp_path / "current")
+    assert BundleSource(link, tmp_path).target() == tmp_path / "bundles" / "two"
+    with pytest.raises(SourceError, match="is a folder"):
+        sources.resolve(link)
     with pytest.raises(SourceError, match="no version"):
-        sources.fetch(link, "../../etc", tmp_path)
+        sources.fetch(f"{BUCKET}/x", "../../etc", tmp_path)
     (tmp_path / "bundles" / "current").symlink_to(one)
     (row,) = [
         line for line in steersman("bundle", "list", str(tmp_path / "bundles")).stdout.splitlines() if one in line
@@ -416,5 +414,23 @@ def test_a_server_starts_from_s3(
     make_key(tmp_path / "other", None)
     settings = load_settings(bundle=source, bundle_keys=tmp_path / "other.pub", data=tmp_path / "elsewhere")
     with pytest.raises(BundleError, match=r"manifest.sig"):
-        BundleSource(settings.bundle_source, settings.bundles, PublicKeys.read(tmp_path / "other.pub")).target()
+        BundleSource(settings.bundle_source, settings.bundles, tmp_path / "other.pub").target()
     assert not list((tmp_path / "elsewhere" / "bundles").glob("[0-9a-f]*"))
+
+
+def test_a_signal_ends_a_server_that_waits_for_its_bundle(s3: Any, tmp_path: Path) -> None:
+    """For another process that pulls into the same folder, or a storage that is slow."""
+    bundles = tmp_path / "data" / "bundles"
+    bundles.mkdir(parents=True)
+    command = [sys.executable, "-m", "steersman_service", "serve", "--bundle", f"{BUCKET}/x/{'0' * 64}"]
+    flags = ["--data", str(tmp_path / "data"), "--port", "0", "--metrics", "off", "--http", "off"]
+    with (bundles / pulling.LOCK).open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with subprocess.Popen([*command, *flags], stderr=subprocess.PIPE, text=True) as server:
+            descriptors = Path(f"/proc/{server.pid}/fd")
+            while not any(os.path.realpath(each).endswith(pulling.LOCK) for each in descriptors.iterdir()):
+                time.sleep(0.01)
+            server.terminate()
+            _, said = server.communicate(timeout=60)
+    assert (server.returncode, "before it was ready" in said) == (0, True)
+    assert not list((tmp_path / "data").glob("valkey/*.sock"))

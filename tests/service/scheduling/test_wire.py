@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from steersman_service.engine.request import Account, AccountQuery, Edits, EngineRequest, EngineResult, Variant
 from steersman_service.errors import DeadlinePassed, DeadlineTooNear, Draining, EngineLost, QueueFull, StartupError
+from steersman_service.scheduling import client
 from steersman_service.scheduling.batcher import Batcher
 from steersman_service.scheduling.client import EnginePool
 from steersman_service.scheduling.frames import FrameReader, frame
@@ -159,17 +160,28 @@ async def test_a_drain_crosses(hosts: list[Host], pool: EnginePool) -> None:
         await pool.submit(work(1))
 
 
-async def test_a_lost_engine_fails_what_waits_and_is_found_again(hosts: list[Host], pool: EnginePool) -> None:
+async def test_a_lost_engine_fails_what_waits_and_is_found_again(
+    hosts: list[Host], pool: EnginePool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(client, "OTHER_BUNDLE_SECONDS", 0.001)
     call = asyncio.create_task(pool.submit(work(0)))
     await hosts[0].engine.computing()
     hosts[0].engine.release(100)
-    os.remove(hosts[0].path)
     await hosts[0].server.close(0)
+    assert not hosts[0].path.exists()
     with pytest.raises(EngineLost):
         await call
     assert not pool.alive
     with pytest.raises(EngineLost):
         await pool.submit(work(1))
+    # One that has read another bundle from the same folder meanwhile is none of the pool's.
+    other, entered = Host(hosts[0].path), list[object]()
+    other.server.hello = Hello("another", "onnx", "cpu")
+    monkeypatch.setattr(other.server, "entered", entered.append)
+    await other.server.listen(other.path)
+    await until(lambda: len(entered) > 2)
+    assert not pool.alive
+    await other.close()
     again = Host(hosts[0].path)
     again.engine.release(100)
     await again.server.listen(again.path)

@@ -58,7 +58,8 @@ class Progress(NamedTuple):
     epoch: int
     epochs: int
     loss: float
-    valid_ndcg: float
+    valid_ndcg: float | None
+    """None: nothing was validated yet."""
     seconds_left: float
 
 
@@ -142,7 +143,7 @@ class Fit:
         Raises CheckpointError if it is broken, cannot be written, or belongs to other data, another split or other settings.
         """
         self._resume(checkpoint)
-        valid_ndcg = max(0.0, self.best_ndcg)
+        valid_ndcg = self.best_ndcg if self.best_ndcg >= 0 else None
         while self.epoch < self.config.epochs and self.stale < self.config.patience:
             began = time.monotonic()
             loss = self._train_epoch()
