@@ -2,9 +2,10 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import structlog
 
@@ -38,7 +39,7 @@ class HostedRelease:
 
     async def load(self) -> None:
         """Raises StartupError; what was started is still to be killed."""
-        await asyncio.gather(*(self._load(slot) for slot in self.engines))
+        await _all(*(self._load(slot) for slot in self.engines))
 
     async def end_trial(self) -> None:
         """Its engine hosts have shown that the bundle loads. Front ends compute themselves."""
@@ -83,7 +84,7 @@ class Generation:
     async def load(self) -> None:
         """All at once: front ends connect to the engines as these come up. Raises StartupError, with nothing left running."""
         try:
-            await asyncio.gather(self.stable.load(), *(slot.load() for slot in self.front_ends))
+            await _all(self.stable.load(), *(slot.load() for slot in self.front_ends))
         except BaseException:
             await self.kill()
             raise
@@ -93,7 +94,7 @@ class Generation:
     async def listen(self) -> None:
         """Raises StartupError, with nothing left running."""
         try:
-            await asyncio.gather(*(slot.listen() for slot in self.front_ends))
+            await _all(*(slot.listen() for slot in self.front_ends))
             await self.route(self.stable)
         except BaseException:
             await self.kill()
@@ -150,3 +151,15 @@ class Generation:
         for answer in told:
             if isinstance(answer, BaseException):
                 raise answer
+
+
+async def _all(*work: Coroutine[Any, Any, None]) -> None:
+    """Raises what the first raises, once the others have ended: none of them starts a process after that."""
+    tasks = [asyncio.create_task(each) for each in work]
+    try:
+        await asyncio.gather(*tasks)
+    except BaseException:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        raise

@@ -4,6 +4,9 @@ import asyncio
 from pathlib import Path
 from typing import Any
 
+import pytest
+
+from steersman_service.errors import StartupError
 from steersman_service.processes.bundle_source import BundleSource
 from steersman_service.processes.generation import HostedRelease
 from steersman_service.processes.releases import Releases
@@ -107,3 +110,24 @@ async def test_a_generation_that_still_drains(tmp_path: Path) -> None:
     old.may_go.set()
     await releases.stop(0)
     assert (old.drained, new.drained) == (True, True)
+
+
+async def test_an_engine_that_loads_beside_one_that_is_refused(tmp_path: Path) -> None:
+    refused, loading = Engine(), Engine()
+    starts: list[str] = []
+
+    async def refuse() -> None:
+        raise StartupError("bundle refused")
+
+    async def load() -> None:
+        for _ in range(5):
+            await asyncio.sleep(0)
+        starts.append("it would be kept from now on")
+
+    refused.load, loading.load = refuse, load  # type: ignore[method-assign]
+    engines: Any = [refused, loading]
+    with pytest.raises(StartupError):
+        await HostedRelease(1, tmp_path, [], engines).load()
+    for _ in range(10):
+        await asyncio.sleep(0)
+    assert starts == []
