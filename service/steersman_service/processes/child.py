@@ -233,6 +233,8 @@ class ChildProcess:
             case CannotFollow(serial, why):
                 if following := self._following.get(serial):
                     following.set_exception(StartupError(why))
+                else:
+                    log.error("a front end does not follow", pid=self.pid, error=why)
             case Ask():
                 self.on_ask(told)
 
