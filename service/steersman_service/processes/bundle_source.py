@@ -1,6 +1,7 @@
 """What names the bundle to serve: a link that can be turned, a folder, or a remote source; and the folder where bundles lie."""
 
 import os
+import re
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -11,6 +12,9 @@ from steersman_service.bundle.signatures import PublicKeys
 from steersman_service.bundle.sources import is_remote, storage_of
 from steersman_service.bundle.storage import Storage
 from steersman_service.errors import BundleError, ReleasesFixed, SourceError
+
+# Of a version, as `steersman releases list` shows it.
+BEGIN = re.compile(r"[0-9a-f]{12,64}")
 
 State = Sequence[tuple[str, int, int]]
 """Name, bytes and time of change of each file."""
@@ -61,7 +65,8 @@ class BundleSource:
             raise ReleasesFixed(f"the link {self._link.name} cannot be turned: {error.strerror}") from None
 
     def find(self, wanted: str) -> Path | None:
-        """The bundle of this folder name, or of this version, where bundles lie; of a remote source a version is pulled there first.
+        """The bundle of this folder name, or of this version or its first digits, where bundles lie; of a remote source a version is pulled
+        there first.
 
         None: there is none. Raises StartupError if it cannot be pulled."""
         around = (self._link.parent if self._link else self._bundles).resolve()
@@ -69,12 +74,14 @@ class BundleSource:
             return None
         if (around / wanted).is_dir():
             return (around / wanted).resolve()
-        with suppress(OSError):
-            for folder in sorted(around.iterdir()):
-                # Not the hidden ones: what is being pulled is not to be served.
-                plain = PLAIN_NAME.fullmatch(folder.name) and not folder.is_symlink()
-                if plain and version_in(folder) == wanted:
-                    return folder
+        if BEGIN.fullmatch(wanted):
+            # Not the hidden ones: what is being pulled is not to be served.
+            folders = [each for each in _listed(around) if PLAIN_NAME.fullmatch(each.name) and not each.is_symlink()]
+            found = {
+                version: folder for folder in reversed(folders) if (version := version_in(folder)).startswith(wanted)
+            }
+            if len(found) == 1:
+                return found.popitem()[1]
         return self._pulled(wanted) if self._link is None and VERSION.fullmatch(wanted) else None
 
     def _pulled(self, version: str = "") -> Path:
@@ -87,6 +94,12 @@ class BundleSource:
             # The next one has the credentials and the endpoint of then.
             self._storage = None
             raise
+
+
+def _listed(folder: Path) -> list[Path]:
+    with suppress(OSError):
+        return sorted(folder.iterdir())
+    return []
 
 
 def version_in(folder: Path) -> str:

@@ -81,7 +81,7 @@ class Releases:
                 case pb.PromoteCanaryRequest(version=version):
                     async with _exclusive(self._changing):
                         canary = self._canary()
-                        if version and version != canary.version:
+                        if not canary.version.startswith(version):
                             raise NoCanary(f"version: the canary is {canary.version}")
                         if not canary.ready:
                             raise ReleaseRefused(

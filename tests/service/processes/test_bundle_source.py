@@ -72,7 +72,11 @@ def test_what_is_being_pulled_is_not_found(link: Path, named: str, monkeypatch: 
     assert source.find(version) == (link.parent / "pulled" if remote else None)
     assert pulled == ([(named, named, version, link.parent, None)] if remote else [])
     shutil.copytree(link.parent / ".pulling-x", link.parent / "c")
-    assert source.find(version) == link.parent / "c"
+    assert source.find(version) == source.find(version[:12]) == link.parent / "c"
+    assert source.find(version[:11]) is None
+    # Whose first digits are those of two.
+    monkeypatch.setattr(bundle_source, "version_in", lambda folder: version[:12] + folder.name)
+    assert source.find(version[:12]) is None
 
 
 async def test_a_link_that_another_change_turned_meanwhile_is_read_again(
