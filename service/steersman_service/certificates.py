@@ -133,7 +133,10 @@ async def watched(files: TlsFiles | None, observer: Observer) -> AsyncIterator[C
     async def watch() -> None:
         while True:
             await asyncio.sleep(POLL_SECONDS)
-            certificates.poll()
+            try:
+                certificates.poll()
+            except Exception:
+                log.exception("certificates not read again; the old ones stay")
 
     watching = asyncio.create_task(watch())
     try:

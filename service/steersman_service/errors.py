@@ -288,7 +288,7 @@ class DeadlinePassed(RequestError, code="DEADLINE_EXCEEDED", reason="DEADLINE_PA
 class StoreUnavailable(RequestError, code="UNAVAILABLE", reason="SESSION_STORE_UNAVAILABLE"):
     """The session store does not answer. Nothing was acknowledged."""
 
-    def __init__(self, message: str = "the session store is unavailable", *, retry_seconds: float = 1.0) -> None:
+    def __init__(self, message: str = "the session store is unavailable", *, retry_seconds: float | None = 1.0) -> None:
         super().__init__(message, retry_seconds=retry_seconds)
 
 
@@ -298,9 +298,19 @@ class SessionUnreadable(StoreUnavailable, code="FAILED_PRECONDITION", reason="SE
     def __init__(self, session_id: str) -> None:
         super().__init__(
             f"session_id: the store holds no session under {session_id!r}, but something else: DeleteSession erases it, or the"
-            f" server's operator repairs its keys; a history in the request needs no session"
+            " server's operator repairs its keys; a history in the request needs no session",
+            retry_seconds=None,
         )
-        self.retry_seconds = None
+
+
+class ScenarioUnreadable(StoreUnavailable, code="FAILED_PRECONDITION", reason="SCENARIO_UNREADABLE"):
+    """The store holds under a scenario's name what no server has written. It is left as it is."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(
+            f"the store holds no scenario under the name {name!r}, but something else: put the scenario again, or delete it",
+            retry_seconds=None,
+        )
 
 
 class AnswerTooLarge(RequestError, code="RESOURCE_EXHAUSTED", reason="ANSWER_TOO_LARGE"):

@@ -5,11 +5,14 @@ too, for the next time.
 """
 
 import argparse
+import os
 import re
+import signal
 import subprocess
 import sys
 import tempfile
 import time
+from contextlib import suppress
 from pathlib import Path
 
 NAMES = ("requests", "sessions", "bundles", "http")
@@ -58,12 +61,18 @@ def _fuzzed(name: str, arguments: argparse.Namespace) -> bool:
     corpus.mkdir(parents=True, exist_ok=True)
     bounds = [f"-max_total_time={arguments.seconds}", f"-max_len={LONGEST_INPUT}", "-timeout=60", "-rss_limit_mb=4096"]
     command = [sys.executable, "-m", "tests.fuzz", "--target", name, "--bundle", str(arguments.bundle)]
-    ended = subprocess.run(
-        [*command, *bounds, f"-artifact_prefix={corpus}-", str(corpus)],
-        capture_output=True,
-        text=True,
-        errors="replace",
-    )
+    with tempfile.TemporaryDirectory() as temporary:
+        ended = subprocess.run(
+            [*command, *bounds, f"-artifact_prefix={corpus}-", str(corpus)],
+            capture_output=True,
+            text=True,
+            errors="replace",
+            env=os.environ | {"TMPDIR": temporary},
+        )
+        # libFuzzer ends the process where it stands, and the store of its server lives on.
+        for file in Path(temporary).rglob("valkey.pid"):
+            with suppress(OSError, ValueError):
+                os.kill(int(file.read_text()), signal.SIGTERM)
     done = re.search(r"Done (\d+) runs in (\d+) second", ended.stderr)
     runs = f"{done[1]} executions in {done[2]} s" if done else "ended early"
     sys.stdout.write(f"{name}: {runs}, {0 if not ended.returncode else 1} crashes\n")

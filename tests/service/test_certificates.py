@@ -1,5 +1,6 @@
 """Files of a certificate: what is wrong with them is said, and new ones are taken only if they are whole."""
 
+import asyncio
 import os
 import subprocess
 from collections.abc import Callable
@@ -111,3 +112,23 @@ def test_a_key_for_all_to_read_and_an_expired_certificate_are_warned_of(
         "every user of this machine may read the private key",
         "the certificate has expired, and clients refuse it",
     ]
+
+
+async def test_nothing_ends_the_watch(files: TlsFiles, monkeypatch: pytest.MonkeyPatch) -> None:
+    polled, again = list[Certificates](), asyncio.Event()
+
+    def poll(watched: Certificates) -> None:
+        polled.append(watched)
+        if len(polled) == 1:
+            raise RuntimeError
+        again.set()
+
+    class Observer:
+        def certificate_read(self, result: str) -> None: ...
+
+        def watch_certificate(self, expires: Callable[[], float]) -> None: ...
+
+    monkeypatch.setattr(certificates, "POLL_SECONDS", 0.01)
+    monkeypatch.setattr(Certificates, "poll", poll)
+    async with asyncio.timeout(30), certificates.watched(files, Observer()):
+        await again.wait()

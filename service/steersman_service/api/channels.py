@@ -5,6 +5,7 @@ import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from hashlib import blake2b
+from itertools import islice
 from typing import Any
 
 from steersman.v1.explanation_service_pb2 import ExplainRequest
@@ -18,6 +19,8 @@ from steersman_service.errors import BundleNotServed
 from steersman_service.scheduling.client import Engines
 
 STABLE, CANARY = "stable", "canary"
+# Of a request that has not been checked: one of more is refused.
+MOST_LOOKED_AT = 10_000
 COUNTED = ("RecommendationService", "ExplanationService")
 
 Behaviour = Callable[[Any, Caller], Awaitable[Any]]
@@ -146,13 +149,13 @@ def versions_named(request: Any) -> set[str]:
         case ListNeighboursRequest():
             return {request.feature.bundle_version}
         case BatchRecommendRequest():
-            return {version for each in request.requests for version in versions_named(each)}
+            return {version for each in islice(request.requests, MOST_LOOKED_AT) for version in versions_named(each)}
         case ExplainRequest():
             return versions_named(request.request)
         case PutScenarioRequest():
             return versions_named(request.scenario)
     return {
         control.feature.bundle_version
-        for control in getattr(request, "controls", ())
+        for control in islice(getattr(request, "controls", ()), MOST_LOOKED_AT)
         if control.WhichOneof("target") == "feature"
     }

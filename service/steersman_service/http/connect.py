@@ -3,9 +3,11 @@
 Binary messages are handed on as they came, unread. JSON is read and written here, by the descriptors.
 """
 
+import asyncio
 import json
 import zlib
 from collections.abc import Awaitable, Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple, Protocol
 
 import structlog
@@ -38,6 +40,9 @@ FORWARDED = {
 """With the most bytes of each."""
 # The fastest: most answers are small, and a server nearby is reached faster than they are compressed.
 GZIP_LEVEL = 1
+# A larger body of JSON is read beside the event loop, which answers others meanwhile, and one at a time.
+MOST_READ_AT_ONCE = 16 << 10
+READER = ThreadPoolExecutor(1, "json")
 
 log = structlog.get_logger()
 
@@ -90,6 +95,10 @@ class _Gzip(GzipCompression):
         return unpacked
 
 
+class _Typed(bytes):
+    """A request in JSON, not read yet."""
+
+
 class _Binary(Codec[Answer, Any]):
     def name(self) -> str:
         return "proto"
@@ -113,10 +122,7 @@ class _Json(Codec[Answer, Any]):
             raise _error(new_status(InternalError())) from None
 
     def decode(self, data: bytes | bytearray, message_class: type[Any]) -> Any:
-        try:
-            return from_json(bytes(data), message_class).SerializeToString()
-        except RequestError as error:
-            raise _error(new_status(error)) from None
+        return _Typed(data)
 
 
 class _Detail(ErrorDetail):
@@ -146,6 +152,8 @@ def _endpoint(server: Server, method: Method) -> Any:
 def _function(server: Server, method: Method) -> Callable[[Any, RequestContext[Any, Any]], Awaitable[Any]]:
     async def call(request: bytes, context: RequestContext[Any, Any]) -> Answer:
         try:
+            if isinstance(request, _Typed):
+                request = await _read(request, method.request)
             seconds = None if context.timeout_ms is None else max(0.0, context.timeout_ms / 1e3)
             answer = await server.call(method.path, request, seconds, _metadata(context))
         except RequestError as error:
@@ -159,6 +167,13 @@ def _function(server: Server, method: Method) -> Callable[[Any, RequestContext[A
         raise _error(answer)
 
     return call
+
+
+async def _read(typed: bytes, kind: type[Message]) -> bytes:
+    """In binary. Raises InvalidRequest."""
+    if len(typed) <= MOST_READ_AT_ONCE:
+        return from_json(typed, kind).SerializeToString()
+    return await asyncio.get_running_loop().run_in_executor(READER, lambda: from_json(typed, kind).SerializeToString())
 
 
 def _metadata(context: RequestContext[Any, Any]) -> list[tuple[str, str]]:

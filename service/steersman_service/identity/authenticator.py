@@ -1,9 +1,11 @@
 """From a call's credentials to an identity, by the ways that are on."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+import structlog
 
 from steersman_service.checks import MAX_AUTHORIZATION_BYTES
 from steersman_service.errors import TokenMissing, TokenRefused
@@ -17,6 +19,8 @@ if TYPE_CHECKING:
 
 # How often files are looked at.
 LOOK_SECONDS = 1.0
+
+log = structlog.get_logger()
 
 
 class Authenticator:
@@ -46,24 +50,14 @@ class Authenticator:
 
     async def refresh(self) -> None:
         """Reads what has changed."""
-        self._refresh_keys()
+        await self._refresh_keys()
         await self._refresh_tokens()
 
     async def follow(self) -> None:
-        """Does so again and again. An issuer that hangs keeps no revoked API key alive."""
-        await asyncio.gather(self._follow_keys(), self._follow_tokens())
+        """Does so again and again, whatever happens. An issuer that hangs keeps no revoked API key alive."""
+        await asyncio.gather(_repeated(self._refresh_keys), _repeated(self._refresh_tokens))
 
-    async def _follow_keys(self) -> None:
-        while True:
-            await asyncio.sleep(LOOK_SECONDS)
-            self._refresh_keys()
-
-    async def _follow_tokens(self) -> None:
-        while True:
-            await asyncio.sleep(LOOK_SECONDS)
-            await self._refresh_tokens()
-
-    def _refresh_keys(self) -> None:
+    async def _refresh_keys(self) -> None:
         if self._keys:
             self._keys.refresh()
 
@@ -82,6 +76,15 @@ class Authenticator:
         if self._tokens and not token.startswith(api_keys.PREFIX):
             return await self._tokens.holder_of(token)
         raise TokenRefused("this server takes no tokens of this kind")
+
+
+async def _repeated(refresh: Callable[[], Awaitable[None]]) -> None:
+    while True:
+        await asyncio.sleep(LOOK_SECONDS)
+        try:
+            await refresh()
+        except Exception:
+            log.exception("credentials not read again; what was read before holds")
 
 
 def _verifier(options: JwtOptions) -> "TokenVerifier":

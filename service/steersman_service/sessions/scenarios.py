@@ -6,6 +6,8 @@ from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
+from google.protobuf.message import DecodeError
+
 from steersman.v1.scenario_service_pb2 import (
     SCENARIO_ACTION_DELETE,
     SCENARIO_ACTION_PUT,
@@ -13,7 +15,7 @@ from steersman.v1.scenario_service_pb2 import (
     ScenarioChange,
 )
 from steersman_service.checks import nearest
-from steersman_service.errors import StoreUnavailable, TooManyScenarios, VersionConflict
+from steersman_service.errors import ScenarioUnreadable, StoreUnavailable, TooManyScenarios, VersionConflict
 from steersman_service.sessions.measurements import Histories, Measured, Measurement, decoded, decoded_histories
 from steersman_service.sessions.patience import DEADLINE
 from steersman_service.sessions.pipeline import Part
@@ -51,7 +53,8 @@ class MeasuredName(NamedTuple):
 
 
 class ScenarioStore:
-    """Each operation is one call of a function of `scenarios.lua`, atomic on the server, and raises StoreUnavailable."""
+    """Each operation is one call of a function of `scenarios.lua`, atomic on the server, and raises StoreUnavailable; ScenarioUnreadable
+    where one is read that is none."""
 
     def __init__(self, store: SessionStore) -> None:
         self._store = store
@@ -59,7 +62,7 @@ class ScenarioStore:
     async def get(self, name: str) -> Scenario | None:
         """None: there is none."""
         found = await self._store.call("get_scenario", KEYS, [name])
-        return None if found is None else Scenario.FromString(found)
+        return None if found is None else _scenario(name, found)
 
     async def names(self) -> list[str]:
         return sorted(name.decode() for name in await self._store.call("name_scenarios", KEYS, []))
@@ -67,7 +70,13 @@ class ScenarioStore:
     async def page(self, after: str, most: int, most_bytes: int) -> ScenarioPage:
         """Those whose name comes after `after`, by name; one at least, however large."""
         total, more, found = await self._store.call("list_scenarios", KEYS, [after, most, most_bytes])
-        return ScenarioPage(total, bool(more), [Scenario.FromString(each) for each in found])
+        try:
+            scenarios = [Scenario.FromString(document) for document in found]
+        except DecodeError:
+            for name in await self.names():
+                await self.get(name)  # raises for the one that it is
+            raise StoreUnavailable from None  # it was put right meanwhile
+        return ScenarioPage(total, bool(more), scenarios)
 
     async def measured_names(self) -> list[MeasuredName]:
         """Of all scenarios, by name."""
@@ -80,7 +89,7 @@ class ScenarioStore:
         document, effects = await self._store.call("get_measured", KEYS, [name])
         if document is None:
             return None
-        scenario = Scenario.FromString(document)
+        scenario = _scenario(name, document)
         measurement = decoded(effects) if effects is not None else None
         # A server that knows nothing of effects may have replaced the scenario.
         if measurement is not None and measurement.scenario_version != scenario.version:
@@ -143,6 +152,14 @@ class ScenarioStore:
         return ChangePage(changes, found[-3].decode() if more else "")
 
 
+def _scenario(name: str, document: bytes) -> Scenario:
+    """Raises ScenarioUnreadable."""
+    try:
+        return Scenario.FromString(document)
+    except DecodeError:
+        raise ScenarioUnreadable(name) from None
+
+
 class KnownScenario(NamedTuple):
     """What is remembered under a name."""
 
@@ -203,11 +220,12 @@ class ScenarioReader:
             known = KnownScenario(scenario, names, began)
         except StoreUnavailable as error:
             known = error
-        # Not if it was changed here meanwhile.
-        if self._reading.get(name) is asyncio.current_task():
-            del self._reading[name]
-            if isinstance(known, KnownScenario):
-                self._remember(name, known)
+        finally:
+            # Not if it was changed here meanwhile.
+            if unchanged := self._reading.get(name) is asyncio.current_task():
+                del self._reading[name]
+        if unchanged and isinstance(known, KnownScenario):
+            self._remember(name, known)
         return known
 
     def _remember(self, name: str, known: KnownScenario) -> None:

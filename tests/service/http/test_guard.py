@@ -5,6 +5,7 @@ import socket
 import threading
 from base64 import b64decode
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from http.client import HTTPConnection
 from pathlib import Path
@@ -15,7 +16,7 @@ import pytest
 from google.rpc.status_pb2 import Status
 
 from steersman.v1.session_service_pb2 import AppendEventsRequest, Event, GetSessionRequest
-from steersman_service.http import guard, server
+from steersman_service.http import connect, guard, json_messages, server
 from steersman_service.http.guard import without_port
 from tests.service.http.gateways import (
     JSON,
@@ -233,6 +234,32 @@ def test_a_body_that_unpacks_to_too_much_is_refused(small: Gateway, headers: dic
     assert small.send(PATH, gzip.compress(b"") + fits, {**JSON, "content-encoding": "gzip"}).status == 400
     assert small.send(PATH, b"\x1f\x8bno", {**JSON, "content-encoding": "gzip"}).status == 400
     assert small.send(PATH, fits, {**JSON, "content-encoding": "rot13"}).status == 400
+
+
+def test_a_body_of_json_that_takes_long_to_read_holds_nobody_up(
+    front: Gateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun, go_on, read = threading.Event(), threading.Event(), json_messages.from_json
+
+    def slowly(data: bytes, kind: type[Any]) -> Any:
+        begun.set()
+        assert go_on.wait(60)
+        return read(data, kind)
+
+    monkeypatch.setattr(connect, "from_json", slowly)
+    body = '{"k": 1}' + " " * connect.MOST_READ_AT_ONCE
+    with ThreadPoolExecutor(1) as pool:
+        sent = pool.submit(front.send, PATH, body)
+        assert begun.wait(60)
+        assert front.get("/livez").status == 200
+        go_on.set()
+        assert sent.result().status == 200
+    monkeypatch.undo()
+    items = '{"history": {"itemIds": [' + '"1", ' * json_messages.MOST_OBJECTS + '"1"]}}'
+    assert front.send(PATH, items).status in (200, 400), "texts are no objects"
+    reply = front.send(PATH, '{"controls": [' + "{}, " * json_messages.MOST_OBJECTS + "{}]}")
+    assert (reply.status, reason(connect_status(reply))) == (400, "INVALID_REQUEST")
+    assert "objects" in connect_status(reply).message
 
 
 def test_a_body_that_does_not_come_is_given_up(front: Gateway, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -73,7 +73,7 @@ def test_bytes_that_are_no_text_are_refused() -> None:
 
 def test_all_that_is_wrong_is_told_up_to_a_bound() -> None:
     assert list(refusal('{"aaaa": 1, "history": {"bbbb": 2}}')) == ["aaaa", "history.bbbb"]
-    many = json.dumps({"controls": [{"strenght": 1}] * 100_000})
+    many = json.dumps({"controls": [{"strenght": 1}] * 10_000})
     assert len(refusal(many)) == MAX_VIOLATIONS
 
 

@@ -14,13 +14,14 @@ from grpc_reflection.v1alpha.reflection_pb2_grpc import ServerReflectionStub
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from steersman.v1.control_pb2 import OPERATION_ADD, Control
+from steersman.v1.control_pb2 import OPERATION_ADD, Control, FeatureRef
 from steersman.v1.feature_service_pb2 import SetLabelRequest
 from steersman.v1.model_service_pb2 import GetModelInfoRequest
 from steersman.v1.recommendation_service_pb2 import BatchRecommendRequest, RecommendRequest
 from steersman.v1.scenario_service_pb2 import ListScenarioChangesRequest, PutScenarioRequest, Scenario
 from steersman.v1.session_service_pb2 import AppendEventsRequest, Event, GetSessionRequest
-from steersman_service.api.access import ROLES, permit
+from steersman_service.api.access import MOST_LOOKED_AT, ROLES, permit
+from steersman_service.api.channels import versions_named
 from steersman_service.api.handlers import SERVICES
 from steersman_service.errors import RoleMissing
 from steersman_service.http.contract import methods
@@ -231,6 +232,17 @@ def test_controls_are_for_those_that_steer(role: Role, controlled: list[bool]) -
         assert allowed("RecommendationService/Recommend", request, role) == (
             role >= (Role.STEER if one else Role.RECOMMEND)
         )
+
+
+def test_what_no_server_answers_is_not_looked_through() -> None:
+    """Millions of empty requests fit into a message, and each takes its time."""
+    call, none = "RecommendationService/BatchRecommend", RecommendRequest()
+    for count, needed in ((MOST_LOOKED_AT, Role.RECOMMEND), (MOST_LOOKED_AT + 1, Role.STEER)):
+        batch = BatchRecommendRequest(requests=[none] * count)
+        assert [allowed(call, batch, role) for role in (Role.RECOMMEND, Role.STEER)] == [needed < Role.STEER, True]
+    named = RecommendRequest(controls=[Control(feature=FeatureRef(bundle_version="b"))])
+    for count, versions in ((1, {"b"}), (MOST_LOOKED_AT, set[str]())):
+        assert versions_named(BatchRecommendRequest(requests=[*[none] * count, named])) == versions
 
 
 def allowed(call: str, message: Any, role: Role) -> bool:

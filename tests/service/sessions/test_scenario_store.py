@@ -10,7 +10,7 @@ import pytest
 from redis.asyncio import Redis
 
 from steersman.v1.scenario_service_pb2 import SCENARIO_ACTION_DELETE, SCENARIO_ACTION_PUT, Scenario
-from steersman_service.errors import StoreUnavailable, TooManyScenarios, VersionConflict
+from steersman_service.errors import ScenarioUnreadable, StoreUnavailable, TooManyScenarios, VersionConflict
 from steersman_service.sessions import scenarios as module
 from steersman_service.sessions.measurements import KeptEffect, Measured, Measurement
 from steersman_service.sessions.scenarios import KEYS, ScenarioReader, ScenarioStore
@@ -151,6 +151,25 @@ async def test_a_scenario_is_read_once_a_while_and_a_change_is_seen_after_it(
     assert (await reader.get("home-")).names == ["home-2", "home-1", "hone"], (
         "what is remembered of many names is little"
     )
+
+
+async def test_what_is_no_scenario_is_named_left_alone_and_put_right(
+    valkey: EmbeddedValkey, scenarios: ScenarioStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "FRESH_SECONDS", 0.0)
+    reader, fresh = ScenarioReader(scenarios), ScenarioReader(scenarios)
+    await scenarios.put(Scenario(name="away"), "")
+    kept = await scenarios.put(Scenario(name="home"), "")
+    assert (await reader.get("home")).scenario == kept
+    async with Redis.from_url(valkey.url) as redis:
+        await redis.hset(KEYS[0], "home", b"\xff")
+        for call in (scenarios.get("home"), scenarios.page("", 9, MUCH), scenarios.measured("home"), fresh.get("home")):
+            with pytest.raises(ScenarioUnreadable, match="'home'"):
+                await call
+        assert (await reader.get("home")).scenario == kept, "what was read before holds"
+        assert await redis.hget(KEYS[0], "home") == b"\xff"
+    newer = await scenarios.put(kept, "")
+    assert [(await each.get("home")).scenario for each in (reader, fresh)] == [newer, newer]
 
 
 async def test_a_change_here_while_it_is_read_is_not_overwritten(scenarios: ScenarioStore) -> None:
