@@ -22,7 +22,7 @@ from steersman.v1.recommendation_service_pb2 import History, RecommendRequest
 from steersman.v1.recommendation_service_pb2_grpc import RecommendationServiceStub
 from steersman.v1.session_service_pb2 import AppendEventsRequest, Event, GetSessionRequest
 from steersman.v1.session_service_pb2_grpc import SessionServiceStub
-from steersman_client.channel import SERVICE_CONFIG
+from steersman_client.channel import RECONNECT, SERVICE_CONFIG
 from tests.e2e.processes import PROGRAM, workers_of
 
 SERVE = ["serve", "--port", "0", "--metrics-port", "0"]
@@ -91,8 +91,8 @@ class Served:
         assert self.answered() == count
 
     def channel(self) -> grpc.Channel:
-        """With a connection of its own, and the published retries."""
-        options = [("grpc.use_local_subchannel_pool", 1), ("grpc.service_config", SERVICE_CONFIG)]
+        """With a connection of its own, and the published retries, as of `steersman_client`."""
+        options = [("grpc.use_local_subchannel_pool", 1), ("grpc.service_config", SERVICE_CONFIG), RECONNECT]
         return grpc.insecure_channel(self.address, options)
 
     def end(self) -> None:
