@@ -16,6 +16,9 @@ PACKAGE = "steersman.v1"
 # The published one: which calls are repeated, and when. Nothing counts twice where they are: events have ids. To put or delete a scenario
 # again, after an answer that got lost, would be a conflict of versions, so those calls are not repeated.
 SERVICE_CONFIG = files("steersman.v1").joinpath("service_config.json").read_text("utf-8")
+# Of a connection that was reset while it opened, as by a server that begins to drain. By itself gRPC waits a second: by then the attempts
+# of the service config are used up.
+RECONNECT = ("grpc.initial_reconnect_backoff_ms", 100)
 
 
 @dataclass(frozen=True)
@@ -47,7 +50,7 @@ def connection(
     target, loopback = _read_target(target)
     access = Access(tls_ca, tls_cert, tls_key, token)
     access.check_token(target, local=loopback)
-    options: list[tuple[str, Any]] = [("grpc.enable_retries", 1), ("grpc.service_config", SERVICE_CONFIG)]
+    options: list[tuple[str, Any]] = [("grpc.enable_retries", 1), ("grpc.service_config", SERVICE_CONFIG), RECONNECT]
     if loopback:
         options.append(("grpc.enable_http_proxy", 0))
     metadata = [bearer(token)] if token is not None else []

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import pytest_asyncio
 from playwright.async_api import Browser, ConsoleMessage, Error, Page, ViewportSize, async_playwright, expect
 
 from tests.e2e.test_serve_http import Served, served
@@ -38,20 +39,22 @@ def chromium() -> str | None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    own = [item for item in items if Path(__file__).parent in item.path.parents]
+    for item in own:
+        # One browser for all of them, and so one event loop.
+        item.add_marker(pytest.mark.asyncio(loop_scope="session"), append=False)
     if chromium() is None and os.environ.get("BROWSER_TESTS") != "required":
-        skip = pytest.mark.skip(reason="no Chromium is found (Debian: apt-get install chromium)")
-        for item in items:
-            if Path(__file__).parent in item.path.parents:
-                item.add_marker(skip)
+        for item in own:
+            item.add_marker(pytest.mark.skip(reason="no Chromium is found (Debian: apt-get install chromium)"))
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="session")
 def server(bundle_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     with served(bundle_dir, tmp_path_factory.mktemp("data")) as running:
         yield running
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
 async def browser() -> AsyncIterator[Browser]:
     async with async_playwright() as playwright:
         browser = await playwright.chromium.launch(executable_path=chromium(), args=CHROMIUM_FLAGS)
@@ -59,7 +62,7 @@ async def browser() -> AsyncIterator[Browser]:
         await browser.close()
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(loop_scope="session")
 async def page(browser: Browser, server: Served) -> AsyncIterator[Page]:
     """A page of the desktop's size, on which nothing may go wrong unseen."""
     async with opened(browser, server.http) as page:

@@ -60,6 +60,7 @@ async def test_no_other_script_runs_on_the_page(browser: Browser, server: Served
         " document.body.append(script) }"
     )
     assert await page.evaluate("() => window.smuggled") is None
+    await page.close()
 
 
 async def test_an_address_that_changes_while_the_first_page_starts_is_shown(page: Page) -> None:
@@ -75,8 +76,8 @@ async def test_pages_go_on_when_the_server_is_back(
     browser: Browser, bundle_dir: Path, tmp_path: Path, unused_tcp_port: int
 ) -> None:
     """A restart while a page is open: it says so, keeps what was set, and goes on by itself."""
-    ports = ("--http-port", str(unused_tcp_port))
-    with served(bundle_dir, tmp_path, *ports) as first:
+    flags = ("--http-port", str(unused_tcp_port), "--engines", "0")
+    with served(bundle_dir, tmp_path, *flags) as first:
         async with opened(browser, first.http) as page:
             await page.goto("#/try")
             await page.get_by_role("button", name="Horror", exact=True).click()
@@ -85,7 +86,7 @@ async def test_pages_go_on_when_the_server_is_back(
             await asyncio.to_thread(first.end)
             await slider.press("End")
             await expect(page.get_by_text("The server does not answer.")).to_be_visible()
-            with served(bundle_dir, tmp_path, *ports):
+            with served(bundle_dir, tmp_path, *flags):
                 await expect(page.get_by_text("The server does not answer.")).not_to_be_visible()
                 await expect(page.get_by_text(re.compile(r"\d of 10 stay"))).to_be_visible()
                 await expect(slider).to_have_value("2")

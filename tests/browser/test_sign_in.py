@@ -17,7 +17,7 @@ async def test_a_token_is_asked_for_kept_in_the_tab_and_forgotten(
 ) -> None:
     file = tmp_path / "keys"
     keys = key_file(file, ada="steer@acme", root="admin")
-    with served(bundle_dir, tmp_path / "data", "--api-keys", str(file)) as server:
+    with served(bundle_dir, tmp_path / "data", "--api-keys", str(file), "--engines", "0") as server:
         async with opened(browser, server.http) as page:
             await page.goto("#/concepts")
             token, enter = page.get_by_label("Token"), page.get_by_role("button", name="Sign in")
@@ -34,6 +34,7 @@ async def test_a_token_is_asked_for_kept_in_the_tab_and_forgotten(
             other = await page.context.new_page()  # knows nothing of it
             await other.goto("#/concepts")
             await expect(other.get_by_label("Token")).to_be_visible()
+            await other.close()  # a page in the background is drawn once a second
             await page.goto("#/traffic")
             await page.reload()
             await expect(page.get_by_text("Calls a second").first).to_be_visible()

@@ -10,6 +10,7 @@ from typing import Any
 from urllib.request import Request, urlopen
 
 import pytest
+import pytest_asyncio
 from playwright.async_api import Browser, Error, Locator, Page, Route, expect
 
 from steersman.v1.control_pb2 import OPERATION_ADD, Control, Goal, ShareGoal
@@ -244,7 +245,7 @@ async def test_a_session_shows_its_events_and_its_own_controls(page: Page, serve
     await expect(page.get_by_role("list", name="Controls from elsewhere")).to_contain_text("War")
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(loop_scope="session")
 async def phone(browser: Browser, server: Served) -> AsyncIterator[Page]:
     async with opened(browser, server.http, PHONE) as page:
         yield page

@@ -1,7 +1,19 @@
 """The processes of a server under test."""
 
+import sys
 import time
 from pathlib import Path
+
+PROGRAM = [sys.executable, "-m", "steersman_service"]
+IMPATIENT = """
+from steersman_service.cli.main import main
+from steersman_service.processes import child, supervisor
+
+supervisor.METRICS_SECONDS, child.END_SECONDS = 0.25, 1.0
+main()
+"""
+# The same, with less patience: tests that stop a process wait for its metrics with every scrape, and for its end.
+IMPATIENT_PROGRAM = [sys.executable, "-c", IMPATIENT]
 
 
 def children_of(pid: int, module: str) -> list[int]:

@@ -9,7 +9,6 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import grpc
-import pytest
 
 from steersman.v1.control_pb2 import OPERATION_ADD, Control
 from steersman.v1.session_service_pb2 import AppendEventsRequest, Event, GetSessionRequest, Session, SetControlsRequest
@@ -21,7 +20,7 @@ HORROR = Control(concept="genres:Horror", operation=OPERATION_ADD, strength=0.5)
 
 @contextmanager
 def served(data: Path, bundle: Path) -> Iterator[tuple["subprocess.Popen[str]", SessionServiceStub]]:
-    command = [*COMMAND, "--data", str(data), "--bundle", str(bundle), "--log-format", "json"]
+    command = [*COMMAND, "--data", str(data), "--bundle", str(bundle), "--log-format", "json", "--engines", "0"]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr
         lines = iter(process.stderr)
@@ -49,27 +48,34 @@ def kill_store_first(process: "subprocess.Popen[str]", store: int) -> None:
     process.kill()
 
 
-@pytest.mark.parametrize("kill", [kill_server, kill_both, kill_store_first])
-def test_nothing_acknowledged_is_lost(
-    bundle_dir: Path, tmp_path: Path, kill: Callable[["subprocess.Popen[str]", int], None]
-) -> None:
-    events = [Event(event_id=f"e{n}", item_id=f"i{n}") for n in range(200)]
-    with served(tmp_path, bundle_dir) as (process, session):
-        for event in events:
-            session.AppendEvents(AppendEventsRequest(session_id="s", events=[event]))
-        session.SetControls(SetControlsRequest(session_id="s", controls=[HORROR]))
-        before = get(session)
-        kill(process, int((tmp_path / "valkey" / "valkey.pid").read_text()))
-    assert process.returncode == -signal.SIGKILL
-    with served(tmp_path, bundle_dir) as (_, session):
-        assert get(session) == before
-        assert list(before.item_ids) == [event.item_id for event in events]
-        # The last append may have been sent again by a client that saw no answer: it counts once.
-        again = session.AppendEvents(AppendEventsRequest(session_id="s", events=events[-3:]))
-        assert (again.appended, again.duplicates, again.total_events) == (0, 3, 200)
+KILLS: tuple[Callable[["subprocess.Popen[str]", int], None], ...] = (kill_server, kill_both, kill_store_first)
 
 
-def get(session: SessionServiceStub) -> Session:
-    found = session.GetSession(GetSessionRequest(session_id="s")).session
+def test_nothing_acknowledged_is_lost(bundle_dir: Path, tmp_path: Path) -> None:
+    """Each start finds what was acknowledged before each kill until then, and goes on with a session of its own."""
+    events = [Event(event_id=f"e{n}", item_id=f"i{n}") for n in range(100)]
+    kept: dict[str, Session] = {}
+    for kill in (*KILLS, None):
+        with served(tmp_path, bundle_dir) as (process, session):
+            for session_id, before in kept.items():
+                assert get(session, session_id) == before
+                assert list(before.item_ids) == [event.item_id for event in events]
+                # The last append may have been sent again by a client that saw no answer: it counts once.
+                again = session.AppendEvents(AppendEventsRequest(session_id=session_id, events=events[-3:]))
+                assert (again.appended, again.duplicates, again.total_events) == (0, 3, len(events))
+            if kill is None:
+                break
+            own = kill.__name__
+            for event in events:
+                session.AppendEvents(AppendEventsRequest(session_id=own, events=[event]))
+            session.SetControls(SetControlsRequest(session_id=own, controls=[HORROR]))
+            kept[own] = get(session, own)
+            kill(process, int((tmp_path / "valkey" / "valkey.pid").read_text()))
+        assert process.returncode == -signal.SIGKILL
+    assert len(kept) == len(KILLS)
+
+
+def get(session: SessionServiceStub, session_id: str) -> Session:
+    found = session.GetSession(GetSessionRequest(session_id=session_id)).session
     found.ClearField("time_to_live")
     return found

@@ -22,11 +22,11 @@ from steersman.v1.model_service_pb2_grpc import ModelServiceStub
 from steersman.v1.recommendation_service_pb2 import History, RecommendRequest
 from steersman.v1.recommendation_service_pb2_grpc import RecommendationServiceStub
 from steersman.v1.session_service_pb2 import Event
-from tests.e2e.processes import engine_of, engines_of, until_gone
+from tests.e2e.processes import IMPATIENT_PROGRAM, engine_of, engines_of, until_gone
 from tests.e2e.test_serve_workers import COMMAND, WORKERS, Load, Served, point, served
 from tests.service.bundle.test_bundle import resign
-from tests.service.test_server import health, watch
-from tests.serving import explain, serving, settings_for
+from tests.service.test_server import health, scrape, watch
+from tests.serving import Running, explain, serving, settings_for
 
 ENGINES = [*WORKERS, "--engines", "1"]
 CALLS = 40
@@ -37,17 +37,22 @@ REQUEST = RecommendRequest(history=History(item_ids=["101", "102"]), k=3)
 @contextmanager
 def waiting(server: Served, *engines: int) -> Iterator[list[Any]]:
     """Calls that have reached the server, whose engines are stopped."""
+    before = value(server, STARTED)
     for engine in engines:
         os.kill(engine, signal.SIGSTOP)
     with grpc.insecure_channel(server.address) as channel:
         recommend = RecommendationServiceStub(channel).Recommend
         calls = [recommend.future(REQUEST, timeout=60) for _ in range(CALLS)]
-        server.until_at_least(STARTED, CALLS)
+        server.until_at_least(STARTED, before + CALLS)
         yield calls
 
 
 def value(server: Served, name: str) -> float:
-    (found,) = re.findall(rf"^{re.escape(name)} (\S+)$", server.scrape(), re.MULTILINE)
+    return value_in(server.scrape(), name)
+
+
+def value_in(text: str, name: str) -> float:
+    (found,) = re.findall(rf"^{re.escape(name)} (\S+)$", text, re.MULTILINE)
     return float(found)
 
 
@@ -66,24 +71,30 @@ def server(current: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
         yield server
 
 
-def test_answers_are_those_of_one_server(server: Served, bundle_dir: Path, tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def alone(bundle_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    """One process that does all."""
+    with serving(settings_for(tmp_path_factory.mktemp("alone"), bundle_dir)) as alone:
+        yield alone
+
+
+def test_answers_are_those_of_one_server(server: Served, alone: Running) -> None:
     server.until("steersman_ready 1.0", "steersman_workers 2.0")
     assert len(server.pids()) == 2
-    with serving(settings_for(tmp_path, bundle_dir)) as alone:
-        for events in range(1, 12):
-            request = RecommendRequest(history=History(item_ids=[str(101 + event) for event in range(events)]), k=60)
-            wanted = alone.recommendation.Recommend(request)
-            with server.channel() as channel:
-                answer = RecommendationServiceStub(channel).Recommend(request)
-            assert answer.bundle_version == wanted.bundle_version
-            scores = {item.item_id: item.score for item in wanted.items}
-            assert {item.item_id: item.score for item in answer.items} == pytest.approx(scores, rel=1e-5, abs=1e-5)
+    for events in range(1, 12):
+        request = RecommendRequest(history=History(item_ids=[str(101 + event) for event in range(events)]), k=60)
+        wanted = alone.recommendation.Recommend(request)
         with server.channel() as channel:
-            info = ModelServiceStub(channel).GetModelInfo(GetModelInfoRequest())
-        assert info == alone.model.GetModelInfo(GetModelInfoRequest())
+            answer = RecommendationServiceStub(channel).Recommend(request)
+        assert answer.bundle_version == wanted.bundle_version
+        scores = {item.item_id: item.score for item in wanted.items}
+        assert {item.item_id: item.score for item in answer.items} == pytest.approx(scores, rel=1e-5, abs=1e-5)
+    with server.channel() as channel:
+        info = ModelServiceStub(channel).GetModelInfo(GetModelInfoRequest())
+    assert info == alone.model.GetModelInfo(GetModelInfoRequest())
 
 
-def test_what_the_engine_does_is_counted_once(server: Served, bundle_dir: Path, tmp_path: Path) -> None:
+def test_what_the_engine_does_is_counted_once(server: Served, alone: Running) -> None:
     """As by one process that is asked the same."""
     names = [
         'steersman_inference_seconds_count{stage="search"}',
@@ -93,14 +104,13 @@ def test_what_the_engine_does_is_counted_once(server: Served, bundle_dir: Path, 
         "steersman_kv_cache_misses_total",
     ]
     histories = [["111", "112"], ["113", "114"], ["111", "112"], ["115"]]
-    with served(tmp_path, bundle_dir, "--engines", "0") as alone:
-        moved = []
-        for one in (server, alone):
-            before = [value(one, name) for name in names]
-            for history in histories:
-                with one.channel() as channel:
-                    RecommendationServiceStub(channel).Recommend(RecommendRequest(history=History(item_ids=history)))
-            moved.append([value(one, name) - then for name, then in zip(names, before, strict=True)])
+    moved = []
+    for address, scraped in ((server.address, server.scrape), (f"127.0.0.1:{alone.ports.grpc}", lambda: scrape(alone))):
+        before = [value_in(scraped(), name) for name in names]
+        for history in histories:
+            with grpc.insecure_channel(address, [("grpc.use_local_subchannel_pool", 1)]) as channel:
+                RecommendationServiceStub(channel).Recommend(RecommendRequest(history=History(item_ids=history)))
+        moved.append([value_in(scraped(), name) - then for name, then in zip(names, before, strict=True)])
     assert moved[0] == moved[1]
     # Memory is that of all processes.
     assert value(server, "process_resident_memory_bytes") > 3 * 20e6 + resident_bytes(engine_of(server.process.pid))
@@ -141,14 +151,23 @@ def test_a_worker_that_is_killed_leaves_the_engine_alone(server: Served) -> None
 
 
 def test_an_engine_that_is_killed_fails_what_waits_and_is_started_again(bundle_dir: Path, tmp_path: Path) -> None:
-    with served(tmp_path, bundle_dir, *ENGINES) as server:
+    """Meanwhile a load balancer hears that recommendations are not served; the server is alive, and needs no restart."""
+    with (
+        served(tmp_path, bundle_dir, *ENGINES, program=IMPATIENT_PROGRAM) as server,
+        grpc.insecure_channel(server.address) as channel,
+    ):
         engine, old = engine_of(server.process.pid), server.pids()
+        statuses = watch(channel, "steersman.v1.RecommendationService")
+        assert next(statuses) == HealthCheckResponse.SERVING
         with waiting(server, engine) as calls:
             os.kill(engine, signal.SIGKILL)
+            assert next(statuses) == HealthCheckResponse.NOT_SERVING
+            assert health(channel, "") == HealthCheckResponse.SERVING
             for call in calls:
                 failed = explain(call.exception())
                 assert (failed.code, failed.reason) == (grpc.StatusCode.UNAVAILABLE, "ENGINE_LOST")
                 assert failed.retry_seconds
+        assert next(statuses) == HealthCheckResponse.SERVING
         server.until_at_least("steersman_worker_deaths_total", 1)
         server.until("steersman_ready 1.0", "steersman_workers 2.0")
         assert engine_of(server.process.pid) != engine
@@ -157,17 +176,6 @@ def test_an_engine_that_is_killed_fails_what_waits_and_is_started_again(bundle_d
             pass
         assert not load.errors
     assert [line["exit_code"] for line in server.log if line["event"] == "process died"] == [-9]
-
-
-def test_recommendations_are_not_served_while_there_is_no_engine(bundle_dir: Path, tmp_path: Path) -> None:
-    """A load balancer hears it; the server is alive, and needs no restart."""
-    with served(tmp_path, bundle_dir, "--engines", "1") as server, grpc.insecure_channel(server.address) as channel:
-        statuses = watch(channel, "steersman.v1.RecommendationService")
-        assert next(statuses) == HealthCheckResponse.SERVING
-        os.kill(engine_of(server.process.pid), signal.SIGKILL)
-        assert next(statuses) == HealthCheckResponse.NOT_SERVING
-        assert health(channel, "") == HealthCheckResponse.SERVING
-        assert next(statuses) == HealthCheckResponse.SERVING
 
 
 def test_two_engines_share_the_sessions_and_one_answers_for_both(bundle_dir: Path, tmp_path: Path) -> None:
@@ -201,25 +209,25 @@ def test_two_engines_share_the_sessions_and_one_answers_for_both(bundle_dir: Pat
 
 
 def test_a_server_of_nohup_outlives_its_terminal(bundle_dir: Path, tmp_path: Path) -> None:
+    """The signal that closes it has all processes replaced. It ends when it is told to, though its engine is stopped."""
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # what it starts with
     try:
-        with served(tmp_path, bundle_dir, "--engines", "1") as server:
+        flags = ("--engines", "1", "--drain-seconds", "1")
+        with served(tmp_path, bundle_dir, *flags, program=IMPATIENT_PROGRAM) as server:
+            first = engine_of(server.process.pid)
             os.killpg(server.process.pid, signal.SIGHUP)
             with grpc.insecure_channel(server.address) as channel:
                 assert len(RecommendationServiceStub(channel).Recommend(REQUEST, timeout=60).items) == 3
+            until_gone(first)
             server.until("steersman_ready 1.0")
+            engine = engine_of(server.process.pid)
+            with waiting(server, engine) as calls:
+                server.process.send_signal(signal.SIGTERM)
+                assert all(call.exception() for call in calls)
+                assert server.process.wait(60) == 0
+            until_gone(engine)
     finally:
         signal.signal(signal.SIGHUP, before)
-
-
-def test_an_engine_that_is_stopped_keeps_no_server_from_its_end(bundle_dir: Path, tmp_path: Path) -> None:
-    with served(tmp_path, bundle_dir, "--engines", "1", "--drain-seconds", "1") as server:
-        engine = engine_of(server.process.pid)
-        with waiting(server, engine) as calls:
-            server.process.send_signal(signal.SIGTERM)
-            assert all(call.exception() for call in calls)
-            assert server.process.wait(60) == 0
-        until_gone(engine)
     assert any(line["event"] == "process killed" and line["why"] == "does not end" for line in server.log)
 
 
@@ -287,21 +295,22 @@ def test_workers_and_engine_stay_where_a_new_engine_cannot_load(server: Served, 
     server.until("steersman_ready 1.0", "steersman_workers 2.0")
 
 
-def test_sigterm_drains_front_ends_before_the_engine_ends(bundle_dir: Path, tmp_path: Path) -> None:
-    """Even if signals are sent to every process."""
-    with served(tmp_path, bundle_dir, *ENGINES) as server:
-        engine, pids = engine_of(server.process.pid), server.pids()
-        with waiting(server, engine) as calls:
-            for pid in (engine, *pids):
-                for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM):
-                    os.kill(pid, number)
-            os.killpg(server.process.pid, signal.SIGTERM)
-            server.until("steersman_ready 0.0")
-            os.kill(engine, signal.SIGCONT)
-            assert [len(call.result().items) for call in calls] == [3] * CALLS
-        assert server.process.wait() == 0
+def test_sigterm_drains_front_ends_before_the_engine_ends(server: Served) -> None:
+    """Even if signals are sent to every process. The last test of this server."""
+    engine, pids = engine_of(server.process.pid), server.pids()
+    with server.channel() as channel, waiting(server, engine) as calls:
+        statuses = watch(channel, "")
+        assert next(statuses) == HealthCheckResponse.SERVING
         for pid in (engine, *pids):
-            assert not Path(f"/proc/{pid}").exists()
+            for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM):
+                os.kill(pid, number)
+        os.killpg(server.process.pid, signal.SIGTERM)
+        assert next(statuses) == HealthCheckResponse.NOT_SERVING
+        os.kill(engine, signal.SIGCONT)
+        assert [len(call.result().items) for call in calls] == [3] * CALLS
+    assert server.process.wait() == 0
+    for pid in (engine, *pids):
+        assert not Path(f"/proc/{pid}").exists()
 
 
 def test_a_drain_does_not_wait_for_an_engine_that_loads(bundle_dir: Path, tmp_path: Path) -> None:

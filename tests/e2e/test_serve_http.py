@@ -10,7 +10,7 @@ import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from http.client import HTTPConnection
 from pathlib import Path
@@ -21,9 +21,10 @@ import pytest
 
 from steersman_service.cli.serve import first_calls
 from steersman_service.http.options import CONSOLE, LOOPBACK_HOSTS
-from tests.e2e.processes import children_of, engines_of, until_gone, workers_of
+from tests.e2e.processes import IMPATIENT_PROGRAM, PROGRAM, children_of, engines_of, until_gone, workers_of
 
-COMMAND = [sys.executable, "-m", "steersman_service", "serve", "--port", "0", "--metrics-port", "0", "--http-port", "0"]
+SERVE = ["serve", "--port", "0", "--metrics-port", "0", "--http-port", "0"]
+COMMAND = [*PROGRAM, *SERVE]
 RECOMMEND = "/steersman.v1.RecommendationService/Recommend"
 
 
@@ -82,8 +83,20 @@ def ask(http: str, body: str = '{"k": 3}', path: str = RECOMMEND) -> tuple[int, 
 
 
 @contextmanager
-def served(bundle: Path, data: Path, *flags: str) -> Iterator[Served]:
-    command = [*COMMAND, "--http", "on", "--bundle", str(bundle), "--data", str(data), "--log-format", "json", *flags]
+def served(bundle: Path, data: Path, *flags: str, program: Sequence[str] = PROGRAM) -> Iterator[Served]:
+    command = [
+        *program,
+        *SERVE,
+        "--http",
+        "on",
+        "--bundle",
+        str(bundle),
+        "--data",
+        str(data),
+        "--log-format",
+        "json",
+        *flags,
+    ]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
         server = Served(process)
         try:
@@ -156,7 +169,7 @@ def test_traffic_is_told_without_prometheus(server: Served) -> None:
 def test_without_metrics_there_is_no_traffic_and_without_a_console_no_redirection(
     current: Path, tmp_path: Path
 ) -> None:
-    with served(current, tmp_path, "--metrics", "off", "--http-console", "off") as server:
+    with served(current, tmp_path, "--metrics", "off", "--http-console", "off", "--engines", "0") as server:
         for path, why in (("/metrics.json", "NO_METRICS"), ("/console/", "NO_SUCH_PATH")):
             with pytest.raises(urllib.error.HTTPError) as refused:
                 urllib.request.urlopen(server.http + path)
@@ -228,7 +241,7 @@ def test_an_address_that_is_none_is_refused(flag: str, value: str) -> None:
 
 
 def test_calls_in_flight_are_answered_before_it_ends(current: Path, tmp_path: Path) -> None:
-    with served(current, tmp_path, "--engines", "1") as server:
+    with served(current, tmp_path, "--engines", "1", program=IMPATIENT_PROGRAM) as server:
         (engine,) = engines_of(server.process.pid)
         os.kill(engine, signal.SIGSTOP)
         answers: list[tuple[int, Any]] = []

@@ -10,16 +10,33 @@ from pathlib import Path
 import grpc
 import pytest
 
-from tests.e2e.processes import engine_of, engines_of
-from tests.e2e.test_serve_engines import ENGINES, until_logged, waiting
-from tests.e2e.test_serve_workers import COMMAND, WORKERS, Load, served
+from tests.e2e.processes import IMPATIENT_PROGRAM, engine_of, engines_of
+from tests.e2e.test_serve_engines import ENGINES, waiting
+from tests.e2e.test_serve_workers import COMMAND, Load, Served, served
 from tests.serving import explain
 
 SOON = ["--stall-seconds", "2"]
 
 
-def test_an_engine_that_stands_still_is_replaced(bundle_dir: Path, tmp_path: Path) -> None:
-    with served(tmp_path, bundle_dir, *ENGINES, *SOON) as server:
+def logged(server: Served, event: str) -> list[int]:
+    """The processes that this happened to."""
+    return [line["pid"] for line in server.log if line["event"] == event]
+
+
+def test_a_process_that_stands_still_is_replaced(bundle_dir: Path, tmp_path: Path) -> None:
+    with served(tmp_path, bundle_dir, *ENGINES, *SOON, program=IMPATIENT_PROGRAM) as server:
+        # A server that was stopped itself (a laptop that was closed, a debugger) blames nobody: all of its processes go on.
+        pids = [server.process.pid, *server.pids(), engine_of(server.process.pid)]
+        for pid in pids:
+            os.kill(pid, signal.SIGSTOP)
+        time.sleep(3)
+        for pid in reversed(pids):
+            os.kill(pid, signal.SIGCONT)
+        with Load(server) as load:
+            pass
+        assert not load.errors
+        assert pids[1:] == [*server.pids(), engine_of(server.process.pid)]
+        # An engine that computes.
         engine, old = engine_of(server.process.pid), server.pids()
         with waiting(server, engine) as calls:
             for call in calls:
@@ -39,18 +56,14 @@ def test_an_engine_that_stands_still_is_replaced(bundle_dir: Path, tmp_path: Pat
         os.kill(again, signal.SIGSTOP)
         server.until_at_least("steersman_worker_deaths_total", 2)
         server.until("steersman_ready 1.0")
-    assert [line["pid"] for line in server.log if line["event"] == "process killed"] == [engine, again]
-
-
-def test_a_worker_that_stands_still_is_replaced(bundle_dir: Path, tmp_path: Path) -> None:
-    with served(tmp_path, bundle_dir, *WORKERS, *SOON) as server:
+        # A front end.
         still, other = server.pids()
         os.kill(still, signal.SIGSTOP)
-        server.until_at_least("steersman_worker_deaths_total", 1)
+        server.until_at_least("steersman_worker_deaths_total", 3)
         server.until("steersman_ready 1.0", "steersman_workers 2.0")
         assert other in server.pids()
         assert still not in server.pids()
-    assert [line["pid"] for line in server.log if line["event"] == "process killed"] == [still]
+    assert logged(server, "process killed") == logged(server, "process died") == [engine, again, still]
 
 
 def test_an_engine_that_stands_still_while_it_loads_ends_the_start(bundle_dir: Path, tmp_path: Path) -> None:
@@ -87,20 +100,3 @@ def test_an_event_loop_that_is_blocked_ends_its_process_and_says_where() -> None
     assert done.returncode == 1
     assert "the event loop stands still" in done.stderr
     assert "line 10" in done.stderr
-
-
-def test_a_server_that_was_stopped_itself_blames_nobody(bundle_dir: Path, tmp_path: Path) -> None:
-    """A laptop that was closed, a debugger: all of its processes go on."""
-    with served(tmp_path, bundle_dir, *ENGINES, *SOON) as server:
-        pids = [server.process.pid, *server.pids(), engine_of(server.process.pid)]
-        for pid in pids:
-            os.kill(pid, signal.SIGSTOP)
-        time.sleep(3)
-        for pid in reversed(pids):
-            os.kill(pid, signal.SIGCONT)
-        with Load(server) as load:
-            pass
-        assert not load.errors
-        assert pids[1:] == [*server.pids(), engine_of(server.process.pid)]
-    until_logged(server, "stopped")
-    assert not any(line["event"] in ("process killed", "process died") for line in server.log)

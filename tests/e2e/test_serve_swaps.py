@@ -19,7 +19,6 @@ from steersman.v1.control_pb2 import OPERATION_ADD, Control, FeatureRef
 from steersman.v1.recommendation_service_pb2 import History, RecommendRequest
 from steersman.v1.recommendation_service_pb2_grpc import RecommendationServiceStub
 from steersman_client import CallError, Client, Release, load
-from tests.conftest import make_bundle
 from tests.e2e.processes import engines_of, workers_of
 from tests.e2e.test_serve_workers import Served, served
 from tests.serving import explain
@@ -27,6 +26,8 @@ from tests.serving import explain
 HISTORIES = [(str(101 + number), str(111 + number)) for number in range(24)]
 CONTROLS = {"genres:Horror": 1.0}
 CLIENTS = 4
+# Of each client, between connections: what loads has its share of two cores.
+PAUSE_SECONDS = 0.05
 SECONDS = 60.0
 
 
@@ -56,10 +57,9 @@ def told(answer: Any) -> Any:
 
 
 @pytest.fixture(scope="module")
-def bundles(bundle_dir: Path, data_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Bundles:
+def bundles(bundle_dir: Path, other_seed: Path, tmp_path_factory: pytest.TempPathFactory) -> Bundles:
     folder = tmp_path_factory.mktemp("bundles")
-    trained = make_bundle(data_dir, tmp_path_factory.mktemp("other"), seed=1)
-    first, second = (Path(shutil.copytree(each, folder / each.name)) for each in (bundle_dir, trained))
+    first, second = (Path(shutil.copytree(each, folder / each.name)) for each in (bundle_dir, other_seed))
     answers = {}
     for bundle in (first, second):
         with load(bundle) as local:
@@ -119,7 +119,7 @@ class Load:
     def _call(self, place: int) -> None:
         """Without a repeated attempt: every error counts."""
         own = HISTORIES[place::CLIENTS]
-        while not self._stop.is_set():
+        while not self._stop.wait(PAUSE_SECONDS):
             options = [("grpc.use_local_subchannel_pool", 1), ("grpc.enable_retries", 0)]
             with grpc.insecure_channel(self._server.address, options) as channel:
                 for history in own:

@@ -224,13 +224,13 @@ def gateway(*flags: str) -> Iterator[str]:
         (["--tls-ca", "x"], "tls_ca: needs tls_cert, too"),
         (["{tls}", "--tls-client-certs", "grpc,ftp"], "'ftp' is none of grpc, http, metrics"),
         (["--tls-cert", "nowhere.pem", "--tls-key", "x"], "tls_cert: nowhere.pem: No such file"),
-        # These get as far as the bundle, which is not there.
-        (["--metrics-host", "0.0.0.0", "--insecure", "metrics"], "bundle refused"),
-        (["--metrics-host", "0.0.0.0", "{tls}"], "bundle refused"),
-        (["--host", "0.0.0.0", "--insecure", "on"], r"(?s)insecure .*without TLS.*bundle refused"),
-        (["--host", "0.0.0.0", "{tls}", "{ca}"], "bundle refused"),
-        (["--host", "0.0.0.0", "{tls}", "--api-keys", "/dev/null"], "bundle refused"),
-        (["--host", "127.0.0.2"], "bundle refused"),
+        # These get as far as the bundle, whose source is none.
+        (["--metrics-host", "0.0.0.0", "--insecure", "metrics"], "is no source of bundles"),
+        (["--metrics-host", "0.0.0.0", "{tls}"], "is no source of bundles"),
+        (["--host", "0.0.0.0", "--insecure", "on"], r"(?s)insecure .*without TLS.*is no source of bundles"),
+        (["--host", "0.0.0.0", "{tls}", "{ca}"], "is no source of bundles"),
+        (["--host", "0.0.0.0", "{tls}", "--api-keys", "/dev/null"], "is no source of bundles"),
+        (["--host", "127.0.0.2"], "is no source of bundles"),
     ],
 )  # fmt: skip
 def test_it_does_not_listen_to_the_world_unless_it_is_told_to(flags: list[str], said: str, tmp_path: Path) -> None:
@@ -239,6 +239,6 @@ def test_it_does_not_listen_to_the_world_unless_it_is_told_to(flags: list[str], 
     filled = {"{tls}": ["--tls-cert", own.cert, "--tls-key", own.key], "{ca}": ["--tls-ca", authority.file]}
     given = [str(text) for flag in flags for text in filled.get(flag, [flag])]
     ports = ["--port", "0", "--http-port", "0", "--metrics-port", "0", "--redis-url", "redis://127.0.0.1:1"]
-    done = CliRunner().invoke(make_app(), ["serve", "--bundle", str(tmp_path / "nothing"), *ports, *given])
+    done = CliRunner().invoke(make_app(), ["serve", "--bundle", "s3://", *ports, *given])
     assert done.exit_code == 1
     assert re.search(said, done.stderr), done.stderr

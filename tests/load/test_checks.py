@@ -99,28 +99,26 @@ async def test_an_honest_server_violates_nothing(scenario: Scenario) -> None:
 @pytest.mark.parametrize(
     ("change", "violated"),
     [
-        (drop_the_last, Check.COUNT),
-        (return_a_seen_item, Check.SEEN),
-        (return_a_denied_item, Check.DENIED),
-        (return_a_stranger, Check.ALLOWED),
-        (return_a_stranger, Check.ATTRIBUTE),
-        (repeat_an_item, Check.REPEATED),
-        (turn_around, Check.ORDER),
-        (answer_to_another, Check.REQUEST),
-        (miscount, Check.ELIGIBLE),
-        (change_the_bundle, Check.BUNDLE),
-        (forget_controls, Check.CONTROLS),
-        (shorten_the_history, Check.HISTORY),
-        (degrade, Check.DEGRADED),
-        (shift_scores, Check.PLAIN_CANARY),
-        (shift_scores, Check.STEERED_CANARY),
+        (drop_the_last, (Check.COUNT,)),
+        (return_a_seen_item, (Check.SEEN,)),
+        (return_a_denied_item, (Check.DENIED,)),
+        (return_a_stranger, (Check.ALLOWED, Check.ATTRIBUTE)),
+        (repeat_an_item, (Check.REPEATED,)),
+        (turn_around, (Check.ORDER,)),
+        (answer_to_another, (Check.REQUEST,)),
+        (miscount, (Check.ELIGIBLE,)),
+        (change_the_bundle, (Check.BUNDLE,)),
+        (forget_controls, (Check.CONTROLS,)),
+        (shorten_the_history, (Check.HISTORY,)),
+        (degrade, (Check.DEGRADED,)),
+        (shift_scores, (Check.PLAIN_CANARY, Check.STEERED_CANARY)),
     ],
 )
 async def test_a_wrong_answer_is_counted(
     proxy: Proxy,
     scenario: Scenario,
     change: Callable[[RecommendRequest, RecommendResponse], None],
-    violated: Check,
+    violated: tuple[Check, ...],
 ) -> None:
     """One in three of the answers that the change can spoil: a server is not wrong only if it always is."""
     other = mixed(scenario, filtered=0.5, canary=0.5)
@@ -134,8 +132,9 @@ async def test_a_wrong_answer_is_counted(
 
     proxy.answers = dishonest(sometimes)
     ran = await run(other, address=proxy.address, rate=240, seconds=1.0)
-    assert ran.figures.violations[violated]
-    assert any(example.startswith(violated) for example in ran.figures.examples) or len(ran.figures.examples) == 20
+    for check in violated:
+        assert ran.figures.violations[check]
+        assert any(example.startswith(check) for example in ran.figures.examples) or len(ran.figures.examples) == 20
     assert ran.figures.answered == ran.figures.sent
 
 

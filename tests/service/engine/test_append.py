@@ -103,7 +103,7 @@ class Conversations:
 @pytest.mark.parametrize("kv_bytes", CACHES)
 @pytest.mark.parametrize("state_bytes", [0, 1 << 20])
 @pytest.mark.parametrize("groups", ["one group", "cheapest groups"])
-@settings(deadline=None, max_examples=6)
+@settings(deadline=None, max_examples=3)
 @given(seed=st.integers(0, 2**32 - 1), count=st.integers(1, 6))
 def test_appended_equals_computed_anew(
     engine: Engine, groups: str, kv_bytes: int, state_bytes: int, seed: int, count: int
