@@ -69,7 +69,8 @@ class Workload:
     async def final(self) -> Read:
         """What every front end reads now: AssertionError if they differ."""
         found = [await self._read(number) for number in range(len(self._readers))]
-        assert len({(read.version, read.events) for read in found}) == 1, "front ends read different sessions"
+        told = [f"version {read.version}, {len(read.events)} events, the last {read.events[-3:]}" for read in found]
+        assert len({(read.version, read.events) for read in found}) == 1, f"front ends read different sessions: {told}"
         return found[-1]
 
     async def close(self) -> None:

@@ -83,6 +83,8 @@ async def test_pages_go_on_when_the_server_is_back(
             await page.get_by_role("button", name="Horror", exact=True).click()
             slider = page.get_by_role("slider", name="Horror", exact=True)
             await expect(slider).to_be_visible()
+            # At rest: what the page asked for first has come.
+            await expect(page.get_by_text("What it came down to")).to_be_visible()
             await asyncio.to_thread(first.end)
             await slider.press("End")
             await expect(page.get_by_text("The server does not answer.")).to_be_visible()

@@ -42,7 +42,9 @@ class Watched:
         named = {sentinel.redis.sentinel_get_master_addr_by_name(SERVICE)[1] for sentinel in self.sentinels}
         known: list[dict[str, Any]] = [sentinel.redis.sentinel_master(SERVICE) for sentinel in self.sentinels]
         return (
-            named == {node.port for node in primaries}
+            # Two at a time, each named by somebody, are not.
+            len(primaries) == 1
+            and named == {primaries[0].port}
             and all(each["master_link_status"] == "up" for each in told if each["role"] == "slave")
             and all(each["num-other-sentinels"] == len(self.sentinels) - 1 for each in known)
             and all(each["num-slaves"] == len(self.servers) - 1 for each in known)

@@ -10,7 +10,7 @@ from redis.asyncio import ConnectionPool
 from redis.asyncio.cluster import ClusterNode, NodesManager
 from redis.asyncio.connection import AbstractConnection, SSLConnection, parse_url
 from redis.asyncio.retry import Retry
-from redis.asyncio.sentinel import Sentinel, SentinelConnectionPool
+from redis.asyncio.sentinel import MasterNotFoundError, Sentinel, SentinelConnectionPool
 from redis.backoff import NoBackoff
 from redis.crc import key_slot
 from redis.exceptions import (
@@ -92,6 +92,7 @@ class OneServer:
         # The pool makes the connections and keeps none of them.
         self._pipeline = pipeline(lambda: self._pool.make_connection())  # type: ignore[no-untyped-call]
         self._following: asyncio.Task[None] | None = None
+        self._closing = False
 
     def of(self, key: str) -> Pipeline | None:
         return self._pipeline
@@ -111,7 +112,8 @@ class OneServer:
     async def _follow(self, pool: SentinelConnectionPool) -> None:
         """A primary that was replaced takes writes until it is told, maybe for seconds, and loses them: its connections are closed."""
         known: tuple[str, int] | None = None
-        while True:
+        # Asked for in each turn: redis-py may take a cancellation for a timeout that passes at the same moment.
+        while not self._closing:
             with suppress(RedisError, OSError):
                 named: tuple[str, int] = await pool.get_master_address()  # type: ignore[no-untyped-call]
                 if known not in (None, named):
@@ -123,12 +125,28 @@ class OneServer:
         return (self._pipeline,)
 
     async def close(self) -> None:
+        self._closing = True
         if self._following:
             self._following.cancel()
             await asyncio.wait([self._following])
         await self._pipeline.close()
         if self._sentinel:
             await self._sentinel.aclose()
+
+
+class _Sentinels(Sentinel):
+    """Asks who the primary is by its name. In a failover, the list of masters that redis-py asks for has the new one a second later."""
+
+    async def discover_master(self, service_name: str) -> tuple[str, int]:
+        for place, sentinel in enumerate(self.sentinels):
+            with suppress(RedisConnectionError, RedisTimeoutError):
+                found: Any = await sentinel.sentinel_get_master_addr_by_name(service_name)
+                if found:
+                    # Asked first the next time.
+                    self.sentinels[0], self.sentinels[place] = sentinel, self.sentinels[0]
+                    host, port = found
+                    return (host.decode() if isinstance(host, bytes) else host), int(port)
+        raise MasterNotFoundError(f"No master found for {service_name!r}")
 
 
 def _watched(url: StoreUrl, options: dict[str, Any]) -> tuple[Sentinel, SentinelConnectionPool]:
@@ -142,7 +160,7 @@ def _watched(url: StoreUrl, options: dict[str, Any]) -> tuple[Sentinel, Sentinel
     patience = options["socket_connect_timeout"] / (len(addresses) + 1)
     asked: dict[str, Any] = {"socket_timeout": patience, "socket_connect_timeout": patience, **tls, **url.sentinel_user}
     asked["retry"] = options["retry"]
-    sentinel = Sentinel(addresses, sentinel_kwargs=asked)  # type: ignore[no-untyped-call]
+    sentinel = _Sentinels(addresses, sentinel_kwargs=asked)  # type: ignore[no-untyped-call]
     pool = SentinelConnectionPool(url.service, sentinel, **{**options, **shared, **tls})  # type: ignore[no-untyped-call]
     return sentinel, pool
 

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Iterator
 
 import pytest
+from redis.asyncio.sentinel import SentinelConnectionPool
 
 from steersman_service.errors import StoreUnavailable
 from steersman_service.sessions.pipeline import NOT_WAITED, Durability
@@ -76,3 +77,24 @@ async def test_a_name_that_no_sentinel_knows_is_a_reason(servers: Watched) -> No
         await store.get("s")
     assert reason_of(caught.value.__cause__ or caught.value) == "NO_PRIMARY"
     await store.close()
+
+
+async def test_it_ends_though_a_cancellation_is_taken_for_a_timeout(
+    servers: Watched, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = asyncio.Event()
+
+    async def deaf(*_: object) -> None:
+        asked.set()
+        try:
+            await asyncio.sleep(60)
+        except asyncio.CancelledError:
+            raise TimeoutError from None
+
+    store = connect(servers.url)
+    monkeypatch.setattr(SentinelConnectionPool, "get_master_address", deaf)
+    following = asyncio.create_task(store.usable())
+    async with asyncio.timeout(60):
+        await asked.wait()
+        following.cancel()
+        await store.close()
