@@ -6,7 +6,7 @@ from importlib import resources
 from pathlib import Path
 
 import pytest
-from playwright.async_api import Browser, Page, ViewportSize, expect
+from playwright.async_api import Browser, Page, Route, ViewportSize, expect
 
 from tests.browser.conftest import DESKTOP, PHONE, opened
 from tests.e2e.test_serve_http import Served, served
@@ -70,6 +70,23 @@ async def test_an_address_that_changes_while_the_first_page_starts_is_shown(page
     )
     await page.goto("#/model")
     await expect(page).to_have_title("Scenarios · Steersman")
+
+
+async def test_what_is_set_before_the_first_history_comes_stays(page: Page) -> None:
+    set_ = asyncio.Event()
+
+    async def slow(route: Route) -> None:
+        await set_.wait()
+        await route.continue_()
+
+    await page.route("**/ListHistories*", slow)
+    await page.goto("#/try")
+    await page.get_by_role("button", name="Horror", exact=True).click()
+    slider = page.get_by_role("slider", name="Horror", exact=True)
+    await expect(slider).to_be_visible()
+    set_.set()
+    await expect(page.get_by_role("list", name="Events, the latest first")).to_be_visible()
+    await expect(slider).to_be_visible()
 
 
 async def test_pages_go_on_when_the_server_is_back(

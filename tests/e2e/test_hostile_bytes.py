@@ -114,32 +114,28 @@ def resident(server: Server) -> int:
     return pages * os.sysconf("SC_PAGE_SIZE")
 
 
-def attack(port: int, data: bytes, times: int) -> list[socket.socket]:
-    """The connections, still open where the server has not closed them."""
-    connections = [socket.create_connection(("127.0.0.1", port), timeout=5) for _ in range(times)]
-    for connection in connections:
-        with suppress(ConnectionError, TimeoutError):
-            connection.sendall(data)
-    # What answers the first one has answered the others meanwhile.
-    for connection, silence in zip(connections, (0.05, *[0.005] * times), strict=False):
-        connection.settimeout(silence)
-        with suppress(ConnectionError, TimeoutError):
-            while connection.recv(1 << 16):
-                pass
-    return connections
+def attack(port: int, data: bytes) -> socket.socket:
+    """The connection, still open where the server has not closed it."""
+    connection = socket.create_connection(("127.0.0.1", port), timeout=5)
+    with suppress(ConnectionError, TimeoutError):
+        connection.sendall(data)
+    connection.settimeout(0.05)
+    with suppress(ConnectionError, TimeoutError):
+        while connection.recv(1 << 16):
+            pass
+    return connection
 
 
 @pytest.mark.parametrize("port", ["gRPC", "HTTP", "metrics"])
 def test_others_are_answered_and_nothing_grows(attacked: Server, port: str) -> None:
     answers(attacked)
-    for data in PAYLOADS.values():  # so that what is only loaded or pooled is there
-        for connection in attack(ports(attacked)[port], data, 2):
-            connection.close()
+    for data in [*PAYLOADS.values()] * 2:  # so that what is only loaded or pooled is there
+        attack(ports(attacked)[port], data).close()
     before = resident(attacked)
     with ExitStack() as stack:
         for name, data in PAYLOADS.items():
-            for connection in attack(ports(attacked)[port], data, 3):
-                stack.enter_context(connection)
+            for _ in range(3):
+                stack.enter_context(attack(ports(attacked)[port], data))
             try:
                 answers(attacked)
             except Exception as error:

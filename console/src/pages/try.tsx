@@ -80,11 +80,17 @@ export function Try({ params, request, setRequest }: PageProps) {
 
 /** Who comes without a link begins with somebody's history: there is more to see than for a new user. */
 function useFirstHistory(params: URLSearchParams, request: Request, setRequest: (request: Request) => void): void {
+  const latest = useRef(request)
+  latest.current = request
   useEffect(() => {
     if (params.get("r") || request.sessionId || request.history || request.controls.length) return
     const abort = new AbortController()
     randomHistory(abort.signal).then(
-      (sample) => sample && setRequest(withHistory(request, sample.history)),
+      // What was set meanwhile stays.
+      (sample) => {
+        const now = latest.current
+        if (sample && !now.sessionId && !now.history) setRequest(withHistory(now, sample.history))
+      },
       // An older server or bundle has none: it begins with a new user.
       () => undefined,
     )

@@ -149,7 +149,11 @@ def test_a_load_test_runs_with_its_extra_alone(server: Running, tmp_path: Path) 
 def test_with_its_extra_alone_a_command_gets_as_far_as_its_input(command: str, extra: str, tmp_path: Path) -> None:
     """All that it imports before it reads anything is there."""
     nothing = str(tmp_path / "nothing.csv")
-    reads = ["--data", str(tmp_path), "--bundle"] if command == "serve" else ["--data"]
+    reads = (
+        ["--port", "0", "--metrics-port", "0", "--data", str(tmp_path), "--bundle"]
+        if command == "serve"
+        else ["--data"]
+    )
     ran, _ = steersman(extra, command, *reads, nothing)
     assert ran.returncode == 1
     assert nothing in ran.stderr
