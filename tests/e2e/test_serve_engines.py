@@ -8,6 +8,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -298,14 +299,16 @@ def test_workers_and_engine_stay_where_a_new_engine_cannot_load(server: Served, 
 def test_sigterm_drains_front_ends_before_the_engine_ends(server: Served) -> None:
     """Even if signals are sent to every process. The last test of this server."""
     engine, pids = engine_of(server.process.pid), server.pids()
-    with server.channel() as channel, waiting(server, engine) as calls:
+    with server.channel() as channel, waiting(server, engine) as calls, ThreadPoolExecutor() as pool:
         statuses = watch(channel, "")
         assert next(statuses) == HealthCheckResponse.SERVING
+        # Read as it comes: gRPC drops what was not read when the stream ends.
+        told = pool.submit(next, statuses)
         for pid in (engine, *pids):
             for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM):
                 os.kill(pid, number)
         os.killpg(server.process.pid, signal.SIGTERM)
-        assert next(statuses) == HealthCheckResponse.NOT_SERVING
+        assert told.result() == HealthCheckResponse.NOT_SERVING
         os.kill(engine, signal.SIGCONT)
         assert [len(call.result().items) for call in calls] == [3] * CALLS
     assert server.process.wait() == 0

@@ -47,37 +47,54 @@ class _Server(uvicorn.Server):
         super().__init__(config)
         self.listens = asyncio.Event()
         self._most, self._context = most, context
-        self._taking = set[asyncio.Task[None]]()
+        self._on: list[socket.socket] = []
         self._entering = set[asyncio.Task[None]]()
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup([])
         for on in sockets or ():
             on.listen(BACKLOG)
-            self._taking.add(asyncio.create_task(self._take(on)))
+            self._on.append(on)
+            self._watch(on)
         self.listens.set()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        tasks = [*self._taking, *self._entering]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        on, self._on = self._on, []
+        for each in on:
+            asyncio.get_running_loop().remove_reader(each)
+        await self._turn_away()
         await super().shutdown(sockets)
 
-    async def _take(self, on: socket.socket) -> None:
-        while True:
-            try:
-                connection, _ = await asyncio.get_running_loop().sock_accept(on)
-            except OSError:
-                await asyncio.sleep(AGAIN_SECONDS)
-                continue
-            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            if len(self.server_state.connections) + len(self._entering) >= self._most:
-                connection.close()
-                continue
-            task = asyncio.create_task(self._enter(connection))
-            self._entering.add(task)
-            task.add_done_callback(self._entering.discard)
+    async def _turn_away(self) -> None:
+        """Ends the connections that are no protocol's yet, and keeps none of their tasks: a task that is kept keeps its socket open."""
+        entering = list(self._entering)
+        for task in entering:
+            task.cancel()
+        await asyncio.gather(*entering, return_exceptions=True)
+
+    def _watch(self, on: socket.socket) -> None:
+        if on in self._on:
+            asyncio.get_running_loop().add_reader(on, self._take, on)
+
+    def _take(self, on: socket.socket) -> None:
+        """At once: of a connection that is accepted by an await, and cancelled, nothing would be known until the server ends."""
+        loop = asyncio.get_running_loop()
+        try:
+            connection, _ = on.accept()
+        except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+            return
+        except OSError:
+            loop.remove_reader(on)
+            loop.call_later(AGAIN_SECONDS, self._watch, on)
+            return
+        connection.setblocking(False)
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if len(self.server_state.connections) + len(self._entering) >= self._most:
+            connection.close()
+            return
+        task = asyncio.create_task(self._enter(connection))
+        self._entering.add(task)
+        task.add_done_callback(self._entering.discard)
 
     async def _enter(self, connection: socket.socket) -> None:
         patience = HEAD_SECONDS if self._context else None

@@ -1,17 +1,23 @@
 """Connections that are too many, too slow or not HTTP: others are answered all the same."""
 
+import asyncio
 import socket
 import ssl
+import threading
 import time
+from collections import deque
 from collections.abc import Iterator
 from contextlib import ExitStack, closing
 from http.client import HTTPSConnection
 from pathlib import Path
 
 import pytest
+from starlette.responses import PlainTextResponse
+from starlette.types import Receive, Scope, Send
 
 from steersman_service.certificates import Certificates, TlsFiles
 from steersman_service.http import connections, server
+from steersman_service.http.options import GatewayOptions
 from tests.certificates import Authority
 from tests.service.http.gateways import Gateway, gatewayed, recording
 
@@ -150,3 +156,52 @@ def test_a_head_that_is_too_large_is_refused(bounded: Gateway) -> None:
     with connected(bounded) as connection:
         connection.sendall(HEAD + b"x: " + b"y" * (2 * connections.MOST_HEAD_BYTES))
         assert b" 400 " in connection.recv(1 << 16)
+
+
+async def test_connections_that_come_as_it_ends_are_closed_at_once() -> None:
+    """They would hang for as long as the call that is in flight."""
+    asked, answered = asyncio.Event(), asyncio.Event()
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        asked.set()
+        await answered.wait()
+        await PlainTextResponse("late")(scope, receive, send)
+
+    for _ in range(5):
+        asked.clear()
+        answered.clear()
+        on = server.listening("127.0.0.1", 0)
+        where, latest = on.getsockname(), deque[socket.socket]()
+        coming = threading.Thread(target=connect_until_refused, args=(where, latest))
+        async with server.served(app, on, GatewayOptions()):
+            reader, writer = await asyncio.open_connection(*where)
+            writer.write(b"GET / HTTP/1.1\r\nhost: localhost\r\n\r\n")
+            await asked.wait()
+            coming.start()
+            released = asyncio.create_task(released_when_ended(coming, latest, answered))
+        assert await released
+        assert b"late" in await reader.read()
+        writer.close()
+
+
+def connect_until_refused(where: tuple[str, int], latest: deque[socket.socket]) -> None:
+    while True:
+        try:
+            latest.append(socket.create_connection(where, timeout=10))
+        except ConnectionError:
+            return
+        if len(latest) > 50:
+            latest.popleft().close()
+
+
+async def released_when_ended(coming: threading.Thread, latest: deque[socket.socket], answered: asyncio.Event) -> bool:
+    """Whether all these connections ended before the call in flight was answered."""
+    await asyncio.to_thread(coming.join)
+    try:
+        return await asyncio.to_thread(lambda: all(ended(each) for each in latest))
+    except TimeoutError:
+        return False
+    finally:
+        answered.set()
+        for each in latest:
+            each.close()
