@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -427,10 +428,18 @@ def test_a_signal_ends_a_server_that_waits_for_its_bundle(s3: Any, tmp_path: Pat
     with (bundles / pulling.LOCK).open("a") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         with subprocess.Popen([*command, *flags], stderr=subprocess.PIPE, text=True) as server:
-            descriptors = Path(f"/proc/{server.pid}/fd")
-            while not any(os.path.realpath(each).endswith(pulling.LOCK) for each in descriptors.iterdir()):
+            while server.poll() is None and not opened(server.pid, pulling.LOCK):
                 time.sleep(0.01)
             server.terminate()
             _, said = server.communicate(timeout=60)
     assert (server.returncode, "before it was ready" in said) == (0, True)
     assert not list((tmp_path / "data").glob("valkey/*.sock"))
+
+
+def opened(pid: int, name: str) -> bool:
+    """Whether it has a file of that name open."""
+    found = []
+    for descriptor in Path(f"/proc/{pid}/fd").iterdir():
+        with suppress(FileNotFoundError):  # it is closed by now
+            found.append(os.readlink(descriptor).endswith(name))
+    return any(found)
