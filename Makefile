@@ -74,7 +74,8 @@ lint: $(DEV) ## Style, import contracts, and the API's style and compatibility
 types: $(DEV) ## mypy --strict
 	$(BIN)/mypy
 
-test: $(DEV) ## The whole test suite, a file at a time on each core
+test: export PYTHONDONTWRITEBYTECODE =
+test: $(DEV) ## The whole test suite, a file at a time, two beside each other on a core, four at most
 	$(BIN)/pytest --numprocesses auto --maxprocesses 4 --dist loadfile
 
 deploy-check: $(DEV) ## Lint and validate what is in deploy/

@@ -36,6 +36,11 @@ class Silent:
     def step(self, done: int, total: int) -> None: ...
 
 
+def pytest_xdist_auto_num_workers() -> int:
+    """Two for a core, as far as --maxprocesses allows: servers that start, and end, are waited for without one."""
+    return 2 * (os.cpu_count() or 1)
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _no_store_is_left(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """The store of a server that was killed lives on until the next start on its folder."""

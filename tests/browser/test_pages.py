@@ -1,4 +1,4 @@
-"""Every page: it is shown without an error, in light, in dark and on a phone, and axe finds nothing wrong."""
+"""Every page: it is shown without an error, in light, and in dark on a phone, and axe finds nothing wrong."""
 
 import asyncio
 import re
@@ -33,7 +33,7 @@ async def wrong(page: Page) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    ("scheme", "viewport"), [("light", DESKTOP), ("dark", DESKTOP), ("light", PHONE)], ids=["light", "dark", "phone"]
+    ("scheme", "viewport"), [("light", DESKTOP), ("dark", PHONE)], ids=["light", "dark on a phone"]
 )
 async def test_every_page_is_readable(browser: Browser, server: Served, scheme: str, viewport: ViewportSize) -> None:
     # Rows that move are half transparent, and hard to read: not for long, and not for people who want less of it.

@@ -1,22 +1,27 @@
 """The notebook runs from its first cell to its last, in a kernel of its own."""
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import nbformat
 import pytest
-from nbclient import NotebookClient
+
+if TYPE_CHECKING:
+    from nbformat import NotebookNode
 
 NOTEBOOK = Path(__file__).parents[2] / "docs" / "notebooks" / "steer.ipynb"
 
 
-def kept() -> nbformat.NotebookNode:
+def kept() -> "NotebookNode":
+    import nbformat  # it takes seconds, which every process of a run would pay
+
     read: Any = nbformat.read
-    notebook: nbformat.NotebookNode = read(NOTEBOOK, as_version=4)
+    notebook: NotebookNode = read(NOTEBOOK, as_version=4)
     return notebook
 
 
 def test_it_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from nbclient import NotebookClient
+
     notebook = kept()
     monkeypatch.setenv("MPLBACKEND", "agg")
     monkeypatch.setenv("TMPDIR", str(tmp_path))

@@ -57,7 +57,7 @@ class Served:
 
     def until_answered(self) -> None:
         while self.ask()[0] != 200:
-            time.sleep(0.02)
+            time.sleep(0.05)
 
     def scrape(self) -> str:
         with urllib.request.urlopen(f"http://{self.metrics}/metrics") as response:
@@ -250,10 +250,10 @@ def test_calls_in_flight_are_answered_before_it_ends(current: Path, tmp_path: Pa
         labels = 'grpc_method="Recommend",grpc_service="steersman.v1.RecommendationService",grpc_type="unary"'
         started = f"grpc_server_started_total{{{labels}}} 1.0"
         while started not in server.scrape():
-            time.sleep(0.02)
+            time.sleep(0.05)
         server.process.terminate()
         while server.ask(path="/none")[0] != 0:  # until the gateway takes no more
-            time.sleep(0.02)
+            time.sleep(0.05)
         os.kill(engine, signal.SIGCONT)
         asking.join()
         assert [status for status, _ in answers] == [200]

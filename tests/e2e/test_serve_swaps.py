@@ -20,14 +20,14 @@ from steersman.v1.recommendation_service_pb2 import History, RecommendRequest
 from steersman.v1.recommendation_service_pb2_grpc import RecommendationServiceStub
 from steersman_client import CallError, Client, Release, load
 from tests.e2e.processes import engines_of, workers_of
-from tests.e2e.test_serve_workers import Served, served
+from tests.e2e.test_serve_workers import ASK_SECONDS, Served, served
 from tests.serving import explain
 
 HISTORIES = [(str(101 + number), str(111 + number)) for number in range(24)]
 CONTROLS = {"genres:Horror": 1.0}
 CLIENTS = 4
 # Of each client, between connections: what loads has its share of two cores.
-PAUSE_SECONDS = 0.05
+PAUSE_SECONDS = 0.1
 SECONDS = 60.0
 
 
@@ -141,10 +141,10 @@ class Load:
 
 
 def until(holds: Any) -> None:
-    for _ in range(int(SECONDS / 0.01)):
+    for _ in range(int(SECONDS / ASK_SECONDS)):
         if holds():
             return
-        time.sleep(0.01)
+        time.sleep(ASK_SECONDS)
     raise AssertionError("did not come true in time")
 
 

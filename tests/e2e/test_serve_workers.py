@@ -29,8 +29,8 @@ SERVE = ["serve", "--port", "0", "--metrics-port", "0"]
 COMMAND = [*PROGRAM, *SERVE]
 WORKERS = ["--workers", "2"]
 CLIENTS = 6
-# Of each client, between calls: processes that start meanwhile have their share of two cores.
-PAUSE_SECONDS = 0.005
+# Of each client, between calls, and between two looks at the metrics: processes that start meanwhile have their share of two cores.
+PAUSE_SECONDS, ASK_SECONDS = 0.02, 0.05
 DEATHS = re.compile(r"^steersman_worker_deaths_total (\S+)$", re.MULTILINE)
 ANSWERED = re.compile(r'^grpc_server_handled_total\{grpc_code="OK",grpc_method="Recommend",.*\} (\S+)$', re.MULTILINE)
 
@@ -64,14 +64,14 @@ class Served:
     def until(self, *lines: str) -> None:
         """Waits until the metrics say so."""
         while not set(lines) <= set(self.scrape().splitlines()):
-            time.sleep(0.01)
+            time.sleep(ASK_SECONDS)
 
     def until_at_least(self, name: str, least: float) -> None:
         """Waits until a metric, with its labels, is that high."""
         while not any(
             float(line.rpartition(" ")[2]) >= least for line in self.scrape().splitlines() if line.startswith(name)
         ):
-            time.sleep(0.01)
+            time.sleep(ASK_SECONDS)
 
     def kill(self, pid: int) -> None:
         """Kills a process of it, and returns when its death is counted."""

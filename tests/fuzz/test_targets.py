@@ -10,7 +10,7 @@ from tests.fuzz.targets import TARGETS, mutated
 
 # What fuzzing has found.
 FOUND = {"bundles": [b"\x09\x00\x00\x63\xff\x00"]}
-RUNS = {"requests": 400, "sessions": 60, "bundles": 60, "http": 400}
+RUNS = {"requests": 400, "sessions": 30, "bundles": 60, "http": 400}
 
 
 @pytest.mark.parametrize("name", TARGETS)

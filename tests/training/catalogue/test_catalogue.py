@@ -3,31 +3,21 @@
 import shutil
 from pathlib import Path
 
-import numpy as np
 import polars as pl
 import pytest
 
 from steersman.v1.control_pb2 import OPERATION_ADD, Control
 from steersman.v1.feature_service_pb2 import ListConceptsRequest, ListFeaturesRequest
 from steersman.v1.recommendation_service_pb2 import AttributeFilter, Filters, History, RecommendRequest
-from tests import synthetic
 from tests.conftest import make_bundle
 from tests.serving import serving, settings_for
 
 
-@pytest.fixture(scope="module", params=["no item table", "values of chance"])
-def bare_bundle(data_dir: Path, tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Path:
-    """Trained on interactions alone, or with an item table that says nothing: one value of most items, and a missing one as a value."""
+@pytest.fixture(scope="module")
+def bare_bundle(data_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Trained on interactions alone. Item tables that say nothing: test_choice.py."""
     folder = tmp_path_factory.mktemp("bare")
     shutil.copy(data_dir / "interactions.parquet", folder)
-    if request.param == "values of chance":
-        chance = np.random.default_rng(0).random(synthetic.ITEMS)
-        table = pl.read_parquet(data_dir / "items.parquet").select(
-            "item_id",
-            available=pl.Series(np.where(chance < 0.8, "yes", "no")),
-            genre=pl.Series(np.where(chance < 0.8, "Unknown", "N/A")),
-        )
-        table.write_parquet(folder / "items.parquet")
     return make_bundle(folder, tmp_path_factory.mktemp("bundles"))
 
 
