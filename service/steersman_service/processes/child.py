@@ -201,8 +201,8 @@ class ChildProcess:
             for message in messages:
                 self._heard(message)
         self.ready = False
+        self._writer.close()  # the child waits for it
         code = await self._process.wait()
-        self._writer.close()
         died = ChildDied(f"the {self._name} ended with exit code {code} before it was ready")
         why = StartupError(self._failure) if self._failure else died
         waiting: list[asyncio.Future[Any]] = [self._loaded, self._listening, *self._following.values()]

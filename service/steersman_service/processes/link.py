@@ -40,6 +40,8 @@ from steersman_service.telemetry.traces import configure_traces, traces
 
 # How long a thread may keep the interpreter from another one. Python's own 5 ms would delay the engine's thread after each graph.
 SWITCH_SECONDS = 0.0005
+# For the supervisor to read what a child that ends told last.
+CLOSE_SECONDS = 5.0
 
 
 # What the supervisor may answer to a caller of ReleaseService.
@@ -293,8 +295,13 @@ class Link:
         if not self._writer.is_closing():  # uvloop refuses to write to a supervisor that is gone
             self._writer.write(frame([message]))
 
-    async def close(self) -> None:
-        """Sends what was told, and closes."""
+    async def close(self, obeying: asyncio.Task[None]) -> None:
+        """Sends what was told, the last report with it, and closes once the supervisor has: a command that it writes to a closed
+        socket ends its reading, too. `obeying` is the task that reads commands."""
+        if not self._writer.is_closing():
+            self._writer.write_eof()
+            await asyncio.wait([obeying], timeout=CLOSE_SECONDS)
+        obeying.cancel()
         self._writer.close()
         with suppress(OSError):
             await self._writer.wait_closed()
@@ -333,8 +340,7 @@ async def _run(serve: Serve, role: str, connection: socket.socket) -> None:
         code = 1
     await asyncio.to_thread(traces().close)
     link.report()
-    obeying.cancel()
-    await link.close()
+    await link.close(obeying)
     sys.exit(code)
 
 

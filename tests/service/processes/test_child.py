@@ -3,14 +3,15 @@
 import asyncio
 import socket
 import sys
+from typing import cast
 
 import pytest
 import uvloop
 
 from steersman_service.errors import StartupError
 from steersman_service.processes.child import ChildProcess, opened
-from steersman_service.processes.link import Link, Report
-from steersman_service.scheduling.frames import frame
+from steersman_service.processes.link import Beat, Link, Report, from_child
+from steersman_service.scheduling.frames import FrameReader, frame
 from steersman_service.telemetry.families import Family
 from steersman_service.telemetry.metrics import Metrics
 
@@ -25,7 +26,7 @@ def test_a_supervisor_that_is_killed_before_it_has_read_everything_is_gone() -> 
         await link.obey(Metrics())
         assert link.drain.is_set()
         link.report()
-        await link.close()
+        await link.close(asyncio.create_task(link.obey(Metrics())))
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(outlive_it())
@@ -44,6 +45,28 @@ def test_the_last_report_is_read_though_the_child_had_not_read_the_last_question
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         assert runner.run(last_report()) == 60_000
+
+
+def test_the_last_report_is_read_though_a_question_comes_after_it() -> None:
+    async def last_report() -> bool:
+        ours, theirs = socket.socketpair()
+        reader, writer = await opened(ours)
+        # A supervisor that is busy: it asks before it reads.
+        cast(asyncio.Transport, writer.transport).pause_reading()
+        link = Link(*await asyncio.open_connection(sock=theirs))
+        link.report()
+        ending = asyncio.create_task(link.close(asyncio.create_task(link.obey(Metrics()))))
+        await asyncio.sleep(0.1)
+        writer.write(frame([Beat()]))
+        await asyncio.sleep(0.1)
+        cast(asyncio.Transport, writer.transport).resume_reading()
+        told = FrameReader(from_child).messages(await reader.read())
+        writer.close()
+        await ending
+        return any(isinstance(each, Report) for each in told)
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        assert runner.run(last_report())
 
 
 SPEAKS = "import os, socket, sys; socket.socket(fileno=int(sys.argv[1])).send(bytes.fromhex(sys.argv[2])); os.kill(os.getpid(), 9)"
