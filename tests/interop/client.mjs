@@ -104,7 +104,7 @@ async function releaseCalls(release, info) {
     [[info.bundle_version, "CHANNEL_STABLE", "RELEASE_STATE_SERVING", 1]],
   );
   const refused = [
-    [() => release.LoadRelease({ bundle: "no-such-bundle" }), "NOT_FOUND"],
+    [() => release.LoadRelease({ bundle: "no-such-bundle" }), "RELEASES_FIXED"],
     [() => release.SetCanaryShare({ canary_share: 0.5 }), "NO_CANARY"],
     [() => release.PromoteCanary(), "NO_CANARY"],
     [() => release.RollBack(), "NO_RELEASE_BEFORE"],

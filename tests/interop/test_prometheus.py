@@ -74,6 +74,13 @@ def test_a_full_queue_and_another_bundle(watched: Watched, data_dir: Path, tmp_p
         show(fires(watched, "two servers with two bundles", "SteersmanMixedBundles"))
 
 
+def test_more_calls_than_may_wait(watched: Watched, bundle_dir: Path, tmp_path: Path, show: Show) -> None:
+    with serving(bundle_dir, tmp_path / "server", max_waiting_calls=1) as small, burst(small.address, CALLERS):
+        watched.prometheus.watch(watched.server.metrics, small.metrics)
+        show(fires(watched, f"one call may wait, and {CALLERS} callers at once", "SteersmanCallsUnseen"))
+    watched.prometheus.watch(watched.server.metrics)
+
+
 def test_a_scenario_that_a_new_bundle_breaks(
     watched: Watched, bundle_dir: Path, data_dir: Path, tmp_path: Path, show: Show
 ) -> None:
