@@ -75,7 +75,7 @@ types: $(DEV) ## mypy --strict
 	$(BIN)/mypy
 
 test: export PYTHONDONTWRITEBYTECODE =
-test: $(DEV) ## The whole test suite, a file at a time, two beside each other on a core, four at most
+test: $(DEV) ## The whole test suite, a file at a time, three beside each other on two cores, four at most
 	$(BIN)/pytest --numprocesses auto --maxprocesses 4 --dist loadfile
 
 deploy-check: $(DEV) ## Lint and validate what is in deploy/

@@ -37,8 +37,8 @@ class Silent:
 
 
 def pytest_xdist_auto_num_workers() -> int:
-    """Two for a core, as far as --maxprocesses allows: servers that start, and end, are waited for without one."""
-    return 2 * (os.cpu_count() or 1)
+    """Three for two cores, as far as --maxprocesses allows: servers that start, and end, are waited for without one."""
+    return max(1, 3 * (os.cpu_count() or 1) // 2)
 
 
 @pytest.fixture(scope="session", autouse=True)
