@@ -1,7 +1,6 @@
 """What a server says of scenarios when it begins to serve another bundle."""
 
 import asyncio
-import time
 from collections.abc import Mapping
 from types import SimpleNamespace
 from typing import Any, cast
@@ -10,6 +9,7 @@ import pytest
 import structlog
 
 from steersman.v1 import scenario_service_pb2 as pb
+from steersman_service.api import caller
 from steersman_service.api import replay_watch as module
 from steersman_service.api.caller import Caller
 from steersman_service.api.replay_watch import ReplayWatch
@@ -147,7 +147,7 @@ async def test_what_fails_is_tried_again_and_logged_once(monkeypatch: pytest.Mon
 
 async def test_a_page_ends_where_half_of_the_callers_time_is_gone(monkeypatch: pytest.MonkeyPatch) -> None:
     now = [0.0]
-    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(caller, "time", SimpleNamespace(monotonic=lambda: now[0]))
     replays = FakeReplays(a=HELD, b=HELD, c=HELD, d=HELD)
     replay = replays.replay
 

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import jwt
@@ -138,7 +139,7 @@ async def test_a_token_is_verified_once_until_it_expires_or_the_keys_change(
     assert len(verifier._remembered) == 2, "it is bounded"
     later = time.time() + 2 * HOUR
     with monkeypatch.context() as patch:
-        patch.setattr(time, "time", lambda: later)  # the library has a clock of its own
+        patch.setattr(tokens, "time", SimpleNamespace(time=lambda: later))  # the library has a clock of its own
         await verifier.holder_of(token)
     assert len(verified) == 5
     file.write_bytes(b"no keys")
