@@ -76,7 +76,7 @@ types: $(DEV) ## mypy --strict
 
 test: export PYTHONDONTWRITEBYTECODE =
 test: $(DEV) ## The whole test suite, a file at a time, three beside each other on two cores, four at most
-	$(BIN)/pytest --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+	$(BIN)/pytest --numprocesses auto --maxprocesses 4 --dist loadfile
 
 deploy-check: $(DEV) ## Lint and validate what is in deploy/
 	$(BIN)/hadolint deploy/Dockerfile deploy/Dockerfile.bundle

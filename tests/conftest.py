@@ -41,20 +41,6 @@ def pytest_xdist_auto_num_workers() -> int:
     return max(1, 3 * (os.cpu_count() or 1) // 2)
 
 
-# Folders of files that take long: first, so that no process has one of them left when the others are done.
-LONG = ("e2e", "browser", "training", "bench", "load", "client")
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    folders = Path(__file__).parent
-
-    def place(item: pytest.Item) -> int:
-        folder = item.path.relative_to(folders).parts[0]
-        return LONG.index(folder) if folder in LONG else len(LONG)
-
-    items.sort(key=place)
-
-
 @pytest.fixture(scope="session", autouse=True)
 def _no_store_is_left(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """The store of a server that was killed lives on until the next start on its folder."""

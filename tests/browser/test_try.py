@@ -17,6 +17,7 @@ from steersman.v1.control_pb2 import OPERATION_ADD, Control, Goal, ShareGoal
 from steersman.v1.explanation_service_pb2 import ExplainRequest, ExplainResponse
 from steersman.v1.recommendation_service_pb2 import Filters, History, RecommendRequest, RecommendResponse
 from tests.browser.conftest import PHONE, opened
+from tests.browser.links import requested
 from tests.e2e.test_serve_http import Served
 
 HISTORY = History(item_ids=["100", "104", "107", "111"])
@@ -185,7 +186,7 @@ async def test_the_address_restores_everything(page: Page, server: Served) -> No
     request.controls[0].strength = -2
     await shows(page, item_ids(server, request))
     # The address follows once the slider rests.
-    await page.wait_for_function("before => location.href !== before", arg=page.url)
+    await page.wait_for_url(lambda url: requested(url).controls[0].strength == -2)
     await page.reload()
     await shows(page, item_ids(server, request))
     await expect(page.get_by_role("slider", name="Horror", exact=True)).to_have_value("-2")
