@@ -10,6 +10,7 @@ from playwright.async_api import Browser, Page, Route, ViewportSize, expect
 
 from tests.browser.conftest import DESKTOP, PHONE, opened
 from tests.e2e.test_serve_http import Served, served
+from tests.stores.nodes import free_ports
 
 AXE = (resources.files("axe_playwright_python") / "axe.min.js").read_text()
 # What stands on a page once it has its content.
@@ -89,11 +90,9 @@ async def test_what_is_set_before_the_first_history_comes_stays(page: Page) -> N
     await expect(slider).to_be_visible()
 
 
-async def test_pages_go_on_when_the_server_is_back(
-    browser: Browser, bundle_dir: Path, tmp_path: Path, unused_tcp_port: int
-) -> None:
+async def test_pages_go_on_when_the_server_is_back(browser: Browser, bundle_dir: Path, tmp_path: Path) -> None:
     """A restart while a page is open: it says so, keeps what was set, and goes on by itself."""
-    flags = ("--http-port", str(unused_tcp_port), "--engines", "0")
+    flags = ("--http-port", str(free_ports(1)[0]), "--engines", "0")
     with served(bundle_dir, tmp_path, *flags) as first:
         async with opened(browser, first.http) as page:
             await page.goto("#/try")

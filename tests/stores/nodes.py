@@ -8,6 +8,7 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from secrets import choice
 from typing import Any
 
 from redis import Redis
@@ -20,16 +21,23 @@ VALKEY = str(get_binary_path())
 REDIS = shutil.which("redis-server")
 """Debian's Redis, which speaks TLS; None where it is not installed (`apt-get install redis-server`)."""
 START_SECONDS = 20.0
+# Below those of outgoing connections: Linux begins with 32,768.
+PORTS = range(20_000, 32_768)
 POLL_SECONDS = 0.02
 # That a paused node takes from whoever asks it.
 CALL_SECONDS = 1.0
 
 
 def free_ports(count: int) -> list[int]:
-    """Different ones, free now."""
+    """Different ones, free now, and none that a system gives to whoever connects: a node that is down for a moment would lose its own."""
+    found: list[int] = []
     with contextlib.ExitStack() as stack:
-        bound = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)]
-        return [each.getsockname()[1] for each in bound]
+        while len(found) < count:
+            port = choice(PORTS)
+            with contextlib.suppress(OSError):
+                stack.enter_context(socket.create_server(("127.0.0.1", port)))
+                found.append(port)
+    return found
 
 
 def until(what: Callable[[], Any], why: str, seconds: float = START_SECONDS) -> Any:
