@@ -452,7 +452,9 @@ def test_a_store_that_stops_and_comes_back(bundle_dir: Path, tmp_path: Path, ses
     store = EmbeddedValkey.start(tmp_path / "store")
     failed = {_series("steersman_redis_errors_total", operation="visit"): 1.0}
     try:
-        own = {"redis_url": store.url, "list_change_sample": 0, "state_cache_mb": 0, "kv_cache_mb": 0}
+        # For so long the breaker stays closed, too.
+        patience = {"redis_timeout_seconds": 60.0}
+        own = {"redis_url": store.url, "list_change_sample": 0, "state_cache_mb": 0, "kv_cache_mb": 0, **patience}
         with serving(settings_for(tmp_path, bundle_dir, **own)) as server:
             while scrape(server)["steersman_redis_up"] != 1.0:
                 pass
