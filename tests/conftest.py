@@ -36,6 +36,7 @@ class Silent:
     def step(self, done: int, total: int) -> None: ...
 
 
+@pytest.hookimpl(optionalhook=True)  # with -p no:xdist, too
 def pytest_xdist_auto_num_workers() -> int:
     """Three for two cores, as far as --maxprocesses allows: servers that start, and end, are waited for without one."""
     return max(1, 3 * (os.cpu_count() or 1) // 2)

@@ -60,7 +60,7 @@ class Release:
             targets,
         )
         neighbours, attributes = Neighbours(aims, catalogue, items), ItemAttributes(bundle.items, items.attributes)
-        counterparts = Counterparts(bundle.items_ND, aims, older, replacements)
+        counterparts = Counterparts(bundle.items_ND, catalogue.labels, aims, older, replacements)
         return cls(bundle, items, catalogue, controls, ItemSearch(items), neighbours, attributes, counterparts)
 
     def relabel(self, corrected: Mapping[int, Feature], elsewhere: Mapping[tuple[str, int], str]) -> None:

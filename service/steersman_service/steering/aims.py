@@ -32,6 +32,7 @@ MOST_COUNTED = 65_536
 # An item table may bring a column of the same name that is no logarithm.
 MOST_LOGARITHM = 30.0
 TINY = 1e-12
+ROUNDING = 1e-9
 
 Doubles = npt.NDArray[np.float64]
 
@@ -201,7 +202,8 @@ class Aims:
             rest_F = c_F - self.covariance_FF[:, chosen] @ strengths_E
             gain_F = np.where(usable_F, np.sign(c_F) * rest_F / standard_F, 0.0)
             gain_F[chosen] = 0.0
-            best = int(gain_F.argmax())
+            # Of features that do the same, to rounding, the first.
+            best = int((gain_F >= (1 - ROUNDING) * gain_F.max()).argmax())
             if gain_F[best] <= 0:
                 break
             trial, trial_E = self._fitted([*chosen, best], c_F)

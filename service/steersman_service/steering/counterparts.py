@@ -2,12 +2,13 @@
 
 Likeness is the correlation, over items that both bundles have and weighted by how often they are recommended, of what two features add
 to scores. Two features are counterparts if each is the most alike to the other, if that is enough, and if they share a top item. So
-nothing is carried to a feature that merely resembles what was meant.
+nothing is carried to a feature that merely resembles what was meant. Of features that are equally alike, as those of two attribute values
+with the same items are, the one of the same label is.
 
 Dimensions: D hidden here, E hidden there, F features here, G features there, S items of both.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -19,6 +20,8 @@ from steersman_service.steering.aims import TINY, Aims, Doubles
 from steersman_service.steering.targets import LEAST_COMMON
 
 LEAST_LIKENESS = 0.8
+# What the same label adds to the likeness: more than rounding, and less than any difference that means something.
+SAME_LABEL = 1e-6
 # Of bundles: a pair for each feature is kept.
 REMEMBERED = 64
 
@@ -27,9 +30,14 @@ Counterpart = tuple[int, float]
 
 
 class Counterparts:
-    def __init__(self, items_ND: Array, aims: Aims, older: OlderBundles, replacements: Replacements) -> None:
-        """`items_ND` are the item vectors of this bundle."""
+    def __init__(
+        self, items_ND: Array, labels: Sequence[str], aims: Aims, older: OlderBundles, replacements: Replacements
+    ) -> None:
+        """`items_ND` are the item vectors of this bundle, `labels` those of its features."""
         self._items_ND, self._aims = items_ND, aims
+        self._labelled: dict[str, list[int]] = {}
+        for feature, label in enumerate(labels):
+            self._labelled.setdefault(label, []).append(feature)
         self._older, self._replacements = older, replacements
         self._known = remembered(REMEMBERED, self._find)
 
@@ -52,7 +60,11 @@ class Counterparts:
         if self._aims.weights_N[old.rows_S].sum() < LEAST_COMMON * counted:
             return {}
         likeness_GF = self._likeness(old)
-        here_G, there_F = likeness_GF.argmax(1), likeness_GF.argmax(0)
+        judged_GF = likeness_GF.copy()
+        for feature, label in enumerate(old.labels):
+            if label:
+                judged_GF[feature, self._labelled.get(label, [])] += SAME_LABEL
+        here_G, there_F = judged_GF.argmax(1), judged_GF.argmax(0)
         found = {}
         for feature, here in enumerate(here_G.tolist()):
             likeness = float(likeness_GF[feature, here])
