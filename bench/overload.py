@@ -2,8 +2,8 @@
 
 python -m bench.overload --bundle data/bundles/current
 
-One server, as `steersman serve` starts it but for `--max-waiting-calls`: about a fifth of what is answered within the deadline, as
-docs/runbook/SteersmanCallsUnseen.md says. With `--waiting 5000` it is the setting's own value. The saturating rate is the highest that was
+One server, as `steersman serve` starts it, and the deadline of the Python client. With another deadline, `--max-waiting-calls` goes with
+it: about a fifth of what is answered within it, as docs/runbook/SteersmanCallsUnseen.md says. The saturating rate is the highest that was
 found at which all but 1% of calls are answered within their deadline, in one of two tries. Goodput are calls answered within it, a second;
 the best is the median of the rate with the highest one. The generator shares the machine's cores: what it takes itself is printed, and
 lowers what the server can do.
@@ -40,7 +40,7 @@ REFUSED = "RESOURCE_EXHAUSTED"
 TURNED_AWAY = (REFUSED, "CANCELLED")
 GROWTH, HALVINGS = 1.5, 4
 FACTORS = (1.0, 2.0, 3.0)
-WAITING_PER_MS = 0.32
+WAITING_PER_MS = 0.256
 
 
 class Run(NamedTuple):
@@ -90,9 +90,11 @@ def main() -> None:
         "python -m bench.overload", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--bundle", type=Path, default=Path("data/bundles/current"))
-    parser.add_argument("--deadline-ms", type=int, default=100)
-    parser.add_argument("--waiting", type=int, help="calls that may wait to be looked at; 32 for 100 ms unless given")
-    parser.add_argument("--seconds", type=float, default=5.0, help="of a turn")
+    parser.add_argument("--deadline-ms", type=int, default=1000)
+    parser.add_argument(
+        "--waiting", type=int, help="calls that may wait to be looked at; 256 for a second unless given"
+    )
+    parser.add_argument("--seconds", type=float, default=8.0, help="of a turn")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--rate", type=float, help="takes this for the saturating rate, calls/s")
     parser.add_argument("--first-rate", type=float, default=300)

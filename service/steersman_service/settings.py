@@ -202,7 +202,7 @@ class Settings(SecretSettings):
         4096, ge=1, description="Calls in flight of a front end; more are refused at once, but for health checks"
     )
     max_waiting_calls: int = Field(
-        5000,
+        256,
         ge=1,
         le=100_000,  # of those that were reset meanwhile, gRPC's core keeps 13 kB each
         description="Calls that have arrived at a front end and that it has not looked at; more are CANCELLED at once, without a reason",
