@@ -7,9 +7,12 @@ it: about a fifth of what is answered within it, as docs/runbook/SteersmanCallsU
 found at which all but 1% of calls are answered within their deadline, in one of two tries. Goodput are calls answered within it, a second;
 the best is the median of the rate with the highest one. The generator shares the machine's cores: what it takes itself is printed, and
 lowers what the server can do.
+
+`--burst 800` sends so many calls at once instead, with a minute to spare and the published retries.
 """
 
 import argparse
+import asyncio
 import os
 import random
 import resource
@@ -19,6 +22,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+import grpc
 import numpy as np
 import uvloop
 
@@ -28,6 +32,7 @@ from bench.quartiles import Quartiles
 from steersman.v1.control_pb2 import OPERATION_ADD, Control
 from steersman.v1.recommendation_service_pb2 import History, RecommendRequest
 from steersman.v1.session_service_pb2 import Event
+from steersman_client.channel import SERVICE_CONFIG
 from steersman_service.bundle.bundle import Bundle, load_bundle
 
 PATH = "/steersman.v1.RecommendationService/Recommend"
@@ -41,6 +46,7 @@ TURNED_AWAY = (REFUSED, "CANCELLED")
 GROWTH, HALVINGS = 1.5, 4
 FACTORS = (1.0, 2.0, 3.0)
 WAITING_PER_MS = 0.256
+BURST_SECONDS = 60.0
 
 
 class Run(NamedTuple):
@@ -104,6 +110,7 @@ def main() -> None:
         default=0.5,
         help="share of calls that append to a session and read it",
     )
+    parser.add_argument("--burst", type=int, help="calls that are sent at once, --rounds times, in place of the rates")
     parser.add_argument(
         "--serve", action="append", default=[], help="a flag of `steersman serve`, as --serve=--engines=1"
     )
@@ -112,6 +119,12 @@ def main() -> None:
     waiting = arguments.waiting or max(1, round(WAITING_PER_MS * arguments.deadline_ms))
     print(f"deadlines of {arguments.deadline_ms} ms; at most {waiting} calls wait to be looked at", flush=True)
     with served(arguments.bundle, f"--max-waiting-calls={waiting}", *arguments.serve) as server:
+        if arguments.burst:
+            for _ in range(arguments.rounds):
+                print(
+                    f"of {arguments.burst} at once: {dict(uvloop.run(_burst(server.grpc, messages, arguments.burst)))}"
+                )
+            return
         bench = Bench(server, messages, arguments.deadline_ms, arguments.seconds)
         bench.run(arguments.first_rate)
         rate = arguments.rate or bench.saturating(arguments.first_rate)
@@ -163,6 +176,22 @@ class Bench:
         ok = (run := self.run(rate)).good >= ENOUGH * run.sent
         print(f"  {'held  ' if ok else 'failed'} {run.told()}", flush=True)
         return ok
+
+
+async def _burst(address: str, messages: Sequence[bytes], count: int) -> Counter[str]:
+    """What became of calls that one client sends at once, by status."""
+    async with grpc.aio.insecure_channel(address, [("grpc.service_config", SERVICE_CONFIG)]) as channel:
+        call: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(PATH)
+        await call(messages[0])
+
+        async def ended(number: int) -> str:
+            try:
+                await call(messages[number % len(messages)], timeout=BURST_SECONDS)
+            except grpc.aio.AioRpcError as error:
+                return str(error.code().name)
+            return "OK"
+
+        return Counter(await asyncio.gather(*map(ended, range(count))))
 
 
 def _print(bench: Bench, turns: dict[float, list[Run]], before: int, after: int) -> None:
