@@ -3,6 +3,8 @@
 import shutil
 from pathlib import Path
 
+import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -10,7 +12,7 @@ from steersman_service.api.release import Release
 from steersman_service.bundle.bundle import load_bundle
 from steersman_service.settings import load_settings
 from steersman_service.steering.counterparts import LEAST_LIKENESS
-from tests.service.steering.test_carried import swapped_beside
+from tests.service.steering.test_carried import signed, swapped_beside
 
 
 @pytest.fixture
@@ -32,6 +34,22 @@ def test_the_same_features_in_another_order_are_found(folder: Path) -> None:
         assert here == last - there
         assert LEAST_LIKENESS <= likeness <= 1
     assert all(likeness > 0.99 for _, likeness in found.values())
+
+
+def test_of_two_features_that_do_the_same_each_is_found_by_its_label(folder: Path) -> None:
+    features = pq.read_table(folder / "features.parquet")
+    labels, rows = features["label"].to_pylist(), features["top_items"].to_pylist()
+    first, twin = [row for row, steerable in enumerate(features["steerable"].to_pylist()) if steerable][:2]
+    assert len({labels[first], labels[twin]} - {"", None}) == 2
+    decoder = np.load(folder / "decoder.npy")
+    decoder[twin], rows[twin] = decoder[first], rows[first]
+    np.save(folder / "decoder.npy", decoder)
+    column = features.column_names.index("top_items")
+    pq.write_table(features.set_column(column, "top_items", pa.array(rows)), folder / "features.parquet")
+    folder = signed(folder)
+    release, swapped, last = release_of(folder), swapped_beside(folder), features.num_rows - 1
+    found = release.counterparts.of(swapped.name)
+    assert [found[last - feature][0] for feature in (first, twin)] == [first, twin]
 
 
 def test_a_bundle_is_found_once_it_is_there(folder: Path, tmp_path: Path) -> None:
